@@ -1,0 +1,32 @@
+// Errors of the library. Everything thrown derives from matopt::error; the text names the thing, its value and what is legal.
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace matopt {
+
+class error : public std::runtime_error {
+ public:
+  explicit error(const std::string& what) : std::runtime_error("matopt: " + what) {}
+};
+
+// A parameter outside its legal range.
+class bad_value : public error {
+ public:
+  bad_value(const std::string& parameter, const std::string& value, const std::string& legal)
+      : error(parameter + " is " + value + "; legal: " + legal) {}
+};
+
+// A call at the wrong time, for example add() after finalize().
+class bad_order : public error {
+ public:
+  using error::error;
+};
+
+// A file that cannot be read or written, or whose contents do not fit.
+class bad_file : public error {
+ public:
+  using error::error;
+};
+
+}  // namespace matopt
