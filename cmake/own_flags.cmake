@@ -1,0 +1,16 @@
+# Flags of the project's own programs. None of them is on a target that a consumer links.
+add_library(matopt_own_flags INTERFACE)
+target_compile_options(matopt_own_flags INTERFACE -Wall -Wextra -Wconversion -Werror)
+# What may differ from machine to machine: examples and benchmarks are meant to be fast where they are built.
+add_library(matopt_fast_flags INTERFACE)
+target_compile_options(matopt_fast_flags INTERFACE -fno-math-errno)
+if(MATOPT_NATIVE)
+  target_compile_options(matopt_fast_flags INTERFACE -march=native)
+endif()
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug or Release" FORCE)
+endif()
+find_program(MATOPT_CCACHE ccache)
+if(MATOPT_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${MATOPT_CCACHE})
+endif()

@@ -1,0 +1,25 @@
+// AngularMuown: Muown with unit row directions and an explicit schedule of how fast they turn.
+//
+//   W = Diag(g) U       U <- normalised rows of (U - lr kappa_t sqrt(max(1, m/n)) polar(momentum))       g <- g - lr Adam(d)
+//
+// Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown (MIT), which it follows. Equations:
+// policy/constraint/row_sphere.hpp. lr 0.04, five Polar Express steps (set by angular_muown_defaults), no decay.
+// State: 1 scalar per parameter and 3 per row. For hidden matrices only.
+#pragma once
+#include "optimizer.hpp"
+#include "policy/constraint/row_sphere.hpp"
+#include "policy/momentum/momentum.hpp"
+#include "policy/normalizer/no_normalizer.hpp"
+#include "policy/orthogonalizer/newton_schulz.hpp"
+#include "policy/scale/scale.hpp"
+
+namespace matopt {
+
+using angular_muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_sphere<>, fan_ratio>;
+
+// The published defaults where they are not those of the policies.
+inline angular_muown angular_muown_defaults() {
+  return {.orthogonalizer = {.coefficients = coefficient_set::polar_express_angular}};
+}
+
+}  // namespace matopt

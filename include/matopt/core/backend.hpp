@@ -1,0 +1,56 @@
+// The backend concepts: the small set of verbs from which every step is built.
+//
+// Every verb is ordered after the verbs before it, may run later than the call, and works on all matrices of a batch. `guard`
+// is a word in the backend's memory: if it is not zero when the verb runs, a verb that writes memory which outlives the step
+// writes nothing (null: always write). So a step is abandoned as a whole without the host ever reading anything.
+#pragma once
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+#include "functors.hpp"
+#include "view.hpp"
+
+namespace matopt {
+
+using status_word = std::uint32_t;
+
+namespace detail {
+struct any_functor {  // stands for a functor in the concepts
+  template <class... A>
+  MATOPT_HD float operator()(A&&...) const {
+    return 0;
+  }
+};
+}  // namespace detail
+
+// clang-format off
+// What a backend for compute type C must offer:
+template <class B, class C>
+concept backend = requires(B b, const B cb, const status_word* guard, view<C> m, view<const C> c, view<const std::uint32_t> counter,
+                           C alpha, C beta, void* to, const void* from, std::size_t bytes, std::uint64_t seed) {
+  typename B::buffer;                                               // owns memory; data() is its std::byte*
+  { b.allocate(bytes) } -> std::same_as<typename B::buffer>;        // zeroed; called at set-up only
+  { b.upload(to, from, bytes) } -> std::same_as<void>;              // host to backend; `from` may change after the call
+  { b.download(to, from, bytes) } -> std::same_as<void>;            // backend to host; waits; never called by a step
+  { b.for_each(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;     // f(m(i,j), c(i,j)) for all i, j
+  { b.reduce(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;       // m(0,0) = combination over all i, j of f(c(i,j))
+  { b.reduce_rows(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;  // m(i,0) = combination over j of f(c(i,j))
+  { b.gemm(guard, alpha, c, c, beta, c, m) } -> std::same_as<void>;             // D = alpha A B + beta C; C may be D
+  { b.gemm_symmetric(guard, alpha, c, c, beta, c, m) } -> std::same_as<void>;   // the same; the caller promises a symmetric D
+  { b.random_normal(guard, m, seed, counter) } -> std::same_as<void>;           // Philox; matrix b is stream b
+};
+
+// What exact and top-k orthogonalizers need besides:
+template <class B, class C>
+concept factoring_backend = backend<B, C> &&
+  requires(B b, const B cb, const status_word* guard, view<C> m, view<const C> c, C tolerance, index_t n, std::byte* workspace) {
+  { cb.template svd_workspace<C>(n, n, n) } -> std::same_as<std::size_t>;  // bytes for (rows, cols, batch)
+  { b.svd(guard, c, m, m, m, workspace) } -> std::same_as<void>;           // A = U diag(s) V^T, thin, s (q x 1) descending
+  { b.orthonormalize(guard, m, tolerance) } -> std::same_as<void>;         // columns; one that depends on earlier ones becomes 0
+  { b.cholesky(guard, m, view<status_word>{}) } -> std::same_as<void>;     // A = L L^T in place, upper part zeroed; status 1 if not positive
+  { b.solve_lower(guard, c, m, true) } -> std::same_as<void>;              // X = L^-1 X, or L^-T X
+};
+// clang-format on
+
+}  // namespace matopt

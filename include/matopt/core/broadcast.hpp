@@ -1,0 +1,38 @@
+// Read-only arguments of for_each and reduce that have one value per row, per column or per matrix.
+//
+//   for_each(f, x, per_row(r), per_matrix(s))   calls   f(x(i, j, b), r(i, 0, b), s(0, 0, b))
+//
+// That an argument is constant along a row is said in its type, so a backend can load it once per row and vectorise the rest.
+// A broadcast view with one matrix serves every matrix of a batch.
+#pragma once
+#include "view.hpp"
+
+namespace matopt {
+
+template <class T>
+struct row_broadcast {
+  view<const T> values;  // rows x 1
+};
+template <class T>
+struct column_broadcast {
+  view<const T> values;  // 1 x cols
+};
+template <class T>
+struct matrix_broadcast {
+  view<const T> values;  // 1 x 1
+};
+
+template <class T>
+constexpr row_broadcast<std::remove_const_t<T>> per_row(view<T> v) {
+  return {v};
+}
+template <class T>
+constexpr column_broadcast<std::remove_const_t<T>> per_column(view<T> v) {
+  return {v};
+}
+template <class T>
+constexpr matrix_broadcast<std::remove_const_t<T>> per_matrix(view<T> v) {
+  return {v};
+}
+
+}  // namespace matopt

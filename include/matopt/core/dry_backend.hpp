@@ -1,0 +1,47 @@
+// dry_backend<B>: takes the place of B while a step is planned. It touches no data; the step's own code, run on it, takes its
+// scratch from a counting arena, and so finds the size that the real step needs.
+#pragma once
+#include <cstddef>
+
+#include "backend.hpp"
+
+namespace matopt {
+
+template <class B>
+struct dry_backend {
+  const B& real;
+
+  using buffer = typename B::buffer;
+  buffer allocate(std::size_t) { return {}; }
+  void upload(void*, const void*, std::size_t) {}
+  void download(void*, const void*, std::size_t) {}
+  template <class... A>
+  void for_each(A&&...) {}
+  template <class... A>
+  void reduce(A&&...) {}
+  template <class... A>
+  void reduce_rows(A&&...) {}
+  template <class... A>
+  void gemm(A&&...) {}
+  template <class... A>
+  void gemm_symmetric(A&&...) {}
+  template <class... A>
+  void random_normal(A&&...) {}
+
+  template <class T>
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const
+    requires factoring_backend<B, T>
+  {
+    return real.template svd_workspace<T>(rows, cols, batch);
+  }
+  template <class... A>
+  void svd(A&&...) {}
+  template <class... A>
+  void orthonormalize(A&&...) {}
+  template <class... A>
+  void cholesky(A&&...) {}
+  template <class... A>
+  void solve_lower(A&&...) {}
+};
+
+}  // namespace matopt

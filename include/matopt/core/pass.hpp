@@ -1,0 +1,103 @@
+// pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guard filled in),
+// scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "arena.hpp"
+#include "backend.hpp"
+#include "broadcast.hpp"
+
+namespace matopt {
+
+// Numbers of a step that live in the backend's memory, so that a recorded step can be replayed with new ones.
+template <class C>
+struct step_numbers {
+  C lr = 0;                   // learning rate of the bucket
+  C step = 0;                 // 1 for the first step
+  C tail = 1;                 // weight of the last of the `rank` directions (less than 1 only with a residual direction)
+  std::uint32_t counter = 0;  // step, for random numbers
+};
+
+template <class B, class C>
+class pass {
+ public:
+  using compute = C;
+  template <class T>
+  using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
+  static constexpr bool can_factor = factoring_backend<B, C>;
+
+  pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank)
+      : backend_(backend), scratch_(scratch), guard_(guard), numbers_(numbers), batch_(batch), rank_(rank) {}
+
+  // --- numbers of this step ---
+  matrix_broadcast<C> lr() const { return number(numbers_ ? &numbers_->lr : nullptr); }
+  matrix_broadcast<C> step() const { return number(numbers_ ? &numbers_->step : nullptr); }
+  matrix_broadcast<C> tail() const { return number(numbers_ ? &numbers_->tail : nullptr); }
+  index_t rank() const { return rank_; }    // singular directions that the constraint allows; min(rows, cols) if it does not care
+  index_t batch() const { return batch_; }  // matrices in the bucket
+
+  // --- scratch: one matrix per member of the bucket, given back at the end of the frame ---
+  arena_frame frame() { return arena_frame(scratch_); }
+  template <class T = C>
+  view<T> take(index_t rows, index_t cols, bool column_major = false) {
+    return scratch_.template take<T>(rows, cols, batch_, column_major);
+  }
+  template <class T = C, class U>
+  view<T> take_like(view<U> v) {
+    return take<T>(v.rows, v.cols, !v.row_contiguous());
+  }
+
+  // --- verbs ---
+  template <class F, class... V>
+  void for_each(F f, V... v) {
+    backend_.for_each(guard_, f, v...);
+  }
+  template <class F, class T, class... V>
+  void reduce(F f, view<T> out, V... v) {
+    backend_.reduce(guard_, f, out, v...);
+  }
+  template <class F, class T, class... V>
+  void reduce_rows(F f, view<T> out, V... v) {
+    backend_.reduce_rows(guard_, f, out, v...);
+  }
+  template <class T>
+  void gemm(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c, view<T> d) {
+    backend_.gemm(guard_, alpha, a, b, beta, c, d);
+  }
+  template <class T>
+  void gemm_symmetric(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c, view<T> d) {
+    backend_.gemm_symmetric(guard_, alpha, a, b, beta, c, d);
+  }
+  template <class T>
+  void random_normal(view<T> x, std::uint64_t seed) {
+    backend_.random_normal(guard_, x, seed,
+                           view<const std::uint32_t>{numbers_ ? &numbers_->counter : nullptr, 1, 1, 1, 1});
+  }
+  template <class T>
+  void svd(view<const given<T>> a, view<T> u, view<T> s, view<T> v)
+    requires can_factor
+  {
+    const arena_frame held(scratch_);
+    std::byte* workspace = scratch_.bytes(backend_.template svd_workspace<T>(a.rows, a.cols, a.batch));
+    backend_.svd(guard_, a, u, s, v, workspace);
+  }
+  template <class T>
+  void orthonormalize(view<T> x, given<T> tolerance)
+    requires can_factor
+  {
+    backend_.orthonormalize(guard_, x, tolerance);
+  }
+
+ private:
+  static matrix_broadcast<C> number(const C* p) { return {view<const C>{p, 1, 1, 1, 1}}; }
+
+  B& backend_;
+  arena& scratch_;
+  const status_word* guard_;
+  step_numbers<C>* numbers_;  // in the backend's memory: only its address is used here
+  index_t batch_, rank_;
+};
+
+}  // namespace matopt

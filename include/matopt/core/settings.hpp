@@ -1,0 +1,191 @@
+// Settings: every hyperparameter of a policy by name, with its legal range. One list per policy serves validation, setting by
+// text ("--set momentum=0.9"), logs and documentation.
+//
+// A policy that has hyperparameters lists them in a static member template:
+//
+//   template <class Self, class Visit>
+//   static void settings(Self& self, Visit&& visit) {
+//     visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+//   }
+//
+// A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)` beside it
+// (an array of std::string_view, in the order of the enumerators from 0).
+#pragma once
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "error.hpp"
+#include "index.hpp"
+
+namespace matopt {
+
+struct range {
+  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+  bool low_open = false, high_open = false;
+
+  bool contains(double x) const {
+    return std::isfinite(x) && (low_open ? x > low : x >= low) && (high_open ? x < high : x <= high);
+  }
+};
+
+namespace detail {
+
+inline std::string text(double x) {
+  std::array<char, 32> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr;
+  return {buffer.data(), end};
+}
+inline std::string text(index_t x) { return std::to_string(x); }
+inline std::string text(bool x) { return x ? "true" : "false"; }
+inline std::string text(const std::vector<double>& xs) {
+  std::string s;
+  for (const double x : xs) s += (s.empty() ? "" : ",") + text(x);
+  return s;
+}
+template <class E>
+  requires std::is_enum_v<E>
+std::string text(E e) {
+  return std::string(enum_names(e)[static_cast<std::size_t>(e)]);
+}
+
+inline std::string text(const range& r) {
+  const bool below = std::isfinite(r.low), above = std::isfinite(r.high);
+  if (!below && !above) return "any finite number";
+  if (!above) return std::string(r.low_open ? "> " : ">= ") + text(r.low);
+  if (!below) return std::string(r.high_open ? "< " : "<= ") + text(r.high);
+  return (r.low_open ? "(" : "[") + text(r.low) + ", " + text(r.high) + (r.high_open ? ")" : "]");
+}
+
+template <class P>
+concept has_settings = requires(P p) { P::settings(p, [](std::string_view, auto&, auto...) {}); };
+
+inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t corner = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t substitute = corner + (a[i] != b[j]);
+      corner = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, substitute});
+    }
+  }
+  return row.back();
+}
+
+inline double number(std::string_view name, std::string_view s) {
+  double x = 0;
+  const auto [end, failure] = std::from_chars(s.data(), s.data() + s.size(), x);
+  if (failure != std::errc() || end != s.data() + s.size())
+    throw bad_value(std::string(name), '"' + std::string(s) + '"', "a number");
+  return x;
+}
+
+inline void parse(std::string_view name, std::string_view s, double& out) { out = number(name, s); }
+inline void parse(std::string_view name, std::string_view s, index_t& out) {
+  const double x = number(name, s);
+  if (x != std::floor(x) || std::abs(x) > 0x1p53) throw bad_value(std::string(name), std::string(s), "a whole number");
+  out = static_cast<index_t>(x);
+}
+inline void parse(std::string_view name, std::string_view s, bool& out) {
+  if (s != "true" && s != "false" && s != "1" && s != "0")
+    throw bad_value(std::string(name), '"' + std::string(s) + '"', "true or false");
+  out = s == "true" || s == "1";
+}
+inline void parse(std::string_view name, std::string_view s, std::vector<double>& out) {
+  out.clear();
+  while (!s.empty()) {
+    const std::size_t comma = std::min(s.find(','), s.size());
+    out.push_back(number(name, s.substr(0, comma)));
+    s.remove_prefix(std::min(comma + 1, s.size()));
+  }
+}
+template <class E>
+  requires std::is_enum_v<E>
+void parse(std::string_view name, std::string_view s, E& out) {
+  std::string legal;
+  const auto names = enum_names(E{});
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == s) {
+      out = static_cast<E>(i);
+      return;
+    }
+    legal += (i ? ", " : "") + std::string(names[i]);
+  }
+  throw bad_value(std::string(name), '"' + std::string(s) + '"', "one of " + legal);
+}
+
+}  // namespace detail
+
+// The known name nearest to a misspelt one, for error texts.
+inline std::string nearest_name(std::string_view wrong, const std::vector<std::string>& known) {
+  const auto best = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+    return detail::edit_distance(wrong, a) < detail::edit_distance(wrong, b);
+  });
+  return best == known.end() ? std::string() : *best;
+}
+
+// Throws bad_value for the first hyperparameter that is not finite or outside its range.
+template <class Policy>
+void validate_settings(const Policy& policy) {
+  if constexpr (detail::has_settings<const Policy>) {
+    Policy::settings(policy, [](std::string_view name, const auto& value, range legal = {}) {
+      using V = std::decay_t<decltype(value)>;
+      const auto check = [&](double x) {
+        if (!legal.contains(x)) throw bad_value(std::string(name), detail::text(x), detail::text(legal));
+      };
+      if constexpr (std::is_same_v<V, double> || std::is_same_v<V, index_t>) check(static_cast<double>(value));
+      if constexpr (std::is_same_v<V, std::vector<double>>)
+        for (const double x : value) check(x);
+    });
+  }
+}
+
+// Sets the hyperparameter called `key` from text. Unknown key: an error that names the nearest known one; a value outside the
+// range: an error; in both cases nothing changes.
+template <class Policy>
+void set_setting(Policy& policy, std::string_view key, std::string_view value) {
+  Policy changed = policy;
+  bool found = false;
+  std::vector<std::string> known;
+  if constexpr (detail::has_settings<Policy>)
+    Policy::settings(changed, [&](std::string_view name, auto& field, range = {}) {
+      known.emplace_back(name);
+      if (name == key && !std::exchange(found, true)) detail::parse(name, value, field);
+    });
+  if (!found) {
+    std::string names;
+    for (const auto& k : known) names += (names.empty() ? "" : ", ") + k;
+    throw error("unknown setting \"" + std::string(key) + "\"; nearest: \"" + nearest_name(key, known) + "\"; known: " +
+                names);
+  }
+  validate_settings(changed);
+  policy = changed;
+}
+
+struct setting {
+  std::string name, value;
+};
+
+// Every hyperparameter with its value as text.
+template <class Policy>
+std::vector<setting> settings_of(const Policy& policy) {
+  std::vector<setting> out;
+  if constexpr (detail::has_settings<const Policy>)
+    Policy::settings(policy, [&](std::string_view name, const auto& value, range = {}) {
+      out.push_back({std::string(name), detail::text(value)});
+    });
+  return out;
+}
+
+}  // namespace matopt

@@ -1,0 +1,89 @@
+// state_layout: through it a policy says what state it keeps; the same call sizes, places and names it.
+//
+//   template <class State, class Compute> struct state { view<State> buffer; view<Compute> norms; };
+//   template <class Layout, class S> static void layout(Layout& l, S& s) {
+//     s.buffer = l.matrix("momentum");   // rows x cols, in the state type, stored in the order of the weight
+//     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar() and
+//                                      // square() of the shorter side
+//   }
+//
+// A policy without state declares neither. State begins as zeros. A policy whose state depends on the weight has a member init(pass, state, weight).
+#pragma once
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "arena.hpp"
+#include "types.hpp"
+
+namespace matopt {
+
+// One piece of state of a whole bucket, type-erased. Matrix b of the batch belongs to parameter b of the bucket.
+struct state_entry {
+  std::string name;
+  element_type type;
+  void* data;
+  index_t rows, cols, row_stride, col_stride, batch, batch_stride;
+  std::size_t bytes;
+};
+
+template <class State, class Compute>
+class state_layout {
+ public:
+  // Policies place the state of `batch` matrices of rows x cols in `memory`.
+  state_layout(arena& memory, index_t rows, index_t cols, index_t batch, bool column_major)
+      : memory_(memory), rows_(rows), cols_(cols), batch_(batch), column_major_(column_major) {}
+
+  view<State> matrix(std::string_view name) { return add<State>(name, rows_, cols_); }
+  view<Compute> rows(std::string_view name) { return add<Compute>(name, rows_, 1); }
+  view<Compute> columns(std::string_view name) { return add<Compute>(name, 1, cols_); }
+  view<Compute> scalar(std::string_view name) { return add<Compute>(name, 1, 1); }
+  view<Compute> square(std::string_view name) { return add<Compute>(name, short_side(), short_side()); }
+
+  const std::vector<state_entry>& entries() const { return entries_; }
+
+ private:
+  index_t short_side() const { return rows_ < cols_ ? rows_ : cols_; }
+
+  template <class T>
+  view<T> add(std::string_view name, index_t rows, index_t cols) {
+    const std::size_t before = memory_.top;
+    const view<T> v = memory_.take<T>(rows, cols, batch_, column_major_);
+    entries_.push_back({std::string(name), element_type_of<T>(), v.data, v.rows, v.cols, v.row_stride, v.col_stride,
+                        v.batch, v.batch_stride, memory_.top - before});
+    return v;
+  }
+
+  arena& memory_;
+  index_t rows_, cols_, batch_;
+  bool column_major_;
+  std::vector<state_entry> entries_;
+};
+
+// The state of a policy that declares none.
+struct no_state {};
+
+namespace detail {
+template <class P, class State, class Compute>
+struct state_of {
+  using type = no_state;
+};
+template <class P, class State, class Compute>
+  requires requires { typename P::template state<State, Compute>; }
+struct state_of<P, State, Compute> {
+  using type = typename P::template state<State, Compute>;
+};
+}  // namespace detail
+
+// A policy's state: its member template `state`, or no_state.
+template <class P, class State, class Compute>
+using state_for = typename detail::state_of<P, State, Compute>::type;
+
+// Lets policy P lay out its state, if it has any.
+template <class P, class Layout, class S>
+void lay_out(Layout& l, S& s) {
+  if constexpr (!std::is_same_v<S, no_state>) P::layout(l, s);
+}
+
+}  // namespace matopt

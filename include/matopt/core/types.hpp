@@ -1,0 +1,59 @@
+// Element types: which type arithmetic on stored elements happens in, and the four types of one optimizer.
+#pragma once
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "bfloat16.hpp"
+
+namespace matopt {
+
+// The type in which stored elements are computed with: float for bfloat16, itself otherwise.
+template <class T>
+struct arithmetic {
+  using type = std::remove_const_t<T>;
+};
+template <>
+struct arithmetic<bfloat16> {
+  using type = float;
+};
+template <>
+struct arithmetic<const bfloat16> {
+  using type = float;
+};
+template <class... T>
+using arithmetic_t = std::common_type_t<typename arithmetic<T>::type...>;
+
+// The element types of one optimizer. `State` is what matrix-sized state is kept in, `Compute` what a step calculates in:
+// types<bfloat16, bfloat16, float> steps bfloat16 weights with float state, types<double> does everything in double.
+template <class Weight, class Gradient = Weight, class State = arithmetic_t<Weight>,
+          class Compute = arithmetic_t<State>>
+struct types {
+  using weight = Weight;
+  using gradient = Gradient;
+  using state = State;
+  using compute = Compute;
+  static_assert(std::is_floating_point_v<Compute>, "matopt: the compute type is float or double");
+};
+
+// An element type at run time; the names are those of the safetensors format.
+enum class element_type { f32, f64, bf16 };
+
+template <class T>
+constexpr element_type element_type_of() {
+  using U = std::remove_const_t<T>;
+  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, bfloat16>,
+                "matopt: elements are float, double or matopt::bfloat16");
+  if constexpr (std::is_same_v<U, double>) return element_type::f64;
+  if constexpr (std::is_same_v<U, bfloat16>) return element_type::bf16;
+  return element_type::f32;
+}
+
+constexpr std::string_view name_of(element_type t) {
+  return t == element_type::f64 ? "F64" : t == element_type::bf16 ? "BF16" : "F32";
+}
+constexpr std::size_t size_of(element_type t) {
+  return t == element_type::f64 ? 8 : t == element_type::bf16 ? 2 : 4;
+}
+
+}  // namespace matopt

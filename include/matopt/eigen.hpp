@@ -1,0 +1,370 @@
+// eigen_backend: runs the verbs on the CPU, products through Eigen's kernels, over a small thread pool.
+//
+//   matopt::eigen_backend cpu;               one thread per core
+//   matopt::eigen_backend cpu(4);            four
+//
+// Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by shape
+// alone. No verb allocates after construction. Storage may be row- or column-major, transposed, or a sub-block; operands of
+// products need one unit stride (the library's own scratch always has it).
+// Element types: float, double, and bfloat16 as storage. Errors: bad_value for an illegal thread count.
+#pragma once
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/backend.hpp"
+#include "core/broadcast.hpp"
+#include "core/philox.hpp"
+#include "core/types.hpp"
+#include "eigen/jacobi_svd.hpp"
+#include "eigen/lines.hpp"
+#include "eigen/product.hpp"
+#include "eigen/thread_pool.hpp"
+
+namespace matopt {
+
+class eigen_backend {
+ public:
+  // Owns zeroed memory that begins on a 256-byte boundary.
+  class buffer {
+   public:
+    buffer() = default;
+    explicit buffer(std::size_t bytes) : memory_(bytes + 256) {
+      const auto at = reinterpret_cast<std::uintptr_t>(memory_.data());
+      start_ = memory_.data() + (256 - at % 256) % 256;
+    }
+    buffer(buffer&& other) noexcept : memory_(std::move(other.memory_)), start_(std::exchange(other.start_, nullptr)) {}
+    buffer& operator=(buffer&& other) noexcept {
+      memory_ = std::move(other.memory_);
+      start_ = std::exchange(other.start_, nullptr);
+      return *this;
+    }
+    std::byte* data() { return start_; }
+
+   private:
+    std::vector<std::byte> memory_;
+    std::byte* start_ = nullptr;
+  };
+
+  explicit eigen_backend(int threads = 0)
+      : pool_(threads), packing_(static_cast<std::size_t>(pool_.size()) * detail::packing<double>::bytes) {}
+
+  int threads() const { return pool_.size(); }
+  thread_pool& pool() { return pool_; }
+
+  buffer allocate(std::size_t bytes) { return buffer(bytes); }
+  void upload(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+
+  template <class F, class T, class... V>
+  void for_each(const status_word* guard, F f, view<T> first, V... rest) {
+    if (stopped(guard)) return;
+    using A = common_arithmetic<view<T>, V...>;
+    // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
+    if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
+      map_lines<lines::axis::columns, A>(f, first.rows, first.cols, first.batch, first, rest...);
+    else
+      map_lines<lines::axis::rows, A>(f, first.cols, first.rows, first.batch, first, rest...);
+  }
+
+  template <class F, class T, class V, class... Vs>
+  void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    if (stopped(guard)) return;
+    using A = common_arithmetic<V, Vs...>;
+    using R = reduction_of<F>;
+    const index_t rows_per_task = std::max<index_t>(1, grain / std::max<index_t>(1, first.cols));
+    const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
+    const bool contiguous =
+        lines::contiguous<lines::axis::columns>(first) && (lines::contiguous<lines::axis::columns>(rest) && ...);
+    run_tasks(first.batch * chunks, first.rows * first.cols * first.batch, [&](index_t task) {
+      const index_t b = task / chunks, begin = task % chunks * rows_per_task;
+      const index_t end = std::min(first.rows, begin + rows_per_task);
+      for (index_t i = begin; i < end; ++i) out(i, 0, b) = static_cast<T>(reduce_line<A, R>(f, contiguous, b, i, first, rest...));
+    });
+  }
+
+  template <class F, class T, class V, class... Vs>
+  void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    if (stopped(guard)) return;
+    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), transposed(rest)...);
+    reduce_matrix(f, out, first, rest...);
+  }
+
+  template <class T>
+  void gemm(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
+            view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta, view<const std::type_identity_t<T>> c, view<T> d) {
+    if (!stopped(guard)) product(alpha, a, b, beta, c, d, false);
+  }
+  template <class T>
+  void gemm_symmetric(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
+                      view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta,
+                      view<const std::type_identity_t<T>> c, view<T> d) {
+    if (!stopped(guard)) product(alpha, a, b, beta, c, d, true);
+  }
+
+  // Element (i, j) of matrix b is number i cols + j of stream b.
+  template <class T>
+  void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
+    if (stopped(guard)) return;
+    const std::uint32_t step = counter(0, 0);
+    run_tasks(x.batch * x.rows, x.batch * x.rows * x.cols * 16, [&](index_t task) {
+      const index_t b = task / x.rows, i = task % x.rows;
+      for (index_t j = 0; j < x.cols; ++j)
+        x(i, j, b) = static_cast<T>(
+            philox::normal(seed, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * x.cols + j)));
+    });
+  }
+
+  template <class T>
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
+    return static_cast<std::size_t>(std::min<index_t>(batch, pool_.size())) * detail::jacobi_svd<T>::workspace(rows, cols) *
+           sizeof(T);
+  }
+  template <class T>
+  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v, std::byte* workspace) {
+    if (stopped(guard)) return;
+    const std::size_t each = detail::jacobi_svd<T>::workspace(a.rows, a.cols);
+    pool_.parallel_for(a.batch, [&](index_t b, int worker) {
+      detail::jacobi_svd<T>::run(a.matrix(b), u.matrix(b), s.matrix(b), v.matrix(b),
+                                 reinterpret_cast<T*>(workspace) + static_cast<std::size_t>(worker) * each);
+    });
+  }
+
+  // Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes zero.
+  template <class T>
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
+    if (stopped(guard)) return;
+    pool_.parallel_for(x.batch, [&](index_t b) { gram_schmidt(x.matrix(b), tolerance); });
+  }
+
+  // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).
+  template <class T>
+  void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
+    if (stopped(guard)) return;
+    pool_.parallel_for(a.batch, [&](index_t b) {
+      auto m = map(a.matrix(b));
+      const Eigen::LLT<Eigen::Ref<dense<T>, 0, strides>> factor(m);
+      status(0, 0, b) = factor.info() != Eigen::Success || !m.diagonal().allFinite();
+      m.template triangularView<Eigen::StrictlyUpper>().setZero();
+    });
+  }
+  // X = L^-1 X, or L^-T X
+  template <class T>
+  void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
+    if (stopped(guard)) return;
+    pool_.parallel_for(x.batch, [&](index_t b) {
+      const auto lower = map(l.matrix(b)).template triangularView<Eigen::Lower>();
+      auto y = map(x.matrix(b));
+      if (transpose)
+        lower.transpose().solveInPlace(y);
+      else
+        lower.solveInPlace(y);
+    });
+  }
+
+ private:
+  static constexpr index_t grain = 16384;  // elements worth a task
+
+  using strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  template <class T>
+  using dense = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic>;
+  template <class T>
+  static auto map(const view<T>& v) {
+    using M = std::conditional_t<std::is_const_v<T>, const dense<T>, dense<T>>;
+    return Eigen::Map<M, 0, strides>(v.base(0), v.rows, v.cols, strides(v.col_stride, v.row_stride));
+  }
+
+  static bool stopped(const status_word* guard) { return guard && *guard != 0; }
+
+  template <class V>
+  struct element_of;
+  template <class T>
+  struct element_of<view<T>> {
+    using type = T;
+  };
+  template <class T>
+  struct element_of<row_broadcast<T>> {
+    using type = T;
+  };
+  template <class T>
+  struct element_of<column_broadcast<T>> {
+    using type = T;
+  };
+  template <class T>
+  struct element_of<matrix_broadcast<T>> {
+    using type = T;
+  };
+  template <class... V>
+  using common_arithmetic = arithmetic_t<typename element_of<V>::type...>;
+
+  template <class F>
+  static auto reduction_tag() {
+    if constexpr (requires { typename F::reduction; })
+      return typename F::reduction{};
+    else
+      return fn::sum{};
+  }
+  template <class F>
+  using reduction_of = decltype(reduction_tag<F>());
+
+  template <class T>
+  static view<T> transposed(const view<T>& v) {
+    return v.t();
+  }
+  template <class T>
+  static column_broadcast<T> transposed(const row_broadcast<T>& v) {
+    return {v.values.t()};
+  }
+  template <class T>
+  static row_broadcast<T> transposed(const column_broadcast<T>& v) {
+    return {v.values.t()};
+  }
+  template <class T>
+  static matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
+    return v;
+  }
+
+  // Small work is not worth waking a thread for.
+  template <class F>
+  void run_tasks(index_t tasks, index_t elements, F&& f) {
+    if (elements >= 2 * grain)
+      pool_.parallel_for(tasks, f);
+    else
+      for (index_t i = 0; i < tasks; ++i) f(i);
+  }
+
+  template <lines::axis Along, class A, class F, class... V>
+  void map_lines(const F& f, index_t count, index_t length, index_t batch, const V&... v) {
+    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, length));
+    const index_t chunks = (count + per_task - 1) / per_task;
+    const bool contiguous = (lines::contiguous<Along>(v) && ...);
+    run_tasks(batch * chunks, batch * count * length, [&](index_t task) {
+      const index_t b = task / chunks, begin = task % chunks * per_task, end = std::min(count, begin + per_task);
+      for (index_t i = begin; i < end; ++i) {
+        if (contiguous)
+          lines::apply<A>(f, length, lines::line<Along, true>(v, b, i)...);
+        else
+          lines::apply<A>(f, length, lines::line<Along, false>(v, b, i)...);
+      }
+    });
+  }
+
+  template <class A, class R, class F, class... V>
+  static A reduce_line(const F& f, bool contiguous, index_t b, index_t i, const V&... v) {
+    constexpr auto along = lines::axis::columns;
+    return contiguous ? lines::reduce<A, R>(f, length_of(v...), lines::line<along, true>(v, b, i)...)
+                      : lines::reduce<A, R>(f, length_of(v...), lines::line<along, false>(v, b, i)...);
+  }
+  template <class V, class... Vs>
+  static index_t length_of(const V& first, const Vs&...) {
+    return first.cols;
+  }
+
+  // Rows first, then their results in double, in an order that the shape fixes: at most 64 chunks of rows per matrix.
+  template <class F, class T, class V, class... Vs>
+  void reduce_matrix(const F& f, view<T> out, const V& first, const Vs&... rest) {
+    using A = common_arithmetic<V, Vs...>;
+    using R = reduction_of<F>;
+    constexpr index_t most = 64;
+    const bool contiguous =
+        lines::contiguous<lines::axis::columns>(first) && (lines::contiguous<lines::axis::columns>(rest) && ...);
+    const index_t rows_per_task =
+        std::max({index_t{1}, grain / std::max<index_t>(1, first.cols), (first.rows + most - 1) / most});
+    const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
+    const auto chunk = [&](index_t b, index_t c) {
+      double sum = R::template identity<double>();
+      for (index_t i = c * rows_per_task; i < std::min(first.rows, (c + 1) * rows_per_task); ++i)
+        sum = R::combine(sum, static_cast<double>(reduce_line<A, R>(f, contiguous, b, i, first, rest...)));
+      return sum;
+    };
+    const auto whole = [&](index_t b, const auto& part) {
+      double sum = R::template identity<double>();
+      for (index_t c = 0; c < chunks; ++c) sum = R::combine(sum, part(c));
+      out(0, 0, b) = static_cast<T>(sum);
+    };
+    if (first.batch >= pool_.size() || chunks == 1) {
+      run_tasks(first.batch, first.batch * first.rows * first.cols,
+                [&](index_t b) { whole(b, [&](index_t c) { return chunk(b, c); }); });
+      return;
+    }
+    for (index_t b = 0; b < first.batch; ++b) {
+      double parts[most];
+      run_tasks(chunks, first.rows * first.cols, [&](index_t c) { parts[c] = chunk(b, c); });
+      whole(b, [&](index_t c) { return parts[c]; });
+    }
+  }
+
+  // D = alpha A B + beta C by tiles; of a symmetric D only the tiles on and below the diagonal, mirrored.
+  template <class T>
+  void product(T alpha, view<const T> a, view<const T> b, T beta, view<const T> c, view<T> d, bool symmetric) {
+    if (d.row_stride != 1) return product(alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
+    // Large tiles pack less; small ones keep all cores busy when there are few.
+    const auto count = [](index_t size, index_t tile) { return (size + tile - 1) / tile; };
+    index_t edge = detail::packing<T>::max_rows;
+    while (edge > 64 && d.batch * count(d.rows, edge) * count(d.cols, edge) < 8) edge /= 2;
+    const index_t down = count(d.rows, edge), across = count(d.cols, edge);
+    const index_t work = d.batch * d.rows * d.cols * std::max<index_t>(1, a.cols) / 4;
+    run_tasks(d.batch * down * across, work, [&](index_t task, int worker = 0) {
+      const index_t m = task / (down * across), i = task / across % down, j = task % across;
+      if (symmetric && j > i) return;
+      const auto block = [&](const auto& v, index_t row, index_t rows, index_t col, index_t cols) {
+        return v.matrix(m).row_block(row, rows).col_block(col, cols);
+      };
+      const index_t row = i * edge, rows = std::min(edge, d.rows - row), col = j * edge, cols = std::min(edge, d.cols - col);
+      const view<T> to = block(d, row, rows, col, cols);
+      start_tile(beta, block(c, row, rows, col, cols), to);
+      if (a.cols > 0)
+        detail::add_product(alpha, block(a, row, rows, 0, a.cols), block(b, 0, b.rows, col, cols), to,
+                            packing_.data() + static_cast<std::size_t>(worker) * detail::packing<double>::bytes);
+      if (symmetric && i != j) {
+        const view<T> mirror = block(d, col, cols, row, rows);
+        for (index_t q = 0; q < cols; ++q)
+          for (index_t p = 0; p < rows; ++p) mirror(q, p) = to(p, q);
+      }
+    });
+  }
+  // to = beta from
+  template <class T>
+  static void start_tile(T beta, const view<const T>& from, const view<T>& to) {
+    for (index_t j = 0; j < to.cols; ++j) {
+      T* const y = to.data + j * to.col_stride;
+      if (beta == T(0)) {
+        std::fill_n(y, to.rows, T(0));
+        continue;
+      }
+      for (index_t i = 0; i < to.rows; ++i) y[i] = beta * from(i, j);
+    }
+  }
+
+  template <class T>
+  static void gram_schmidt(view<T> x, T tolerance) {
+    auto m = map(x);
+    for (index_t j = 0; j < x.cols; ++j) {
+      T before = m.col(j).stableNorm();
+      if (!(before > T(0))) continue;
+      m.col(j) /= before;
+      T kept = 1;
+      for (int round = 0; round < 2; ++round) {
+        for (index_t i = 0; i < j; ++i) {
+          const T along = m.col(i).dot(m.col(j));
+          m.col(j) -= along * m.col(i);
+        }
+        const T length = m.col(j).norm();
+        kept *= length;
+        if (!(kept > tolerance)) break;
+        m.col(j) /= length;
+      }
+      if (!(kept > tolerance)) m.col(j).setZero();
+    }
+  }
+
+  thread_pool pool_;
+  buffer packing_;  // one set of packing buffers per thread
+};
+
+}  // namespace matopt

@@ -1,0 +1,27 @@
+// NuMuon: Muon whose update also obeys a nuclear-norm budget, which is a cap on its rank; training drifts to weights that
+// compress better.
+//
+//   M <- beta M + (1 - beta) G       k = ceil(r(t) min(m, n))       (U_k, V_k) = leading singular vectors of M
+//   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T
+//
+// Paper: NuMuon, arXiv 2603.03597 (no official code). Defaults of its Table 5: no Nesterov, block Krylov with L = 2 and
+// oversampling 8, cosine rank 1 -> 0.25, lr 1e-2, decay 0.1. The paper leaves beta open (0.95
+// here, as in torchtitan) and the scale ("sqrt(d_out / d_in) or closely related"). The rank schedule counts steps: set
+// constraint.rank.hold and .total to a tenth and eight tenths of the training.
+// State: 1 scalar per parameter. Cost: docs/rules/numuon.md. Needs: svd, orthonormalize. For hidden matrices only.
+//
+//   matopt::optimizer<matopt::numuon, matopt::eigen_backend> opt(cpu,
+//       {.constraint = {.rank = {.hold = 100, .total = 800}, .inner = {.decay = 0.1}}});
+#pragma once
+#include "optimizer.hpp"
+#include "policy/constraint/nuclear_budget.hpp"
+#include "policy/momentum/momentum.hpp"
+#include "policy/normalizer/no_normalizer.hpp"
+#include "policy/orthogonalizer/block_krylov_polar.hpp"
+#include "policy/scale/scale.hpp"
+
+namespace matopt {
+
+using numuon = rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>, spectral_ratio>;
+
+}  // namespace matopt

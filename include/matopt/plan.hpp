@@ -1,0 +1,54 @@
+// memory_report: what an optimizer will allocate, by slot, before it allocates anything; and the dry run that finds it.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "core/dry_backend.hpp"
+#include "core/pass.hpp"
+#include "core/policy.hpp"
+
+namespace matopt {
+
+struct memory_report {
+  struct line {
+    std::string slot;  // momentum, orthogonalizer, normalizer, constraint
+    std::string what;  // the name of the state
+    std::size_t bytes;
+  };
+  std::vector<line> state;
+  std::size_t control = 0;      // pointer tables, numbers of the step, status words
+  std::size_t state_bytes = 0;  // the first allocation: all state and the control words
+  std::size_t scratch_bytes = 0;  // the second allocation
+
+  std::size_t total() const { return state_bytes + scratch_bytes; }
+};
+
+// Bytes of scratch that one step of `r` takes for `batch` matrices of the shape and order of `w`, whatever the rank. The step's
+// own code runs on a backend that does nothing.
+template <class Types, class Rule, class B>
+std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch, bool column_major) {
+  using C = typename Types::compute;
+  dry_backend<B> dry{backend};
+  arena counting;
+  arena placing;  // state views without memory, of the right shapes
+  typename Rule::template state<Types> s{};
+  Rule::each_state(s, [&]<class P>(std::string_view, const P*, auto& own) {
+    state_layout<typename Types::state, C> layout(placing, rows, cols, batch, column_major);
+    lay_out<P>(layout, own);
+  });
+  const auto shape = [&]<class T>(T*) {
+    return column_major ? col_major<T>(nullptr, rows, cols, batch) : row_major<T>(nullptr, rows, cols, batch);
+  };
+  const auto w = shape(static_cast<typename Types::weight*>(nullptr));
+  const auto g = shape(static_cast<const typename Types::gradient*>(nullptr));
+  const index_t q = math::min(rows, cols);
+  for (index_t rank = limits_rank<typename Rule::constraint_type> ? 1 : q; rank <= q; ++rank) {
+    pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank);
+    if (rank == q) r.init(e, s, w);
+    r.step(e, s, w, g);
+  }
+  return counting.peak;
+}
+
+}  // namespace matopt

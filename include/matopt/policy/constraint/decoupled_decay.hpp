@@ -1,0 +1,42 @@
+// The unconstrained weight with decoupled decay.
+//
+//   g' = G                    W <- (1 - lr decay) W - lr scale u
+//
+// Loshchilov, Hutter (arXiv 1711.05101). As in every public Muon the decay takes the base rate: the scale never multiplies it.
+// With decay > 0 and ||u||_2 <= 1 the step is Frank-Wolfe on ||W||_2 <= scale / decay (Lion-K, arXiv 2506.15054).
+// State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct decay_and_step {
+  double decay, scale;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T lr) const {
+    w = w * (T(1) - lr * T(decay)) - lr * T(scale) * u;
+  }
+};
+}  // namespace fn
+
+struct decoupled_decay {
+  double decay = 0;
+
+  static std::string name() { return "decoupled_decay"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+    return g;
+  }
+  template <class E, class St, class W, class U>
+  void retract(E& e, St&, view<W> w, view<U> u, double scale) const {
+    e.for_each(fn::decay_and_step{decay, scale}, w, as_const(u), e.lr());
+  }
+};
+
+}  // namespace matopt

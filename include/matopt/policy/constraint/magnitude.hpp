@@ -1,0 +1,128 @@
+// How the row magnitudes g of Muown move, given their gradient d = dL/dg (one number per row).
+//
+//   adam_magnitude    m <- b1 m + (1 - b1) d;  v <- b2 v + (1 - b2) d^2;  g <- g - lr (m / c1) / (sqrt(v / c2) + eps)
+//   fixed_magnitude   g stays
+//   sgd_magnitude     g <- g - lr d
+//   signum_magnitude  m <- b1 m + (1 - b1) d;  g <- g - lr sign(m)
+//   lion_magnitude    g <- g - lr sign(0.9 m + 0.1 d);  m <- 0.99 m + 0.01 d
+//
+// Muown (arXiv 2605.10797) uses Adam; the others are the ablations of its official code. State: 0 to 2 scalars per row.
+#pragma once
+#include "../../core/policy.hpp"
+#include "../momentum/adam_direction.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct adam_step {
+  double beta1, beta2, eps;
+  template <class T>
+  MATOPT_HD void operator()(T& g, T& m, T& v, T d, T c1, T c2, T lr) const {
+    T u;
+    adam{beta1, beta2, eps, true}(m, v, u, d, c1, c2);
+    g -= lr * u;
+  }
+};
+struct sgd_step {
+  template <class T>
+  MATOPT_HD void operator()(T& g, T d, T lr) const {
+    g -= lr * d;
+  }
+};
+// the step takes the sign of `look m + (1 - look) d`, the mean keeps `keep m + (1 - keep) d`
+struct sign_step {
+  double look, keep;
+  template <class T>
+  MATOPT_HD void operator()(T& g, T& m, T d, T lr) const {
+    g -= lr * math::sign(T(look) * m + T(1 - look) * d);
+    m = T(keep) * m + T(1 - keep) * d;
+  }
+};
+}  // namespace fn
+
+struct adam_magnitude {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+
+  static std::string name() { return "adam_magnitude"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("eps", self.eps, range{.low = 0, .low_open = true});
+  }
+  template <class S, class C>
+  struct state {
+    view<C> m, v, c1, c2;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.m = l.rows("magnitude_first_moment"), s.v = l.rows("magnitude_second_moment");
+    s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
+  }
+  template <class E, class St, class C>
+  void move(E& e, St& s, view<C> g, view<C> d) const {
+    e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
+    e.for_each(fn::adam_step{beta1, beta2, eps}, g, s.m, s.v, as_const(d), per_matrix(s.c1), per_matrix(s.c2), e.lr());
+  }
+};
+
+struct fixed_magnitude {
+  static std::string name() { return "fixed_magnitude"; }
+  template <class E, class St, class C>
+  void move(E&, St&, view<C>, view<C>) const {}
+};
+
+struct sgd_magnitude {
+  static std::string name() { return "sgd_magnitude"; }
+  template <class E, class St, class C>
+  void move(E& e, St&, view<C> g, view<C> d) const {
+    e.for_each(fn::sgd_step{}, g, as_const(d), e.lr());
+  }
+};
+
+struct signum_magnitude {
+  double beta1 = 0.9;
+
+  static std::string name() { return "signum_magnitude"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+  }
+  template <class S, class C>
+  struct state {
+    view<C> m;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.m = l.rows("magnitude_moment");
+  }
+  template <class E, class St, class C>
+  void move(E& e, St& s, view<C> g, view<C> d) const {
+    e.for_each(fn::sign_step{beta1, beta1}, g, s.m, as_const(d), e.lr());
+  }
+};
+
+struct lion_magnitude {
+  double beta1 = 0.9, beta2 = 0.99;
+
+  static std::string name() { return "lion_magnitude"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+  }
+  template <class S, class C>
+  struct state {
+    view<C> m;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.m = l.rows("magnitude_moment");
+  }
+  template <class E, class St, class C>
+  void move(E& e, St& s, view<C> g, view<C> d) const {
+    e.for_each(fn::sign_step{beta1, beta2}, g, s.m, as_const(d), e.lr());
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,164 @@
+// Muown's geometry: W = Diag(g) D, D with unit rows, R = Diag(r) D the unnormalised direction. The matrix rule moves R, the
+// magnitude rule moves g.
+//
+//   lift      D = Diag(1/g) W       d = rowsum(G . D)       g' = Diag(g / r) (G - Diag(d) D)
+//   retract   R <- Diag(r) D - lr scale u       g <- magnitude rule(d)       r <- ||R_i||       W <- Diag(g / r) R
+//
+// R is not stored: D and r give it back. Paper: Muown, arXiv 2605.10797, Algorithm 1 and Appendix C.
+// Where public implementations differ, and what this one does:
+//   decay     decay_on = weight (official, the default): W <- W - lr decay W_old, then g <- ||W_i|| with the sign of g kept (the
+//             official code drops it, which turns a row around when g is negative); magnitude (NVIDIA): g <- g (1 - lr decay).
+//             The double decay of the official data-parallel class is not offered.
+//   zero rows rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official class
+//             divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45 degrees in
+//             the next one. |g| never falls below 1e-7.
+//   blocks    the official code splits every 3n x n matrix into three; here the caller states row blocks.
+// State: 2 scalars per row and the magnitude rule's. FLOPs: about 15 per parameter. Needs: elementwise verbs, row reductions.
+#pragma once
+#include <array>
+#include <string_view>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "magnitude.hpp"
+
+namespace matopt {
+
+enum class decay_target { weight, magnitude };
+constexpr auto enum_names(decay_target) { return std::array<std::string_view, 2>{"weight", "magnitude"}; }
+
+namespace fn {
+inline constexpr double zero_row = 1e-12;           // a row of this norm or less has no direction
+inline constexpr double zero_row_magnitude = 0.5744562646538029;  // sqrt(0.33)
+inline constexpr double least_magnitude = 1e-7;
+
+// g = ||W_i||, or the magnitude that a zero row starts with
+struct initial_magnitude {
+  double zero;
+  template <class T>
+  MATOPT_HD void operator()(T& g) const {
+    if (!(g > T(zero))) g = T(zero_row_magnitude);
+  }
+};
+// d = rowsum(G . W / g)
+struct magnitude_gradient {
+  template <class T>
+  MATOPT_HD T operator()(T grad, T w, T g) const {
+    return grad * (w / g);
+  }
+};
+// (g / r) (G - d W / g)
+struct direction_gradient {
+  template <class T>
+  MATOPT_HD void operator()(T& u, T grad, T w, T g, T r, T d) const {
+    u = g / r * (grad - d * (w / g));
+  }
+};
+// R = r W / g - lr scale u, in the place of u
+struct move_direction {
+  double scale;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T w, T g, T r, T lr) const {
+    u = r * (w / g) - lr * T(scale) * u;
+  }
+};
+// |g| >= least_magnitude, sign kept
+struct floor_magnitude {
+  template <class T>
+  MATOPT_HD void operator()(T& g) const {
+    g = math::copysign(math::max(math::abs(g), T(least_magnitude)), g);
+  }
+};
+// g <- g (1 - lr decay)
+struct decay_magnitude {
+  double decay;
+  template <class T>
+  MATOPT_HD void operator()(T& g, T lr) const {
+    g *= T(1) - lr * T(decay);
+  }
+};
+// W = g R / n - lr decay W, n = ||R_i||
+struct compose_rows {
+  double decay;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T direction, T g, T n, T lr) const {
+    w = g * (n > T(0) ? direction / n : T(0)) - lr * T(decay) * w;
+  }
+};
+// r = n, except where the row had no direction before (largest entry <= zero_row) or has none now
+struct carry_norm {
+  template <class T>
+  MATOPT_HD void operator()(T& r, T n, T largest_before) const {
+    if (largest_before > T(zero_row) && n > T(0)) r = n;
+  }
+};
+// g = n with the sign of g
+struct resync_magnitude {
+  template <class T>
+  MATOPT_HD void operator()(T& g, T n) const {
+    g = math::copysign(math::max(n, T(least_magnitude)), g);
+  }
+};
+}  // namespace fn
+
+template <class Magnitude = adam_magnitude>
+struct row_norm {
+  Magnitude magnitude{};
+  double decay = 0;
+  decay_target decay_on = decay_target::weight;
+
+  static std::string name() { return "row_norm<" + Magnitude::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    if constexpr (detail::has_settings<Magnitude>) Magnitude::settings(self.magnitude, visit);
+    visit("decay", self.decay, range{.low = 0});
+    visit("decay_on", self.decay_on);
+  }
+
+  template <class S, class C>
+  struct state {
+    view<C> g, r;
+    view<C> gradient;  // scratch, from lift to retract
+    state_for<Magnitude, S, C> magnitude;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.g = l.rows("magnitude"), s.r = l.rows("direction_norm");
+    lay_out<Magnitude>(l, s.magnitude);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    detail::row_norms(e, s.g, w);
+    e.for_each(fn::initial_magnitude{fn::zero_row}, s.g);
+    e.for_each(fn::assign{}, s.r, as_const(s.g));
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+    s.gradient = e.take(w.rows, 1);
+    e.reduce_rows(fn::magnitude_gradient{}, s.gradient, as_const(g), as_const(w), per_row(s.g));
+    e.for_each(fn::direction_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.r), per_row(s.gradient));
+    return u;
+  }
+
+  template <class E, class St, class W, class U>
+  void retract(E& e, St& s, view<W> w, view<U> u, double scale) const {
+    const auto frame = e.frame();
+    const auto norm = e.take(w.rows, 1), before = e.take(w.rows, 1);
+    e.reduce_rows(fn::abs_max{}, before, as_const(w));
+    e.for_each(fn::move_direction{scale}, u, as_const(w), per_row(s.g), per_row(s.r), e.lr());
+    detail::row_norms(e, norm, u);
+    magnitude.move(e, s.magnitude, s.g, s.gradient);
+    if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, e.lr());
+    e.for_each(fn::floor_magnitude{}, s.g);
+    const double weight_decay = decay_on == decay_target::weight ? decay : 0;
+    e.for_each(fn::compose_rows{weight_decay}, w, as_const(u), per_row(s.g), per_row(norm), e.lr());
+    e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(before));
+    if (weight_decay > 0) {
+      detail::row_norms(e, norm, w);
+      e.for_each(fn::resync_magnitude{}, s.g, as_const(norm));
+    }
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,96 @@
+// AngularMuown's geometry: W = Diag(g) U with unit rows U, no carried direction norm; an explicit multiplier kappa turns the
+// rows slower with time.
+//
+//   lift      U = Diag(1/g) W       d = rowsum(G . U)       g' = Diag(g) (G - Diag(d) U)
+//   retract   V = U - lr scale kappa u       g <- magnitude rule(d), |g| >= 1e-7       W <- Diag(g) Diag(1 / ||V_i||) V
+//   kappa     (1 + c max(0, t - warmup))^-p, t = 0 in the first step
+//
+// Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown. kappa does not multiply the radial rate; neither the
+// update nor the momentum is projected to the tangent space, as there. Rows of norm <= 1e-7 start with g = sqrt(0.33).
+// State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row reductions.
+#pragma once
+#include "row_norm.hpp"
+
+namespace matopt {
+
+namespace fn {
+// g (G - d W / g)
+struct sphere_gradient {
+  template <class T>
+  MATOPT_HD void operator()(T& u, T grad, T w, T g, T d) const {
+    u = g * (grad - d * (w / g));
+  }
+};
+// V = W / g - lr scale kappa(t) u, in the place of u
+struct turn_direction {
+  double scale, decay_scale, decay_degree, warmup;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T w, T g, T lr, T step) const {
+    const T late = math::max(T(0), step - T(1) - T(warmup));
+    const T kappa = math::pow(T(1) + T(decay_scale) * late, -T(decay_degree));
+    u = w / g - lr * T(scale) * kappa * u;
+  }
+};
+// W = g V / max(||V_i||, 1e-7)
+struct compose_unit_rows {
+  template <class T>
+  MATOPT_HD void operator()(T& w, T direction, T g, T n) const {
+    w = g * (direction / math::max(n, T(least_magnitude)));
+  }
+};
+}  // namespace fn
+
+template <class Magnitude = adam_magnitude>
+struct row_sphere {
+  Magnitude magnitude{};
+  double angle_decay_scale = 0.001, angle_decay_degree = 1;
+  index_t angle_warmup = 0;
+
+  static std::string name() { return "row_sphere<" + Magnitude::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    if constexpr (detail::has_settings<Magnitude>) Magnitude::settings(self.magnitude, visit);
+    visit("angle_decay_scale", self.angle_decay_scale, range{.low = 0});
+    visit("angle_decay_degree", self.angle_decay_degree, range{.low = 0});
+    visit("angle_warmup", self.angle_warmup, range{.low = 0});
+  }
+
+  template <class S, class C>
+  struct state {
+    view<C> g;
+    view<C> gradient;  // scratch, from lift to retract
+    state_for<Magnitude, S, C> magnitude;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.g = l.rows("magnitude");
+    lay_out<Magnitude>(l, s.magnitude);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    detail::row_norms(e, s.g, w);
+    e.for_each(fn::initial_magnitude{fn::least_magnitude}, s.g);
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+    s.gradient = e.take(w.rows, 1);
+    e.reduce_rows(fn::magnitude_gradient{}, s.gradient, as_const(g), as_const(w), per_row(s.g));
+    e.for_each(fn::sphere_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.gradient));
+    return u;
+  }
+
+  template <class E, class St, class W, class U>
+  void retract(E& e, St& s, view<W> w, view<U> u, double scale) const {
+    const auto frame = e.frame();
+    const auto norm = e.take(w.rows, 1);
+    e.for_each(fn::turn_direction{scale, angle_decay_scale, angle_decay_degree, static_cast<double>(angle_warmup)}, u,
+               as_const(w), per_row(s.g), e.lr(), e.step());
+    detail::row_norms(e, norm, u);
+    magnitude.move(e, s.magnitude, s.g, s.gradient);
+    e.for_each(fn::floor_magnitude{}, s.g);
+    e.for_each(fn::compose_unit_rows{}, w, as_const(u), per_row(s.g), per_row(norm));
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,78 @@
+// The direction of Adam: elementwise first over root of second moment, both bias-corrected.
+//
+//   m <- beta1 m + (1 - beta1) G         v <- beta2 v + (1 - beta2) G^2
+//   c1 = 1 - beta1^t                     c2 = 1 - beta2^t
+//   corrected:    u = (m / c1) / (sqrt(v / c2) + eps)
+//   uncorrected:  u = (sqrt(c2) / c1) m / (sqrt(v) + eps)
+//
+// Kingma, Ba: Adam (arXiv 1412.6980); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
+// Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight, Megatron,
+// Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
+// c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
+// State: 2 scalars per parameter. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates instead of overflowing.
+#pragma once
+#include <array>
+#include <string_view>
+
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+enum class adam_eps { corrected, uncorrected };
+constexpr auto enum_names(adam_eps) { return std::array<std::string_view, 2>{"corrected", "uncorrected"}; }
+
+namespace fn {
+// c <- beta c + (1 - beta): 1 - beta^t after t steps
+struct bias_corrections {
+  double beta1, beta2;
+  template <class T>
+  MATOPT_HD void operator()(T& c1, T& c2) const {
+    c1 = T(beta1) * c1 + T(1 - beta1);
+    c2 = T(beta2) * c2 + T(1 - beta2);
+  }
+};
+struct adam {
+  double beta1, beta2, eps;
+  bool corrected;
+  template <class T>
+  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2) const {
+    m = T(beta1) * m + T(1 - beta1) * g;
+    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
+    u = corrected ? (m / c1) / (math::sqrt(v / c2) + T(eps)) : math::sqrt(c2) / c1 * m / (math::sqrt(v) + T(eps));
+  }
+};
+}  // namespace fn
+
+struct adam_direction {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  adam_eps eps_mode = adam_eps::corrected;
+
+  static std::string name() { return "adam_direction"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("eps", self.eps, range{.low = 0, .low_open = true});
+    visit("eps_mode", self.eps_mode);
+  }
+
+  template <class S, class C>
+  struct state {
+    view<S> m, v;
+    view<C> c1, c2;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
+    s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
+  }
+
+  template <class E, class St, class G, class U>
+  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+    e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
+    e.for_each(fn::adam{beta1, beta2, eps, eps_mode == adam_eps::corrected}, s.m, s.v, u, as_const(g), per_matrix(s.c1),
+               per_matrix(s.c2));
+  }
+};
+
+}  // namespace matopt

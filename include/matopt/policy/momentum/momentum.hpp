@@ -1,0 +1,62 @@
+// Exponential and summed momentum, plain and Nesterov.
+//
+//   ema                  M <- beta M + (1 - beta) G       u = M
+//   nesterov_ema         M <- beta M + (1 - beta) G       u = (1 - beta) G + beta M
+//   heavy_ball           M <- beta M + G                  u = M
+//   nesterov_heavy_ball  M <- beta M + G                  u = G + beta M
+//
+// Where public implementations differ: Keller Jordan's Muon, torch.optim.Muon and NorMuon keep the exponential mean; Moonlight,
+// Muon+ and Muown keep the sum. Both give the same direction, but the buffers differ by 1 - beta, so checkpoints do not mix,
+// and a fixed epsilon in the orthogonalizer weighs 1 / (1 - beta) more against the mean. No form corrects a bias.
+// State: 1 scalar per parameter. FLOPs: 4 per parameter. Needs: elementwise verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+// m <- beta m + take g;  u = nesterov ? take g + beta m : m
+struct momentum {
+  double beta, take;
+  bool nesterov;
+  template <class T>
+  MATOPT_HD void operator()(T& m, T& u, T g) const {
+    m = T(beta) * m + T(take) * g;
+    u = nesterov ? T(take) * g + T(beta) * m : m;
+  }
+};
+}  // namespace fn
+
+template <bool Mean, bool Nesterov>
+struct basic_momentum {
+  double beta = 0.95;
+
+  static std::string name() {
+    return std::string(Nesterov ? "nesterov_" : "") + (Mean ? "ema" : "heavy_ball");
+  }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+  }
+
+  template <class S, class C>
+  struct state {
+    view<S> buffer;
+  };
+  template <class Layout, class St>
+  static void layout(Layout& l, St& s) {
+    s.buffer = l.matrix("momentum");
+  }
+
+  template <class E, class St, class G, class U>
+  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+    e.for_each(fn::momentum{beta, Mean ? 1 - beta : 1, Nesterov}, s.buffer, u, as_const(g));
+  }
+};
+
+using ema = basic_momentum<true, false>;
+using nesterov_ema = basic_momentum<true, true>;
+using heavy_ball = basic_momentum<false, false>;
+using nesterov_heavy_ball = basic_momentum<false, true>;
+
+}  // namespace matopt

@@ -1,0 +1,13 @@
+// Leaves the update as it is.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+struct no_normalizer {
+  static std::string name() { return "none"; }
+  template <class E, class St, class U>
+  void normalize(E&, St&, view<U>) const {}
+};
+
+}  // namespace matopt

@@ -1,0 +1,13 @@
+// Leaves the direction as it is; what AdamW has in the orthogonalizer slot.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+struct no_orthogonalizer {
+  static std::string name() { return "none"; }
+  template <class E, class St, class U>
+  void orthogonalize(E&, St&, view<U>) const {}
+};
+
+}  // namespace matopt

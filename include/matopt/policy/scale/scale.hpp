@@ -1,0 +1,46 @@
+// Scales: the factor of an update that depends on the shape only. The decay is never multiplied by it.
+//
+//   unit_scale           1
+//   fan_ratio            sqrt(max(1, fan_out / fan_in))     Keller Jordan's Muon, torch.optim.Muon "original"
+//   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
+//   match_rms            factor sqrt(max(fan_out, fan_in))  Moonlight (arXiv 2502.16982, 0.2: the RMS of an AdamW update)
+#pragma once
+#include <cmath>
+
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+struct unit_scale {
+  static std::string name() { return "unit_scale"; }
+  double factor(index_t, index_t) const { return 1; }
+};
+
+struct fan_ratio {
+  static std::string name() { return "fan_ratio"; }
+  double factor(index_t fan_out, index_t fan_in) const {
+    return std::sqrt(std::fmax(1.0, static_cast<double>(fan_out) / static_cast<double>(fan_in)));
+  }
+};
+
+struct spectral_ratio {
+  static std::string name() { return "spectral_ratio"; }
+  double factor(index_t fan_out, index_t fan_in) const {
+    return std::sqrt(static_cast<double>(fan_out) / static_cast<double>(fan_in));
+  }
+};
+
+struct match_rms {
+  double rms = 0.2;
+
+  static std::string name() { return "match_rms"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("rms", self.rms, range{.low = 0, .low_open = true});
+  }
+  double factor(index_t fan_out, index_t fan_in) const {
+    return rms * std::sqrt(static_cast<double>(fan_out > fan_in ? fan_out : fan_in));
+  }
+};
+
+}  // namespace matopt

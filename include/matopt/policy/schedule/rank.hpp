@@ -1,0 +1,78 @@
+// Rank schedules: the fraction r(t) in (0, 1] of min(rows, cols) that an update may have as rank; t counts from 0.
+//
+//   fixed_rank      r(t) = fraction
+//   piecewise_rank  r(t) = fractions[i] for boundaries[i-1] <= t < boundaries[i]
+//   cosine_rank     r(t) = start for t < hold; then end + (start - end)(1 + cos(pi (t - hold) / (total - hold))) / 2;
+//                   end from t = total on (the bare cosine would rise again)
+//
+// NuMuon, arXiv 2603.03597, section 3.4: cosine from 1 to 0.25, held for the first tenth of the training. The paper asks that
+// the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that.
+#pragma once
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace detail {
+inline constexpr range rank_fraction{.low = 0, .high = 1, .low_open = true};
+}
+
+struct fixed_rank {
+  double rank_fraction = 0.25;
+
+  static std::string name() { return "fixed_rank"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("rank_fraction", self.rank_fraction, detail::rank_fraction);
+  }
+  double fraction(index_t) const { return rank_fraction; }
+};
+
+struct piecewise_rank {
+  std::vector<double> boundaries, fractions{0.25};  // one fraction more than boundaries
+
+  static std::string name() { return "piecewise_rank"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("rank_boundaries", self.boundaries, range{.low = 0});
+    visit("rank_fractions", self.fractions, detail::rank_fraction);
+  }
+  void validate() const {
+    if (fractions.size() != boundaries.size() + 1)
+      throw bad_value("rank_fractions", "a list of " + std::to_string(fractions.size()),
+                      "one entry more than rank_boundaries, which has " + std::to_string(boundaries.size()));
+    for (std::size_t i = 1; i < boundaries.size(); ++i)
+      if (!(boundaries[i - 1] < boundaries[i]))
+        throw bad_value("rank_boundaries", detail::text(boundaries), "increasing step numbers");
+  }
+  double fraction(index_t step) const {
+    std::size_t i = 0;
+    while (i < boundaries.size() && static_cast<double>(step) >= boundaries[i]) ++i;
+    return fractions[i];
+  }
+};
+
+struct cosine_rank {
+  double start = 1, end = 0.25;
+  index_t hold = 0, total = 1;
+
+  static std::string name() { return "cosine_rank"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("rank_start", self.start, detail::rank_fraction);
+    visit("rank_end", self.end, detail::rank_fraction);
+    visit("rank_hold_steps", self.hold, range{.low = 0});
+    visit("rank_end_step", self.total, range{.low = 1});
+  }
+  double fraction(index_t step) const {
+    if (step < hold) return start;
+    if (step >= total) return end;
+    const double p = static_cast<double>(step - hold) / static_cast<double>(total - hold);
+    return end + (start - end) * (1 + std::cos(std::numbers::pi * p)) / 2;
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,120 @@
+// rule: five policies make an optimizer. Every published method is an alias of this template; none has a step of its own.
+//
+//   g' = constraint.lift(W, G)                the gradient in the coordinates that are optimised
+//   u  = momentum.accumulate(g')
+//   u  = orthogonalizer.orthogonalize(u)      the numerical method
+//   u  = normalizer.normalize(u)
+//   W  = constraint.retract(W, u, lr * scale.factor(fan_out, fan_in))
+//
+// with_*<> swaps one slot:  using mine = muon::with_normalizer<my_normalizer>;
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "core/policy.hpp"
+
+namespace matopt {
+
+template <class Momentum, class Orthogonalizer, class Normalizer, class Constraint, class Scale>
+struct rule {
+  Momentum momentum{};
+  Orthogonalizer orthogonalizer{};
+  Normalizer normalizer{};
+  Constraint constraint{};
+  Scale scale{};
+
+  using momentum_type = Momentum;
+  using orthogonalizer_type = Orthogonalizer;
+  using normalizer_type = Normalizer;
+  using constraint_type = Constraint;
+  using scale_type = Scale;
+
+  template <class X>
+  using with_momentum = rule<X, Orthogonalizer, Normalizer, Constraint, Scale>;
+  template <class X>
+  using with_orthogonalizer = rule<Momentum, X, Normalizer, Constraint, Scale>;
+  template <class X>
+  using with_normalizer = rule<Momentum, Orthogonalizer, X, Constraint, Scale>;
+  template <class X>
+  using with_constraint = rule<Momentum, Orthogonalizer, Normalizer, X, Scale>;
+  template <class X>
+  using with_scale = rule<Momentum, Orthogonalizer, Normalizer, Constraint, X>;
+
+  // What a checkpoint must agree on.
+  static std::string name() {
+    return "rule<" + Momentum::name() + "," + Orthogonalizer::name() + "," + Normalizer::name() + "," +
+           Constraint::name() + "," + Scale::name() + ">";
+  }
+
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    each_policy(self, [&]<class P>(std::string_view, P& policy) {
+      if constexpr (detail::has_settings<P>) P::settings(policy, visit);
+    });
+  }
+  // Throws bad_value for the first setting outside its range.
+  void validate() const {
+    validate_settings(*this);
+    each_policy(*this, [](std::string_view, const auto& policy) {
+      if constexpr (requires { policy.validate(); }) policy.validate();
+    });
+  }
+
+  template <class Types>
+  struct state {
+    state_of<Momentum, Types> momentum{};
+    state_of<Orthogonalizer, Types> orthogonalizer{};
+    state_of<Normalizer, Types> normalizer{};
+    state_of<Constraint, Types> constraint{};
+  };
+  // visit(slot name, policy type tag, state of the slot)
+  template <class St, class Visit>
+  static void each_state(St& s, Visit&& visit) {
+    visit("momentum", static_cast<const Momentum*>(nullptr), s.momentum);
+    visit("orthogonalizer", static_cast<const Orthogonalizer*>(nullptr), s.orthogonalizer);
+    visit("normalizer", static_cast<const Normalizer*>(nullptr), s.normalizer);
+    visit("constraint", static_cast<const Constraint*>(nullptr), s.constraint);
+  }
+
+  // State that begins with the weight; the rest begins as zeros.
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    const auto start = [&](const auto& policy, auto& own) {
+      const auto frame = e.frame();
+      if constexpr (requires { policy.init(e, own, w); }) policy.init(e, own, w);
+    };
+    start(momentum, s.momentum), start(orthogonalizer, s.orthogonalizer);
+    start(normalizer, s.normalizer), start(constraint, s.constraint);
+  }
+
+  // One step of one bucket.
+  template <class E, class St, class W, class G>
+  void step(E& e, St& s, view<W> w, view<const G> g) const {
+    const auto frame = e.frame();
+    const auto u = e.take_like(w);
+    const auto lifted = constraint.lift(e, s.constraint, w, g, u);
+    momentum.accumulate(e, s.momentum, lifted, u);
+    orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
+    normalizer.normalize(e, s.normalizer, u);
+    constraint.retract(e, s.constraint, w, u, scale.factor(w.rows, w.cols));
+  }
+
+ private:
+  template <class Self, class Visit>
+  static void each_policy(Self& self, Visit&& visit) {
+    visit("momentum", self.momentum), visit("orthogonalizer", self.orthogonalizer);
+    visit("normalizer", self.normalizer), visit("constraint", self.constraint), visit("scale", self.scale);
+  }
+};
+
+// Rule R runs on backend B with these element types. The first line that fails names the slot.
+template <class R, class B, class Types>
+concept rule_for = backend<B, typename Types::compute> &&                          //
+                   momentum_policy<typename R::momentum_type, B, Types> &&         //
+                   orthogonalizer_policy<typename R::orthogonalizer_type, B, Types> &&  //
+                   normalizer_policy<typename R::normalizer_type, B, Types> &&     //
+                   constraint_policy<typename R::constraint_type, B, Types> &&     //
+                   scale_policy<typename R::scale_type> &&                         //
+                   rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type>;
+
+}  // namespace matopt
