@@ -39,7 +39,9 @@ void replay(const Rule& rule, const json& c) {
 template <class Rule>
 Rule with_settings(Rule rule, const json& s, std::initializer_list<std::pair<const char*, const char*>> names) {
   for (const auto& [theirs, ours] : names)
-    if (s.contains(theirs)) set_setting(rule, ours, s.at(theirs).is_string() ? s.at(theirs).template get<std::string>() : s.at(theirs).dump());
+    if (s.contains(theirs))
+      set_setting(rule, ours,
+                  s.at(theirs).is_string() ? s.at(theirs).template get<std::string>() : s.at(theirs).dump());
   return rule;
 }
 
@@ -82,7 +84,8 @@ TEST_CASE("golden: adamw", "[golden]") {
   for (const auto& c : golden_cases("muon_family.json")) {
     if (c.at("rule") != "adamw") continue;
     const auto& s = c.at("settings");
-    adamw r = with_settings(adamw{}, s, {{"weight_decay", "decay"}, {"beta1", "beta1"}, {"beta2", "beta2"}, {"eps", "eps"}});
+    adamw r =
+        with_settings(adamw{}, s, {{"weight_decay", "decay"}, {"beta1", "beta1"}, {"beta2", "beta2"}, {"eps", "eps"}});
     if (s.at("eps_mode") == "uncorrected") r.momentum.eps_mode = adam_eps::uncorrected;
     replay(r, c);
     ++seen;
@@ -109,7 +112,8 @@ TEST_CASE("golden: numuon", "[golden]") {
     };
     const std::string schedule = s.at("rank_schedule");
     if (schedule == "fixed") run(fixed_rank{s.at("rank_fraction")});
-    if (schedule == "cosine") run(cosine_rank{s.at("rank_start"), s.at("rank_end"), s.at("rank_hold_steps"), s.at("rank_end_step")});
+    if (schedule == "cosine")
+      run(cosine_rank{s.at("rank_start"), s.at("rank_end"), s.at("rank_hold_steps"), s.at("rank_end_step")});
     if (schedule == "piecewise") run(piecewise_rank{s.at("rank_boundaries"), s.at("rank_fractions")});
   }
   CHECK(seen == 18);
@@ -121,8 +125,13 @@ TEST_CASE("golden: muown and angular muown", "[golden]") {
     const auto& s = c.at("settings");
     const auto run = [&]<class R>(R r) {
       r = with_settings(r, s,
-                        {{"weight_decay", "decay"}, {"momentum", "momentum"}, {"beta1", "beta1"}, {"beta2", "beta2"}, {"eps", "eps"},
-                         {"angle_warmup", "angle_warmup"}, {"angle_decay_scale", "angle_decay_scale"},
+                        {{"weight_decay", "decay"},
+                         {"momentum", "momentum"},
+                         {"beta1", "beta1"},
+                         {"beta2", "beta2"},
+                         {"eps", "eps"},
+                         {"angle_warmup", "angle_warmup"},
+                         {"angle_decay_scale", "angle_decay_scale"},
                          {"angle_decay_degree", "angle_decay_degree"}});
       replay(r, c);
       ++seen;
@@ -158,7 +167,8 @@ TEST_CASE("golden: orthogonalizers", "[golden]") {
     eigen_backend::buffer memory = cpu.allocate(1 << 16);
     arena scratch{memory.data()};
     step_numbers<double> numbers;
-    const index_t k = c.at("label") == "top_k_exact" ? c.at("settings").at("k").get<index_t>() : std::min(x.rows, x.cols);
+    const index_t k =
+        c.at("label") == "top_k_exact" ? c.at("settings").at("k").get<index_t>() : std::min(x.rows, x.cols);
     pass<eigen_backend, double> e(cpu, scratch, nullptr, &numbers, 1, k);
     no_state s;
     const std::string label = c.at("label");

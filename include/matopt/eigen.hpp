@@ -3,10 +3,10 @@
 //   matopt::eigen_backend cpu;               one thread per core
 //   matopt::eigen_backend cpu(4);            four
 //
-// Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by shape
-// alone. No verb allocates after construction. Storage may be row- or column-major, transposed, or a sub-block; operands of
-// products need one unit stride (the library's own scratch always has it).
-// Element types: float, double, and bfloat16 as storage. Errors: bad_value for an illegal thread count.
+// Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by
+// shape alone. No verb allocates after construction. Storage may be row- or column-major, transposed, or a sub-block;
+// operands of products need one unit stride (the library's own scratch always has it). Element types: float, double,
+// and bfloat16 as storage. Errors: bad_value for an illegal thread count.
 #pragma once
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -84,7 +84,8 @@ class eigen_backend {
     run_tasks(first.batch * chunks, first.rows * first.cols * first.batch, [&](index_t task) {
       const index_t b = task / chunks, begin = task % chunks * rows_per_task;
       const index_t end = std::min(first.rows, begin + rows_per_task);
-      for (index_t i = begin; i < end; ++i) out(i, 0, b) = static_cast<T>(reduce_line<A, R>(f, contiguous, b, i, first, rest...));
+      for (index_t i = begin; i < end; ++i)
+        out(i, 0, b) = static_cast<T>(reduce_line<A, R>(f, contiguous, b, i, first, rest...));
     });
   }
 
@@ -97,7 +98,8 @@ class eigen_backend {
 
   template <class T>
   void gemm(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
-            view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta, view<const std::type_identity_t<T>> c, view<T> d) {
+            view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta, view<const std::type_identity_t<T>> c,
+            view<T> d) {
     if (!stopped(guard)) product(alpha, a, b, beta, c, d, false);
   }
   template <class T>
@@ -122,11 +124,12 @@ class eigen_backend {
 
   template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
-    return static_cast<std::size_t>(std::min<index_t>(batch, pool_.size())) * detail::jacobi_svd<T>::workspace(rows, cols) *
-           sizeof(T);
+    return static_cast<std::size_t>(std::min<index_t>(batch, pool_.size())) *
+           detail::jacobi_svd<T>::workspace(rows, cols) * sizeof(T);
   }
   template <class T>
-  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v, std::byte* workspace) {
+  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
+           std::byte* workspace) {
     if (stopped(guard)) return;
     const std::size_t each = detail::jacobi_svd<T>::workspace(a.rows, a.cols);
     pool_.parallel_for(a.batch, [&](index_t b, int worker) {
@@ -135,7 +138,8 @@ class eigen_backend {
     });
   }
 
-  // Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes zero.
+  // Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes
+  // zero.
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
     if (stopped(guard)) return;
@@ -315,7 +319,8 @@ class eigen_backend {
       const auto block = [&](const auto& v, index_t row, index_t rows, index_t col, index_t cols) {
         return v.matrix(m).row_block(row, rows).col_block(col, cols);
       };
-      const index_t row = i * edge, rows = std::min(edge, d.rows - row), col = j * edge, cols = std::min(edge, d.cols - col);
+      const index_t row = i * edge, rows = std::min(edge, d.rows - row), col = j * edge,
+                    cols = std::min(edge, d.cols - col);
       const view<T> to = block(d, row, rows, col, cols);
       start_tile(beta, block(c, row, rows, col, cols), to);
       if (a.cols > 0)

@@ -3,10 +3,10 @@
 //   M <- 0.95 M + 0.05 G       U = 0.05 G + 0.95 M       O = NS5(U)
 //   W <- (1 - lr decay) W - lr sqrt(max(1, fan_out / fan_in)) O
 //
-// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024). Follows KellerJordan/Muon: exponential mean, Nesterov, Keller
-// coefficients, eps added to the norm, no decay by default. torch.optim.Muon takes max(norm, eps) (ns_eps_rule) and decay 0.1.
-// lr 0.02. State: 1 scalar per parameter. FLOPs: 10 m^2 (2n + m) per m x n matrix, m <= n. For hidden matrices only: give
-// embeddings, heads and vectors to adamw (param_groups.hpp).
+// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024). Follows KellerJordan/Muon: exponential mean, Nesterov,
+// Keller coefficients, eps added to the norm, no decay by default. torch.optim.Muon takes max(norm, eps) (ns_eps_rule)
+// and decay 0.1. lr 0.02. State: 1 scalar per parameter. FLOPs: 10 m^2 (2n + m) per m x n matrix, m <= n. For hidden
+// matrices only: give embeddings, heads and vectors to adamw (param_groups.hpp).
 //
 //   matopt::eigen_backend cpu;
 //   matopt::optimizer<matopt::muon, matopt::eigen_backend> opt(cpu, {.constraint = {.decay = 0.01}});

@@ -3,10 +3,10 @@
 //   W = Diag(g) D       d, G' = gradients of g and of the direction       M <- 0.95 M + G'       U = G' + 0.95 M
 //   R <- R - lr 0.2 sqrt(max(m, n)) NS5(U)       g <- g - lr Adam(d)       W <- Diag(g) R / row norms
 //
-// Paper: Muown, arXiv 2605.10797; official code kcc-lion/muown (no licence: nothing of it is used). The equations and every
-// place where implementations differ are in policy/constraint/row_norm.hpp. lr 1e-3 to 1.6e-2, no decay by default.
-// State: 1 scalar per parameter and 4 per row. FLOPs: Muon's and about 15 per parameter. For hidden matrices only; the official
-// code splits 3n x n matrices into three, here the caller states row_blocks.
+// Paper: Muown, arXiv 2605.10797; official code kcc-lion/muown (no licence: nothing of it is used). The equations and
+// every place where implementations differ are in policy/constraint/row_norm.hpp. lr 1e-3 to 1.6e-2, no decay by
+// default. State: 1 scalar per parameter and 4 per row. FLOPs: Muon's and about 15 per parameter. For hidden matrices
+// only; the official code splits 3n x n matrices into three, here the caller states row_blocks.
 //
 //   matopt::optimizer<matopt::muown, matopt::eigen_backend> opt(cpu);
 #pragma once

@@ -1,5 +1,5 @@
-// NuMuon: Muon whose update also obeys a nuclear-norm budget, which is a cap on its rank; training drifts to weights that
-// compress better.
+// NuMuon: Muon whose update also obeys a nuclear-norm budget, which is a cap on its rank; training drifts to weights
+// that compress better.
 //
 //   M <- beta M + (1 - beta) G       k = ceil(r(t) min(m, n))       (U_k, V_k) = leading singular vectors of M
 //   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T
@@ -22,6 +22,7 @@
 
 namespace matopt {
 
-using numuon = rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>, spectral_ratio>;
+using numuon =
+    rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>, spectral_ratio>;
 
 }  // namespace matopt

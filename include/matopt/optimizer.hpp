@@ -4,12 +4,13 @@
 //   opt.add("name", weight_view, gradient_view);       any number; same-shape matrices step together as one bucket
 //   opt.memory();                                      what finalize() will allocate
 //   opt.finalize();                                    allocates twice: state and scratch
-//   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and enqueue()
+//   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and
+//   enqueue()
 //
-// Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must outlive the
-// optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing back. If a gradient
-// holds NaN or infinity, that step leaves every weight and all state untouched; poll_status() tells.
-// Not thread-safe. Errors derive from matopt::error; after one, the optimizer is as before the call.
+// Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
+// outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
+// back. If a gradient holds NaN or infinity, that step leaves every weight and all state untouched; poll_status()
+// tells. Not thread-safe. Errors derive from matopt::error; after one, the optimizer is as before the call.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -57,7 +58,7 @@ struct state_tensor {
 };
 
 template <class Rule, class Backend, class Types = types<float>>
-  requires rule_for<Rule, Backend, Types>
+requires rule_for<Rule, Backend, Types>
 class optimizer {
   using W = typename Types::weight;
   using G = typename Types::gradient;
@@ -143,8 +144,7 @@ class optimizer {
       bucket& k = buckets_[i];
       const index_t q = std::min(k.w.rows, k.w.cols);
       double budget = static_cast<double>(q);
-      if constexpr (limits_rank<typename Rule::constraint_type>)
-        budget = k.rule.constraint.rank_budget(steps_, q);
+      if constexpr (limits_rank<typename Rule::constraint_type>) budget = k.rule.constraint.rank_budget(steps_, q);
       k.rank = std::clamp<index_t>(static_cast<index_t>(std::ceil(budget - 1e-9)), 1, q);
       numbers_[i] = {.lr = static_cast<C>(lr * k.lr_scale),
                      .step = static_cast<C>(steps_ + 1),
@@ -270,7 +270,8 @@ class optimizer {
     std::map<key, std::size_t> open;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const parameter& p = parameters_[i];
-      const key k{p.w.rows, p.w.cols, p.w.row_stride, p.w.col_stride, p.g.row_stride, p.g.col_stride, p.lr_scale, p.decay};
+      const key k{p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride,
+                  p.g.row_stride, p.g.col_stride, p.lr_scale,     p.decay};
       const auto [at, is_new] = open.try_emplace(k, out.size());
       const bool full = !is_new && options_.batch_limit > 0 &&
                         static_cast<index_t>(out[at->second].members.size()) == options_.batch_limit;
@@ -335,7 +336,8 @@ class optimizer {
   std::size_t scratch_bytes(const std::vector<bucket>& buckets) const {
     std::size_t most = 0;
     for (const auto& k : buckets)
-      most = std::max(most, plan_scratch<Types>(k.rule, *backend_, k.w.rows, k.w.cols, k.w.batch, !k.w.row_contiguous()));
+      most =
+          std::max(most, plan_scratch<Types>(k.rule, *backend_, k.w.rows, k.w.cols, k.w.batch, !k.w.row_contiguous()));
     return most;
   }
 
@@ -347,7 +349,8 @@ class optimizer {
   void check_gradients() {
     const index_t n = static_cast<index_t>(parameters_.size());
     for (const auto& k : buckets_)
-      backend_->reduce(nullptr, fn::not_finite{}, view<status_word>{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1}, k.g);
+      backend_->reduce(nullptr, fn::not_finite{}, view<status_word>{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1},
+                       k.g);
     const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
     const view<status_word> skip = row_major(control_.skip, 1, 1);
     backend_->reduce(nullptr, fn::any{}, skip, flags);
@@ -391,8 +394,7 @@ class optimizer {
       const index_t outer = rows_outer ? v.row_stride : v.col_stride;
       const index_t outer_count = rows_outer ? v.rows : v.cols;
       const bool distinct = (v.rows == 1 || v.row_stride > 0) && (v.cols == 1 || v.col_stride > 0) &&
-                            (outer_count <= 1 || outer > inner_span) &&
-                            (v.batch <= 1 || v.batch_stride != 0);
+                            (outer_count <= 1 || outer > inner_span) && (v.batch <= 1 || v.batch_stride != 0);
       if (v.table || !v.data || v.rows < 1 || v.cols < 1 || v.batch < 1 || !distinct)
         throw bad_value(what + " of \"" + name + "\"", describe(v),
                         "a view that is not null, at least 1x1, with positive strides that reach each element once");
@@ -407,14 +409,17 @@ class optimizer {
   }
   void check_options(const std::string& name, const view<W>& w, const parameter_options& o) const {
     const auto legal = range{.low = 0};
-    if (!legal.contains(o.lr_scale)) throw bad_value("lr_scale of \"" + name + "\"", detail::text(o.lr_scale), detail::text(legal));
+    if (!legal.contains(o.lr_scale))
+      throw bad_value("lr_scale of \"" + name + "\"", detail::text(o.lr_scale), detail::text(legal));
     if (o.decay) {
-      if (!legal.contains(*o.decay)) throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), detail::text(legal));
+      if (!legal.contains(*o.decay))
+        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), detail::text(legal));
       Rule probe = rule_;
       set_decay(probe, *o.decay);
       bool has_decay = false;
       Rule::settings(probe, [&](std::string_view key, const auto&, range = {}) { has_decay |= key == "decay"; });
-      if (!has_decay) throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), "not set: this rule has no decay");
+      if (!has_decay)
+        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), "not set: this rule has no decay");
     }
     index_t sum = 0;
     for (const index_t rows : o.row_blocks) {
@@ -422,12 +427,14 @@ class optimizer {
       sum += rows;
     }
     if (!o.row_blocks.empty() && sum != w.rows)
-      throw bad_value("row_blocks of \"" + name + "\"", "a sum of " + std::to_string(sum), std::to_string(w.rows) + ", the rows of the weight");
+      throw bad_value("row_blocks of \"" + name + "\"", "a sum of " + std::to_string(sum),
+                      std::to_string(w.rows) + ", the rows of the weight");
   }
   void check_free(const parameter& fresh) const {
     for (const auto& p : parameters_) {
       if (p.name == fresh.name) throw bad_value("parameter name", '"' + fresh.name + '"', "a name not used before");
-      if (detail::overlap(p.w, fresh.w) || detail::overlap(p.g, fresh.w) || detail::overlap(p.w, fresh.g) || detail::overlap(p.g, fresh.g))
+      if (detail::overlap(p.w, fresh.w) || detail::overlap(p.g, fresh.w) || detail::overlap(p.w, fresh.g) ||
+          detail::overlap(p.g, fresh.g))
         throw bad_value("memory of \"" + fresh.name + "\"", "shared with \"" + p.name + '"', "memory of its own");
     }
     if (detail::overlap(fresh.w, fresh.g))

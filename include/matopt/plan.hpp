@@ -17,17 +17,18 @@ struct memory_report {
     std::size_t bytes;
   };
   std::vector<line> state;
-  std::size_t control = 0;      // pointer tables, numbers of the step, status words
-  std::size_t state_bytes = 0;  // the first allocation: all state and the control words
+  std::size_t control = 0;        // pointer tables, numbers of the step, status words
+  std::size_t state_bytes = 0;    // the first allocation: all state and the control words
   std::size_t scratch_bytes = 0;  // the second allocation
 
   std::size_t total() const { return state_bytes + scratch_bytes; }
 };
 
-// Bytes of scratch that one step of `r` takes for `batch` matrices of the shape and order of `w`, whatever the rank. The step's
-// own code runs on a backend that does nothing.
+// Bytes of scratch that one step of `r` takes for `batch` matrices of the shape and order of `w`, whatever the rank.
+// The step's own code runs on a backend that does nothing.
 template <class Types, class Rule, class B>
-std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch, bool column_major) {
+std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch,
+                         bool column_major) {
   using C = typename Types::compute;
   dry_backend<B> dry{backend};
   arena counting;

@@ -1,4 +1,5 @@
-// rule: five policies make an optimizer. Every published method is an alias of this template; none has a step of its own.
+// rule: five policies make an optimizer. Every published method is an alias of this template; none has a step of its
+// own.
 //
 //   g' = constraint.lift(W, G)                the gradient in the coordinates that are optimised
 //   u  = momentum.accumulate(g')
@@ -109,12 +110,12 @@ struct rule {
 
 // Rule R runs on backend B with these element types. The first line that fails names the slot.
 template <class R, class B, class Types>
-concept rule_for = backend<B, typename Types::compute> &&                          //
-                   momentum_policy<typename R::momentum_type, B, Types> &&         //
-                   orthogonalizer_policy<typename R::orthogonalizer_type, B, Types> &&  //
-                   normalizer_policy<typename R::normalizer_type, B, Types> &&     //
-                   constraint_policy<typename R::constraint_type, B, Types> &&     //
-                   scale_policy<typename R::scale_type> &&                         //
-                   rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type>;
+concept rule_for = backend<B, typename Types::compute> &&                //
+    momentum_policy<typename R::momentum_type, B, Types> &&              //
+    orthogonalizer_policy<typename R::orthogonalizer_type, B, Types> &&  //
+    normalizer_policy<typename R::normalizer_type, B, Types> &&          //
+    constraint_policy<typename R::constraint_type, B, Types> &&          //
+    scale_policy<typename R::scale_type> &&                              //
+    rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type>;
 
 }  // namespace matopt

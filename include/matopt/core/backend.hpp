@@ -1,8 +1,9 @@
 // The backend concepts: the small set of verbs from which every step is built.
 //
-// Every verb is ordered after the verbs before it, may run later than the call, and works on all matrices of a batch. `guard`
-// is a word in the backend's memory: if it is not zero when the verb runs, a verb that writes memory which outlives the step
-// writes nothing (null: always write). So a step is abandoned as a whole without the host ever reading anything.
+// Every verb is ordered after the verbs before it, may run later than the call, and works on all matrices of a batch.
+// `guard` is a word in the backend's memory: if it is not zero when the verb runs, a verb that writes memory which
+// outlives the step writes nothing (null: always write). So a step is abandoned as a whole without the host ever
+// reading anything.
 #pragma once
 #include <concepts>
 #include <cstddef>

@@ -2,8 +2,8 @@
 //
 //   for_each(f, x, per_row(r), per_matrix(s))   calls   f(x(i, j, b), r(i, 0, b), s(0, 0, b))
 //
-// That an argument is constant along a row is said in its type, so a backend can load it once per row and vectorise the rest.
-// A broadcast view with one matrix serves every matrix of a batch.
+// That an argument is constant along a row is said in its type, so a backend can load it once per row and vectorise the
+// rest. A broadcast view with one matrix serves every matrix of a batch.
 #pragma once
 #include "view.hpp"
 

@@ -1,5 +1,5 @@
-// dry_backend<B>: takes the place of B while a step is planned. It touches no data; the step's own code, run on it, takes its
-// scratch from a counting arena, and so finds the size that the real step needs.
+// dry_backend<B>: takes the place of B while a step is planned. It touches no data; the step's own code, run on it,
+// takes its scratch from a counting arena, and so finds the size that the real step needs.
 #pragma once
 #include <cstddef>
 
@@ -29,9 +29,7 @@ struct dry_backend {
   void random_normal(A&&...) {}
 
   template <class T>
-  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const
-    requires factoring_backend<B, T>
-  {
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const requires factoring_backend<B, T> {
     return real.template svd_workspace<T>(rows, cols, batch);
   }
   template <class... A>

@@ -1,4 +1,5 @@
-// Errors of the library. Everything thrown derives from matopt::error; the text names the thing, its value and what is legal.
+// Errors of the library. Everything thrown derives from matopt::error; the text names the thing, its value and what is
+// legal.
 #pragma once
 #include <stdexcept>
 #include <string>

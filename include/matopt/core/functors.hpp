@@ -1,6 +1,6 @@
-// Elementwise formulas that several policies share. A functor of for_each takes its outputs by reference first and its inputs
-// by value after them; a functor of a reduction returns one term and names how terms combine (sum, unless it says otherwise).
-// Formulas of one method stand beside that method's equations, in its policy header.
+// Elementwise formulas that several policies share. A functor of for_each takes its outputs by reference first and its
+// inputs by value after them; a functor of a reduction returns one term and names how terms combine (sum, unless it
+// says otherwise). Formulas of one method stand beside that method's equations, in its policy header.
 #pragma once
 #include "math.hpp"
 

@@ -1,4 +1,5 @@
-// overlap(a, b): whether two single-matrix views share a byte. Column blocks of one row-major matrix interleave without sharing.
+// overlap(a, b): whether two single-matrix views share a byte. Column blocks of one row-major matrix interleave without
+// sharing.
 #pragma once
 #include <cstdint>
 
@@ -19,7 +20,8 @@ byte_runs runs_of(const view<T>& v) {
   const index_t outer = rows_outer ? v.rows : v.cols, outer_stride = rows_outer ? v.row_stride : v.col_stride;
   const index_t inner = rows_outer ? v.cols : v.rows, inner_stride = rows_outer ? v.col_stride : v.row_stride;
   // Elements between those of a strided run count as its own.
-  return {reinterpret_cast<std::uintptr_t>(v.data), static_cast<std::uintptr_t>((inner - 1) * inner_stride + 1) * sizeof(T),
+  return {reinterpret_cast<std::uintptr_t>(v.data),
+          static_cast<std::uintptr_t>((inner - 1) * inner_stride + 1) * sizeof(T),
           static_cast<std::uintptr_t>(outer_stride) * sizeof(T), static_cast<std::uintptr_t>(outer)};
 }
 

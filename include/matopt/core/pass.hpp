@@ -1,5 +1,5 @@
-// pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guard filled in),
-// scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
+// pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guard filled
+// in), scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,9 +14,9 @@ namespace matopt {
 // Numbers of a step that live in the backend's memory, so that a recorded step can be replayed with new ones.
 template <class C>
 struct step_numbers {
-  C lr = 0;                   // learning rate of the bucket
-  C step = 0;                 // 1 for the first step
-  C tail = 1;                 // weight of the last of the `rank` directions (less than 1 only with a residual direction)
+  C lr = 0;    // learning rate of the bucket
+  C step = 0;  // 1 for the first step
+  C tail = 1;  // weight of the last of the `rank` directions (less than 1 only with a residual direction)
   std::uint32_t counter = 0;  // step, for random numbers
 };
 
@@ -35,7 +35,9 @@ class pass {
   matrix_broadcast<C> lr() const { return number(numbers_ ? &numbers_->lr : nullptr); }
   matrix_broadcast<C> step() const { return number(numbers_ ? &numbers_->step : nullptr); }
   matrix_broadcast<C> tail() const { return number(numbers_ ? &numbers_->tail : nullptr); }
-  index_t rank() const { return rank_; }    // singular directions that the constraint allows; min(rows, cols) if it does not care
+  index_t rank() const {
+    return rank_;
+  }  // singular directions that the constraint allows; min(rows, cols) if it does not care
   index_t batch() const { return batch_; }  // matrices in the bucket
 
   // --- scratch: one matrix per member of the bucket, given back at the end of the frame ---
@@ -63,11 +65,13 @@ class pass {
     backend_.reduce_rows(guard_, f, out, v...);
   }
   template <class T>
-  void gemm(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c, view<T> d) {
+  void gemm(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c,
+            view<T> d) {
     backend_.gemm(guard_, alpha, a, b, beta, c, d);
   }
   template <class T>
-  void gemm_symmetric(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c, view<T> d) {
+  void gemm_symmetric(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta,
+                      view<const given<T>> c, view<T> d) {
     backend_.gemm_symmetric(guard_, alpha, a, b, beta, c, d);
   }
   template <class T>
@@ -76,17 +80,13 @@ class pass {
                            view<const std::uint32_t>{numbers_ ? &numbers_->counter : nullptr, 1, 1, 1, 1});
   }
   template <class T>
-  void svd(view<const given<T>> a, view<T> u, view<T> s, view<T> v)
-    requires can_factor
-  {
+  void svd(view<const given<T>> a, view<T> u, view<T> s, view<T> v) requires can_factor {
     const arena_frame held(scratch_);
     std::byte* workspace = scratch_.bytes(backend_.template svd_workspace<T>(a.rows, a.cols, a.batch));
     backend_.svd(guard_, a, u, s, v, workspace);
   }
   template <class T>
-  void orthonormalize(view<T> x, given<T> tolerance)
-    requires can_factor
-  {
+  void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
     backend_.orthonormalize(guard_, x, tolerance);
   }
 

@@ -1,11 +1,12 @@
 // Counter-based random numbers: Philox4x32-10 and standard normals from it, the same bits on every backend.
 //
-// Philox (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011) maps a 128-bit counter and a
-// 64-bit key to 128 random bits by ten rounds of two 32 x 32 multiplications. Number n of a stream needs no earlier number.
+// Philox (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011) maps a 128-bit counter and
+// a 64-bit key to 128 random bits by ten rounds of two 32 x 32 multiplications. Number n of a stream needs no earlier
+// number.
 //
 // A normal is the inverse distribution function of one 32-bit word, by the rational approximations of Wichura's PPND7
-// (AS 241, Applied Statistics 37, 1988; relative error about 1e-7). Every multiply-add is an explicit fma and the logarithm
-// is a series of our own: no compiler's contraction and no library's log can change a bit.
+// (AS 241, Applied Statistics 37, 1988; relative error about 1e-7). Every multiply-add is an explicit fma and the
+// logarithm is a series of our own: no compiler's contraction and no library's log can change a bit.
 #pragma once
 #include <array>
 #include <bit>

@@ -1,5 +1,5 @@
-// The five slots. A policy is an aggregate of hyperparameters; what each slot's operation must look like stands above its
-// concept. E is a pass<Backend, Compute>, St the policy's state, G/U views of gradients and updates.
+// The five slots. A policy is an aggregate of hyperparameters; what each slot's operation must look like stands above
+// its concept. E is a pass<Backend, Compute>, St the policy's state, G/U views of gradients and updates.
 #pragma once
 #include <concepts>
 #include <string>

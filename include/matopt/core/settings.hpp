@@ -1,5 +1,5 @@
-// Settings: every hyperparameter of a policy by name, with its legal range. One list per policy serves validation, setting by
-// text ("--set momentum=0.9"), logs and documentation.
+// Settings: every hyperparameter of a policy by name, with its legal range. One list per policy serves validation,
+// setting by text ("--set momentum=0.9"), logs and documentation.
 //
 // A policy that has hyperparameters lists them in a static member template:
 //
@@ -8,8 +8,8 @@
 //     visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
 //   }
 //
-// A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)` beside it
-// (an array of std::string_view, in the order of the enumerators from 0).
+// A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)`
+// beside it (an array of std::string_view, in the order of the enumerators from 0).
 #pragma once
 #include <algorithm>
 #include <array>
@@ -53,10 +53,7 @@ inline std::string text(const std::vector<double>& xs) {
   return s;
 }
 template <class E>
-  requires std::is_enum_v<E>
-std::string text(E e) {
-  return std::string(enum_names(e)[static_cast<std::size_t>(e)]);
-}
+requires std::is_enum_v<E> std::string text(E e) { return std::string(enum_names(e)[static_cast<std::size_t>(e)]); }
 
 inline std::string text(const range& r) {
   const bool below = std::isfinite(r.low), above = std::isfinite(r.high);
@@ -67,7 +64,9 @@ inline std::string text(const range& r) {
 }
 
 template <class P>
-concept has_settings = requires(P p) { P::settings(p, [](std::string_view, auto&, auto...) {}); };
+concept has_settings = requires(P p) {
+  P::settings(p, [](std::string_view, auto&, auto...) {});
+};
 
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -111,7 +110,7 @@ inline void parse(std::string_view name, std::string_view s, std::vector<double>
   }
 }
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void parse(std::string_view name, std::string_view s, E& out) {
   std::string legal;
   const auto names = enum_names(E{});
@@ -151,8 +150,8 @@ void validate_settings(const Policy& policy) {
   }
 }
 
-// Sets the hyperparameter called `key` from text. Unknown key: an error that names the nearest known one; a value outside the
-// range: an error; in both cases nothing changes.
+// Sets the hyperparameter called `key` from text. Unknown key: an error that names the nearest known one; a value
+// outside the range: an error; in both cases nothing changes.
 template <class Policy>
 void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   Policy changed = policy;
@@ -166,8 +165,8 @@ void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   if (!found) {
     std::string names;
     for (const auto& k : known) names += (names.empty() ? "" : ", ") + k;
-    throw error("unknown setting \"" + std::string(key) + "\"; nearest: \"" + nearest_name(key, known) + "\"; known: " +
-                names);
+    throw error("unknown setting \"" + std::string(key) + "\"; nearest: \"" + nearest_name(key, known) +
+                "\"; known: " + names);
   }
   validate_settings(changed);
   policy = changed;

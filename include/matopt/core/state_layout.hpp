@@ -7,7 +7,8 @@
 //                                      // square() of the shorter side
 //   }
 //
-// A policy without state declares neither. State begins as zeros. A policy whose state depends on the weight has a member init(pass, state, weight).
+// A policy without state declares neither. State begins as zeros. A policy whose state depends on the weight has a
+// member init(pass, state, weight).
 #pragma once
 #include <string>
 #include <string_view>
@@ -70,7 +71,7 @@ struct state_of {
   using type = no_state;
 };
 template <class P, class State, class Compute>
-  requires requires { typename P::template state<State, Compute>; }
+requires requires { typename P::template state<State, Compute>; }
 struct state_of<P, State, Compute> {
   using type = typename P::template state<State, Compute>;
 };

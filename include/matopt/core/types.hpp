@@ -24,8 +24,9 @@ struct arithmetic<const bfloat16> {
 template <class... T>
 using arithmetic_t = std::common_type_t<typename arithmetic<T>::type...>;
 
-// The element types of one optimizer. `State` is what matrix-sized state is kept in, `Compute` what a step calculates in:
-// types<bfloat16, bfloat16, float> steps bfloat16 weights with float state, types<double> does everything in double.
+// The element types of one optimizer. `State` is what matrix-sized state is kept in, `Compute` what a step calculates
+// in: types<bfloat16, bfloat16, float> steps bfloat16 weights with float state, types<double> does everything in
+// double.
 template <class Weight, class Gradient = Weight, class State = arithmetic_t<Weight>,
           class Compute = arithmetic_t<State>>
 struct types {
@@ -52,8 +53,6 @@ constexpr element_type element_type_of() {
 constexpr std::string_view name_of(element_type t) {
   return t == element_type::f64 ? "F64" : t == element_type::bf16 ? "BF16" : "F32";
 }
-constexpr std::size_t size_of(element_type t) {
-  return t == element_type::f64 ? 8 : t == element_type::bf16 ? 2 : 4;
-}
+constexpr std::size_t size_of(element_type t) { return t == element_type::f64 ? 8 : t == element_type::bf16 ? 2 : 4; }
 
 }  // namespace matopt

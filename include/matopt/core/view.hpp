@@ -3,9 +3,9 @@
 //   element (i, j) of matrix b  =  base(b)[i * row_stride + j * col_stride]
 //   base(b)                     =  table ? table[b] + offset : data + b * batch_stride
 //
-// Rows are fan-out and columns fan-in, whatever the storage. Row- and column-major storage, transposition, sub-blocks and
-// stacked layers are strides; matrices at scattered addresses are a table of base pointers. No operation here copies.
-// A view does not own its memory. It is trivially copyable, so it can be an argument of a device kernel.
+// Rows are fan-out and columns fan-in, whatever the storage. Row- and column-major storage, transposition, sub-blocks
+// and stacked layers are strides; matrices at scattered addresses are a table of base pointers. No operation here
+// copies. A view does not own its memory. It is trivially copyable, so it can be an argument of a device kernel.
 #pragma once
 #include <concepts>
 #include <type_traits>
@@ -50,8 +50,7 @@ struct view {
   constexpr bool col_contiguous() const { return row_stride == 1 || rows == 1; }
 
   template <std::same_as<const T> U>
-    requires(!std::is_const_v<T>)
-  constexpr operator view<U>() const {
+  requires(!std::is_const_v<T>) constexpr operator view<U>() const {
     return {data, rows, cols, row_stride, col_stride, batch, batch_stride, table, offset};
   }
 

@@ -4,9 +4,9 @@
 //   rotations   X J_1 J_2 ... = V' S: pairs of columns are made orthogonal until all cosines are below eps
 //   result      A = (Q J) S (P V')^T
 //
-// Rotating R^T instead of A makes the columns start nearly sorted and nearly orthogonal, so few sweeps do (Drmac, Veselic:
-// New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. 29, 2008). Small singular values keep their relative
-// accuracy, unlike through a Gram matrix. The order of rotations is fixed, so the result is deterministic.
+// Rotating R^T instead of A makes the columns start nearly sorted and nearly orthogonal, so few sweeps do (Drmac,
+// Veselic: New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. 29, 2008). Small singular values keep their
+// relative accuracy, unlike through a Gram matrix. The order of rotations is fixed, so the result is deterministic.
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>
@@ -31,12 +31,14 @@ class jacobi_svd {
     return m * n + 2 * n * n + 4 * n;
   }
 
-  // A (m x n) = U diag(s) V^T with q = min(m, n) columns in U and V and s descending; `work` holds workspace(m, n) scalars.
+  // A (m x n) = U diag(s) V^T with q = min(m, n) columns in U and V and s descending; `work` holds workspace(m, n)
+  // scalars.
   static void run(const view<const T>& a, const view<T>& u, const view<T>& s, const view<T>& v, T* work) {
     if (a.rows < a.cols) return run(a.t(), v, s, u, work);
     const index_t m = a.rows, n = a.cols;
     matrix q(work, m, n), x(work + m * n, n, n), j(work + m * n + n * n, n, n);
-    vector tau(work + m * n + 2 * n * n, n), norm(tau.data() + n, n), pivot(norm.data() + n, n), order(pivot.data() + n, n);
+    vector tau(work + m * n + 2 * n * n, n), norm(tau.data() + n, n), pivot(norm.data() + n, n),
+        order(pivot.data() + n, n);
 
     T largest = 0;
     for (index_t k = 0; k < n; ++k)
@@ -131,7 +133,8 @@ class jacobi_svd {
       for (index_t p = 0; p + 1 < n; ++p)
         for (index_t r = p + 1; r < n; ++r) {
           const T cross = x.col(p).dot(x.col(r)), np = norm(p), nr = norm(r);
-          if (np <= negligible || nr <= negligible || std::abs(cross) <= threshold * std::sqrt(np) * std::sqrt(nr)) continue;
+          if (np <= negligible || nr <= negligible || std::abs(cross) <= threshold * std::sqrt(np) * std::sqrt(nr))
+            continue;
           rotated = true;
           const T zeta = (nr - np) / (T(2) * cross);
           const T t = (zeta < T(0) ? T(-1) : T(1)) / (std::abs(zeta) + std::sqrt(T(1) + zeta * zeta));

@@ -1,5 +1,5 @@
-// The loops under the elementwise and reduction verbs: for every element of a line call the functor. A line runs along the
-// shorter stride; arguments that are constant along it are loaded once, so that contiguous lines vectorise.
+// The loops under the elementwise and reduction verbs: for every element of a line call the functor. A line runs along
+// the shorter stride; arguments that are constant along it are loaded once, so that contiguous lines vectorise.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -99,7 +99,8 @@ void apply(const F& f, index_t n, const L&... line) {
   }
 }
 
-// The combination of f(x_i, y_i, ...) over i < n, in sixteen interleaved partial results: the order is fixed and vectorises.
+// The combination of f(x_i, y_i, ...) over i < n, in sixteen interleaved partial results: the order is fixed and
+// vectorises.
 template <class A, class R, class F, class... L>
 A reduce(const F& f, index_t n, const L&... line) {
   constexpr index_t lanes = 16;

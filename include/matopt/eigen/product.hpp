@@ -1,5 +1,5 @@
-// One tile of a product, single-threaded, through Eigen's packed kernel with packing buffers that the caller owns: Eigen's
-// public product takes them from the heap on each call.
+// One tile of a product, single-threaded, through Eigen's packed kernel with packing buffers that the caller owns:
+// Eigen's public product takes them from the heap on each call.
 #pragma once
 #include <Eigen/Core>
 
@@ -27,10 +27,14 @@ class packing : public Eigen::internal::level3_blocking<T, T> {
 template <class T>
 void add_product(T alpha, const view<const T>& a, const view<const T>& b, const view<T>& d, std::byte* memory) {
   packing<T> blocks(memory, d.rows, d.cols, a.cols);
-  const auto run = [&]<int OrderA, int OrderB>(std::integral_constant<int, OrderA>, std::integral_constant<int, OrderB>) {
-    Eigen::internal::general_matrix_matrix_product<index_t, T, OrderA, false, T, OrderB, false, Eigen::ColMajor, 1>::run(
-        d.rows, d.cols, a.cols, a.data, OrderA == Eigen::ColMajor ? a.col_stride : a.row_stride, b.data,
-        OrderB == Eigen::ColMajor ? b.col_stride : b.row_stride, d.data, 1, d.col_stride, alpha, blocks, nullptr);
+  const auto run = [&]<int OrderA, int OrderB>(std::integral_constant<int, OrderA>,
+                                               std::integral_constant<int, OrderB>) {
+    Eigen::internal::general_matrix_matrix_product<index_t, T, OrderA, false, T, OrderB, false, Eigen::ColMajor,
+                                                   1>::run(d.rows, d.cols, a.cols, a.data,
+                                                           OrderA == Eigen::ColMajor ? a.col_stride : a.row_stride,
+                                                           b.data,
+                                                           OrderB == Eigen::ColMajor ? b.col_stride : b.row_stride,
+                                                           d.data, 1, d.col_stride, alpha, blocks, nullptr);
   };
   constexpr std::integral_constant<int, Eigen::ColMajor> col{};
   constexpr std::integral_constant<int, Eigen::RowMajor> row{};

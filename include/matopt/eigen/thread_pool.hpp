@@ -1,9 +1,9 @@
 // A small pool of threads for loops of independent tasks.
 //
-// `parallel_for(n, f)` calls f(task) for task = 0 .. n-1, each exactly once, on the pool's threads and on the caller's, and
-// returns when all are done. Tasks are handed out one by one, so a thread whose core is taken away delays only the task it
-// holds. Which thread runs a task is not fixed: tasks must not depend on it, and then results do not depend on the number of
-// threads. No call allocates. Calls from several threads, and calls from inside a task, are not allowed.
+// `parallel_for(n, f)` calls f(task) for task = 0 .. n-1, each exactly once, on the pool's threads and on the caller's,
+// and returns when all are done. Tasks are handed out one by one, so a thread whose core is taken away delays only the
+// task it holds. Which thread runs a task is not fixed: tasks must not depend on it, and then results do not depend on
+// the number of threads. No call allocates. Calls from several threads, and calls from inside a task, are not allowed.
 #pragma once
 #include <algorithm>
 #include <atomic>

@@ -1,12 +1,13 @@
-// NuMuon's feasible set: the update lies in a spectral ball and, scaled to it, in a nuclear ball of radius r(t) q, q = min(m, n).
+// NuMuon's feasible set: the update lies in a spectral ball and, scaled to it, in a nuclear ball of radius r(t) q, q =
+// min(m, n).
 //
 //   minimise <M, D>  subject to  ||D||_2 <= 1,  ||D||_* <= tau        D = - sum t_i u_i v_i^T
 //   t_i = 1 for i <= floor(tau),  t_i = tau - floor(tau) for the next,  0 after                     (Proposition 3.2)
 //
-// The paper ignores the residual direction and takes the rank k = ceil(r(t) q) itself, tau = k; `residual = true` keeps it, with
-// tau = r(t) q. `Inner` is what happens to the weight: decay, Muown's row norms, ...
-// Paper: NuMuon, arXiv 2603.03597. The k singular values of the update are 1; nothing is divided by k.
-// The orthogonalizer must honour the budget; one that would ignore it does not compile.
+// The paper ignores the residual direction and takes the rank k = ceil(r(t) q) itself, tau = k; `residual = true` keeps
+// it, with tau = r(t) q. `Inner` is what happens to the weight: decay, Muown's row norms, ... Paper: NuMuon, arXiv
+// 2603.03597. The k singular values of the update are 1; nothing is divided by k. The orthogonalizer must honour the
+// budget; one that would ignore it does not compile.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -38,7 +39,8 @@ struct nuclear_budget {
   // The 1e-9 keeps a product that is whole up to rounding (0.625 * 64 = 40) from gaining a rank.
   double rank_budget(index_t step, index_t q) const {
     const double tau = rank.fraction(step) * static_cast<double>(q);
-    return residual ? std::min(tau, static_cast<double>(q)) : std::clamp(std::ceil(tau - 1e-9), 1.0, static_cast<double>(q));
+    return residual ? std::min(tau, static_cast<double>(q))
+                    : std::clamp(std::ceil(tau - 1e-9), 1.0, static_cast<double>(q));
   }
 
   template <class S, class C>

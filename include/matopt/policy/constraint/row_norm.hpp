@@ -1,19 +1,22 @@
-// Muown's geometry: W = Diag(g) D, D with unit rows, R = Diag(r) D the unnormalised direction. The matrix rule moves R, the
-// magnitude rule moves g.
+// Muown's geometry: W = Diag(g) D, D with unit rows, R = Diag(r) D the unnormalised direction. The matrix rule moves R,
+// the magnitude rule moves g.
 //
 //   lift      D = Diag(1/g) W       d = rowsum(G . D)       g' = Diag(g / r) (G - Diag(d) D)
 //   retract   R <- Diag(r) D - lr scale u       g <- magnitude rule(d)       r <- ||R_i||       W <- Diag(g / r) R
 //
 // R is not stored: D and r give it back. Paper: Muown, arXiv 2605.10797, Algorithm 1 and Appendix C.
 // Where public implementations differ, and what this one does:
-//   decay     decay_on = weight (official, the default): W <- W - lr decay W_old, then g <- ||W_i|| with the sign of g kept (the
-//             official code drops it, which turns a row around when g is negative); magnitude (NVIDIA): g <- g (1 - lr decay).
-//             The double decay of the official data-parallel class is not offered.
-//   zero rows rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official class
-//             divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45 degrees in
-//             the next one. |g| never falls below 1e-7.
+//   decay     decay_on = weight (official, the default): W <- W - lr decay W_old, then g <- ||W_i|| with the sign of g
+//   kept (the
+//             official code drops it, which turns a row around when g is negative); magnitude (NVIDIA): g <- g (1 - lr
+//             decay). The double decay of the official data-parallel class is not offered.
+//   zero rows rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official
+//   class
+//             divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45
+//             degrees in the next one. |g| never falls below 1e-7.
 //   blocks    the official code splits every 3n x n matrix into three; here the caller states row blocks.
-// State: 2 scalars per row and the magnitude rule's. FLOPs: about 15 per parameter. Needs: elementwise verbs, row reductions.
+// State: 2 scalars per row and the magnitude rule's. FLOPs: about 15 per parameter. Needs: elementwise verbs, row
+// reductions.
 #pragma once
 #include <array>
 #include <string_view>
@@ -28,7 +31,7 @@ enum class decay_target { weight, magnitude };
 constexpr auto enum_names(decay_target) { return std::array<std::string_view, 2>{"weight", "magnitude"}; }
 
 namespace fn {
-inline constexpr double zero_row = 1e-12;           // a row of this norm or less has no direction
+inline constexpr double zero_row = 1e-12;                         // a row of this norm or less has no direction
 inline constexpr double zero_row_magnitude = 0.5744562646538029;  // sqrt(0.33)
 inline constexpr double least_magnitude = 1e-7;
 

@@ -4,7 +4,8 @@
 
 namespace matopt::detail {
 
-// The largest entry of each matrix and the sum of squares relative to it, 1 x 1 each: ||x||_F = largest * sqrt(squares).
+// The largest entry of each matrix and the sum of squares relative to it, 1 x 1 each: ||x||_F = largest *
+// sqrt(squares).
 template <class C>
 struct scaled_norm {
   view<C> largest, squares;

@@ -6,10 +6,11 @@
 //   uncorrected:  u = (sqrt(c2) / c1) m / (sqrt(v) + eps)
 //
 // Kingma, Ba: Adam (arXiv 1412.6980); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
-// Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight, Megatron,
-// Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
+// Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight,
+// Megatron, Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
 // c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
-// State: 2 scalars per parameter. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates instead of overflowing.
+// State: 2 scalars per parameter. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates instead of
+// overflowing.
 #pragma once
 #include <array>
 #include <string_view>

@@ -5,10 +5,10 @@
 //   heavy_ball           M <- beta M + G                  u = M
 //   nesterov_heavy_ball  M <- beta M + G                  u = G + beta M
 //
-// Where public implementations differ: Keller Jordan's Muon, torch.optim.Muon and NorMuon keep the exponential mean; Moonlight,
-// Muon+ and Muown keep the sum. Both give the same direction, but the buffers differ by 1 - beta, so checkpoints do not mix,
-// and a fixed epsilon in the orthogonalizer weighs 1 / (1 - beta) more against the mean. No form corrects a bias.
-// State: 1 scalar per parameter. FLOPs: 4 per parameter. Needs: elementwise verbs.
+// Where public implementations differ: Keller Jordan's Muon, torch.optim.Muon and NorMuon keep the exponential mean;
+// Moonlight, Muon+ and Muown keep the sum. Both give the same direction, but the buffers differ by 1 - beta, so
+// checkpoints do not mix, and a fixed epsilon in the orthogonalizer weighs 1 / (1 - beta) more against the mean. No
+// form corrects a bias. State: 1 scalar per parameter. FLOPs: 4 per parameter. Needs: elementwise verbs.
 #pragma once
 #include "../../core/policy.hpp"
 
@@ -31,9 +31,7 @@ template <bool Mean, bool Nesterov>
 struct basic_momentum {
   double beta = 0.95;
 
-  static std::string name() {
-    return std::string(Nesterov ? "nesterov_" : "") + (Mean ? "ema" : "heavy_ball");
-  }
+  static std::string name() { return std::string(Nesterov ? "nesterov_" : "") + (Mean ? "ema" : "heavy_ball"); }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});

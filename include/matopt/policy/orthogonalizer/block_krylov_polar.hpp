@@ -5,13 +5,13 @@
 //   for i = 1 .. L:   T = M B_{i-1}     B_i = orth(M^T orth(T))     K = [K B_i]
 //   Q = orth(K)     M Q = U S V^T     ->     U_k (Q V_k)^T
 //
-// The update has exactly k unit singular values whatever L is; too few iterations only cost a little of <M, update>. On a flat
-// spectrum that is several percent at L = 2 (see docs/rules/numuon.md).
-// The paper leaves open and this header decides: Krylov on the short side; if b L >= n the basis would span everything, and the
-// exact decomposition is cheaper and taken; orth(T) inside the loop (`stabilise`), without which directions below
-// sqrt(eps) s_1 are lost; orth() drops columns that depend on earlier ones, so a matrix of low rank, an isometry or zero yields
-// no spurious direction; the random block is the same in every step unless `warm_start` continues from the last V_k.
-// State: n n scalars per matrix with warm_start. Needs: svd, orthonormalize, gemm, random_normal.
+// The update has exactly k unit singular values whatever L is; too few iterations only cost a little of <M, update>. On
+// a flat spectrum that is several percent at L = 2 (see docs/rules/numuon.md). The paper leaves open and this header
+// decides: Krylov on the short side; if b L >= n the basis would span everything, and the exact decomposition is
+// cheaper and taken; orth(T) inside the loop (`stabilise`), without which directions below sqrt(eps) s_1 are lost;
+// orth() drops columns that depend on earlier ones, so a matrix of low rank, an isometry or zero yields no spurious
+// direction; the random block is the same in every step unless `warm_start` continues from the last V_k. State: n n
+// scalars per matrix with warm_start. Needs: svd, orthonormalize, gemm, random_normal.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -59,8 +59,7 @@ struct block_krylov_polar {
   }
 
   template <class E, class St, class T>
-    requires E::can_factor
-  void orthogonalize(E& e, St& s, view<T> u) const {
+  requires E::can_factor void orthogonalize(E& e, St& s, view<T> u) const {
     const view<T> m = u.rows < u.cols ? u.t() : u;
     const index_t n = m.cols, k = math::min(e.rank(), n), b = math::min(k + oversampling, n);
     if (b * iterations >= n) {

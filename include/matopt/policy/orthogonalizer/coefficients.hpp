@@ -1,9 +1,12 @@
-// Coefficient sets of the Newton-Schulz family: per step (a, b, c) of p(x) = a x + b x^3 + c x^5 on the singular values.
+// Coefficient sets of the Newton-Schulz family: per step (a, b, c) of p(x) = a x + b x^3 + c x^5 on the singular
+// values.
 //
-//   keller                3.4445, -4.7750, 2.0315 in every step; Keller Jordan's Muon, torch.optim.Muon. Singular values end in
+//   keller                3.4445, -4.7750, 2.0315 in every step; Keller Jordan's Muon, torch.optim.Muon. Singular
+//   values end in
 //                         [0.68, 1.21] rather than at 1
 //   you                   five rows; YouJiacheng; microsoft/dion, NVIDIA Emerging-Optimizers "quintic"
-//   polar_express         greedy minimax rows for singular values in [1e-3, 1], each but the eighth evaluated at x / 1.01, and
+//   polar_express         greedy minimax rows for singular values in [1e-3, 1], each but the eighth evaluated at x
+//   / 1.01, and
 //                         the input divided by 1.01 ||X||: Amsel et al., arXiv 2505.16932. Meant for 5 to 8 steps
 //   polar_express_1_02    the five rows of modded-nanogpt and microsoft/dion: safety factor 1.02 already in them
 //   polar_express_angular the five rows of AngularMuown (arXiv 2606.23637): input divided by 1.01 ||X||
@@ -72,13 +75,20 @@ inline constexpr std::array cubic5_rows{quintic{3.3656576, -3.3420992, 0}, quint
 
 constexpr std::span<const quintic> rows_of(coefficient_set set) {
   switch (set) {
-    case coefficient_set::you: return detail::you_rows;
-    case coefficient_set::polar_express: return detail::polar_express_rows;
-    case coefficient_set::polar_express_1_02: return detail::polar_express_1_02_rows;
-    case coefficient_set::polar_express_angular: return detail::polar_express_angular_rows;
-    case coefficient_set::cubic: return detail::cubic_rows;
-    case coefficient_set::cubic5: return detail::cubic5_rows;
-    case coefficient_set::keller: break;
+    case coefficient_set::you:
+      return detail::you_rows;
+    case coefficient_set::polar_express:
+      return detail::polar_express_rows;
+    case coefficient_set::polar_express_1_02:
+      return detail::polar_express_1_02_rows;
+    case coefficient_set::polar_express_angular:
+      return detail::polar_express_angular_rows;
+    case coefficient_set::cubic:
+      return detail::cubic_rows;
+    case coefficient_set::cubic5:
+      return detail::cubic5_rows;
+    case coefficient_set::keller:
+      break;
   }
   return detail::keller_rows;
 }
@@ -93,9 +103,12 @@ constexpr quintic coefficients(coefficient_set set, index_t i) {
 constexpr double norm_margin(coefficient_set set) {
   switch (set) {
     case coefficient_set::polar_express:
-    case coefficient_set::polar_express_angular: return 1.01;
-    case coefficient_set::polar_express_1_02: return 1.02;
-    default: return 1.0;
+    case coefficient_set::polar_express_angular:
+      return 1.01;
+    case coefficient_set::polar_express_1_02:
+      return 1.02;
+    default:
+      return 1.0;
   }
 }
 

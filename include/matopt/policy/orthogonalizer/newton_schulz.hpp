@@ -4,9 +4,9 @@
 //   repeat:  A = X X^T     B = b A + c A^2     X <- a X + B X
 //
 // Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
-// Where public implementations differ: most add eps 1e-7 to the norm; torch.optim.Muon takes max(norm, eps); optax adds 1e-8.
-// The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, the compute type by default.
-// The norm is formed relative to the largest entry: no finite input overflows or vanishes. Zero gives zero.
+// Where public implementations differ: most add eps 1e-7 to the norm; torch.optim.Muon takes max(norm, eps); optax adds
+// 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, the compute type by
+// default. The norm is formed relative to the largest entry: no finite input overflows or vanishes. Zero gives zero.
 // State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars. FLOPs: 2 m^2 (2n + m) per quintic step.
 // Needs: gemm. Ignores a rank budget, and so is refused with one.
 #pragma once

@@ -2,9 +2,10 @@
 //
 //   M = U diag(s) V^T     ->     sum over i <= k of  t_i u_i v_i^T,   t_i = 1, except t_k = pass.tail()
 //
-// k is pass.rank(): min(rows, cols) unless the constraint sets a budget. Directions with s_i <= max(m, n) eps s_1 are left out:
-// they are noise of a rank-deficient input (the truncated polar factor of the NuMuon paper, arXiv 2603.03597, eq. 2).
-// State: none. Scratch per matrix of m x n, q = min(m, n): q (m + n + 1) scalars and the backend's workspace. Needs: svd, gemm.
+// k is pass.rank(): min(rows, cols) unless the constraint sets a budget. Directions with s_i <= max(m, n) eps s_1 are
+// left out: they are noise of a rank-deficient input (the truncated polar factor of the NuMuon paper, arXiv 2603.03597,
+// eq. 2). State: none. Scratch per matrix of m x n, q = min(m, n): q (m + n + 1) scalars and the backend's workspace.
+// Needs: svd, gemm.
 #pragma once
 #include <limits>
 
@@ -31,7 +32,8 @@ struct multiply {
 }  // namespace fn
 
 namespace detail {
-// Zeroes the directions of u (m x q) that carry no signal, keeps the first `rank`, and weighs the last of them by the tail.
+// Zeroes the directions of u (m x q) that carry no signal, keeps the first `rank`, and weighs the last of them by the
+// tail.
 template <class E, class T>
 view<T> leading_directions(E& e, view<T> u, view<T> s, index_t larger_side) {
   const index_t k = math::min(e.rank(), u.cols);
@@ -49,8 +51,7 @@ struct svd_polar {
   static std::string name() { return "svd_polar"; }
 
   template <class E, class St, class T>
-    requires E::can_factor
-  void orthogonalize(E& e, St&, view<T> m) const {
+  requires E::can_factor void orthogonalize(E& e, St&, view<T> m) const {
     const auto frame = e.frame();
     const index_t q = math::min(m.rows, m.cols);
     const view<T> u = e.take(m.rows, q, true), s = e.take(q, 1), v = e.take(m.cols, q, true);

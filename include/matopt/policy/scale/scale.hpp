@@ -3,7 +3,8 @@
 //   unit_scale           1
 //   fan_ratio            sqrt(max(1, fan_out / fan_in))     Keller Jordan's Muon, torch.optim.Muon "original"
 //   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
-//   match_rms            factor sqrt(max(fan_out, fan_in))  Moonlight (arXiv 2502.16982, 0.2: the RMS of an AdamW update)
+//   match_rms            factor sqrt(max(fan_out, fan_in))  Moonlight (arXiv 2502.16982, 0.2: the RMS of an AdamW
+//   update)
 #pragma once
 #include <cmath>
 

@@ -5,8 +5,8 @@
 //   cosine_rank     r(t) = start for t < hold; then end + (start - end)(1 + cos(pi (t - hold) / (total - hold))) / 2;
 //                   end from t = total on (the bare cosine would rise again)
 //
-// NuMuon, arXiv 2603.03597, section 3.4: cosine from 1 to 0.25, held for the first tenth of the training. The paper asks that
-// the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that.
+// NuMuon, arXiv 2603.03597, section 3.4: cosine from 1 to 0.25, held for the first tenth of the training. The paper
+// asks that the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that.
 #pragma once
 #include <cmath>
 #include <numbers>
