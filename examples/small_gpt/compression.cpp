@@ -1,0 +1,104 @@
+#include "compression.hpp"
+
+#include <matopt/metrics/rows.hpp>
+#include <matopt/metrics/spectrum.hpp>
+
+namespace small_gpt {
+
+using matopt::index_t;
+
+method method_named(const std::string& name) {
+  if (name == "svd") return method::truncated_svd;
+  if (name == "asvd") return method::asvd;
+  if (name == "whitened") return method::svd_llm;
+  throw matopt::bad_value("--method", '"' + name + '"', "one of svd, asvd, whitened");
+}
+
+calibration calibration::of(trained_model& m, int sequences) {
+  if (sequences < 1) throw matopt::bad_value("--calibration", std::to_string(sequences), ">= 1");
+  calibration c;
+  const int context = m.settings.context, per_batch = 16;
+  for (int first = 0; first < sequences; first += per_batch) {
+    const int count = std::min(per_batch, sequences - first);
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(count * context)), targets(tokens.size());
+    m.text().batch(m.settings.seed ^ 0x5eedULL, static_cast<std::uint64_t>(first), tokens, targets);
+    m.model.observe_inputs(tokens, count, [&](std::size_t index, const float* x, index_t count_x, index_t n) {
+      layer& l = c.layers[index];
+      if (l.gram.rows() == 0) {
+        l.gram = matopt::dense<double>(n, n);
+        l.magnitude.assign(static_cast<std::size_t>(n), 0.0);
+      }
+      using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+      const matrix inputs = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x, count_x, n).cast<double>();
+      Eigen::Map<matrix>(l.gram.view().data, n, n).noalias() += inputs.transpose() * inputs;
+      for (index_t j = 0; j < n; ++j) l.magnitude[static_cast<std::size_t>(j)] += inputs.col(j).cwiseAbs().sum();
+    });
+    c.tokens += static_cast<index_t>(count) * context;
+  }
+  for (auto& [index, l] : c.layers)
+    for (double& a : l.magnitude) a /= static_cast<double>(c.tokens);
+  return c;
+}
+
+compressed_model compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how, double keep, int windows) {
+  compressed_model result;
+  const std::vector<float> original(m.model.weights().begin(), m.model.weights().end());
+  const auto parameters = m.model.parameters();
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto& p = parameters[i];
+    result.dense_parameters += p.rows * p.cols;
+    result.parameters += p.rows * p.cols;
+    if (p.kind != tensor_role::hidden) continue;
+    const index_t k = matopt::rank_for(keep, p.rows, p.cols);
+    if (k == std::min(p.rows, p.cols)) continue;
+    const auto w = matopt::row_major(p.value, p.rows, p.cols);
+    const auto& layer = c.layers.at(i);
+    matopt::factored f = how == method::truncated_svd ? matopt::truncated_svd(cpu, w, k)
+                         : how == method::asvd        ? matopt::asvd(cpu, w, layer.magnitude, k)
+                                                      : matopt::svd_llm(cpu, w, layer.gram.view(), k);
+    const matopt::dense<double> product = f.product();
+    for (index_t r = 0; r < p.rows; ++r)
+      for (index_t j = 0; j < p.cols; ++j) w(r, j) = static_cast<float>(product(r, j));
+    result.parameters += f.parameters() - p.rows * p.cols;
+    result.ridge = std::max(result.ridge, f.ridge);
+    result.layers.emplace(i, std::move(f));
+  }
+  result.loss = m.validation_loss(cpu.pool(), windows);
+  std::copy(original.begin(), original.end(), m.model.weights().begin());
+  return result;
+}
+
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path) {
+  matopt::tensor_file file;
+  store_model(m, file);
+  const auto parameters = m.model.parameters();
+  for (const auto& [index, f] : c.layers) {
+    const std::string name = "model." + parameters[index].name;
+    file.tensors.erase(name);
+    const auto store = [&](const std::string& side, const matopt::dense<double>& d) {
+      auto& t = file.tensors[name + side];
+      t = {matopt::element_type::f32, {d.rows(), d.cols()}, std::vector<std::byte>(static_cast<std::size_t>(d.rows() * d.cols()) * 4)};
+      for (index_t i = 0; i < d.rows() * d.cols(); ++i) {
+        const float x = static_cast<float>(d.view().data[i]);
+        std::memcpy(t.data.data() + i * 4, &x, 4);
+      }
+    };
+    store(".left", f.left), store(".right", f.right);
+  }
+  file.save(path);
+}
+
+std::vector<matrix_report> inspect(trained_model& m, matopt::eigen_backend& cpu) {
+  std::vector<matrix_report> out;
+  for (const auto& p : m.model.parameters()) {
+    if (p.kind != tensor_role::hidden) continue;
+    const auto w = matopt::row_major(p.value, p.rows, p.cols);
+    const matopt::spectrum s(cpu, w);
+    const auto rows = matopt::row_norm_extremes(w);
+    out.push_back({p.name, p.rows, p.cols, s.spectral_norm(), s.stable_rank(), s.effective_rank(), rows.least, rows.greatest,
+                   matopt::row_coherence(s, w), s.values()});
+  }
+  return out;
+}
+
+}  // namespace small_gpt

@@ -1,0 +1,53 @@
+// Compresses the hidden matrices of a trained model, and tells what that costs.
+#pragma once
+#include <matopt/compress/truncate.hpp>
+#include <matopt/eigen.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "trainer.hpp"
+
+namespace small_gpt {
+
+enum class method { truncated_svd, asvd, svd_llm };
+method method_named(const std::string& name);  // svd, asvd, whitened
+
+// What a layer's inputs looked like on training text: H = sum x x^T and sum |x|, by index of the parameter.
+struct calibration {
+  struct layer {
+    matopt::dense<double> gram;
+    std::vector<double> magnitude;
+  };
+  std::map<std::size_t, layer> layers;
+  matopt::index_t tokens = 0;
+
+  static calibration of(trained_model& m, int sequences);
+};
+
+struct compressed_model {
+  std::map<std::size_t, matopt::factored> layers;  // those that are smaller as factors, by index of the parameter
+  matopt::index_t parameters = 0;                  // of the whole model, as stored
+  matopt::index_t dense_parameters = 0;
+  double loss = 0;   // validation, nats per token
+  double ridge = 0;  // the largest that whitening needed
+
+  matopt::index_t bytes() const { return parameters * 4; }
+};
+
+// Keeps `keep` of the parameters of each hidden matrix and measures the loss; the model is unchanged afterwards.
+compressed_model compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how, double keep, int windows);
+
+// A checkpoint of the compressed model: "name.left" and "name.right" in place of "name".
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path);
+
+// Spectra of the hidden matrices.
+struct matrix_report {
+  std::string name;
+  matopt::index_t rows, cols;
+  double spectral_norm, stable_rank, effective_rank, least_row, greatest_row, coherence;
+  std::vector<double> values;
+};
+std::vector<matrix_report> inspect(trained_model& m, matopt::eigen_backend& cpu);
+
+}  // namespace small_gpt

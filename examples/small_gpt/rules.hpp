@@ -1,0 +1,31 @@
+// The rules that the command line knows, with their base rates.
+#pragma once
+#include <matopt/any_optimizer.hpp>
+#include <matopt/core/index.hpp>
+#include <string>
+#include <vector>
+
+namespace matopt {
+class eigen_backend;
+}
+
+namespace small_gpt {
+
+using optimizer = matopt::any_optimizer<matopt::eigen_backend>;
+using rule_book = matopt::rule_registry<matopt::eigen_backend>;
+
+// All rules; built once. Each translation unit rules_*.cpp adds its own, so that they compile side by side.
+const rule_book& rules();
+void add_muon_rules(rule_book&);
+void add_other_rules(rule_book&);
+
+// The rate of the hidden matrices when the user gives none.
+double default_rate(const std::string& rule);
+
+// "key=value" strings as settings; errors name the string.
+std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set);
+
+// Rank schedules count steps: unless set, the rank is held for the first tenth and final after eight tenths of the training.
+void fit_rank_schedule(const std::string& rule, std::vector<matopt::setting>& settings, matopt::index_t iterations);
+
+}  // namespace small_gpt

@@ -1,0 +1,20 @@
+#include <matopt/adamw.hpp>
+#include <matopt/angular_muown.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/numuon.hpp>
+
+#include "rules.hpp"
+
+namespace small_gpt {
+
+using namespace matopt;
+
+// NuMuon on Muown: one line.
+using numuown = muown::with_orthogonalizer<block_krylov_polar<>>::with_constraint<nuclear_budget<cosine_rank, row_norm<>>>;
+
+void add_other_rules(rule_book& book) {
+  book.add<adamw>("adamw").add<muown>("muown").add<numuown>("numuown").add("angular_muown", angular_muown_defaults());
+}
+
+}  // namespace small_gpt
