@@ -21,10 +21,9 @@ double median(std::vector<double> values) {
 }
 
 int run(int argc, char** argv) {
-  std::map<std::string, std::string> options{{"--arch", "nanogpt"}, {"--threads", "2"}, {"--batch", "12"},
-                                             {"--context", "64"},   {"--layers", "4"},  {"--heads", "4"},
-                                             {"--width", "128"},    {"--steps", "50"},  {"--vocabulary", "65"},
-                                             {"--warmup", "5"}};
+  std::map<std::string, std::string> options{
+      {"--arch", "nanogpt"}, {"--threads", "2"}, {"--batch", "12"}, {"--context", "64"},    {"--layers", "4"},
+      {"--heads", "4"},      {"--width", "128"}, {"--steps", "50"}, {"--vocabulary", "65"}, {"--warmup", "5"}};
   for (int i = 1; i < argc; i += 2) {
     if (!options.contains(argv[i]) || i + 1 >= argc) {
       std::fprintf(stderr, "unknown option or missing value: %s\n", argv[i]);

@@ -1,8 +1,8 @@
-// The layers of a small GPT that are not matrix products: normalisation, activations, attention, rotary positions and the
-// cross entropy, each as a forward function and its hand-written transpose.
+// The layers of a small GPT that are not matrix products: normalisation, activations, attention, rotary positions and
+// the cross entropy, each as a forward function and its hand-written transpose.
 //
-// All matrices are row-major and dense; a row is a token. Every formula is per row, so results do not depend on how rows are
-// distributed over threads.
+// All matrices are row-major and dense; a row is a token. Every formula is per row, so results do not depend on how
+// rows are distributed over threads.
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>
@@ -47,7 +47,8 @@ auto as_array(const T* data, index_t size) {
 enum class norm_kind { layer_norm, rms_norm };
 
 template <class T>
-inline constexpr T norm_epsilon = T(1e-5);  // nn.LayerNorm's default; of no effect in RMSNorm, whose rows are of order 1
+inline constexpr T norm_epsilon =
+    T(1e-5);  // nn.LayerNorm's default; of no effect in RMSNorm, whose rows are of order 1
 
 template <class T>
 struct norm_state {
@@ -77,8 +78,8 @@ void norm_forward(norm_kind kind, const T* x, const T* gain, index_t rows, index
 
 // Adds to dx and to gain_gradient. dy is overwritten.
 template <class T>
-void norm_backward(norm_kind kind, const norm_state<T>& state, const T* gain, T* gain_gradient, index_t rows, index_t width,
-                   T* dy, T* dx) {
+void norm_backward(norm_kind kind, const norm_state<T>& state, const T* gain, T* gain_gradient, index_t rows,
+                   index_t width, T* dy, T* dx) {
   const T inverse = T(1) / static_cast<T>(width);
   for (index_t r = 0; r < rows; ++r) {
     const auto hat = as_array(state.hat.data() + r * width, width);
@@ -105,7 +106,8 @@ void squared_relu(T* u, T* h, index_t size) {
   in *= T(2);
 }
 
-// GELU in its exact form: u F(u) with the normal distribution function F(u) = (1 + erf(u / sqrt 2)) / 2; slope F(u) + u f(u).
+// GELU in its exact form: u F(u) with the normal distribution function F(u) = (1 + erf(u / sqrt 2)) / 2; slope F(u) + u
+// f(u).
 inline void gelu(double* u, double* h, index_t size) {
   for (index_t i = 0; i < size; ++i) {
     const double below = 0.5 * std::erfc(-u[i] / std::numbers::sqrt2);
@@ -118,8 +120,9 @@ inline void gelu(double* u, double* h, index_t size) {
 // In float, with a = |u| and the tail Q(a) = 1 - F(a):  Q(a) = exp(-a^2 / 2) t P(t),  t = 1 / (1 + 0.28 a),
 //   h = max(u, 0) - a Q(a)
 // Abramowitz and Stegun 7.1.26 has this shape; the coefficients are a minimax fit of degree 6 with
-// (1 + a) |error of Q| < 1.5e-8, less than float rounding. The one exp, which the slope needs too, is Eigen's vectorised one;
-// there is no branch, so the second loop vectorises as well. Blocks keep the intermediate values in the first-level cache.
+// (1 + a) |error of Q| < 1.5e-8, less than float rounding. The one exp, which the slope needs too, is Eigen's
+// vectorised one; there is no branch, so the second loop vectorises as well. Blocks keep the intermediate values in the
+// first-level cache.
 inline void gelu(float* u, float* h, index_t size) {
   constexpr index_t block = 1024;
   constexpr float density_scale = 0.398942280F;  // 1 / sqrt(2 pi)
@@ -182,8 +185,8 @@ void rotate(T* x, const T* cosine, const T* sine, index_t half, T direction, T s
 // Causal self-attention over `sequences` sequences of `length` tokens.
 //   S = Q K' / sqrt(d);  P = softmax of each row over the columns <= row;  Y = P V
 //   dV = P' dY;  dP = dY V';  dS = P * (dP - rowsum(P dP)) / sqrt(d);  dQ = dS K;  dK = dS' Q
-// qkv rows are [q | k | v], each `heads` times d wide. Rows of S are taken in blocks that end at the diagonal, which skips
-// most of the masked half of a long context.
+// qkv rows are [q | k | v], each `heads` times d wide. Rows of S are taken in blocks that end at the diagonal, which
+// skips most of the masked half of a long context.
 
 struct attention_shape {
   index_t sequences, length, heads, head_width;
@@ -226,7 +229,8 @@ void attention_forward(const attention_shape& a, const T* qkv, T* probability, T
 
 // Overwrites dqkv. `scratch` holds length * length values.
 template <class T>
-void attention_backward(const attention_shape& a, const T* qkv, const T* probability, const T* dy, T* scratch, T* dqkv) {
+void attention_backward(const attention_shape& a, const T* qkv, const T* probability, const T* dy, T* scratch,
+                        T* dqkv) {
   const index_t n = a.length, d = a.head_width, w = a.width();
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   for (index_t s = 0; s < a.sequences; ++s) {
@@ -260,7 +264,8 @@ void attention_backward(const attention_shape& a, const T* qkv, const T* probabi
 }
 
 // RMSNorm of each head of q and k, then the rotation, in place. `scale` keeps the 2 * heads factors of each row.
-// The rotation changes no length, so the norm and the rotation commute, and backward can use the stored rotated vectors.
+// The rotation changes no length, so the norm and the rotation commute, and backward can use the stored rotated
+// vectors.
 template <class T>
 void qk_norm_rotary_forward(const attention_shape& a, const rotary_table<T>& table, T* qkv, T* scale) {
   const index_t d = a.head_width, half = d / 2;
@@ -277,7 +282,8 @@ void qk_norm_rotary_forward(const attention_shape& a, const rotary_table<T>& tab
 
 //   g = d loss / d (rotated, normalised x);  dx = rotate back(s (g - x mean(g x)))
 template <class T>
-void qk_norm_rotary_backward(const attention_shape& a, const rotary_table<T>& table, const T* qkv, const T* scale, T* dqkv) {
+void qk_norm_rotary_backward(const attention_shape& a, const rotary_table<T>& table, const T* qkv, const T* scale,
+                             T* dqkv) {
   const index_t d = a.head_width, half = d / 2;
   for (index_t r = 0; r < a.sequences * a.length; ++r) {
     const index_t position = r % a.length;
@@ -293,8 +299,8 @@ void qk_norm_rotary_backward(const attention_shape& a, const rotary_table<T>& ta
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------
-// Cross entropy in nats: sum over the rows of log(sum_j exp z_j) - z_target. With `weight` > 0 the logits are replaced by
-// their gradient, weight * (softmax(z) - onehot(target)).
+// Cross entropy in nats: sum over the rows of log(sum_j exp z_j) - z_target. With `weight` > 0 the logits are replaced
+// by their gradient, weight * (softmax(z) - onehot(target)).
 template <class T>
 double cross_entropy(T* logits, const std::int32_t* targets, index_t rows, index_t vocabulary, T weight) {
   double loss = 0;

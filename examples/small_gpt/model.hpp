@@ -1,17 +1,19 @@
 // A decoder-only GPT with a hand-written backward pass, small enough to read in one sitting.
 //
-//   x = embed(token) [+ position]           nanogpt: learned positions       modern: norm after the embedding, rotary q and k
-//   for each layer:  x += attention(norm(x)) Wp'                             modern: q and k are normalised per head
+//   x = embed(token) [+ position]           nanogpt: learned positions       modern: norm after the embedding, rotary q
+//   and k for each layer:  x += attention(norm(x)) Wp'                             modern: q and k are normalised per
+//   head
 //                    x += f(norm(x) Wf') Wo'     nanogpt: f = GELU            modern: f = relu^2
 //   loss = mean cross entropy of (norm(x) Wh')   nanogpt: Wh = embedding      modern: own Wh
 //
-// `nanogpt` is the GPT-2 variant of karpathy/nanoGPT without biases and dropout; `modern` follows KellerJordan/modded-nanogpt
-// up to its untied, zero-initialised head. Linear weights are row-major [fan_out, fan_in], so a layer is Y = X W'.
+// `nanogpt` is the GPT-2 variant of karpathy/nanoGPT without biases and dropout; `modern` follows
+// KellerJordan/modded-nanogpt up to its untied, zero-initialised head. Linear weights are row-major [fan_out, fan_in],
+// so a layer is Y = X W'.
 //
-// Threads: the batch is cut into `shards` contiguous groups of sequences. Each has its own activations and its own gradient;
-// gradients are added in shard order. Results depend on the number of shards, never on the number of threads. Within a shard,
-// sequences go through the whole model in chunks of at most `chunk_tokens` tokens, which bounds the memory of a large batch
-// and keeps activations in the cache between forward and backward.
+// Threads: the batch is cut into `shards` contiguous groups of sequences. Each has its own activations and its own
+// gradient; gradients are added in shard order. Results depend on the number of shards, never on the number of threads.
+// Within a shard, sequences go through the whole model in chunks of at most `chunk_tokens` tokens, which bounds the
+// memory of a large batch and keeps activations in the cache between forward and backward.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -98,7 +100,8 @@ class gpt {
   std::vector<parameter<T>> parameters() {
     std::vector<parameter<T>> list;
     for (const tensor& t : tensors_)
-      list.push_back({t.name, weights_.data() + t.offset, gradient_.data() + t.offset, t.rows, t.cols, t.kind, t.row_blocks});
+      list.push_back(
+          {t.name, weights_.data() + t.offset, gradient_.data() + t.offset, t.rows, t.cols, t.kind, t.row_blocks});
     return list;
   }
 
@@ -126,9 +129,11 @@ class gpt {
   void logits(matopt::thread_pool&, std::span<const std::int32_t> tokens, std::span<T> out) {
     const auto length = static_cast<index_t>(tokens.size());
     if (length < 1 || length > context())
-      throw matopt::bad_value("number of tokens", std::to_string(length), "1 to context (" + std::to_string(context()) + ")");
+      throw matopt::bad_value("number of tokens", std::to_string(length),
+                              "1 to context (" + std::to_string(context()) + ")");
     if (static_cast<index_t>(out.size()) != vocabulary())
-      throw matopt::bad_value("size of out", std::to_string(out.size()), "vocabulary (" + std::to_string(vocabulary()) + ")");
+      throw matopt::bad_value("size of out", std::to_string(out.size()),
+                              "vocabulary (" + std::to_string(vocabulary()) + ")");
     check_tokens("tokens", tokens);
     workspace& ws = reserve(1).front();
     forward(ws, tokens.data(), 1, length, {});
@@ -136,7 +141,8 @@ class gpt {
     as_matrix(out.data(), vocabulary(), 1).noalias() = weight(head_) * as_matrix(last, width(), 1);
   }
 
-  // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on this thread.
+  // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on this
+  // thread.
   void observe_inputs(std::span<const std::int32_t> tokens, index_t batch, const input_observer& observe) {
     check_size("tokens", tokens, batch);
     check_tokens("tokens", tokens);
@@ -183,7 +189,8 @@ class gpt {
 
   // ------------------------------------------------------------------------------------------------------- weights
 
-  std::size_t add(std::string name, index_t rows, index_t cols, tensor_role kind, std::vector<index_t> row_blocks = {}) {
+  std::size_t add(std::string name, index_t rows, index_t cols, tensor_role kind,
+                  std::vector<index_t> row_blocks = {}) {
     const index_t offset = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().rows * tensors_.back().cols;
     tensors_.push_back({std::move(name), offset, rows, cols, kind, std::move(row_blocks)});
     return tensors_.size() - 1;
@@ -212,8 +219,8 @@ class gpt {
   }
 
   // nanogpt: N(0, 0.02), output projections N(0, 0.02 / sqrt(2 layers)), gains 1 (nanoGPT, model.py).
-  // modern: embedding N(0, 1) (nn.Embedding's default; the norm that follows removes the scale), hidden layers uniform with
-  // standard deviation 0.5 / sqrt(fan_in) (modded-nanogpt's CastedLinear), output projections and head zero.
+  // modern: embedding N(0, 1) (nn.Embedding's default; the norm that follows removes the scale), hidden layers uniform
+  // with standard deviation 0.5 / sqrt(fan_in) (modded-nanogpt's CastedLinear), output projections and head zero.
   void initialise(std::uint64_t seed) {
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       random_stream random(seed, i);
@@ -385,7 +392,8 @@ class gpt {
     norm_forward(norm(), x.data(), gain(final_gain_), rows, w, ws.final_norm);
   }
 
-  // Adds the gradient of one chunk to `g`. ws.logits holds the gradient of the logits; for Y = X W': dW += dY' X, dX = dY W.
+  // Adds the gradient of one chunk to `g`. ws.logits holds the gradient of the logits; for Y = X W': dW += dY' X, dX =
+  // dY W.
   void backward(workspace& ws, T* g, const std::int32_t* tokens, index_t sequences) const {
     const index_t w = width(), rows = sequences * context();
     const attention_shape shape{sequences, context(), config_.heads, config_.head_width()};
@@ -397,7 +405,8 @@ class gpt {
     gradient_of(g, head_).noalias() += dz.transpose() * wide(ws.final_norm.output(), w);
     dy.noalias() = dz * weight(head_);
     dx.setZero();
-    norm_backward(norm(), ws.final_norm, gain(final_gain_), gain_gradient(g, final_gain_), rows, w, dy.data(), dx.data());
+    norm_backward(norm(), ws.final_norm, gain(final_gain_), gain_gradient(g, final_gain_), rows, w, dy.data(),
+                  dx.data());
 
     for (std::size_t i = layers_.size(); i-- > 0;) {
       const layer_tensors& id = layers_[i];
@@ -409,7 +418,8 @@ class gpt {
       dh.array() *= wide(l.mlp_slope.data(), 4 * w).array();
       gradient_of(g, id.mlp_in).noalias() += dh.transpose() * wide(l.mlp_norm.output(), w);
       dy.noalias() = dh * weight(id.mlp_in);
-      norm_backward(norm(), l.mlp_norm, gain(id.mlp_gain), gain_gradient(g, id.mlp_gain), rows, w, dy.data(), dx.data());
+      norm_backward(norm(), l.mlp_norm, gain(id.mlp_gain), gain_gradient(g, id.mlp_gain), rows, w, dy.data(),
+                    dx.data());
 
       auto dqkv = as_matrix(ws.d_qkv.data(), rows, 3 * w);
       gradient_of(g, id.attention_out).noalias() += dx.transpose() * wide(l.attended.data(), w);

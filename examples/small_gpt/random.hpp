@@ -1,6 +1,6 @@
-// Counter-based random numbers: draw i of stream (seed, stream) is mix(key + i * golden), the SplitMix64 generator of Steele,
-// Lea and Flood (2014). The whole state is two integers, and batch t of a run needs no state at all: its stream is (seed, t).
-// std::normal_distribution is not used because its values differ between standard libraries.
+// Counter-based random numbers: draw i of stream (seed, stream) is mix(key + i * golden), the SplitMix64 generator of
+// Steele, Lea and Flood (2014). The whole state is two integers, and batch t of a run needs no state at all: its stream
+// is (seed, t). std::normal_distribution is not used because its values differ between standard libraries.
 #pragma once
 #include <cmath>
 #include <cstdint>
