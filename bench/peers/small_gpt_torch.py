@@ -118,6 +118,7 @@ def main():
         "implementation": "torch " + torch.__version__, "arch": "nanogpt", "threads": args.threads,
         "tokens_per_step": count, "parameters": sum(p.numel() for p in model.parameters()),
         "forward_backward_ms": round(1e3 * statistics.median(both), 3),
+        "forward_backward_best_ms": round(1e3 * min(both), 3),
         "forward_backward_tokens_per_s": round(count / statistics.median(both)),
         "step_ms": round(1e3 * statistics.median(whole), 3),
         "step_tokens_per_s": round(count / statistics.median(whole)),
