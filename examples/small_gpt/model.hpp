@@ -1,0 +1,457 @@
+// A decoder-only GPT with a hand-written backward pass, small enough to read in one sitting.
+//
+//   x = embed(token) [+ position]           nanogpt: learned positions       modern: norm after the embedding, rotary q
+//   and k for each layer:  x += attention(norm(x)) Wp'                             modern: q and k are normalised per
+//   head
+//                    x += f(norm(x) Wf') Wo'     nanogpt: f = GELU            modern: f = relu^2
+//   loss = mean cross entropy of (norm(x) Wh')   nanogpt: Wh = embedding      modern: own Wh
+//
+// `nanogpt` is the GPT-2 variant of karpathy/nanoGPT without biases and dropout; `modern` follows
+// KellerJordan/modded-nanogpt up to its untied, zero-initialised head. Linear weights are row-major [fan_out, fan_in],
+// so a layer is Y = X W'.
+//
+// Threads: the batch is cut into `shards` contiguous groups of sequences. Each has its own activations and its own
+// gradient; gradients are added in shard order. Results depend on the number of shards, never on the number of threads.
+// Within a shard, sequences go through the whole model in chunks of at most `chunk_tokens` tokens, which bounds the
+// memory of a large batch and keeps activations in the cache between forward and backward.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "layers.hpp"
+#include "matopt/core/error.hpp"
+#include "matopt/core/index.hpp"
+#include "matopt/eigen/thread_pool.hpp"
+#include "random.hpp"
+
+namespace small_gpt {
+
+enum class architecture { nanogpt, modern };
+
+struct gpt_config {
+  architecture arch = architecture::modern;
+  int layers = 4, heads = 4, width = 128, context = 64;
+  int vocabulary = 256;
+
+  int head_width() const { return width / heads; }
+
+  void validate() const {
+    const auto at_least_one = [](const char* name, int value) {
+      if (value < 1) throw matopt::bad_value(name, std::to_string(value), "at least 1");
+    };
+    at_least_one("layers", layers);
+    at_least_one("heads", heads);
+    at_least_one("width", width);
+    at_least_one("context", context);
+    at_least_one("vocabulary", vocabulary);
+    if (width % heads != 0)
+      throw matopt::bad_value("width", std::to_string(width), "a multiple of heads (" + std::to_string(heads) + ")");
+    if (arch == architecture::modern && head_width() % 2 != 0)
+      throw matopt::bad_value("width / heads", std::to_string(head_width()),
+                              "an even number, because rotary positions turn pairs");
+  }
+};
+
+enum class tensor_role { hidden, embedding, head, vector };
+
+// A tensor of the model, as an optimizer sees it. Rows are fan-out, columns are fan-in, row-major and contiguous.
+template <class T>
+struct parameter {
+  std::string name;
+  T* value;
+  T* gradient;
+  index_t rows, cols;
+  tensor_role kind;
+  std::vector<index_t> row_blocks;  // heights of matrices that are stacked in one tensor (fused q, k, v); else empty
+};
+
+template <class T>
+class gpt {
+ public:
+  // Receives the inputs X [tokens, fan_in] of hidden layer `parameters()[index]`, Y = X W'.
+  using input_observer = std::function<void(std::size_t index, const T* x, index_t tokens, index_t fan_in)>;
+
+  // `shards` = 0 takes one per thread of `pool`. Give the number to make results independent of the machine.
+  gpt(const gpt_config& config, const matopt::thread_pool& pool, std::uint64_t seed = 0, int shards = 0)
+      : config_(config), shard_count_(shards > 0 ? shards : pool.size()) {
+    config.validate();
+    if (shards < 0) throw matopt::bad_value("shards", std::to_string(shards), "0 (one per thread) or more");
+    lay_out();
+    initialise(seed);
+    if (modern()) rotary_.resize(context(), config.head_width());
+  }
+  gpt(const gpt&) = delete;
+  gpt& operator=(const gpt&) = delete;
+
+  const gpt_config& config() const { return config_; }
+  int shards() const { return shard_count_; }
+  // All weights and all gradients, in the order of parameters(): a checkpoint is one write.
+  std::span<T> weights() { return {weights_.data(), static_cast<std::size_t>(weights_.size())}; }
+  std::span<T> gradients() { return {gradient_.data(), static_cast<std::size_t>(gradient_.size())}; }
+
+  // The pointers stay valid as long as the model.
+  std::vector<parameter<T>> parameters() {
+    std::vector<parameter<T>> list;
+    for (const tensor& t : tensors_)
+      list.push_back(
+          {t.name, weights_.data() + t.offset, gradient_.data() + t.offset, t.rows, t.cols, t.kind, t.row_blocks});
+    return list;
+  }
+
+  // Forward and backward arithmetic of one token: 6 per weight of a product plus 12 L C T for attention.
+  double flops_per_token() const {
+    double products = static_cast<double>(vocabulary()) * static_cast<double>(width());
+    for (const tensor& t : tensors_)
+      if (t.kind == tensor_role::hidden) products += static_cast<double>(t.rows * t.cols);
+    return 6 * products + 12.0 * config_.layers * config_.width * config_.context;
+  }
+
+  // Mean cross entropy in nats of `batch` sequences of `context` tokens each.
+  double loss(matopt::thread_pool& pool, std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
+              index_t batch) {
+    return run(pool, tokens, targets, batch, false);
+  }
+
+  // The same, and overwrites the gradients with those of the mean loss.
+  double loss_and_gradient(matopt::thread_pool& pool, std::span<const std::int32_t> tokens,
+                           std::span<const std::int32_t> targets, index_t batch) {
+    return run(pool, tokens, targets, batch, true);
+  }
+
+  // Logits of the token that follows `tokens` (1 to context of them); `out` holds `vocabulary` values.
+  void logits(matopt::thread_pool&, std::span<const std::int32_t> tokens, std::span<T> out) {
+    const auto length = static_cast<index_t>(tokens.size());
+    if (length < 1 || length > context())
+      throw matopt::bad_value("number of tokens", std::to_string(length),
+                              "1 to context (" + std::to_string(context()) + ")");
+    if (static_cast<index_t>(out.size()) != vocabulary())
+      throw matopt::bad_value("size of out", std::to_string(out.size()),
+                              "vocabulary (" + std::to_string(vocabulary()) + ")");
+    check_tokens("tokens", tokens);
+    workspace& ws = reserve(1).front();
+    forward(ws, tokens.data(), 1, length, {});
+    const T* last = ws.final_norm.output() + (length - 1) * width();
+    as_matrix(out.data(), vocabulary(), 1).noalias() = weight(head_) * as_matrix(last, width(), 1);
+  }
+
+  // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on this
+  // thread.
+  void observe_inputs(std::span<const std::int32_t> tokens, index_t batch, const input_observer& observe) {
+    check_size("tokens", tokens, batch);
+    check_tokens("tokens", tokens);
+    workspace& ws = reserve(1).front();
+    for_chunks(0, batch, [&](index_t first, index_t sequences) {
+      forward(ws, tokens.data() + first * context(), sequences, context(), observe);
+    });
+  }
+
+ private:
+  struct tensor {
+    std::string name;
+    index_t offset, rows, cols;
+    tensor_role kind;
+    std::vector<index_t> row_blocks;
+  };
+  static constexpr std::size_t none = static_cast<std::size_t>(-1);
+  struct layer_tensors {  // positions in tensors_; gains are `none` in the modern model
+    std::size_t attention_gain = none, qkv = 0, attention_out = 0, mlp_gain = none, mlp_in = 0, mlp_out = 0;
+  };
+
+  // What forward keeps of one layer for backward.
+  struct layer_state {
+    norm_state<T> attention_norm, mlp_norm;
+    buffer<T> qkv, qk_scale, probability, attended, mlp_slope, mlp_hidden;
+  };
+  struct workspace {
+    std::vector<layer_state> layers;
+    norm_state<T> embedding_norm, final_norm;
+    buffer<T> x, logits;                                     // residual stream; logits, then their gradient
+    buffer<T> dx, d_narrow, d_qkv, d_hidden, d_probability;  // gradients of the same shapes
+    buffer<T> gradient;                                      // of the weights; shard 0 writes to the model's own
+    double loss = 0;
+  };
+
+  static constexpr index_t chunk_tokens = 384;
+
+  bool modern() const { return config_.arch == architecture::modern; }
+  norm_kind norm() const { return modern() ? norm_kind::rms_norm : norm_kind::layer_norm; }
+  index_t width() const { return config_.width; }
+  index_t context() const { return config_.context; }
+  index_t vocabulary() const { return config_.vocabulary; }
+  index_t chunk_sequences() const { return std::max(index_t{1}, chunk_tokens / context()); }
+
+  // ------------------------------------------------------------------------------------------------------- weights
+
+  std::size_t add(std::string name, index_t rows, index_t cols, tensor_role kind,
+                  std::vector<index_t> row_blocks = {}) {
+    const index_t offset = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().rows * tensors_.back().cols;
+    tensors_.push_back({std::move(name), offset, rows, cols, kind, std::move(row_blocks)});
+    return tensors_.size() - 1;
+  }
+
+  void lay_out() {
+    const index_t w = width();
+    embedding_ = add("embedding", vocabulary(), w, tensor_role::embedding);
+    if (!modern()) positions_ = add("positions", context(), w, tensor_role::embedding);
+    for (int i = 0; i < config_.layers; ++i) {
+      const std::string prefix = "layer" + std::to_string(i) + ".";
+      layer_tensors l;
+      if (!modern()) l.attention_gain = add(prefix + "attention_gain", 1, w, tensor_role::vector);
+      l.qkv = add(prefix + "qkv", 3 * w, w, tensor_role::hidden, {w, w, w});
+      l.attention_out = add(prefix + "attention_out", w, w, tensor_role::hidden);
+      if (!modern()) l.mlp_gain = add(prefix + "mlp_gain", 1, w, tensor_role::vector);
+      l.mlp_in = add(prefix + "mlp_in", 4 * w, w, tensor_role::hidden);
+      l.mlp_out = add(prefix + "mlp_out", w, 4 * w, tensor_role::hidden);
+      layers_.push_back(l);
+    }
+    if (!modern()) final_gain_ = add("final_gain", 1, w, tensor_role::vector);
+    head_ = modern() ? add("head", vocabulary(), w, tensor_role::head) : embedding_;
+    const index_t size = tensors_.back().offset + tensors_.back().rows * tensors_.back().cols;
+    weights_ = buffer<T>::Zero(size);
+    gradient_ = buffer<T>::Zero(size);
+  }
+
+  // nanogpt: N(0, 0.02), output projections N(0, 0.02 / sqrt(2 layers)), gains 1 (nanoGPT, model.py).
+  // modern: embedding N(0, 1) (nn.Embedding's default; the norm that follows removes the scale), hidden layers uniform
+  // with standard deviation 0.5 / sqrt(fan_in) (modded-nanogpt's CastedLinear), output projections and head zero.
+  void initialise(std::uint64_t seed) {
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      random_stream random(seed, i);
+      const auto fill = [&](auto draw) {
+        for (T& value : weights().subspan(static_cast<std::size_t>(tensors_[i].offset),
+                                          static_cast<std::size_t>(tensors_[i].rows * tensors_[i].cols)))
+          value = static_cast<T>(draw());
+      };
+      const bool projection = std::any_of(layers_.begin(), layers_.end(), [&](const layer_tensors& l) {
+        return i == l.attention_out || i == l.mlp_out;
+      });
+      if (tensors_[i].kind == tensor_role::vector) {
+        fill([] { return 1.0; });
+      } else if (!modern()) {
+        const double deviation = projection ? 0.02 / std::sqrt(2.0 * config_.layers) : 0.02;
+        fill([&] { return deviation * random.normal(); });
+      } else if (i == embedding_) {
+        fill([&] { return random.normal(); });
+      } else if (tensors_[i].kind == tensor_role::hidden && !projection) {
+        const double bound = std::sqrt(3.0) * 0.5 / std::sqrt(static_cast<double>(tensors_[i].cols));
+        fill([&] { return bound * (2.0 * random.uniform() - 1.0); });
+      }
+    }
+  }
+
+  auto weight(std::size_t i) const {
+    return as_matrix(static_cast<const T*>(weights_.data()) + tensors_[i].offset, tensors_[i].rows, tensors_[i].cols);
+  }
+  auto gradient_of(T* gradient, std::size_t i) const {
+    return as_matrix(gradient + tensors_[i].offset, tensors_[i].rows, tensors_[i].cols);
+  }
+  const T* gain(std::size_t i) const { return i == none ? nullptr : weights_.data() + tensors_[i].offset; }
+  T* gain_gradient(T* gradient, std::size_t i) const { return i == none ? nullptr : gradient + tensors_[i].offset; }
+
+  // ------------------------------------------------------------------------------------------------------- memory
+
+  // Workspaces for `count` shards, allocated when first needed.
+  std::vector<workspace>& reserve(std::size_t count) {
+    while (workspaces_.size() < count) {
+      const index_t w = width(), rows = chunk_sequences() * context();
+      workspace& ws = workspaces_.emplace_back();
+      ws.layers.resize(static_cast<std::size_t>(config_.layers));
+      for (layer_state& l : ws.layers) {
+        l.attention_norm.resize(rows, w, !modern());
+        l.mlp_norm.resize(rows, w, !modern());
+        l.qkv.resize(rows * 3 * w);
+        if (modern()) l.qk_scale.resize(rows * 2 * config_.heads);
+        l.probability.resize(rows * config_.heads * context());
+        l.attended.resize(rows * w);
+        l.mlp_slope.resize(rows * 4 * w);
+        l.mlp_hidden.resize(rows * 4 * w);
+      }
+      if (modern()) ws.embedding_norm.resize(rows, w, false);
+      ws.final_norm.resize(rows, w, !modern());
+      for (buffer<T>* b : {&ws.x, &ws.dx, &ws.d_narrow}) b->resize(rows * w);
+      ws.logits.resize(rows * vocabulary());
+      ws.d_qkv.resize(rows * 3 * w);
+      ws.d_hidden.resize(rows * 4 * w);
+      ws.d_probability.resize(std::min(attention_block, context()) * context());
+      if (workspaces_.size() > 1) ws.gradient.resize(weights_.size());
+    }
+    return workspaces_;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- batches
+
+  void check_size(const char* name, std::span<const std::int32_t> ids, index_t batch) const {
+    if (batch < 1) throw matopt::bad_value("batch", std::to_string(batch), "at least 1");
+    if (static_cast<index_t>(ids.size()) != batch * context())
+      throw matopt::bad_value(std::string("size of ") + name, std::to_string(ids.size()),
+                              "batch * context (" + std::to_string(batch * context()) + ")");
+  }
+  void check_tokens(const char* name, std::span<const std::int32_t> ids) const {
+    for (const std::int32_t id : ids)
+      if (id < 0 || id >= config_.vocabulary)
+        throw matopt::bad_value(std::string("an entry of ") + name, std::to_string(id),
+                                "0 to vocabulary - 1 (" + std::to_string(config_.vocabulary - 1) + ")");
+  }
+
+  // Calls f(first, sequences) for pieces of [begin, end) of nearly equal size.
+  template <class F>
+  void for_chunks(index_t begin, index_t end, F f) const {
+    const index_t chunks = (end - begin + chunk_sequences() - 1) / chunk_sequences();
+    for (index_t c = 0; c < chunks; ++c) {
+      const index_t first = begin + (end - begin) * c / chunks;
+      f(first, begin + (end - begin) * (c + 1) / chunks - first);
+    }
+  }
+
+  double run(matopt::thread_pool& pool, std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
+             index_t batch, bool with_gradient) {
+    check_size("tokens", tokens, batch);
+    check_size("targets", targets, batch);
+    check_tokens("tokens", tokens);
+    check_tokens("targets", targets);
+    const index_t shards = std::min(index_t{shard_count_}, batch), total = batch * context();
+    std::vector<workspace>& spaces = reserve(static_cast<std::size_t>(shards));
+
+    pool.parallel_for(shards, [&](index_t s) {
+      workspace& ws = spaces[static_cast<std::size_t>(s)];
+      buffer<T>& gradient = s == 0 ? gradient_ : ws.gradient;
+      ws.loss = 0;
+      if (with_gradient) gradient.setZero();
+      for_chunks(batch * s / shards, batch * (s + 1) / shards, [&](index_t first, index_t sequences) {
+        const std::int32_t* ids = tokens.data() + first * context();
+        forward(ws, ids, sequences, context(), {});
+        const index_t rows = sequences * context();
+        auto z = as_matrix(ws.logits.data(), rows, vocabulary());
+        z.noalias() = as_matrix(ws.final_norm.output(), rows, width()) * weight(head_).transpose();
+        ws.loss += cross_entropy(z.data(), targets.data() + first * context(), rows, vocabulary(),
+                                 with_gradient ? T(1) / static_cast<T>(total) : T(0));
+        if (with_gradient) backward(ws, gradient.data(), ids, sequences);
+      });
+    });
+
+    if (with_gradient && shards > 1) {
+      const index_t size = gradient_.size(), slices = (size + 16383) / 16384;
+      pool.parallel_for(slices, [&](index_t i) {
+        const index_t first = size * i / slices, n = size * (i + 1) / slices - first;
+        for (index_t s = 1; s < shards; ++s)
+          gradient_.segment(first, n) += spaces[static_cast<std::size_t>(s)].gradient.segment(first, n);
+      });
+    }
+    double sum = 0;
+    for (index_t s = 0; s < shards; ++s) sum += spaces[static_cast<std::size_t>(s)].loss;
+    return sum / static_cast<double>(total);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the model
+
+  void forward(workspace& ws, const std::int32_t* tokens, index_t sequences, index_t length,
+               const input_observer& observe) const {
+    const index_t w = width(), rows = sequences * length;
+    const attention_shape shape{sequences, length, config_.heads, config_.head_width()};
+    auto x = as_matrix(ws.x.data(), rows, w);
+
+    for (index_t r = 0; r < rows; ++r) x.row(r) = weight(embedding_).row(tokens[r]);
+    if (modern()) {
+      norm_forward<T>(norm(), x.data(), nullptr, rows, w, ws.embedding_norm);
+      x = as_matrix(ws.embedding_norm.output(), rows, w);
+    } else {
+      for (index_t s = 0; s < sequences; ++s) x.middleRows(s * length, length) += weight(positions_).topRows(length);
+    }
+
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const layer_tensors& id = layers_[i];
+      layer_state& l = ws.layers[i];
+      const auto shown = [&](std::size_t index, const T* data, index_t cols) {
+        if (observe) observe(index, data, rows, cols);
+        return as_matrix(data, rows, cols);
+      };
+
+      norm_forward(norm(), x.data(), gain(id.attention_gain), rows, w, l.attention_norm);
+      as_matrix(l.qkv.data(), rows, 3 * w).noalias() =
+          shown(id.qkv, l.attention_norm.output(), w) * weight(id.qkv).transpose();
+      if (modern()) qk_norm_rotary_forward(shape, rotary_, l.qkv.data(), l.qk_scale.data());
+      attention_forward(shape, l.qkv.data(), l.probability.data(), l.attended.data());
+      x.noalias() += shown(id.attention_out, l.attended.data(), w) * weight(id.attention_out).transpose();
+
+      norm_forward(norm(), x.data(), gain(id.mlp_gain), rows, w, l.mlp_norm);
+      as_matrix(l.mlp_slope.data(), rows, 4 * w).noalias() =
+          shown(id.mlp_in, l.mlp_norm.output(), w) * weight(id.mlp_in).transpose();
+      if (modern())
+        squared_relu(l.mlp_slope.data(), l.mlp_hidden.data(), rows * 4 * w);
+      else
+        gelu(l.mlp_slope.data(), l.mlp_hidden.data(), rows * 4 * w);
+      x.noalias() += shown(id.mlp_out, l.mlp_hidden.data(), 4 * w) * weight(id.mlp_out).transpose();
+    }
+    norm_forward(norm(), x.data(), gain(final_gain_), rows, w, ws.final_norm);
+  }
+
+  // Adds the gradient of one chunk to `g`. ws.logits holds the gradient of the logits; for Y = X W': dW += dY' X, dX =
+  // dY W.
+  void backward(workspace& ws, T* g, const std::int32_t* tokens, index_t sequences) const {
+    const index_t w = width(), rows = sequences * context();
+    const attention_shape shape{sequences, context(), config_.heads, config_.head_width()};
+    const auto wide = [&](const T* data, index_t cols) { return as_matrix(data, rows, cols); };
+    auto dx = as_matrix(ws.dx.data(), rows, w);
+    auto dy = as_matrix(ws.d_narrow.data(), rows, w);  // gradient of a norm's output
+
+    const auto dz = as_matrix(ws.logits.data(), rows, vocabulary());
+    gradient_of(g, head_).noalias() += dz.transpose() * wide(ws.final_norm.output(), w);
+    dy.noalias() = dz * weight(head_);
+    dx.setZero();
+    norm_backward(norm(), ws.final_norm, gain(final_gain_), gain_gradient(g, final_gain_), rows, w, dy.data(),
+                  dx.data());
+
+    for (std::size_t i = layers_.size(); i-- > 0;) {
+      const layer_tensors& id = layers_[i];
+      const layer_state& l = ws.layers[i];
+
+      auto dh = as_matrix(ws.d_hidden.data(), rows, 4 * w);
+      gradient_of(g, id.mlp_out).noalias() += dx.transpose() * wide(l.mlp_hidden.data(), 4 * w);
+      dh.noalias() = dx * weight(id.mlp_out);
+      dh.array() *= wide(l.mlp_slope.data(), 4 * w).array();
+      gradient_of(g, id.mlp_in).noalias() += dh.transpose() * wide(l.mlp_norm.output(), w);
+      dy.noalias() = dh * weight(id.mlp_in);
+      norm_backward(norm(), l.mlp_norm, gain(id.mlp_gain), gain_gradient(g, id.mlp_gain), rows, w, dy.data(),
+                    dx.data());
+
+      auto dqkv = as_matrix(ws.d_qkv.data(), rows, 3 * w);
+      gradient_of(g, id.attention_out).noalias() += dx.transpose() * wide(l.attended.data(), w);
+      dy.noalias() = dx * weight(id.attention_out);
+      attention_backward(shape, l.qkv.data(), l.probability.data(), dy.data(), ws.d_probability.data(), dqkv.data());
+      if (modern()) qk_norm_rotary_backward(shape, rotary_, l.qkv.data(), l.qk_scale.data(), dqkv.data());
+      gradient_of(g, id.qkv).noalias() += dqkv.transpose() * wide(l.attention_norm.output(), w);
+      dy.noalias() = dqkv * weight(id.qkv);
+      norm_backward(norm(), l.attention_norm, gain(id.attention_gain), gain_gradient(g, id.attention_gain), rows, w,
+                    dy.data(), dx.data());
+    }
+
+    auto embedding = gradient_of(g, embedding_);
+    if (modern()) {
+      dy.setZero();
+      norm_backward<T>(norm(), ws.embedding_norm, nullptr, nullptr, rows, w, dx.data(), dy.data());
+      for (index_t r = 0; r < rows; ++r) embedding.row(tokens[r]) += dy.row(r);
+    } else {
+      auto positions = gradient_of(g, positions_);
+      for (index_t s = 0; s < sequences; ++s) positions += dx.middleRows(s * context(), context());
+      for (index_t r = 0; r < rows; ++r) embedding.row(tokens[r]) += dx.row(r);
+    }
+  }
+
+  gpt_config config_;
+  int shard_count_;
+  std::vector<tensor> tensors_;
+  std::vector<layer_tensors> layers_;
+  std::size_t embedding_ = 0, positions_ = none, final_gain_ = none, head_ = 0;
+  buffer<T> weights_, gradient_;
+  rotary_table<T> rotary_;
+  std::vector<workspace> workspaces_;
+};
+
+}  // namespace small_gpt

@@ -1,0 +1,198 @@
+// Text, vocabularies, batches and sampling of examples/small_gpt.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "small_gpt/data.hpp"
+#include "small_gpt/model.hpp"
+#include "small_gpt/sampling.hpp"
+
+namespace {
+
+using small_gpt::dataset;
+using small_gpt::index_t;
+using small_gpt::vocabulary;
+
+// The token at position i is i mod 251, so a window shows where it came from.
+std::string ramp(std::size_t size) {
+  std::string text;
+  for (std::size_t i = 0; i < size; ++i) text += static_cast<char>(i % 251);
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("small_gpt: vocabularies are sorted sets of characters", "[small_gpt]") {
+  const std::string text =
+      "b\xc3\xa9"
+      "a\xe2\x82\xac"
+      "ba\xf0\x9f\x98\x80";  // b e-acute a euro b a emoji
+  const vocabulary v = vocabulary::characters(text);
+  CHECK(v.symbols() == std::vector<std::string>{"a", "b", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80"});
+  const auto tokens = v.encode(text);
+  CHECK(tokens == std::vector<std::int32_t>{1, 2, 0, 3, 1, 0, 4});
+  CHECK(v.decode(tokens) == text);
+  const vocabulary restored(v.symbols(), v.kind());
+  CHECK(restored.encode(text) == tokens);
+
+  CHECK(vocabulary::bytes().size() == 256);
+  CHECK(vocabulary::bytes().encode("\xc3\xa9") == std::vector<std::int32_t>{0xc3, 0xa9});
+  CHECK_THROWS_WITH(v.encode("ab?"), Catch::Contains("character '?' at byte 2"));
+  CHECK_THROWS_WITH(v.encode("a\n"), Catch::Contains("character 0x0a"));
+  CHECK_THROWS_WITH(v.decode(std::vector<std::int32_t>{5}), Catch::Contains("token is 5; legal: 0 to 4"));
+  CHECK_THROWS_AS(vocabulary({"a", "a"}, small_gpt::vocabulary_kind::character), matopt::error);
+  CHECK_THROWS_AS(vocabulary({""}, small_gpt::vocabulary_kind::character), matopt::error);
+}
+
+TEST_CASE("small_gpt: bytes that are not UTF-8 are symbols of their own", "[small_gpt]") {
+  using namespace std::string_literals;
+  const auto bad = GENERATE("\x80"s, "\xc3"s, "a\xc3z"s, "\xe2\x82"s, "\xf0\x9f\x98"s, "\xc0\xaf"s, "\xe0\x80\xaf"s,
+                            "\xed\xa0\x80"s, "\xf4\x90\x80\x80"s, "\xff\xfe\0x"s, "\xf5\x80\x80\x80"s);
+  const vocabulary v = vocabulary::characters(bad);
+  for (const auto& symbol : v.symbols()) CHECK(symbol.size() == 1);
+  CHECK(v.decode(v.encode(bad)) == bad);
+}
+
+TEST_CASE("small_gpt: every text survives encoding and decoding", "[small_gpt]") {
+  small_gpt::random_stream random(3);
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    std::string text;
+    for (int i = 0; i < 64; ++i)
+      text += static_cast<char>(random.below(4) == 0 ? random.below(256) : 0x80 + random.below(112));
+    const vocabulary v = vocabulary::characters(text);
+    REQUIRE(v.decode(v.encode(text)) == text);
+    REQUIRE(vocabulary::bytes().decode(vocabulary::bytes().encode(text)) == text);
+  }
+}
+
+TEST_CASE("small_gpt: the split is by position", "[small_gpt]") {
+  const dataset data(ramp(1000), vocabulary::bytes(), 8);
+  CHECK(data.train().size() == 900);
+  CHECK(data.validation().size() == 100);
+  CHECK(data.train().front() == 0);
+  CHECK(data.validation().front() == 900 % 251);
+  CHECK(dataset(ramp(1000), vocabulary::bytes(), 8, 0.5).train().size() == 500);
+}
+
+TEST_CASE("small_gpt: batches are a function of seed and step", "[small_gpt]") {
+  const dataset data(ramp(1000), vocabulary::bytes(), 8);
+  std::vector<std::int32_t> tokens(48), targets(48), again(48), other(48);
+  std::map<std::int32_t, int> starts;
+  for (std::uint64_t step = 0; step < 500; ++step) {
+    data.batch(5, step, tokens, targets);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      REQUIRE(targets[i] == (tokens[i] + 1) % 251);
+      if (i % 8 != 0) REQUIRE(tokens[i] == targets[i - 1]);
+    }
+    for (std::size_t i = 0; i < tokens.size(); i += 8) ++starts[tokens[i]];
+  }
+  CHECK(starts.size() > 240);  // all places occur
+  data.batch(5, 499, again, targets);
+  CHECK(again == tokens);
+  data.batch(6, 499, other, targets);
+  CHECK(other != tokens);
+  data.batch(5, 498, other, targets);
+  CHECK(other != tokens);
+  std::vector<std::int32_t> odd(7);
+  CHECK_THROWS_AS(data.batch(5, 0, odd, odd), matopt::bad_value);
+}
+
+TEST_CASE("small_gpt: the last window of the training part can be drawn, and nothing behind it", "[small_gpt]") {
+  const dataset data(ramp(20), vocabulary::bytes(), 8, 0.5);  // 10 training tokens: windows at 0 and 1
+  std::vector<std::int32_t> tokens(8), targets(8);
+  std::vector<int> seen(2, 0);
+  for (std::uint64_t step = 0; step < 64; ++step) {
+    data.batch(1, step, tokens, targets);
+    REQUIRE(tokens[0] < 2);
+    REQUIRE(targets[7] < 10);
+    ++seen[static_cast<std::size_t>(tokens[0])];
+  }
+  CHECK(seen[0] > 0);
+  CHECK(seen[1] > 0);
+}
+
+TEST_CASE("small_gpt: validation windows follow each other", "[small_gpt]") {
+  const dataset data(ramp(1000), vocabulary::bytes(), 8);  // 100 tokens: 12 windows use 97
+  REQUIRE(data.validation_windows() == 12);
+  std::vector<std::int32_t> tokens(96), targets(96);
+  data.validation_batch(0, tokens, targets);
+  CHECK(std::equal(tokens.begin(), tokens.end(), data.validation().begin()));
+  CHECK(std::equal(targets.begin(), targets.end(), data.validation().begin() + 1));
+  CHECK_THROWS_AS(data.validation_batch(1, tokens, targets), matopt::bad_value);
+
+  struct counting_model {  // loss = mean first token of the windows, to see that each window counts once
+    double loss(int&, std::span<const std::int32_t> t, std::span<const std::int32_t>, index_t batch) const {
+      double sum = 0;
+      for (index_t i = 0; i < batch; ++i) sum += t[static_cast<std::size_t>(i * 8)];
+      return sum / static_cast<double>(batch);
+    }
+  } model;
+  double expected = 0;
+  for (std::size_t i = 0; i < 12; ++i) expected += tokens[i * 8] / 12.0;
+  int pool = 0;
+  CHECK(small_gpt::validation_loss(model, pool, data, 5) == Approx(expected));
+}
+
+TEST_CASE("small_gpt: a text that is too short is refused with both sizes", "[small_gpt]") {
+  const vocabulary v = vocabulary::bytes();
+  CHECK_THROWS_WITH(dataset("", v, 8), Catch::Contains("the text has 0 tokens") && Catch::Contains("at least 9"));
+  CHECK_THROWS_WITH(dataset(ramp(60), v, 8), Catch::Contains("the text has 60 tokens") && Catch::Contains("90"));
+  CHECK_NOTHROW(dataset(ramp(90), v, 8));
+  CHECK_THROWS_AS(dataset(ramp(90), v, 0), matopt::bad_value);
+  CHECK_THROWS_AS(dataset(ramp(90), v, 8, 1.0), matopt::bad_value);
+  CHECK_THROWS_AS(small_gpt::read_file("/no/such/file"), matopt::bad_file);
+}
+
+TEST_CASE("small_gpt: bits per byte", "[small_gpt]") {
+  CHECK(small_gpt::bits_per_byte(std::log(256.0), 10, 10) == Approx(8));
+  const std::string text(100, 'x');
+  CHECK(dataset(text, vocabulary::bytes(), 2).validation_bits_per_byte(std::log(2.0)) == Approx(1));
+  std::string wide;
+  for (int i = 0; i < 100; ++i) wide += "\xc3\xa9";  // two bytes a token
+  CHECK(dataset(wide, vocabulary::characters(wide), 2).validation_bits_per_byte(std::log(2.0)) == Approx(0.5));
+}
+
+TEST_CASE("small_gpt: sampling follows temperature, top k and seed", "[small_gpt]") {
+  const std::vector<float> z{0.0F, std::log(3.0F), -100.0F, std::log(2.0F)};
+  const std::span<const float> logits(z);
+  const auto draw = [&](const small_gpt::sampling_config& config, int n) {
+    small_gpt::random_stream random(9);
+    std::vector<double> share(4, 0);
+    for (int i = 0; i < n; ++i) share[static_cast<std::size_t>(small_gpt::sample(logits, config, random))] += 1.0 / n;
+    return share;
+  };
+  const auto plain = draw({}, 20000);
+  CHECK(plain[0] == Approx(1.0 / 6).margin(0.01));
+  CHECK(plain[1] == Approx(3.0 / 6).margin(0.015));
+  CHECK(plain[2] == 0);
+  CHECK(plain == draw({}, 20000));
+  CHECK(draw({.temperature = 0}, 10)[1] == Approx(1));
+  CHECK(draw({.top_k = 1}, 10)[1] == Approx(1));
+  CHECK(draw({.top_k = 2}, 20000)[1] == Approx(0.6).margin(0.015));
+  CHECK(draw({.temperature = 0.5}, 20000)[1] == Approx(9.0 / 14).margin(0.015));
+  CHECK(draw({.top_k = 100}, 100)[1] > 0);
+
+  CHECK_THROWS_AS((small_gpt::sampling_config{.temperature = -1}.validate()), matopt::bad_value);
+  CHECK_THROWS_AS((small_gpt::sampling_config{.top_k = -1}.validate()), matopt::bad_value);
+  small_gpt::random_stream random(1);
+  const std::vector<float> broken{0.0F, std::nanf("")};
+  CHECK_THROWS_AS(small_gpt::sample(std::span<const float>(broken), {}, random), matopt::error);
+}
+
+TEST_CASE("small_gpt: generated text goes on beyond the context", "[small_gpt]") {
+  matopt::thread_pool pool(1);
+  small_gpt::gpt<float> model({.layers = 1, .heads = 2, .width = 8, .context = 4, .vocabulary = 7}, pool);
+  int shown = 0;
+  const auto a = small_gpt::generate(model, pool, {1, 2, 3}, 20, {}, 5, [&](std::int32_t) { ++shown; });
+  CHECK(a.size() == 20);
+  CHECK(shown == 20);
+  CHECK(a == small_gpt::generate(model, pool, {1, 2, 3}, 20, {}, 5));
+  CHECK(small_gpt::generate(model, pool, {}, 3, {}, 5).size() == 3);
+}
