@@ -220,6 +220,21 @@ class optimizer {
     std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
     return out;
   }
+  // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
+  void read_state(const state_tensor& t, void* host) const {
+    std::vector<std::byte> stored(bytes_of(t));
+    backend_->download(stored.data(), t.data, stored.size());
+    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+      std::memcpy(static_cast<std::byte*>(host) + dense, stored.data() + at, size);
+    });
+  }
+  void write_state(const state_tensor& t, const void* host) {
+    std::vector<std::byte> stored(bytes_of(t));
+    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+      std::memcpy(stored.data() + at, static_cast<const std::byte*>(host) + dense, size);
+    });
+    backend_->upload(t.data, stored.data(), stored.size());
+  }
   std::string signature() const { return Rule::name(); }
   index_t steps() const { return steps_; }
   void set_steps(index_t steps) {
@@ -368,6 +383,18 @@ class optimizer {
       }
     backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
     numbers_.assign(buckets_.size(), {});
+  }
+
+  static std::size_t bytes_of(const state_tensor& t) {
+    return static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type);
+  }
+  template <class Copy>
+  static void copy_elements(const state_tensor& t, Copy copy) {
+    const std::size_t size = size_of(t.type);
+    for (index_t i = 0; i < t.rows; ++i)
+      for (index_t j = 0; j < t.cols; ++j)
+        copy(static_cast<std::size_t>(i * t.cols + j) * size,
+             static_cast<std::size_t>(i * t.row_stride + j * t.col_stride) * size, size);
   }
 
   static void set_decay(Rule& rule, double decay) {

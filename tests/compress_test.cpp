@@ -1,0 +1,210 @@
+// Metrics and compression: golden vectors and tests T-27 to T-33 of the NuMuon specification.
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <numbers>
+#include <random>
+
+#include <matopt/compress/truncate.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/metrics/rows.hpp>
+#include <matopt/metrics/spectrum.hpp>
+#include <matopt/metrics/subspace.hpp>
+
+#include "support/golden.hpp"
+#include "support/tolerance.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+dense<double> matrix(index_t rows, index_t cols, std::initializer_list<double> values) {
+  dense<double> m(rows, cols);
+  auto v = values.begin();
+  for (index_t i = 0; i < rows; ++i)
+    for (index_t j = 0; j < cols; ++j) m(i, j) = *v++;
+  return m;
+}
+dense<double> random_matrix(index_t rows, index_t cols, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<double> normal;
+  dense<double> m(rows, cols);
+  for (index_t i = 0; i < rows; ++i)
+    for (index_t j = 0; j < cols; ++j) m(i, j) = normal(rng);
+  return m;
+}
+// X X^T
+dense<double> gram_of(const dense<double>& x) {
+  dense<double> h(x.rows(), x.rows());
+  for (index_t i = 0; i < x.rows(); ++i)
+    for (index_t j = 0; j < x.rows(); ++j)
+      for (index_t k = 0; k < x.cols(); ++k) h(i, j) += x(i, k) * x(j, k);
+  return h;
+}
+double loss(const dense<double>& w, const factored& f, const dense<double>& h) {
+  const dense<double> p = f.product();
+  return output_loss(w.view(), p.view(), h.view());
+}
+
+}  // namespace
+
+TEST_CASE("golden: compression", "[golden][compress]") {
+  eigen_backend cpu(1);
+  int seen = 0;
+  for (const auto& c : golden_cases("compression.json")) {
+    CAPTURE(c.at("label").get<std::string>(), c.at("shape").dump());
+    dense_matrix w = matrix_of(c.at("W0")), h = matrix_of(c.at("H"));
+    const index_t k = rank_for(c.at("settings").at("keep"), w.rows, w.cols);
+    CHECK(k == c.at("settings").at("rank").get<index_t>());
+    const factored f = c.at("label") == "truncated_svd" ? truncated_svd(cpu, w.as_view(), k)
+                                                        : svd_llm(cpu, w.as_view(), h.as_view(), k);
+    const dense<double> p = f.product();
+    CHECK(relative_error(p.view(), matrix_of(c.at("W"))) < tolerance<double>);
+    CHECK(output_loss(w.as_view(), p.view(), h.as_view()) == Approx(c.at("loss").get<double>()).epsilon(1e-11));
+    CHECK(f.ridge == 0);
+    ++seen;
+  }
+  CHECK(seen == 12);
+}
+
+TEST_CASE("rank table, parameter and byte counts", "[compress]") {  // T-28
+  const auto row = [](index_t m, index_t n) {
+    return std::vector<index_t>{rank_for(0.8, m, n), rank_for(0.6, m, n), rank_for(0.4, m, n), rank_for(0.2, m, n)};
+  };
+  CHECK(row(768, 768) == std::vector<index_t>{307, 230, 153, 76});
+  CHECK(row(768, 2048) == std::vector<index_t>{446, 335, 223, 111});
+  CHECK(row(1024, 3072) == std::vector<index_t>{614, 460, 307, 153});
+  CHECK(row(64, 64) == std::vector<index_t>{25, 19, 12, 6});
+  CHECK(rank_for(1, 64, 48) == 48);
+  CHECK(rank_for(1e-6, 64, 48) == 1);
+  CHECK(rank_for(0.9, 1, 5) == 1);
+  for (const double keep : {0.8, 0.5, 0.2}) CHECK(static_cast<double>(rank_for(keep, 100, 60) * 160) <= keep * 6000);
+  CHECK_THROWS_WITH(rank_for(0, 4, 4), Catch::Contains("keep") && Catch::Contains("(0, 1]"));
+  CHECK_THROWS_AS(rank_for(std::nan(""), 4, 4), bad_value);
+  eigen_backend cpu(1);
+  const dense<double> w = random_matrix(64, 48, 1);
+  CHECK(truncated_svd(cpu, w.view(), 10).bytes(4) == 10 * (64 + 48) * 4);
+  CHECK(truncated_svd(cpu, w.view(), 48).parameters() == 64 * 48);
+  CHECK_THROWS_WITH(truncated_svd(cpu, w.view(), 49), Catch::Contains("rank is 49") && Catch::Contains("[1, 48]"));
+  CHECK_THROWS_AS(truncated_svd(cpu, w.view(), 0), bad_value);
+}
+
+TEST_CASE("plain truncation is the nearest matrix of its rank", "[compress]") {  // T-29
+  eigen_backend cpu(1);
+  const dense<double> w = random_matrix(9, 13, 2);
+  const spectrum s(cpu, w.view());
+  for (const index_t k : {1, 4, 9}) {
+    const dense<double> p = truncated_svd(cpu, w.view(), k).product();
+    double error = 0, tail = 0;
+    for (index_t i = 0; i < 9; ++i)
+      for (index_t j = 0; j < 13; ++j) error += std::pow(w(i, j) - p(i, j), 2);
+    for (std::size_t i = static_cast<std::size_t>(k); i < s.values().size(); ++i) tail += s.values()[i] * s.values()[i];
+    CHECK(error == Approx(tail).margin(1e-12));
+  }
+}
+
+TEST_CASE("whitening: worked examples", "[compress]") {  // T-30, T-31
+  eigen_backend cpu(1);
+  {
+    const dense<double> w = matrix(2, 2, {3, 0, 0, 1}), h = matrix(2, 2, {1, 0, 0, 100});
+    CHECK(loss(w, truncated_svd(cpu, w.view(), 1), h) == Approx(10));
+    CHECK(loss(w, svd_llm(cpu, w.view(), h.view(), 1), h) == Approx(3));
+  }
+  const dense<double> w = matrix(2, 2, {2, 0, 0, 1}), h = matrix(2, 2, {1, 2, 2, 5});
+  const factored f = svd_llm(cpu, w.view(), h.view(), 1);
+  const dense<double> p = f.product();
+  CHECK(p(0, 0) == Approx(0.87596527).epsilon(1e-7));
+  CHECK(p(0, 1) == Approx(0.49613894).epsilon(1e-7));
+  CHECK(p(1, 0) == Approx(0.99227788).epsilon(1e-7));
+  CHECK(p(1, 1) == Approx(0.56201737).epsilon(1e-7));
+  CHECK(loss(w, f, h) == Approx(0.68474165).epsilon(1e-7));
+  CHECK(loss(w, truncated_svd(cpu, w.view(), 1), h) == Approx(std::sqrt(5.0)));
+}
+
+TEST_CASE("whitening is optimal on its inputs, whatever their number", "[compress]") {  // T-32
+  eigen_backend cpu(2);
+  const dense<double> w = random_matrix(10, 14, 3), x = random_matrix(14, 40, 4), h = gram_of(x);
+  std::vector<double> magnitude;
+  for (index_t j = 0; j < 14; ++j) {
+    double sum = 0;
+    for (index_t t = 0; t < 40; ++t) sum += std::abs(x(j, t)) / 40;
+    magnitude.push_back(sum);
+  }
+  for (const index_t k : {1, 3, 7}) {
+    const double whitened = loss(w, svd_llm(cpu, w.view(), h.view(), k), h);
+    CHECK(whitened <= loss(w, truncated_svd(cpu, w.view(), k), h) * (1 + 1e-12));
+    CHECK(whitened <= loss(w, asvd(cpu, w.view(), magnitude, k), h) * (1 + 1e-12));
+  }
+  // H = c 1: plain truncation; and a multiple of H changes nothing
+  dense<double> one(14, 14), tenth(h);
+  for (index_t i = 0; i < 14; ++i) one(i, i) = 7;
+  for (index_t i = 0; i < 14; ++i)
+    for (index_t j = 0; j < 14; ++j) tenth(i, j) /= 10;
+  const dense<double> plain = truncated_svd(cpu, w.view(), 4).product(),
+                      white = svd_llm(cpu, w.view(), one.view(), 4).product();
+  CHECK(relative_error(white.view(), plain.view()) < 1e-11);
+  CHECK(relative_error(svd_llm(cpu, w.view(), tenth.view(), 4).product().view(),
+                       svd_llm(cpu, w.view(), h.view(), 4).product().view()) < 1e-10);
+  // alpha = 0 is plain truncation up to the 1e-6 that all scales share
+  CHECK(relative_error(asvd(cpu, w.view(), magnitude, 4, 0).product().view(), plain.view()) < 1e-11);
+}
+
+TEST_CASE("whitening with a singular Gram matrix reports its ridge", "[compress]") {  // T-33
+  eigen_backend cpu(1);
+  dense<double> w = random_matrix(10, 12, 5), x = random_matrix(12, 8, 6);
+  for (index_t t = 0; t < 8; ++t) x(5, t) = 0;  // a dead channel, and fewer inputs than channels
+  const dense<double> h = gram_of(x);
+  const factored f = svd_llm(cpu, w.view(), h.view(), 4);
+  CHECK(f.ridge >= 1e-6);
+  CHECK(f.ridge <= 1e-4);
+  CHECK(loss(w, f, h) < loss(w, truncated_svd(cpu, w.view(), 4), h));
+  for (index_t r = 0; r < 4; ++r) CHECK(std::abs(f.right(r, 5)) < 100);
+  const dense<double> zero(12, 12);
+  CHECK_THROWS_WITH(svd_llm(cpu, w.view(), zero.view(), 4), Catch::Contains("gram"));
+  dense<double> negative(12, 12);
+  for (index_t i = 0; i < 12; ++i) negative(i, i) = i == 3 ? -50 : 1;
+  CHECK_THROWS_AS(svd_llm(cpu, w.view(), negative.view(), 4), bad_value);
+  w(2, 2) = std::nan("");
+  CHECK_THROWS_WITH(truncated_svd(cpu, w.view(), 4), Catch::Contains("not finite"));
+}
+
+TEST_CASE("metrics: worked examples", "[metrics]") {  // T-27
+  eigen_backend cpu(1);
+  const dense<double> d = matrix(3, 3, {2, 0, 0, 0, 1, 0, 0, 0, 1});
+  const spectrum s(cpu, d.view());
+  CHECK(s.spectral_norm() == Approx(2));
+  CHECK(s.stable_rank() == Approx(1.5));
+  CHECK(s.effective_rank() == Approx(2 * std::numbers::sqrt2));
+  CHECK(s.frobenius_norm() == Approx(std::sqrt(6.0)));
+  CHECK(s.energy_rank(0.6) == 1);
+  CHECK(s.energy_rank(0.7) == 2);
+  CHECK(s.energy_rank(1) == 3);
+  CHECK_THROWS_AS(s.energy_rank(0), bad_value);
+  const dense<double> zero(3, 2);
+  CHECK(spectrum(cpu, zero.view()).stable_rank() == 0);
+  CHECK(spectrum(cpu, zero.view()).effective_rank() == 0);
+
+  const dense<double> a = matrix(4, 2, {1, 0, 0, 1, 0, 0, 0, 0}), b = matrix(4, 2, {0, 0, 0, 0, 1, 0, 0, 1});
+  const thin_svd da = thin_svd::of(cpu, a), db = thin_svd::of(cpu, b);
+  CHECK(grassmann_distance(cpu, da, db, 2) == Approx(std::numbers::pi / std::numbers::sqrt2));
+  CHECK(grassmann_distance(cpu, da, da, 2) == Approx(0).margin(1e-7));
+  CHECK_THROWS_AS(grassmann_distance(cpu, da, db, 3), bad_value);
+}
+
+TEST_CASE("the spectral norm is the largest row norm times the coherence", "[metrics]") {
+  eigen_backend cpu(1);
+  const dense<double> w = random_matrix(7, 11, 8);
+  const spectrum s(cpu, w.view());
+  // coherence from its definition: the root of the largest eigenvalue of P D D^T P, whose entries are w_i . w_j / max^2
+  const double greatest = row_norm_extremes(w.view()).greatest;
+  dense<double> pcp = gram_of(w);
+  for (index_t i = 0; i < 7; ++i)
+    for (index_t j = 0; j < 7; ++j) pcp(i, j) /= greatest * greatest;
+  const double coherence = std::sqrt(thin_svd::of(cpu, pcp).s(0, 0));
+  CHECK(row_coherence(s, w.view()) == Approx(coherence).epsilon(1e-12));
+  const dense<double> parallel = matrix(3, 2, {1, 2, 1, 2, 1, 2}), orthogonal = matrix(2, 2, {0, 3, -3, 0});
+  CHECK(row_coherence(spectrum(cpu, parallel.view()), parallel.view()) == Approx(std::sqrt(3.0)));
+  CHECK(row_coherence(spectrum(cpu, orthogonal.view()), orthogonal.view()) == Approx(1));
+  CHECK(row_norm_extremes(matrix(2, 2, {3, 4, 0, 1}).view()).least == Approx(1));
+}
