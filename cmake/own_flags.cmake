@@ -4,12 +4,12 @@ target_compile_options(matopt_own_flags INTERFACE -Wall -Wextra -Wconversion -We
 # What may differ from machine to machine: examples and benchmarks are meant to be fast where they are built.
 add_library(matopt_fast_flags INTERFACE)
 target_compile_options(matopt_fast_flags INTERFACE -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 takes the undefined operands inside its own AVX-512 intrinsics for a mistake (GCC bug 105593).
+  target_compile_options(matopt_fast_flags INTERFACE -Wno-maybe-uninitialized)
+endif()
 if(MATOPT_NATIVE)
   target_compile_options(matopt_fast_flags INTERFACE -march=native)
-  # GCC 12 takes the AVX-512 intrinsics of its own headers for reads of uninitialised values (its bug 105593).
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    target_compile_options(matopt_fast_flags INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
-  endif()
 endif()
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug or Release" FORCE)
