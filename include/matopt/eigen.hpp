@@ -25,6 +25,7 @@
 #include "eigen/lines.hpp"
 #include "eigen/product.hpp"
 #include "eigen/thread_pool.hpp"
+#include "eigen/view_of.hpp"
 
 namespace matopt {
 

@@ -58,9 +58,10 @@ requires std::is_enum_v<E> std::string text(E e) { return std::string(enum_names
 inline std::string text(const range& r) {
   const bool below = std::isfinite(r.low), above = std::isfinite(r.high);
   if (!below && !above) return "any finite number";
-  if (!above) return std::string(r.low_open ? "> " : ">= ") + text(r.low);
-  if (!below) return std::string(r.high_open ? "< " : "<= ") + text(r.high);
-  return (r.low_open ? "(" : "[") + text(r.low) + ", " + text(r.high) + (r.high_open ? ")" : "]");
+  const std::string low = text(r.low), high = text(r.high);  // named: GCC 12 warns of "literal + temporary"
+  if (!above) return (r.low_open ? "> " : ">= ") + low;
+  if (!below) return (r.high_open ? "< " : "<= ") + high;
+  return (r.low_open ? "(" : "[") + low + ", " + high + (r.high_open ? ")" : "]");
 }
 
 template <class P>

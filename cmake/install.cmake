@@ -1,0 +1,13 @@
+# `cmake --install build --prefix there`: the headers, and a package for find_package(matopt). The tree can be moved.
+include(CMakePackageConfigHelpers)
+set(matopt_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/matopt)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/matopt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS matopt EXPORT matopt_targets)
+install(EXPORT matopt_targets NAMESPACE matopt:: DESTINATION ${matopt_package_dir})
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/matopt-config.cmake.in ${PROJECT_BINARY_DIR}/matopt-config.cmake
+                              INSTALL_DESTINATION ${matopt_package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/matopt-config-version.cmake COMPATIBILITY SameMinorVersion
+                                 ARCH_INDEPENDENT)
+install(FILES ${PROJECT_BINARY_DIR}/matopt-config.cmake ${PROJECT_BINARY_DIR}/matopt-config-version.cmake
+        DESTINATION ${matopt_package_dir})

@@ -1,0 +1,12 @@
+# Nothing but the include path, C++20 and links may reach a consumer.
+foreach(target ${checked_targets})
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "no target ${target}")
+  endif()
+  foreach(property INTERFACE_COMPILE_OPTIONS INTERFACE_COMPILE_DEFINITIONS INTERFACE_LINK_OPTIONS)
+    get_target_property(value ${target} ${property})
+    if(value)
+      message(FATAL_ERROR "${target} has ${property} ${value}")
+    endif()
+  endforeach()
+endforeach()
