@@ -7,7 +7,7 @@ target_compile_options(matopt_fast_flags INTERFACE -fno-math-errno)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns of its own headers here: undefined operands inside AVX-512 intrinsics (GCC bug 105593), and copies inside
   # std::string (105651).
-  target_compile_options(matopt_fast_flags INTERFACE -Wno-maybe-uninitialized -Wno-restrict)
+  target_compile_options(matopt_fast_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized -Wno-restrict)
 endif()
 if(MATOPT_NATIVE)
   target_compile_options(matopt_fast_flags INTERFACE -march=native)

@@ -9,7 +9,8 @@ const rule_book& rules() {
   static const rule_book book = [] {
     rule_book b;
     add_muon_rules(b);
-    add_other_rules(b);
+    add_numuon_rules(b);
+    add_muown_rules(b);
     return b;
   }();
   return book;

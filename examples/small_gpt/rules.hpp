@@ -17,7 +17,8 @@ using rule_book = matopt::rule_registry<matopt::eigen_backend>;
 // All rules; built once. Each translation unit rules_*.cpp adds its own, so that they compile side by side.
 const rule_book& rules();
 void add_muon_rules(rule_book&);
-void add_other_rules(rule_book&);
+void add_numuon_rules(rule_book&);
+void add_muown_rules(rule_book&);
 
 // The rate of the hidden matrices when the user gives none.
 double default_rate(const std::string& rule);

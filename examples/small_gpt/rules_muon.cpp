@@ -1,6 +1,6 @@
+#include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
-#include <matopt/numuon.hpp>
 
 #include "rules.hpp"
 
@@ -8,8 +8,6 @@ namespace small_gpt {
 
 using namespace matopt;
 
-void add_muon_rules(rule_book& book) {
-  book.add<muon>("muon").add<numuon>("numuon").add<numuon::with_constraint<nuclear_budget<fixed_rank>>>("numuon_fixed");
-}
+void add_muon_rules(rule_book& book) { book.add<muon>("muon").add<adamw>("adamw"); }
 
 }  // namespace small_gpt

@@ -188,7 +188,7 @@ class SmallGpt(unittest.TestCase):
             (["--set", "momentum=1"], "momentum is 1; legal: [0, 1)"),
             (["--set", "momentum"], "key=value"),
             (["--rule", "numuon", "--set", "rank_end=0"], "rank_end is 0; legal: (0, 1]"),
-            (["--rule", "numuon_fixed", "--set", "rank_fraction=1.5"], "rank_fraction is 1.5; legal: (0, 1]"),
+            (["--rule", "numuon", "--set", "rank_start=1.5"], "rank_start is 1.5; legal: (0, 1]"),
             (["--arch", "gpt5"], "one of nanogpt, modern"),
             (["--vocabulary", "word"], "one of character, byte"),
             (["--schedule", "linear"], "one of wsd, cosine, constant"),

@@ -1,5 +1,3 @@
-#include <matopt/adamw.hpp>
-#include <matopt/angular_muown.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
@@ -13,8 +11,6 @@ using namespace matopt;
 // NuMuon on Muown: one line.
 using numuown = muown::with_orthogonalizer<block_krylov_polar<>>::with_constraint<nuclear_budget<cosine_rank, row_norm<>>>;
 
-void add_other_rules(rule_book& book) {
-  book.add<adamw>("adamw").add<muown>("muown").add<numuown>("numuown").add("angular_muown", angular_muown_defaults());
-}
+void add_numuon_rules(rule_book& book) { book.add<numuon>("numuon").add<numuown>("numuown"); }
 
 }  // namespace small_gpt
