@@ -57,8 +57,8 @@ TEST_CASE("golden: compression", "[golden][compress]") {
     dense_matrix w = matrix_of(c.at("W0")), h = matrix_of(c.at("H"));
     const index_t k = rank_for(c.at("settings").at("keep"), w.rows, w.cols);
     CHECK(k == c.at("settings").at("rank").get<index_t>());
-    const factored f = c.at("label") == "truncated_svd" ? truncated_svd(cpu, w.as_view(), k)
-                                                        : svd_llm(cpu, w.as_view(), h.as_view(), k);
+    const factored f = c.at("label") == "truncated_svd" ? truncation::plain(cpu, w.as_view()).at(k)
+                                                        : truncation::whitened(cpu, w.as_view(), h.as_view()).at(k);
     const dense<double> p = f.product();
     CHECK(relative_error(p.view(), matrix_of(c.at("W"))) < tolerance<double>);
     CHECK(output_loss(w.as_view(), p.view(), h.as_view()) == Approx(c.at("loss").get<double>()).epsilon(1e-11));
@@ -84,10 +84,10 @@ TEST_CASE("rank table, parameter and byte counts", "[compress]") {  // T-28
   CHECK_THROWS_AS(rank_for(std::nan(""), 4, 4), bad_value);
   eigen_backend cpu(1);
   const dense<double> w = random_matrix(64, 48, 1);
-  CHECK(truncated_svd(cpu, w.view(), 10).bytes(4) == 10 * (64 + 48) * 4);
-  CHECK(truncated_svd(cpu, w.view(), 48).parameters() == 64 * 48);
-  CHECK_THROWS_WITH(truncated_svd(cpu, w.view(), 49), Catch::Contains("rank is 49") && Catch::Contains("[1, 48]"));
-  CHECK_THROWS_AS(truncated_svd(cpu, w.view(), 0), bad_value);
+  CHECK(truncation::plain(cpu, w.view()).at(10).bytes(4) == 10 * (64 + 48) * 4);
+  CHECK(truncation::plain(cpu, w.view()).at(48).parameters() == 64 * 48);
+  CHECK_THROWS_WITH(truncation::plain(cpu, w.view()).at(49), Catch::Contains("rank is 49") && Catch::Contains("[1, 48]"));
+  CHECK_THROWS_AS(truncation::plain(cpu, w.view()).at(0), bad_value);
 }
 
 TEST_CASE("plain truncation is the nearest matrix of its rank", "[compress]") {  // T-29
@@ -95,7 +95,7 @@ TEST_CASE("plain truncation is the nearest matrix of its rank", "[compress]") { 
   const dense<double> w = random_matrix(9, 13, 2);
   const spectrum s(cpu, w.view());
   for (const index_t k : {1, 4, 9}) {
-    const dense<double> p = truncated_svd(cpu, w.view(), k).product();
+    const dense<double> p = truncation::plain(cpu, w.view()).at(k).product();
     double error = 0, tail = 0;
     for (index_t i = 0; i < 9; ++i)
       for (index_t j = 0; j < 13; ++j) error += std::pow(w(i, j) - p(i, j), 2);
@@ -108,18 +108,18 @@ TEST_CASE("whitening: worked examples", "[compress]") {  // T-30, T-31
   eigen_backend cpu(1);
   {
     const dense<double> w = matrix(2, 2, {3, 0, 0, 1}), h = matrix(2, 2, {1, 0, 0, 100});
-    CHECK(loss(w, truncated_svd(cpu, w.view(), 1), h) == Approx(10));
-    CHECK(loss(w, svd_llm(cpu, w.view(), h.view(), 1), h) == Approx(3));
+    CHECK(loss(w, truncation::plain(cpu, w.view()).at(1), h) == Approx(10));
+    CHECK(loss(w, truncation::whitened(cpu, w.view(), h.view()).at(1), h) == Approx(3));
   }
   const dense<double> w = matrix(2, 2, {2, 0, 0, 1}), h = matrix(2, 2, {1, 2, 2, 5});
-  const factored f = svd_llm(cpu, w.view(), h.view(), 1);
+  const factored f = truncation::whitened(cpu, w.view(), h.view()).at(1);
   const dense<double> p = f.product();
   CHECK(p(0, 0) == Approx(0.87596527).epsilon(1e-7));
   CHECK(p(0, 1) == Approx(0.49613894).epsilon(1e-7));
   CHECK(p(1, 0) == Approx(0.99227788).epsilon(1e-7));
   CHECK(p(1, 1) == Approx(0.56201737).epsilon(1e-7));
   CHECK(loss(w, f, h) == Approx(0.68474165).epsilon(1e-7));
-  CHECK(loss(w, truncated_svd(cpu, w.view(), 1), h) == Approx(std::sqrt(5.0)));
+  CHECK(loss(w, truncation::plain(cpu, w.view()).at(1), h) == Approx(std::sqrt(5.0)));
 }
 
 TEST_CASE("whitening is optimal on its inputs, whatever their number", "[compress]") {  // T-32
@@ -132,22 +132,22 @@ TEST_CASE("whitening is optimal on its inputs, whatever their number", "[compres
     magnitude.push_back(sum);
   }
   for (const index_t k : {1, 3, 7}) {
-    const double whitened = loss(w, svd_llm(cpu, w.view(), h.view(), k), h);
-    CHECK(whitened <= loss(w, truncated_svd(cpu, w.view(), k), h) * (1 + 1e-12));
-    CHECK(whitened <= loss(w, asvd(cpu, w.view(), magnitude, k), h) * (1 + 1e-12));
+    const double whitened = loss(w, truncation::whitened(cpu, w.view(), h.view()).at(k), h);
+    CHECK(whitened <= loss(w, truncation::plain(cpu, w.view()).at(k), h) * (1 + 1e-12));
+    CHECK(whitened <= loss(w, truncation::asvd(cpu, w.view(), magnitude).at(k), h) * (1 + 1e-12));
   }
   // H = c 1: plain truncation; and a multiple of H changes nothing
   dense<double> one(14, 14), tenth(h);
   for (index_t i = 0; i < 14; ++i) one(i, i) = 7;
   for (index_t i = 0; i < 14; ++i)
     for (index_t j = 0; j < 14; ++j) tenth(i, j) /= 10;
-  const dense<double> plain = truncated_svd(cpu, w.view(), 4).product(),
-                      white = svd_llm(cpu, w.view(), one.view(), 4).product();
+  const dense<double> plain = truncation::plain(cpu, w.view()).at(4).product(),
+                      white = truncation::whitened(cpu, w.view(), one.view()).at(4).product();
   CHECK(relative_error(white.view(), plain.view()) < 1e-11);
-  CHECK(relative_error(svd_llm(cpu, w.view(), tenth.view(), 4).product().view(),
-                       svd_llm(cpu, w.view(), h.view(), 4).product().view()) < 1e-10);
+  CHECK(relative_error(truncation::whitened(cpu, w.view(), tenth.view()).at(4).product().view(),
+                       truncation::whitened(cpu, w.view(), h.view()).at(4).product().view()) < 1e-10);
   // alpha = 0 is plain truncation up to the 1e-6 that all scales share
-  CHECK(relative_error(asvd(cpu, w.view(), magnitude, 4, 0).product().view(), plain.view()) < 1e-11);
+  CHECK(relative_error(truncation::asvd(cpu, w.view(), magnitude, 0).at(4).product().view(), plain.view()) < 1e-11);
 }
 
 TEST_CASE("whitening with a singular Gram matrix reports its ridge", "[compress]") {  // T-33
@@ -155,18 +155,18 @@ TEST_CASE("whitening with a singular Gram matrix reports its ridge", "[compress]
   dense<double> w = random_matrix(10, 12, 5), x = random_matrix(12, 8, 6);
   for (index_t t = 0; t < 8; ++t) x(5, t) = 0;  // a dead channel, and fewer inputs than channels
   const dense<double> h = gram_of(x);
-  const factored f = svd_llm(cpu, w.view(), h.view(), 4);
+  const factored f = truncation::whitened(cpu, w.view(), h.view()).at(4);
   CHECK(f.ridge >= 1e-6);
   CHECK(f.ridge <= 1e-4);
-  CHECK(loss(w, f, h) < loss(w, truncated_svd(cpu, w.view(), 4), h));
+  CHECK(loss(w, f, h) < loss(w, truncation::plain(cpu, w.view()).at(4), h));
   for (index_t r = 0; r < 4; ++r) CHECK(std::abs(f.right(r, 5)) < 100);
   const dense<double> zero(12, 12);
-  CHECK_THROWS_WITH(svd_llm(cpu, w.view(), zero.view(), 4), Catch::Contains("gram"));
+  CHECK_THROWS_WITH(truncation::whitened(cpu, w.view(), zero.view()).at(4), Catch::Contains("gram"));
   dense<double> negative(12, 12);
   for (index_t i = 0; i < 12; ++i) negative(i, i) = i == 3 ? -50 : 1;
-  CHECK_THROWS_AS(svd_llm(cpu, w.view(), negative.view(), 4), bad_value);
+  CHECK_THROWS_AS(truncation::whitened(cpu, w.view(), negative.view()).at(4), bad_value);
   w(2, 2) = std::nan("");
-  CHECK_THROWS_WITH(truncated_svd(cpu, w.view(), 4), Catch::Contains("not finite"));
+  CHECK_THROWS_WITH(truncation::plain(cpu, w.view()).at(4), Catch::Contains("not finite"));
 }
 
 TEST_CASE("metrics: worked examples", "[metrics]") {  // T-27

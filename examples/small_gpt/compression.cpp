@@ -2,15 +2,16 @@
 
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
+#include <optional>
 
 namespace small_gpt {
 
 using matopt::index_t;
 
 method method_named(const std::string& name) {
-  if (name == "svd") return method::truncated_svd;
+  if (name == "svd") return method::svd;
   if (name == "asvd") return method::asvd;
-  if (name == "whitened") return method::svd_llm;
+  if (name == "whitened") return method::whitened;
   throw matopt::bad_value("--method", '"' + name + '"', "one of svd, asvd, whitened");
 }
 
@@ -40,32 +41,48 @@ calibration calibration::of(trained_model& m, int sequences) {
   return c;
 }
 
-compressed_model compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how, double keep, int windows) {
-  compressed_model result;
+std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
+                                       const std::vector<double>& keep, int windows) {
   const std::vector<float> original(m.model.weights().begin(), m.model.weights().end());
   const auto parameters = m.model.parameters();
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
+  std::vector<std::size_t> hidden;
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    if (parameters[i].kind == tensor_role::hidden) hidden.push_back(i);
+
+  // One decomposition per matrix serves every ratio; the matrices go side by side, each on a single thread.
+  std::vector<std::optional<matopt::truncation>> decomposed(hidden.size());
+  cpu.pool().parallel_for(static_cast<index_t>(hidden.size()), [&](index_t task) {
+    matopt::eigen_backend alone(1);
+    const std::size_t i = hidden[static_cast<std::size_t>(task)];
     const auto& p = parameters[i];
-    result.dense_parameters += p.rows * p.cols;
-    result.parameters += p.rows * p.cols;
-    if (p.kind != tensor_role::hidden) continue;
-    const index_t k = matopt::rank_for(keep, p.rows, p.cols);
-    if (k == std::min(p.rows, p.cols)) continue;
     const auto w = matopt::row_major(p.value, p.rows, p.cols);
-    const auto& layer = c.layers.at(i);
-    matopt::factored f = how == method::truncated_svd ? matopt::truncated_svd(cpu, w, k)
-                         : how == method::asvd        ? matopt::asvd(cpu, w, layer.magnitude, k)
-                                                      : matopt::svd_llm(cpu, w, layer.gram.view(), k);
-    const matopt::dense<double> product = f.product();
-    for (index_t r = 0; r < p.rows; ++r)
-      for (index_t j = 0; j < p.cols; ++j) w(r, j) = static_cast<float>(product(r, j));
-    result.parameters += f.parameters() - p.rows * p.cols;
-    result.ridge = std::max(result.ridge, f.ridge);
-    result.layers.emplace(i, std::move(f));
+    const auto& inputs = c.layers.at(i);
+    decomposed[static_cast<std::size_t>(task)] = how == method::svd    ? matopt::truncation::plain(alone, w)
+                                                 : how == method::asvd ? matopt::truncation::asvd(alone, w, inputs.magnitude)
+                                                                       : matopt::truncation::whitened(alone, w, inputs.gram.view());
+  });
+
+  std::vector<compressed_model> results;
+  for (const double ratio : keep) {
+    compressed_model result;
+    for (const auto& p : parameters) result.dense_parameters += p.rows * p.cols;
+    result.parameters = result.dense_parameters;
+    for (std::size_t h = 0; h < hidden.size(); ++h) {
+      const auto& p = parameters[hidden[h]];
+      const index_t k = matopt::rank_for(ratio, p.rows, p.cols);
+      if (k == std::min(p.rows, p.cols)) continue;
+      matopt::factored f = decomposed[h]->at(k);
+      const matopt::dense<double> product = f.product();
+      for (index_t j = 0; j < p.rows * p.cols; ++j) p.value[j] = static_cast<float>(product.view().data[j]);
+      result.parameters += f.parameters() - p.rows * p.cols;
+      result.ridge = std::max(result.ridge, f.ridge);
+      result.layers.emplace(hidden[h], std::move(f));
+    }
+    result.loss = m.validation_loss(cpu.pool(), windows);
+    std::copy(original.begin(), original.end(), m.model.weights().begin());
+    results.push_back(std::move(result));
   }
-  result.loss = m.validation_loss(cpu.pool(), windows);
-  std::copy(original.begin(), original.end(), m.model.weights().begin());
-  return result;
+  return results;
 }
 
 void save_compressed(trained_model& m, const compressed_model& c, const std::string& path) {

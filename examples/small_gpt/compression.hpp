@@ -10,8 +10,8 @@
 
 namespace small_gpt {
 
-enum class method { truncated_svd, asvd, svd_llm };
-method method_named(const std::string& name);  // svd, asvd, whitened
+enum class method { svd, asvd, whitened };
+method method_named(const std::string& name);
 
 // What a layer's inputs looked like on training text: H = sum x x^T and sum |x|, by index of the parameter.
 struct calibration {
@@ -35,8 +35,10 @@ struct compressed_model {
   matopt::index_t bytes() const { return parameters * 4; }
 };
 
-// Keeps `keep` of the parameters of each hidden matrix and measures the loss; the model is unchanged afterwards.
-compressed_model compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how, double keep, int windows);
+// For each ratio: keeps that part of the parameters of each hidden matrix and measures the loss; the model is unchanged
+// afterwards.
+std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
+                                       const std::vector<double>& keep, int windows);
 
 // A checkpoint of the compressed model: "name.left" and "name.right" in place of "name".
 void save_compressed(trained_model& m, const compressed_model& c, const std::string& path);

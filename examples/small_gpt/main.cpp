@@ -19,7 +19,7 @@ struct options {
   std::string out = "run", checkpoint, resume, data, prompt, method = "whitened", save;
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
-  int threads = 0, length = 500, calibration = 256, eval_windows = -1;
+  int threads = 0, length = 500, calibration = 128, eval_windows = -1;
   double temperature = 0.8;
   int top_k = 0;
   std::uint64_t sample_seed = 1;
@@ -104,16 +104,18 @@ void print_matrices(const std::vector<matrix_report>& all) {
 void compress_checkpoint(const options& o, matopt::eigen_backend& cpu) {
   const auto m = load(o, cpu);
   const method how = method_named(o.method);
+  if (o.keep.empty()) throw matopt::bad_value("--keep", "empty", "one ratio or more in (0, 1]");
   if (!o.save.empty() && o.keep.size() != 1) throw matopt::bad_value("--keep", std::to_string(o.keep.size()) + " ratios", "one, with --save");
   const calibration c = calibration::of(*m, o.calibration);
   const double dense = m->validation_loss(cpu.pool(), windows(o, *m));
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
-  for (const double keep : o.keep) {
-    const compressed_model r = compress(*m, cpu, c, how, keep, windows(o, *m));
-    if (keep == o.keep.front()) std::printf("%-6s %12td %12td %10.4f\n", "dense", r.dense_parameters, r.dense_parameters * 4, dense);
-    std::printf("%-6g %12td %12td %10.4f %10.1e\n", keep, r.parameters, r.bytes(), r.loss, r.ridge);
-    if (!o.save.empty()) save_compressed(*m, r, o.save);
+  const auto results = compress(*m, cpu, c, how, o.keep, windows(o, *m));
+  std::printf("%-6s %12td %12td %10.4f\n", "dense", results.front().dense_parameters, results.front().dense_parameters * 4, dense);
+  for (std::size_t i = 0; i < o.keep.size(); ++i) {
+    const compressed_model& r = results[i];
+    std::printf("%-6g %12td %12td %10.4f %10.1e\n", o.keep[i], r.parameters, r.bytes(), r.loss, r.ridge);
   }
+  if (!o.save.empty()) save_compressed(*m, results.front(), o.save);
 }
 
 void compare(const options& o, matopt::eigen_backend& cpu) {
@@ -134,10 +136,8 @@ void compare(const options& o, matopt::eigen_backend& cpu) {
     e.rule = rule, e.lr = m.settings.lr, e.signature = t.groups().signature();
     e.matrices = inspect(m, cpu);
     const calibration inputs = calibration::of(m, o.calibration);
-    for (const double keep : o.keep) {
-      e.plain.push_back(compress(m, cpu, inputs, method::truncated_svd, keep, s.eval_windows));
-      e.whitened.push_back(compress(m, cpu, inputs, method::svd_llm, keep, s.eval_windows));
-    }
+    e.plain = compress(m, cpu, inputs, method::svd, o.keep, s.eval_windows);
+    e.whitened = compress(m, cpu, inputs, method::whitened, o.keep, s.eval_windows);
     c.dense_bytes = static_cast<matopt::index_t>(m.model.weights().size()) * 4;
     c.settings = m.settings;
     c.entries.push_back(std::move(e));
