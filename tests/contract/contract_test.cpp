@@ -319,8 +319,8 @@ TEST_CASE("contract: memory() is what finalize() asks for", "[contract]") {
 TEST_CASE("contract: rebind reads the gradient at its new address", "[contract]") {
   everywhere([](auto&, auto make, auto zero) {
     using T = decltype(zero);
+    stored<T> elsewhere(24, 40);  // outlives the subject, which may still write it
     bench<T> moved(make({})), fixed(make({}));
-    stored<T> elsewhere(24, 40);
     moved->track(elsewhere.memory().data(), elsewhere.bytes());
     for (auto* b : {&moved, &fixed})
       b->add("a", {24, 40}, layout::row_major, 1), b->add("b", {24, 40}, layout::row_major, 2);
