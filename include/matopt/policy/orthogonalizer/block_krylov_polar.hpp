@@ -91,11 +91,11 @@ struct block_krylov_polar {
 
     const index_t c = krylov.cols, r = math::min(m.rows, c);
     const view<T> projected = e.take(m.rows, c, true), left = e.take(m.rows, r, true), values = e.take(r, 1),
-                  small = e.take(c, r, true), right = e.take(n, k, true);
+                  inner = e.take(c, r, true), right = e.take(n, k, true);
     e.gemm(T(1), scaled, krylov, T(0), projected, projected);
-    e.svd(projected, left, values, small);
+    e.svd(projected, left, values, inner);
     const view<T> kept = detail::leading_directions(e, left, values, math::max(m.rows, m.cols));
-    e.gemm(T(1), krylov, small.col_block(0, k), T(0), right, right);
+    e.gemm(T(1), krylov, inner.col_block(0, k), T(0), right, right);
     e.gemm(T(1), kept, right.t(), T(0), m, m);
     if constexpr (WarmStart) e.for_each(fn::assign{}, s.basis.col_block(0, k), as_const(right));
   }
