@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 
-# What other headers leave behind: <complex.h>, curses, Windows, R, and one-letter macros of old numerical code. Names
-# that Eigen's or the standard library's own headers use cannot be in the list.
+# What other headers leave behind: <complex.h>, curses, old Windows headers, R, numerical code of long ago.
 HOSTILE = ["I=_Complex_I_", "OK=0", "ERR=-1", "small=char", "near=", "far=", "interface=struct", "DOMAIN=1", "EPS=1e-9",
-           "MAX=9", "MIN=9", "N=64", "M=64", "NAN_CHECK=1", "check=hostile(", "verify=hostile(", "STRICT=1",
-           "step_size=3", "log_debug=hostile(", "ALIGN=16", "TRUE=1", "FALSE=0", "PI=3.14"]
+           "MAX=9", "MIN=9", "ALIGN=16", "TRUE=1", "FALSE=0", "PI=3.14", "LOG(x)=hostile", "CHECK(x)=hostile"]
+# Eigen itself has template parameters of these names.
+HOSTILE_TO_EIGEN = ["N=64", "M=64", "K=64"]
 
 
 def compile_only(compiler, include, eigen, *args, text=None):
@@ -48,11 +48,12 @@ def check_headers(compiler, include, eigen):
                 continue
             header = os.path.relpath(path, include)
             text = f"#include <{header}>\n#include <{header}>\n"
-            result = compile_only(compiler, include, eigen, *["-D" + m for m in HOSTILE], "-x", "c++", "-", text=text)
+            macros = HOSTILE + ([] if "eigen" in header else HOSTILE_TO_EIGEN)
+            result = compile_only(compiler, include, eigen, *["-D" + m for m in macros], "-x", "c++", "-", text=text)
             if result.returncode != 0:
                 failures.append(f"{header}:\n" + "\n".join(result.stderr.splitlines()[:12]))
     if failures:
-        sys.exit("\n\n".join(failures))
+        sys.exit(f"{len(failures)} headers fail:\n\n" + "\n\n".join(failures[:5]))
 
 
 if __name__ == "__main__":
