@@ -134,13 +134,13 @@ std::string refused(const char* key, double value) {
   });
   return refused(rule);
 }
-const double nan = std::nan("");
+const double not_a_number = std::nan("");
 }  // namespace
 
 TEST_CASE("hyperparameters outside their range: name, value, legal range", "[settings]") {
   CHECK_THAT(refused<muon>("momentum", 1), Contains("momentum is 1;") && Contains("[0, 1)"));
   CHECK_THAT(refused<muon>("momentum", -0.1), Contains("momentum is -0.1") && Contains("[0, 1)"));
-  CHECK_THAT(refused<muon>("momentum", nan), Contains("momentum is nan"));
+  CHECK_THAT(refused<muon>("momentum", not_a_number), Contains("momentum is nan"));
   CHECK_THAT(refused<muon>("decay", -1), Contains("decay is -1") && Contains(">= 0"));
   CHECK_THAT(refused<muon>("decay", INFINITY), Contains("decay is inf"));
   CHECK_THAT(refused<muon>("ns_steps", 0), Contains("ns_steps is 0") && Contains("[1, 99]"));
@@ -149,12 +149,12 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
   CHECK_THAT(refused<muown>("beta1", 1), Contains("beta1 is 1") && Contains("[0, 1)"));
   CHECK_THAT(refused<muown>("beta2", -0.5), Contains("beta2 is -0.5"));
   CHECK_THAT(refused<muown>("eps", 0), Contains("eps is 0") && Contains("> 0"));
-  CHECK_THAT(refused<muown>("decay", nan), Contains("decay is nan"));
+  CHECK_THAT(refused<muown>("decay", not_a_number), Contains("decay is nan"));
   CHECK_THAT(refused<adamw>("beta1", 1.5), Contains("beta1 is 1.5"));
-  CHECK_THAT(refused<adamw>("beta2", nan), Contains("beta2 is nan"));
+  CHECK_THAT(refused<adamw>("beta2", not_a_number), Contains("beta2 is nan"));
   CHECK_THAT(refused<adamw>("eps", -1), Contains("eps is -1"));
   CHECK_THAT(refused<angular_muown>("angle_decay_scale", -1), Contains("angle_decay_scale"));
-  CHECK_THAT(refused<angular_muown>("angle_decay_degree", nan), Contains("angle_decay_degree"));
+  CHECK_THAT(refused<angular_muown>("angle_decay_degree", not_a_number), Contains("angle_decay_degree"));
   CHECK_THAT(refused<angular_muown>("angle_warmup", -1), Contains("angle_warmup is -1"));
   CHECK_THAT(refused<numuon>("rank_start", 0), Contains("rank_start is 0") && Contains("(0, 1]"));
   CHECK_THAT(refused<numuon>("rank_end", 1.5), Contains("rank_end is 1.5") && Contains("(0, 1]"));
@@ -164,7 +164,7 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
   CHECK_THAT(refused<numuon>("krylov_oversampling", -1), Contains("krylov_oversampling"));
   CHECK_THAT(refused<numuon>("krylov_seed", -1), Contains("krylov_seed"));
   using fixed = numuon::with_constraint<nuclear_budget<fixed_rank>>;
-  for (const double fraction : {0.0, 1.5, -0.25, nan}) {
+  for (const double fraction : {0.0, 1.5, -0.25, not_a_number}) {
     CAPTURE(fraction);
     CHECK_THAT(refused<fixed>("rank_fraction", fraction), Contains("rank_fraction is ") && Contains("(0, 1]"));
   }
