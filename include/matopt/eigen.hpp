@@ -125,8 +125,9 @@ class eigen_backend {
 
   template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
-    return static_cast<std::size_t>(std::min<index_t>(batch, pool_.size())) *
-           detail::jacobi_svd<T>::workspace(rows, cols) * sizeof(T);
+    // One set per thread: any thread of the pool may run any task.
+    return static_cast<std::size_t>(batch > 1 ? pool_.size() : 1) * detail::jacobi_svd<T>::workspace(rows, cols) *
+           sizeof(T);
   }
   template <class T>
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,

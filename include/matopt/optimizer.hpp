@@ -88,10 +88,16 @@ class optimizer {
       const std::vector<index_t> blocks = o.row_blocks.empty() ? std::vector<index_t>{w.rows} : o.row_blocks;
       for (std::size_t i = 0; i < blocks.size(); first += blocks[i++])
         fresh.push_back({blocks.size() > 1 ? matrix_name + "." + std::to_string(i) : matrix_name, name, b, first,
-                         w.matrix(b).row_block(first, blocks[i]), g.matrix(b).row_block(first, blocks[i]), o.lr_scale,
-                         o.decay});
+                         w.rows, w.batch, w.matrix(b).row_block(first, blocks[i]),
+                         g.matrix(b).row_block(first, blocks[i]), o.lr_scale, o.decay});
     }
-    for (const auto& p : fresh) check_free(p);
+    check_name(name);
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      for (const auto& p : parameters_) check_free(fresh[i], p);
+      for (std::size_t j = 0; j < i; ++j) check_free(fresh[i], fresh[j]);
+      if (detail::overlap(fresh[i].w, fresh[i].g))
+        throw bad_value("gradient of \"" + fresh[i].name + "\"", "memory shared with its weight", "memory of its own");
+    }
     parameters_.insert(parameters_.end(), fresh.begin(), fresh.end());
   }
   void add(view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
@@ -196,9 +202,13 @@ class optimizer {
     std::vector<std::pair<parameter*, view<const G>>> moved;
     for (auto& p : parameters_) {
       if (p.added_as != name) continue;
-      if (g.empty() || p.matrix >= g.batch || p.first_row + p.g.rows > g.rows || p.g.cols != g.cols ||
+      if (!g.data || g.table || g.batch != p.added_batch || g.rows != p.added_rows || g.cols != p.g.cols ||
           g.row_stride != p.g.row_stride || g.col_stride != p.g.col_stride)
         throw bad_value("gradient of \"" + name + "\"", describe(g), "a view like the one it was added with");
+      for (const auto& other : parameters_)
+        if (detail::overlap(other.w, g.matrix(p.matrix).row_block(p.first_row, p.g.rows)))
+          throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + other.name + '"',
+                          "memory of its own");
       moved.emplace_back(&p, g.matrix(p.matrix).row_block(p.first_row, p.g.rows));
     }
     if (moved.empty()) throw unknown_parameter(name);
@@ -250,7 +260,8 @@ class optimizer {
  private:
   struct parameter {
     std::string name, added_as;
-    index_t matrix, first_row;  // which part of the view it was added with
+    index_t matrix, first_row;        // which part of the view it was added with
+    index_t added_rows, added_batch;  // the extent of that view
     view<W> w;
     view<const G> g;
     double lr_scale;
@@ -457,15 +468,15 @@ class optimizer {
       throw bad_value("row_blocks of \"" + name + "\"", "a sum of " + std::to_string(sum),
                       std::to_string(w.rows) + ", the rows of the weight");
   }
-  void check_free(const parameter& fresh) const {
-    for (const auto& p : parameters_) {
-      if (p.name == fresh.name) throw bad_value("parameter name", '"' + fresh.name + '"', "a name not used before");
-      if (detail::overlap(p.w, fresh.w) || detail::overlap(p.g, fresh.w) || detail::overlap(p.w, fresh.g) ||
-          detail::overlap(p.g, fresh.g))
-        throw bad_value("memory of \"" + fresh.name + "\"", "shared with \"" + p.name + '"', "memory of its own");
-    }
-    if (detail::overlap(fresh.w, fresh.g))
-      throw bad_value("gradient of \"" + fresh.name + "\"", "memory shared with its weight", "memory of its own");
+  void check_name(const std::string& name) const {
+    for (const auto& p : parameters_)
+      if (p.added_as == name) throw bad_value("parameter name", '"' + name + '"', "a name not used before");
+  }
+  static void check_free(const parameter& fresh, const parameter& p) {
+    if (p.name == fresh.name) throw bad_value("parameter name", '"' + fresh.name + '"', "a name not used before");
+    if (detail::overlap(p.w, fresh.w) || detail::overlap(p.g, fresh.w) || detail::overlap(p.w, fresh.g) ||
+        detail::overlap(p.g, fresh.g))
+      throw bad_value("memory of \"" + fresh.name + "\"", "shared with \"" + p.name + '"', "memory of its own");
   }
   error unknown_parameter(const std::string& name) const {
     std::vector<std::string> known;

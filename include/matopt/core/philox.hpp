@@ -39,7 +39,7 @@ struct philox {
     return normal_of(c[static_cast<std::size_t>(index % 4)]);
   }
 
-  // The normal quantile at (word + 1/2) / 2^32; within +-6.23.
+  // The normal quantile at (word + 1/2) / 2^32; within +-6.34.
   MATOPT_HD static double normal_of(std::uint32_t word) {
     const double p = (static_cast<double>(word) + 0.5) * 0x1p-32, q = p - 0.5;
     if (q <= 0.425 && q >= -0.425) {

@@ -62,10 +62,11 @@ class jacobi_svd {
     rotate(x, j, norm);
 
     for (index_t k = 0; k < n; ++k) order(k) = static_cast<T>(k);
-    std::sort(order.data(), order.data() + n, [&](T l, T r) {
-      const auto nl = norm(static_cast<index_t>(l)), nr = norm(static_cast<index_t>(r));
-      return nl != nr ? nl > nr : l < r;
-    });
+    const auto key = [&](T k) {  // NaN would break the order that sort relies on
+      const T length = norm(static_cast<index_t>(k));
+      return length >= T(0) ? length : T(-1);
+    };
+    std::sort(order.data(), order.data() + n, [&](T l, T r) { return key(l) != key(r) ? key(l) > key(r) : l < r; });
     // U = Q [J; 0], the reflectors applied from the last to the first; V = P X / s
     for (index_t k = 0; k < n; ++k) {
       const auto from = static_cast<index_t>(order(k));

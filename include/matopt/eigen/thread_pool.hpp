@@ -48,7 +48,15 @@ class thread_pool {
   void parallel_for(index_t n, F&& f) {
     if (n <= 0) return;
     if (n == 1 || workers_.empty()) {
-      for (index_t i = 0; i < n; ++i) call(f, i, 0);
+      std::exception_ptr failure;
+      for (index_t i = 0; i < n; ++i) {
+        try {
+          call(f, i, 0);
+        } catch (...) {
+          if (!failure) failure = std::current_exception();
+        }
+      }
+      if (failure) std::rethrow_exception(failure);
       return;
     }
     job_ = [](void* closure, index_t task, int worker) {

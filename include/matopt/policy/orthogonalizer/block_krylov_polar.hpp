@@ -10,8 +10,9 @@
 // decides: Krylov on the short side; if b L >= n the basis would span everything, and the exact decomposition is
 // cheaper and taken; orth(T) inside the loop (`stabilise`), without which directions below sqrt(eps) s_1 are lost;
 // orth() drops columns that depend on earlier ones, so a matrix of low rank, an isometry or zero yields no spurious
-// direction; the random block is the same in every step unless `warm_start` continues from the last V_k. State: n n
-// scalars per matrix with warm_start. Needs: svd, orthonormalize, gemm, random_normal.
+// direction; the random block is drawn anew in each step and is the same for all matrices of a shape; `WarmStart`
+// continues from the last V_k. State: n n scalars per matrix with WarmStart. Needs: svd, orthonormalize, gemm,
+// random_normal.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -74,7 +75,7 @@ struct block_krylov_polar {
     e.for_each(fn::divide{}, scaled, as_const(m), per_matrix(largest));
 
     const view<T> start = e.take(n, b, true), image = e.take(m.rows, b, true), krylov = e.take(n, b * iterations, true);
-    e.random_normal(start, static_cast<std::uint64_t>(seed));
+    draw(e, start);
     if constexpr (WarmStart) e.for_each(fn::replace_if_set{}, start.col_block(0, k), as_const(s.basis.col_block(0, k)));
     e.orthonormalize(start, T(tolerance));
     view<T> block = start;
@@ -90,13 +91,25 @@ struct block_krylov_polar {
 
     const index_t c = krylov.cols, r = math::min(m.rows, c);
     const view<T> projected = e.take(m.rows, c, true), left = e.take(m.rows, r, true), values = e.take(r, 1),
-                  small = e.take(c, r, true), right = e.take(n, k, true);
+                  inner = e.take(c, r, true), right = e.take(n, k, true);
     e.gemm(T(1), scaled, krylov, T(0), projected, projected);
-    e.svd(projected, left, values, small);
+    e.svd(projected, left, values, inner);
     const view<T> kept = detail::leading_directions(e, left, values, math::max(m.rows, m.cols));
-    e.gemm(T(1), krylov, small.col_block(0, k), T(0), right, right);
+    e.gemm(T(1), krylov, inner.col_block(0, k), T(0), right, right);
     e.gemm(T(1), kept, right.t(), T(0), m, m);
     if constexpr (WarmStart) e.for_each(fn::assign{}, s.basis.col_block(0, k), as_const(right));
+  }
+
+ private:
+  // The same random block for each matrix: what a matrix gets must not depend on its place in the bucket.
+  template <class E, class T>
+  void draw(E& e, view<T> start) const {
+    view<T> first = start.matrix(0);
+    e.random_normal(first, static_cast<std::uint64_t>(seed));
+    if (start.batch == 1) return;
+    view<T> others = start.matrix(1);
+    others.batch = first.batch = start.batch - 1, others.batch_stride = start.batch_stride;
+    e.for_each(fn::assign{}, others, as_const(first));
   }
 };
 

@@ -1,0 +1,376 @@
+// The contract that every rule passes, on the eager backend in float and double and on a late one in double.
+#include "harness.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+// Calls f(rule, make) for each rule; make(options) builds a subject of element type T.
+template <class T, class F>
+void on_eager(F f) {
+  for (const auto& rule : contract_rules()) {
+    CAPTURE(rule.name);
+    f(rule, [&](const subject_options& o = {}) { return rule.make<T>(o); });
+  }
+}
+template <class F>
+void on_late(F f) {
+  for (const auto& rule : contract_rules()) {
+    CAPTURE(rule.name);
+    f(rule, [&](const subject_options& o = {}) { return rule.late(o); });
+  }
+}
+// ... and runs a check everywhere.
+template <class F>
+void everywhere(F f) {
+  SECTION("float") {
+    on_eager<float>([&](auto& rule, auto make) { f(rule, make, float{}); });
+  }
+  SECTION("double") {
+    on_eager<double>([&](auto& rule, auto make) { f(rule, make, double{}); });
+  }
+  SECTION("late, double") {
+    on_late([&](auto& rule, auto make) { f(rule, make, double{}); });
+  }
+}
+
+// Three same-shape matrices, of which the middle one lies differently, and one of another shape.
+template <class T>
+void add_several(bench<T>& b) {
+  b.add("a", {24, 40}, layout::row_major, 1);
+  b.add("b", {24, 40}, layout::sub_block, 2);
+  b.add("c", {24, 40}, layout::row_major, 3);
+  b.add("d", {40, 24}, layout::column_major, 4);
+  b.finalize();
+}
+
+}  // namespace
+
+TEST_CASE("contract: any layout, shape and content leaves finite weights and state, and nothing else touched",
+          "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const shape s : all_shapes)
+      for (const content c : all_contents) {
+        std::vector<T> expected;
+        for (const layout l : all_layouts) {
+          CAPTURE(s.rows, s.cols, name_of(c), name_of(l));
+          bench<T> b(make({}));
+          auto& p = b.add("w", s, l);
+          b.finalize();
+          b.run(3, 0.02, c);
+          const auto w = b.weights();
+          REQUIRE(all_finite(p.w.cv()));
+          REQUIRE(b.state_is_finite());
+          REQUIRE(p.w.intact());
+          REQUIRE(p.g.intact());
+          REQUIRE(b->poll_status().skipped == 0);
+          // Where the arithmetic is well-conditioned the layout does not show.
+          if (l == layout::row_major)
+            expected = w;
+          else if (c == content::random || c == content::zero)
+            REQUIRE(relative_difference(w, expected) < tolerance<T>);
+        }
+      }
+  });
+}
+
+TEST_CASE("contract: a random gradient moves every weight matrix", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    bench<T> b(make({}));
+    add_several(b);
+    b->synchronize();
+    std::vector<std::vector<T>> before;
+    for (std::size_t i = 0; i < b.size(); ++i) before.push_back(elements(b[i].w.cv()));
+    b.run(1);
+    for (std::size_t i = 0; i < b.size(); ++i) {
+      CAPTURE(i);
+      CHECK(relative_difference(elements(b[i].w.cv()), before[i]) > 1e-4);
+    }
+  });
+}
+
+TEST_CASE("contract: a zero gradient from the start leaves the weights", "[contract]") {
+  everywhere([](auto& rule, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const shape s : all_shapes) {
+      CAPTURE(s.rows, s.cols);
+      bench<T> b(make({}));
+      b.add("w", s);
+      b.finalize();
+      const auto before = b.weights();
+      b.run(3, 0.02, content::zero);
+      if (rule.exact_at_rest)
+        CHECK(same_bits(b.weights(), before));
+      else
+        CHECK(relative_difference(b.weights(), before) < 16 * static_cast<double>(std::numeric_limits<T>::epsilon()));
+    }
+  });
+}
+
+TEST_CASE("contract: the same bits for every number of threads", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    std::vector<T> expected;
+    std::vector<std::byte> expected_state;
+    for (const int threads : {1, 2, 3, 5}) {
+      CAPTURE(threads);
+      bench<T> b(make({.threads = threads}));
+      b.add("large", {64, 520}, layout::row_major, 9);  // enough elements to be shared out
+      b.add("pair.a", {60, 45}, layout::row_major, 7);
+      b.add("pair.b", {60, 45}, layout::row_major, 8);
+      b.finalize();
+      b.run(2);
+      if (threads == 1) {
+        expected = b.weights();
+        expected_state = b.state();
+      }
+      REQUIRE(same_bits(b.weights(), expected));
+      REQUIRE(same_bits(b.state(), expected_state));
+    }
+  });
+}
+
+TEST_CASE("contract: a gradient that is not finite skips the whole step, and names its parameter", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const double poison : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+                                -std::numeric_limits<double>::infinity()})
+      for (const std::size_t where : {std::size_t{1}, std::size_t{3}}) {
+        CAPTURE(poison, where);
+        bench<T> b(make({})), without(make({}));
+        add_several(b), add_several(without);
+        b.run(1), without.run(1);
+        const auto weights = b.weights();
+        const auto state = b.state();
+        REQUIRE(same_bits(weights, without.weights()));
+
+        for (std::size_t i = 0; i < b.size(); ++i) fill_gradient(b[i].g, content::random, 900 + i);
+        b[where].g.v()(5, 6) = static_cast<T>(poison);
+        b->step(0.02);
+        CHECK(same_bits(b.weights(), weights));
+        CHECK(same_bits(b.state(), state));
+        const step_status status = b->poll_status();
+        CHECK(!status);
+        CHECK(status.skipped == 1);
+        CHECK(status.parameters == std::vector<std::string>{where == 1 ? "b" : "d"});
+        CHECK(b->poll_status().skipped == 0);
+        CHECK(b->poll_status().parameters.empty());
+
+        // Rank schedules and random blocks count steps, skipped or not; nothing else may remember.
+        without->set_steps(without->steps() + 1);
+        REQUIRE(b->steps() == without->steps());
+        for (std::uint64_t t = 0; t < 2; ++t)
+          b.step(0.02, content::random, 40 + t), without.step(0.02, content::random, 40 + t);
+        CHECK(same_bits(b.weights(), without.weights()));
+        CHECK(same_bits(b.state(), without.state()));
+        CHECK(b->poll_status().skipped == 0);
+      }
+  });
+}
+
+TEST_CASE("contract: polling less often counts the skipped steps", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    bench<T> b(make({}));
+    add_several(b);
+    for (const std::size_t bad : {0, 2, 4, 2}) {  // 4: none
+      b->synchronize();
+      for (std::size_t i = 0; i < b.size(); ++i) fill_gradient(b[i].g, content::random, 7 + i);
+      if (bad < b.size()) b[bad].g.v()(0, 0) = std::numeric_limits<T>::quiet_NaN();
+      b->step(0.01);
+    }
+    const auto status = b->poll_status();
+    CHECK(status.skipped == 3);
+    CHECK(status.parameters == std::vector<std::string>{"a", "c"});
+  });
+}
+
+TEST_CASE("contract: scattered matrices step as each one alone", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const layout l : {layout::row_major, layout::column_major}) {
+      CAPTURE(name_of(l));
+      bench<T> together(make({.threads = 2}));
+      for (std::uint64_t i = 0; i < 4; ++i) together.add("w" + std::to_string(i), {24, 40}, l, 10 + i);
+      together.finalize();
+      REQUIRE(together->bucket_count() == 1);
+      together.run(3);
+      for (std::uint64_t i = 0; i < 4; ++i) {
+        CAPTURE(i);
+        bench<T> alone(make({}));
+        alone.add("w", {24, 40}, l, 10 + i);
+        alone.finalize();
+        for (std::uint64_t t = 0; t < 3; ++t) alone.step(0.02, content::random, 100 + t + 31 * i);
+        CHECK(same_bits(alone.weights(), elements(together[i].w.cv())));
+      }
+    }
+  });
+}
+
+TEST_CASE("contract: batch_limit does not change results", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    std::vector<T> expected;
+    std::size_t scratch = 0;
+    for (const index_t limit : {0, 1, 2, 3}) {
+      CAPTURE(limit);
+      bench<T> b(make({.optimizer = {.batch_limit = limit}}));
+      for (std::uint64_t i = 0; i < 5; ++i) b.add("w" + std::to_string(i), {24, 40}, layout::row_major, 10 + i);
+      b.finalize();
+      CHECK(b->bucket_count() == (limit == 0 ? 1 : (5 + limit - 1) / limit));
+      b.run(3);
+      if (limit == 0) {
+        expected = b.weights();
+        scratch = b->memory().scratch_bytes;
+      }
+      CHECK(same_bits(b.weights(), expected));
+      if (limit == 1) CHECK(b->memory().scratch_bytes < scratch);
+    }
+  });
+}
+
+TEST_CASE("contract: a stacked view is its matrices", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    constexpr index_t layers = 3;
+    for (const layout l : all_layouts) {
+      CAPTURE(name_of(l));
+      stored<T> w(24, 30, l, layers), g(24, 30, l, layers), w1(24, 30, l, layers), g1(24, 30, l, layers);
+      w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4);
+      auto stacked = make({}), separate = make({});
+      for (auto* x : {&w, &g}) stacked->track(x->memory().data(), x->bytes());
+      for (auto* x : {&w1, &g1}) separate->track(x->memory().data(), x->bytes());
+      stacked->add("w", w.v(), g.cv());
+      for (index_t b = 0; b < layers; ++b) separate->add("w." + std::to_string(b), w1.v().matrix(b), g1.cv().matrix(b));
+      stacked->finalize(), separate->finalize();
+      for (int t = 0; t < 2; ++t) stacked->step(0.02), separate->step(0.02);
+      stacked->synchronize(), separate->synchronize();
+      CHECK(same_bits(elements(w.cv()), elements(w1.cv())));
+      const auto names = [](const auto& tensors) {
+        std::vector<std::string> out;
+        for (const auto& s : tensors) out.push_back(s.name);
+        return out;
+      };
+      CHECK(names(stacked->state_tensors()) == names(separate->state_tensors()));
+      CHECK(w.intact());
+    }
+  });
+}
+
+TEST_CASE("contract: row blocks are separate matrices", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    const std::vector<index_t> blocks{24, 5, 24, 1};
+    stored<T> w(54, 30), g(54, 30), w1(54, 30), g1(54, 30);
+    w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4);
+    auto fused = make({}), separate = make({});
+    for (auto* x : {&w, &g}) fused->track(x->memory().data(), x->bytes());
+    for (auto* x : {&w1, &g1}) separate->track(x->memory().data(), x->bytes());
+    fused->add("qkv", w.v(), g.cv(), {.row_blocks = blocks});
+    index_t first = 0;
+    for (const index_t rows : blocks) {
+      separate->add("part" + std::to_string(first), w1.v().row_block(first, rows), g1.cv().row_block(first, rows));
+      first += rows;
+    }
+    fused->finalize(), separate->finalize();
+    for (int t = 0; t < 3; ++t) fused->step(0.02), separate->step(0.02);
+    fused->synchronize(), separate->synchronize();
+    CHECK(same_bits(elements(w.cv()), elements(w1.cv())));
+  });
+}
+
+TEST_CASE("contract: lr_scale multiplies the rate", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    bench<T> scaled(make({})), plain(make({}));
+    scaled.add("w", {24, 40}, layout::row_major, 1, {.lr_scale = 0.25});
+    plain.add("w", {24, 40});
+    scaled.finalize(), plain.finalize();
+    scaled.run(2, 0.02), plain.run(2, 0.005);
+    CHECK(same_bits(scaled.weights(), plain.weights()));
+  });
+}
+
+TEST_CASE("contract: memory() is what finalize() asks for", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const int threads : {1, 5})
+      for (const index_t limit : {0, 1}) {
+        CAPTURE(threads, limit);
+        bench<T> b(make({.threads = threads, .optimizer = {.batch_limit = limit}}));
+        b.add("a", {24, 40}), b.add("b", {24, 40}), b.add("c", {3, 9}, layout::column_major);
+        const memory_report planned = b->memory();
+        REQUIRE(b->asked() == 0);
+        b.finalize();
+        CHECK(b->asked() == planned.total());
+        CHECK(b->memory().total() == planned.total());
+        std::size_t lines = planned.control;
+        for (const auto& line : planned.state) lines += line.bytes;
+        CHECK(lines == planned.state_bytes);
+        b.run(3);
+        CHECK(b->asked() == planned.total());
+      }
+  });
+}
+
+TEST_CASE("contract: rebind reads the gradient at its new address", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    stored<T> elsewhere(24, 40);  // outlives the subject, which may still write it
+    bench<T> moved(make({})), fixed(make({}));
+    moved->track(elsewhere.memory().data(), elsewhere.bytes());
+    for (auto* b : {&moved, &fixed})
+      b->add("a", {24, 40}, layout::row_major, 1), b->add("b", {24, 40}, layout::row_major, 2);
+    moved.finalize(), fixed.finalize();
+    moved.run(1), fixed.run(1);
+    for (auto* b : {&moved, &fixed}) fill_gradient((*b)[0].g, content::random, 70);
+    fill_gradient(fixed[1].g, content::random, 71);
+    fill_gradient(elsewhere, content::random, 71);
+    moved[1].g.v()(0, 0) = std::numeric_limits<T>::quiet_NaN();  // the old address is read no more
+    moved->rebind("b", elsewhere.cv());
+    moved->step(0.02), fixed->step(0.02);
+    CHECK(same_bits(moved.weights(), fixed.weights()));
+    CHECK(moved->poll_status().skipped == 0);
+  });
+}
+
+TEST_CASE("contract: the late backend gives the bits of the eager one", "[contract]") {
+  for (const auto& rule : contract_rules()) {
+    CAPTURE(rule.name);
+    bench<double> eager(rule.make<double>()), late(rule.late({}));
+    add_several(eager), add_several(late);
+    for (std::uint64_t t = 0; t < 4; ++t) {
+      eager.step(0.02, content::random, t), late.step(0.02, content::random, t);
+      if (t == 1) {  // unlike eagerly, a step is not done when it returns
+        CHECK(std::isnan(late[0].w(0, 0)));
+        CHECK(std::isnan(late[3].g(2, 2)));
+      }
+    }
+    CHECK(same_bits(eager.weights(), late.weights()));
+    CHECK(same_bits(eager.state(), late.state()));
+  }
+}
+
+TEST_CASE("contract: mixed element types stay near the double run", "[contract]") {
+  for (const auto& rule : contract_rules())
+    for (const auto& [coarsest, run] : rule.mixed) {
+      CAPTURE(rule.name, coarsest);
+      for (const shape s : {shape{24, 40}, shape{40, 24}, shape{1, 9}}) {
+        CAPTURE(s.rows, s.cols);
+        // What the narrow types cannot hold must not count: start from numbers that bfloat16 has.
+        const auto rounded = [](mat m) {
+          for (auto& x : m.a) x = static_cast<double>(static_cast<float>(bfloat16(static_cast<float>(x))));
+          return m;
+        };
+        const mat w0 = rounded(random_mat(s.rows, s.cols, 5));
+        std::vector<mat> gradients;
+        for (std::uint64_t t = 0; t < 3; ++t) gradients.push_back(rounded(random_mat(s.rows, s.cols, 20 + t)));
+        const mat expected = rule.in_double_types(w0, gradients, 0.02), got = run(w0, gradients, 0.02);
+        const double limit = coarsest == "float" ? tolerance<float> : tolerance<bfloat16>;
+        CHECK(relative_difference(got.a, expected.a) < limit);
+      }
+    }
+}

@@ -1,0 +1,145 @@
+// What the contract's checks share: a few parameters with gradients, stepped by one subject.
+#pragma once
+#include <catch2/catch.hpp>
+
+#include "../support/tolerance.hpp"
+#include "contract.hpp"
+
+namespace matopt::test {
+
+enum class content { random, rank_deficient, zero, tiny, huge };
+inline constexpr content all_contents[] = {content::random, content::rank_deficient, content::zero, content::tiny,
+                                           content::huge};
+inline std::string name_of(content c) {
+  constexpr const char* names[] = {"random", "rank-deficient", "zero", "tiny", "huge"};
+  return names[static_cast<int>(c)];
+}
+
+template <class T>
+void fill_gradient(stored<T>& g, content c, std::uint64_t seed) {
+  const double huge = std::is_same_v<T, float> ? 1e30 : 1e150;
+  switch (c) {
+    case content::random:
+      return g.fill_random(seed);
+    case content::zero:
+      return g.fill([](index_t, index_t, index_t) { return 0.0; });
+    case content::tiny:
+      return g.fill_random(seed, 1e-30);
+    case content::huge:
+      return g.fill_random(seed, huge);
+    case content::rank_deficient: {
+      const view<T> v = g.v();
+      const mat a = random_mat(v.rows, 2, seed), b = random_mat(2, v.cols, seed + 1), x = a * b;
+      return g.fill([&](index_t i, index_t j, index_t) { return x(i, j); });
+    }
+  }
+}
+
+struct shape {
+  index_t rows, cols;
+};
+// The short sides of 24 let the Krylov rules take their Krylov path (see rules_numuon.cpp).
+inline constexpr shape all_shapes[] = {{24, 40}, {40, 24}, {25, 25}, {1, 7}, {7, 1}, {1, 1}};
+
+template <class T>
+struct parameter_data {
+  stored<T> w, g;
+  parameter_data(shape s, layout l, std::uint64_t seed) : w(s.rows, s.cols, l), g(s.rows, s.cols, l) {
+    w.fill_random(seed, 0.5);
+    g.fill_random(seed + 500);
+  }
+};
+
+// Owns the parameters, keeps a late backend's poison out of the way, and remembers nothing else.
+template <class T>
+class bench {
+ public:
+  explicit bench(std::unique_ptr<subject<T>> s) : s_(std::move(s)) {}
+
+  parameter_data<T>& add(const std::string& name, shape s, layout l = layout::row_major, std::uint64_t seed = 1,
+                         const parameter_options& o = {}) {
+    owned_.push_back(std::make_unique<parameter_data<T>>(s, l, seed));
+    auto& p = *owned_.back();
+    s_->track(p.w.memory().data(), p.w.bytes());
+    s_->track(p.g.memory().data(), p.g.bytes());
+    s_->add(name, p.w.v(), p.g.cv(), o);
+    return p;
+  }
+  void finalize() { s_->finalize(); }
+  // New gradients, then a step.
+  void step(double lr, content c, std::uint64_t seed) {
+    s_->synchronize();
+    for (std::size_t i = 0; i < owned_.size(); ++i) fill_gradient(owned_[i]->g, c, seed + 31 * i);
+    s_->step(lr);
+  }
+  void run(index_t steps, double lr = 0.02, content c = content::random) {
+    for (index_t t = 0; t < steps; ++t) step(lr, c, 100 + static_cast<std::uint64_t>(t));
+    s_->synchronize();
+  }
+
+  subject<T>& operator*() { return *s_; }
+  subject<T>* operator->() { return s_.get(); }
+  parameter_data<T>& operator[](std::size_t i) { return *owned_[i]; }
+  std::size_t size() const { return owned_.size(); }
+
+  // All weights, and all state, bit by bit.
+  std::vector<T> weights() {
+    s_->synchronize();
+    std::vector<T> out;
+    for (auto& p : owned_) {
+      const auto x = elements(p->w.cv());
+      out.insert(out.end(), x.begin(), x.end());
+    }
+    return out;
+  }
+  std::vector<std::byte> state() {
+    std::vector<std::byte> out;
+    s_->synchronize();
+    each_state_element([&](const std::byte* at, std::size_t bytes) { out.insert(out.end(), at, at + bytes); });
+    return out;
+  }
+  bool state_is_finite() {
+    bool finite = true;
+    s_->synchronize();
+    each_state_element([&](const std::byte* at, std::size_t bytes) {
+      if (bytes == 4) {
+        float x;
+        std::memcpy(&x, at, 4);
+        finite &= math::finite(x);
+      } else {
+        double x;
+        std::memcpy(&x, at, 8);
+        finite &= math::finite(x);
+      }
+    });
+    return finite;
+  }
+
+ private:
+  template <class F>
+  void each_state_element(F f) {
+    for (const auto& s : s_->state_tensors())
+      for (index_t i = 0; i < s.rows; ++i)
+        for (index_t j = 0; j < s.cols; ++j)
+          f(static_cast<const std::byte*>(s.data) +
+                (i * s.row_stride + j * s.col_stride) * static_cast<index_t>(size_of(s.type)),
+            size_of(s.type));
+  }
+
+  // Declared before the subject: a late backend writes the arrays once more when it goes.
+  std::vector<std::unique_ptr<parameter_data<T>>> owned_;
+  std::unique_ptr<subject<T>> s_;
+};
+
+template <class T>
+double relative_difference(const std::vector<T>& a, const std::vector<T>& b) {
+  double worst = 0, scale = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
+    if (!(std::abs(x - y) <= worst)) worst = std::abs(x - y);
+    scale = std::max(scale, std::abs(y));
+  }
+  return scale > 0 ? worst / scale : worst;
+}
+
+}  // namespace matopt::test

@@ -1,0 +1,11 @@
+#include <matopt/numuon.hpp>
+
+#include "contract.hpp"
+
+void matopt::test::append_numuon(std::vector<contract_rule>& rules) {
+  // Full rank first, then block Krylov of rank 3 for the short side of 24 that the checks use.
+  const numuon r{.constraint = {.rank = {.start = 1, .end = 0.1, .hold = 1, .total = 2}}};
+  rules.push_back(describe_rule<numuon>("numuon", r));
+  rules.back().mixed = {{"float", make_mixed<numuon, types<float>>(r)},
+                        {"bfloat16", make_mixed<numuon, types<bfloat16, float>>(r)}};
+}

@@ -1,0 +1,331 @@
+// Views, the arena, overlap, element types, Philox, settings.
+#include <catch2/catch.hpp>
+
+#include <map>
+#include <set>
+
+#include <matopt/core/arena.hpp>
+#include <matopt/core/bfloat16.hpp>
+#include <matopt/core/math.hpp>
+#include <matopt/core/overlap.hpp>
+#include <matopt/core/philox.hpp>
+#include <matopt/core/settings.hpp>
+#include <matopt/core/state_layout.hpp>
+#include <matopt/core/types.hpp>
+#include <matopt/core/view.hpp>
+
+using namespace matopt;
+using Catch::Matchers::Contains;
+
+// --- view ---
+
+TEST_CASE("view: element addresses of every storage", "[view]") {
+  std::vector<int> m(60);
+  std::iota(m.begin(), m.end(), 0);
+  const auto r = row_major(m.data(), 3, 4, 5);
+  const auto c = col_major(m.data(), 3, 4, 5);
+  CHECK(r(1, 2) == 6);
+  CHECK(c(1, 2) == 7);
+  CHECK(r(1, 2, 3) == 42);
+  CHECK(r.t()(2, 1, 3) == 42);
+  CHECK(r.t().rows == 4);
+  CHECK(r.row_block(1, 2)(0, 2) == 6);
+  CHECK(r.col_block(2, 2)(1, 0) == 6);
+  CHECK(r.col_block(2, 2).cols == 2);
+  CHECK(r.col_block(2, 2).rows == 3);
+  CHECK(r.col_block(1, 3).row_block(1, 2).t()(2, 1) == 11);
+  CHECK(r.matrix(2)(0, 0) == 24);
+  CHECK(r.matrix(2).batch == 1);
+  CHECK(row_major(m.data(), 2, 2, 3, 10)(1, 1, 2) == 23);
+  CHECK((r.row_contiguous() && !r.col_contiguous()));
+  CHECK((c.col_contiguous() && !c.row_contiguous()));
+  CHECK(row_major(m.data(), 5, 1).col_contiguous());
+  const view<const int> readable = r;
+  CHECK(readable(2, 3, 4) == 59);
+  CHECK(view<int>{}.empty());
+  static_assert(std::is_trivially_copyable_v<view<float>>);
+}
+
+TEST_CASE("view: matrices at scattered addresses", "[view]") {
+  std::vector<double> a(20), b(20);
+  std::iota(a.begin(), a.end(), 0.0), std::iota(b.begin(), b.end(), 100.0);
+  double* const table[] = {b.data(), a.data()};
+  view<double> v{nullptr, 4, 5, 5, 1, 2, 0, table};
+  CHECK(v(1, 2, 0) == 107);
+  CHECK(v(1, 2, 1) == 7);
+  CHECK(v.t()(2, 1, 1) == 7);
+  CHECK(v.row_block(1, 3).col_block(2, 2)(0, 0, 1) == 7);
+  CHECK(v.row_block(1, 3).offset == 5);
+  CHECK_FALSE(v.empty());
+  CHECK(view<const double>(v)(3, 4, 0) == 119);
+}
+
+TEST_CASE("view: blocks of a null view stay null", "[view]") {
+  const view<float> v = row_major<float>(nullptr, 8, 8, 2);
+  CHECK(v.row_block(3, 2).data == nullptr);
+  CHECK(v.matrix(1).data == nullptr);
+}
+
+// --- arena ---
+
+TEST_CASE("arena: counts what it would place, aligned, and frames give back", "[arena]") {
+  alignas(256) static std::byte memory[1 << 14];
+  arena counting, placing{memory};
+  for (arena* a : {&counting, &placing}) {
+    a->take<float>(3, 5);
+    {
+      const arena_frame frame(*a);
+      a->take<double>(7, 7, 3, true);
+      a->bytes(1);
+    }
+    a->take<bfloat16>(9, 1, 2);
+  }
+  CHECK(counting.peak == placing.peak);
+  CHECK(counting.top == placing.top);
+  CHECK(counting.top < counting.peak);
+  CHECK(counting.peak % arena::alignment == 0);
+
+  arena a{memory};
+  const auto x = a.take<double>(3, 3, 4), y = a.take<double>(1, 1), z = a.take<double>(2, 5, 1, true);
+  CHECK(reinterpret_cast<std::uintptr_t>(y.data) % 256 == 0);
+  CHECK(x.batch_stride * 8 % 64 == 0);
+  CHECK(x.batch_stride >= 9);
+  CHECK(&x(2, 2, 3) < y.data);
+  CHECK(z.col_contiguous());
+  CHECK_FALSE(detail::overlap(x.matrix(3), y));
+}
+
+TEST_CASE("state_layout: names, shapes and types", "[arena]") {
+  arena counting;
+  state_layout<bfloat16, double> l(counting, 6, 4, 3, true);
+  CHECK(l.matrix("m").col_contiguous());
+  CHECK(l.rows("r").rows == 6);
+  CHECK(l.columns("c").cols == 4);
+  CHECK(l.scalar("s").batch == 3);
+  CHECK(l.square("q").rows == 4);
+  REQUIRE(l.entries().size() == 5);
+  CHECK(l.entries()[0].type == element_type::bf16);
+  CHECK(l.entries()[1].type == element_type::f64);
+  std::size_t bytes = 0;
+  for (const auto& e : l.entries()) bytes += e.bytes;
+  CHECK(bytes == counting.peak);
+}
+
+// --- overlap ---
+
+TEST_CASE("overlap: against every pair of elements", "[overlap]") {
+  std::vector<float> m(400);
+  std::vector<view<float>> views;
+  for (const index_t at : {0, 3, 17, 60, 121})
+    for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {3, 4}, {5, 2}, {1, 6}, {6, 1}})
+      for (const index_t lead : {7, 20}) {
+        views.push_back({m.data() + at, rows, cols, lead, 1});
+        views.push_back({m.data() + at, cols, rows, 1, lead});
+      }
+  for (const auto& a : views)
+    for (const auto& b : views) {
+      std::set<const float*> seen;
+      bool shared = false;
+      for (index_t i = 0; i < a.rows; ++i)
+        for (index_t j = 0; j < a.cols; ++j) seen.insert(&a(i, j));
+      for (index_t i = 0; i < b.rows; ++i)
+        for (index_t j = 0; j < b.cols; ++j) shared |= seen.count(&b(i, j)) > 0;
+      REQUIRE(detail::overlap(a, b) == shared);
+    }
+}
+
+// --- bfloat16, types ---
+
+TEST_CASE("bfloat16: rounds to nearest, ties to even", "[types]") {
+  const auto bits = [](std::uint32_t x) { return bfloat16(std::bit_cast<float>(x)).bits; };
+  CHECK(bits(0x3f800000) == 0x3f80);
+  CHECK(bits(0x3f807fff) == 0x3f80);
+  CHECK(bits(0x3f808000) == 0x3f80);  // tie, even below
+  CHECK(bits(0x3f808001) == 0x3f81);
+  CHECK(bits(0x3f818000) == 0x3f82);  // tie, even above
+  CHECK(bits(0xbf818000) == 0xbf82);
+  CHECK(bits(0x7f7fffff) == 0x7f80);  // overflows to infinity
+  CHECK(bits(0x7f800000) == 0x7f80);
+  CHECK(bits(0xff800000) == 0xff80);
+  CHECK(bits(0x00000001) == 0x0000);
+  CHECK(bits(0x80000000) == 0x8000);
+  for (const std::uint32_t nan : {0x7f800001U, 0x7fffffffU, 0xffc00000U, 0xff800001U})
+    CHECK(std::isnan(static_cast<float>(bfloat16(std::bit_cast<float>(nan)))));
+  for (std::uint32_t b = 0; b < 0x10000; ++b) {  // every finite value survives the round trip
+    bfloat16 x;
+    x.bits = static_cast<std::uint16_t>(b);
+    if (math::finite(static_cast<float>(x))) REQUIRE(bfloat16(static_cast<float>(x)).bits == x.bits);
+  }
+}
+
+TEST_CASE("types: defaults and names", "[types]") {
+  static_assert(std::is_same_v<types<bfloat16>::state, float>);
+  static_assert(std::is_same_v<types<bfloat16>::compute, float>);
+  static_assert(std::is_same_v<types<double>::gradient, double>);
+  static_assert(std::is_same_v<types<float, float, bfloat16>::compute, float>);
+  static_assert(std::is_same_v<types<float, float, double>::compute, double>);
+  static_assert(std::is_same_v<arithmetic_t<const bfloat16, double>, double>);
+  CHECK(name_of(element_type_of<const bfloat16>()) == "BF16");
+  CHECK(name_of(element_type::f64) == "F64");
+  CHECK(size_of(element_type::bf16) == 2);
+  CHECK(size_of(element_type_of<double>()) == 8);
+}
+
+TEST_CASE("math: finite() and saturation", "[types]") {
+  CHECK(math::finite(std::numeric_limits<float>::max()));
+  CHECK(math::finite(std::numeric_limits<double>::denorm_min()));
+  CHECK_FALSE(math::finite(std::numeric_limits<float>::quiet_NaN()));
+  CHECK_FALSE(math::finite(-std::numeric_limits<double>::infinity()));
+  CHECK(math::saturated(std::numeric_limits<float>::infinity()) == std::numeric_limits<float>::max());
+  CHECK(math::sign(-0.5) == -1);
+  CHECK(math::sign(0.0) == 0);
+}
+
+// --- philox ---
+
+TEST_CASE("philox: known answers of Random123", "[philox]") {
+  CHECK(philox::bits({0, 0, 0, 0}, {0, 0}) == philox::counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  constexpr std::uint32_t all = 0xffffffff;
+  CHECK(philox::bits({all, all, all, all}, {all, all}) ==
+        philox::counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(philox::bits({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
+        philox::counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+}
+
+TEST_CASE("philox: pinned normals, to the bit", "[philox]") {
+  const std::map<std::uint32_t, std::uint64_t> pinned = {
+      {0x00000000, 0xc0195a11830fcb45},  // -6.337957428
+      {0x00000001, 0xc018aa6c57d4a047},  // -6.166428921
+      {0x00001234, 0xc012f293c2cbbfa6},  // -4.736891788
+      {0x12345678, 0xbff77b262f8e3ceb},  // -1.467565714
+      {0x40000000, 0xbfe5956b9408a790},  // -0.674489774
+      {0x7fffffff, 0xbdf40d932f59411c},  // -0.000000000
+      {0x80000000, 0x3df40d932f59411c},  // 0.000000000
+      {0xa5a5a5a5, 0x3fd827307b3560a4},  // 0.377391930
+      {0xf3333333, 0x3ffa5151ddfb0217},  // 1.644853465
+      {0xffffffff, 0x40195a11830fcb45},  // 6.337957428
+  };
+  for (const auto& [word, bits] : pinned) {
+    CAPTURE(word);
+    CHECK(std::bit_cast<std::uint64_t>(philox::normal_of(word)) == bits);
+  }
+  // Where each word of a stream goes: four to a counter; stream and step in the upper half of the counter.
+  const auto c = philox::bits({1, 0, 7, 9}, {0x89abcdef, 0x01234567});
+  for (std::uint64_t i = 0; i < 4; ++i)
+    CHECK(philox::normal(0x0123456789abcdef, 7, 9, 4 + i) == philox::normal_of(c[i]));
+}
+
+TEST_CASE("philox: normal_of is the normal quantile", "[philox]") {
+  for (std::uint64_t w = 1; w < 0x100000000; w = w * 3 + 12345) {
+    const double x = philox::normal_of(static_cast<std::uint32_t>(w));
+    const double p = (static_cast<double>(w) + 0.5) * 0x1p-32;
+    CHECK(0.5 * std::erfc(-x / std::sqrt(2.0)) == Approx(p).epsilon(1e-5));
+    CHECK(philox::normal_of(~static_cast<std::uint32_t>(w)) == Approx(-x).epsilon(1e-9));  // odd
+  }
+  CHECK(philox::normal_of(0) == Approx(-6.337957754553789).epsilon(1e-6));
+}
+
+TEST_CASE("philox: moments, and streams that differ", "[philox]") {
+  constexpr int n = 200000;
+  double moment[5] = {}, cross = 0, lag = 0, before = 0;
+  for (std::uint64_t i = 0; i < n; ++i) {
+    const double x = philox::normal(42, 3, 1, i), y = philox::normal(42, 4, 1, i);
+    double power = 1;
+    for (double& m : moment) m += power, power *= x;
+    cross += x * y, lag += x * before, before = x;
+  }
+  // Five standard errors each: 1, sqrt 2, sqrt 15, sqrt 96 over sqrt n.
+  CHECK(std::abs(moment[1] / n) < 5 / std::sqrt(n));
+  CHECK(std::abs(moment[2] / n - 1) < 5 * std::sqrt(2.0 / n));
+  CHECK(std::abs(moment[3] / n) < 5 * std::sqrt(15.0 / n));
+  CHECK(std::abs(moment[4] / n - 3) < 5 * std::sqrt(96.0 / n));
+  CHECK(std::abs(cross / n) < 5 / std::sqrt(n));
+  CHECK(std::abs(lag / n) < 5 / std::sqrt(n));
+}
+
+// --- settings ---
+
+namespace {
+enum class colour { red, green };
+constexpr auto enum_names(colour) { return std::array<std::string_view, 2>{"red", "green"}; }
+struct paint {
+  double thickness = 0.5;
+  index_t coats = 2;
+  bool glossy = false;
+  colour tint = colour::red;
+  std::vector<double> layers{0.5};
+
+  static std::string name() { return "paint"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("thickness", self.thickness, range{.low = 0, .high = 1, .low_open = true});
+    visit("coats", self.coats, range{.low = 1, .high = 9});
+    visit("glossy", self.glossy);
+    visit("tint", self.tint);
+    visit("layers", self.layers, range{.low = 0, .high = 1, .high_open = true});
+  }
+};
+}  // namespace
+
+TEST_CASE("settings: set by text, read back as text", "[settings]") {
+  paint p;
+  set_setting(p, "thickness", "0.25"), set_setting(p, "coats", "3"), set_setting(p, "glossy", "true");
+  set_setting(p, "tint", "green"), set_setting(p, "layers", "0,0.5,0.75");
+  CHECK(p.thickness == 0.25);
+  CHECK(p.coats == 3);
+  CHECK(p.glossy);
+  CHECK(p.tint == colour::green);
+  CHECK(p.layers == std::vector<double>{0, 0.5, 0.75});
+  std::string all;
+  for (const auto& s : settings_of(p)) all += s.name + "=" + s.value + " ";
+  CHECK(all == "thickness=0.25 coats=3 glossy=true tint=green layers=0,0.5,0.75 ");
+  paint q;
+  for (const auto& s : settings_of(p)) set_setting(q, s.name, s.value);
+  CHECK(q.layers == p.layers);
+}
+
+TEST_CASE("settings: a bad value names the setting, the value and what is legal, and changes nothing", "[settings]") {
+  paint p;
+  const auto refused = [&](const char* key, const char* value) {
+    try {
+      set_setting(p, key, value);
+    } catch (const error& e) {
+      return std::string(e.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK_THAT(refused("thickness", "0"), Contains("thickness is 0;") && Contains("(0, 1]"));
+  CHECK_THAT(refused("thickness", "1.5"), Contains("1.5"));
+  CHECK_THAT(refused("thickness", "nan"), Contains("thickness is nan"));
+  CHECK_THAT(refused("thickness", "inf"), Contains("legal"));
+  CHECK_THAT(refused("thickness", "0.5x"), Contains("\"0.5x\"") && Contains("a number"));
+  CHECK_THAT(refused("thickness", ""), Contains("a number"));
+  CHECK_THAT(refused("coats", "2.5"), Contains("a whole number"));
+  CHECK_THAT(refused("coats", "1e300"), Contains("a whole number"));
+  CHECK_THAT(refused("coats", "nan"), Contains("coats"));
+  CHECK_THAT(refused("coats", "10"), Contains("[1, 9]"));
+  CHECK_THAT(refused("glossy", "yes"), Contains("true or false"));
+  CHECK_THAT(refused("tint", "blue"), Contains("one of red, green"));
+  CHECK_THAT(refused("layers", "0.5,1"), Contains("layers is 1;") && Contains("[0, 1)"));
+  CHECK_THAT(refused("layers", "0.5,,"), Contains("layers"));
+  CHECK_THAT(refused("thicknes", "1"), Contains("nearest: \"thickness\"") && Contains("known: thickness, coats"));
+  CHECK_THAT(refused("cots", "1"), Contains("nearest: \"coats\""));
+  CHECK(p.thickness == 0.5);
+  CHECK(p.coats == 2);
+  CHECK(p.layers == std::vector<double>{0.5});
+}
+
+TEST_CASE("settings: ranges in words", "[settings]") {
+  CHECK(detail::text(range{}) == "any finite number");
+  CHECK(detail::text(range{.low = 0}) == ">= 0");
+  CHECK(detail::text(range{.low = 0, .low_open = true}) == "> 0");
+  CHECK(detail::text(range{.high = 2, .high_open = true}) == "< 2");
+  CHECK_FALSE(range{}.contains(std::nan("")));
+  CHECK_FALSE(range{}.contains(INFINITY));
+}
+
+TEST_CASE("errors carry the library's name and one base", "[settings]") {
+  CHECK_THROWS_WITH(throw bad_value("x", "1", "2"), "matopt: x is 1; legal: 2");
+  CHECK_THROWS_AS(throw bad_order("y"), error);
+  CHECK_THROWS_AS(throw bad_file("z"), std::runtime_error);
+}

@@ -1,0 +1,123 @@
+// The CPU backend's elementwise verbs, reductions and random numbers against naive references in double, at sizes
+// around its tile and lane boundaries.
+#include <catch2/catch.hpp>
+
+#include <matopt/eigen.hpp>
+
+#include "../support/matrices.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+template <class T>
+constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+
+// y = x row + column, z = z + one
+struct two_outputs {
+  template <class T>
+  void operator()(T& y, T& z, T x, T row, T column, T one) const {
+    y = x * row + column;
+    z = z + one;
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("reduce and reduce_rows: every storage, batches, broadcasts", "[eigen]", float, double) {
+  using T = TestType;
+  for (const int threads : {1, 4}) {
+    eigen_backend cpu(threads);
+    for (const layout l : all_layouts)
+      for (const auto& [rows, cols] :
+           {std::pair<index_t, index_t>{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}})
+        for (const index_t batch : {1, 2, 5}) {
+          if (batch > 1 && rows * cols > 20000) continue;
+          CAPTURE(threads, name_of(l), rows, cols, batch);
+          stored<T> x(rows, cols, l, batch), scale(rows, 1), total(1, 1, layout::row_major, batch),
+              row(rows, 1, l, batch);
+          x.fill_random(1), scale.fill([](index_t i, index_t, index_t) { return static_cast<double>(1 + i % 3); });
+          cpu.reduce(nullptr, fn::square{}, total.v(), x.cv());
+          cpu.reduce_rows(nullptr, fn::scaled_square{}, row.v(), x.cv(), per_row(scale.cv()));
+          for (index_t b = 0; b < batch; ++b) {
+            const mat m = to_mat(x.cv().matrix(b));
+            REQUIRE(static_cast<double>(total(0, 0, b)) == Approx(dot(m, m)).epsilon(40 * eps<T>));
+            for (index_t i = 0; i < rows; ++i) {
+              double sum = 0;
+              for (index_t j = 0; j < cols; ++j) sum += m(i, j) * m(i, j);
+              sum /= static_cast<double>((1 + i % 3) * (1 + i % 3));
+              REQUIRE(static_cast<double>(row(i, 0, b)) == Approx(sum).epsilon(40 * eps<T>));
+            }
+          }
+          cpu.reduce(nullptr, fn::abs_max{}, total.v(), x.cv());
+          REQUIRE(static_cast<double>(total(0, 0, batch - 1)) == largest(to_mat(x.cv().matrix(batch - 1))));
+        }
+  }
+}
+
+TEST_CASE("reduce: a flag anywhere is found", "[eigen]") {
+  eigen_backend cpu(2);
+  stored<float> x(130, 70, layout::sub_block);
+  status_word flag = 9;
+  for (const auto& [i, j] : {std::pair<index_t, index_t>{0, 0}, {129, 69}, {64, 33}, {0, 69}})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity(), 1.0f}) {
+      x.fill_random(1);
+      x.v()(i, j) = bad;
+      cpu.reduce(nullptr, fn::not_finite{}, view<status_word>{&flag, 1, 1, 1, 1}, x.cv());
+      CHECK(flag == (bad == 1.0f ? 0U : 1U));
+    }
+}
+
+TEST_CASE("for_each: outputs, broadcasts and mixed types in every storage", "[eigen]") {
+  for (const int threads : {1, 3}) {
+    eigen_backend cpu(threads);
+    for (const layout ly : all_layouts)
+      for (const layout lx : all_layouts)
+        for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {1, 9}, {9, 1}, {37, 53}, {190, 200}}) {
+          CAPTURE(threads, name_of(ly), name_of(lx), rows, cols);
+          stored<float> y(rows, cols, ly, 2), row(rows, 1, layout::row_major, 2), one(1, 1);
+          stored<bfloat16> z(rows, cols, lx, 2);
+          stored<double> x(rows, cols, lx, 2), column(1, cols);
+          const auto value = [](index_t i, index_t j, index_t b) {
+            return static_cast<double>(i % 5 + 10 * (j % 4) + 100 * b);
+          };
+          x.fill(value), z.fill(value);
+          row.fill([](index_t i, index_t, index_t b) { return static_cast<double>(i % 3 + b); });
+          column.fill([](index_t, index_t j, index_t) { return static_cast<double>(j % 7); });
+          one.fill([](auto...) { return 1.0; });
+          cpu.for_each(nullptr, two_outputs{}, y.v(), z.v(), x.cv(), per_row(row.cv()), per_column(column.cv()),
+                       per_matrix(one.cv()));
+          bool right = true;
+          for (index_t b = 0; b < 2; ++b)
+            for (index_t i = 0; i < rows; ++i)
+              for (index_t j = 0; j < cols; ++j) {
+                right &= static_cast<double>(y(i, j, b)) ==
+                         value(i, j, b) * static_cast<double>(i % 3 + b) + static_cast<double>(j % 7);
+                right &= static_cast<float>(z(i, j, b)) == static_cast<float>(value(i, j, b) + 1);
+              }
+          REQUIRE(right);
+          REQUIRE(y.intact());
+          REQUIRE(z.intact());
+        }
+  }
+}
+
+TEST_CASE("random_normal: the same numbers in every storage; matrix b is stream b", "[eigen]") {
+  const std::uint32_t counter = 7;
+  const view<const std::uint32_t> count{&counter, 1, 1, 1, 1};
+  for (const int threads : {1, 3})
+    for (const layout l : all_layouts) {
+      eigen_backend cpu(threads);
+      stored<double> x(33, 70, l, 3);
+      cpu.random_normal(nullptr, x.v(), 11, count);
+      bool right = true;
+      for (index_t b = 0; b < 3; ++b)
+        for (index_t i = 0; i < 33; ++i)
+          for (index_t j = 0; j < 70; ++j)
+            right &= x(i, j, b) ==
+                     philox::normal(11, static_cast<std::uint32_t>(b), 7, static_cast<std::uint64_t>(i * 70 + j));
+      CHECK(right);
+      CHECK(x.intact());
+    }
+}

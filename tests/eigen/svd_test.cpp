@@ -1,0 +1,173 @@
+// svd and orthonormalize of the CPU backend: reconstruction, orthogonality, and the inputs that break such code.
+#include <catch2/catch.hpp>
+
+#include <matopt/eigen.hpp>
+
+#include "../support/matrices.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+template <class T>
+constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+
+struct factors {
+  mat u, v;
+  std::vector<double> s;
+};
+
+template <class T>
+factors svd_of(const mat& x, layout l = layout::row_major) {
+  eigen_backend cpu(1);
+  stored<T> a(x.rows, x.cols, l);
+  a.fill([&](index_t i, index_t j, index_t) { return x(i, j); });
+  const index_t q = std::min(x.rows, x.cols);
+  stored<T> u(x.rows, q, l), s(q, 1), v(x.cols, q, layout::column_major);
+  std::vector<T> work(cpu.svd_workspace<T>(x.rows, x.cols, 1) / sizeof(T));
+  cpu.svd<T>(nullptr, a.cv(), u.v(), s.v(), v.v(), reinterpret_cast<std::byte*>(work.data()));
+  REQUIRE(u.intact());
+  factors f{to_mat(u.cv()), to_mat(v.cv()), {}};
+  for (index_t i = 0; i < q; ++i) f.s.push_back(static_cast<double>(s(i, 0)));
+  return f;
+}
+mat scaled_columns(mat u, const std::vector<double>& s, double unit) {
+  for (index_t i = 0; i < u.rows; ++i)
+    for (index_t j = 0; j < u.cols; ++j) u(i, j) *= s[static_cast<std::size_t>(j)] / unit;
+  return u;
+}
+// |U^T U - I| over the first r columns
+double orthogonality(const mat& u, index_t r) {
+  const mat c = columns(u, 0, r);
+  return largest(transposed(c) * c - identity(r));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("svd: random matrices of every shape and storage", "[svd]", float, double) {
+  using T = TestType;
+  for (const layout l : all_layouts)
+    for (const auto& [m, n] :
+         {std::pair<index_t, index_t>{1, 1}, {1, 7}, {7, 1}, {7, 7}, {63, 20}, {20, 65}, {33, 33}}) {
+      CAPTURE(name_of(l), m, n);
+      stored<T> rounded(m, n);  // so that the reference sees the same numbers
+      rounded.fill_random(5);
+      const mat x = to_mat(rounded.cv());
+      const factors f = svd_of<T>(x, l);
+      const double limit = 50 * eps<T> * std::sqrt(static_cast<double>(std::min(m, n)));
+      CHECK(largest(scaled_columns(f.u, f.s, 1) * transposed(f.v) - x) < limit * std::max(1.0, f.s[0]));
+      CHECK(orthogonality(f.u, std::min(m, n)) < limit);
+      CHECK(orthogonality(f.v, std::min(m, n)) < limit);
+      CHECK(std::is_sorted(f.s.rbegin(), f.s.rend()));
+      const auto expected = singular_values(x);
+      for (std::size_t i = 0; i < f.s.size(); ++i) CHECK(f.s[i] == Approx(expected[i]).margin(limit * expected[0]));
+    }
+}
+
+TEMPLATE_TEST_CASE("svd: tiny and huge entries", "[svd]", float, double) {
+  using T = TestType;
+  for (const double scale :
+       {std::is_same_v<T, float> ? 1e-37 : 1e-300, 1e-30, 1e30, std::is_same_v<T, float> ? 1e36 : 1e300}) {
+    CAPTURE(scale);
+    const mat x = with_spectrum(12, 9, {9, 8, 7, 6, 5, 4, 3, 2, 1}, 3);
+    const factors f = svd_of<T>(scale * x);
+    for (int i = 0; i < 9; ++i) CHECK(f.s[static_cast<std::size_t>(i)] / scale == Approx(9 - i).epsilon(2e3 * eps<T>));
+    CHECK(orthogonality(f.u, 9) < 200 * eps<T>);
+    CHECK(largest(scaled_columns(f.u, f.s, scale) * transposed(f.v) - x) < 1e3 * eps<T>);
+  }
+}
+
+TEMPLATE_TEST_CASE("svd: rank-deficient, zero, ties, graded", "[svd]", float, double) {
+  using T = TestType;
+  const auto check = [](const mat& x, const std::vector<double>& expected, index_t rank) {
+    const factors f = svd_of<T>(x);
+    const double limit = 200 * eps<T> * std::max(1.0, expected[0]);
+    for (std::size_t i = 0; i < expected.size(); ++i) CHECK(f.s[i] == Approx(expected[i]).margin(limit));
+    if (rank > 0) {
+      CHECK(orthogonality(f.u, rank) < 200 * eps<T>);
+      CHECK(orthogonality(f.v, rank) < 200 * eps<T>);
+    }
+    CHECK(largest(scaled_columns(f.u, f.s, 1) * transposed(f.v) - x) < limit);
+    for (const double e : f.u.a) REQUIRE(std::isfinite(e));
+    for (const double e : f.v.a) REQUIRE(std::isfinite(e));
+  };
+  check(mat(5, 4), {0, 0, 0, 0}, 0);
+  check(mat(1, 1, {-3}), {3}, 1);
+  check(with_spectrum(10, 8, {4, 2}, 1), {4, 2, 0, 0, 0, 0, 0, 0}, 2);
+  check(with_spectrum(8, 10, {3, 3, 3, 1, 1}, 2), {3, 3, 3, 1, 1, 0, 0, 0}, 5);
+  check(identity(6), {1, 1, 1, 1, 1, 1}, 6);
+  check(with_spectrum(40, 20, std::vector<double>(20, 2.0), 3), std::vector<double>(20, 2.0), 20);
+  mat ones(9, 5);
+  for (auto& e : ones.a) e = 1;
+  check(ones, {std::sqrt(45.0), 0, 0, 0, 0}, 1);
+  mat zero_column = random_mat(7, 4, 9);
+  for (index_t i = 0; i < 7; ++i) zero_column(i, 2) = 0;
+  check(zero_column, singular_values(zero_column), 3);
+  // Columns of very different length keep their small singular values to full relative accuracy.
+  mat graded = random_orthonormal(12, 6, 4);
+  for (index_t j = 0; j < 6; ++j)
+    for (index_t i = 0; i < 12; ++i) graded(i, j) *= std::pow(10.0, -3.0 * static_cast<double>(j));
+  const factors f = svd_of<T>(graded);
+  for (int j = 0; j < 6; ++j)
+    CHECK(f.s[static_cast<std::size_t>(j)] == Approx(std::pow(10.0, -3.0 * j)).epsilon(1e3 * eps<T>));
+}
+
+TEST_CASE("svd: a batch on more threads than matrices stays in its workspace", "[svd]") {
+  // Any thread of the pool may take any matrix of the batch.
+  for (const int threads : {1, 2, 3, 8})
+    for (const index_t batch : {1, 2, 3, 9}) {
+      CAPTURE(threads, batch);
+      eigen_backend cpu(threads);
+      stored<double> a(12, 10, layout::row_major, batch), u(12, 10, layout::column_major, batch),
+          s(10, 1, layout::row_major, batch), v(10, 10, layout::column_major, batch), u1(12, 10, layout::column_major),
+          s1(10, 1), v1(10, 10, layout::column_major);
+      a.fill_random(1);
+      const std::size_t bytes = cpu.svd_workspace<double>(12, 10, batch);
+      const std::size_t tail = 64 * 1024;
+      std::vector<std::byte> work(bytes + tail, std::byte{0x5A});
+      for (int round = 0; round < 20; ++round) cpu.svd<double>(nullptr, a.cv(), u.v(), s.v(), v.v(), work.data());
+      CHECK(std::all_of(work.begin() + static_cast<std::ptrdiff_t>(bytes), work.end(),
+                        [](std::byte b) { return b == std::byte{0x5A}; }));
+      for (index_t b = 0; b < batch; ++b) {
+        cpu.svd<double>(nullptr, a.cv().matrix(b), u1.v(), s1.v(), v1.v(), work.data());
+        CHECK(same_bits(elements(u.cv().matrix(b)), elements(u1.cv())));
+        CHECK(same_bits(elements(v.cv().matrix(b)), elements(v1.cv())));
+      }
+    }
+}
+
+TEMPLATE_TEST_CASE("orthonormalize: spans the same space; dependent and zero columns become zero", "[svd]", float,
+                   double) {
+  using T = TestType;
+  eigen_backend cpu(2);
+  const double tolerance = 32 * eps<T>;
+  for (const layout l : all_layouts) {
+    CAPTURE(name_of(l));
+    stored<T> x(40, 6, l, 2);
+    const mat basis = random_mat(40, 4, 3);
+    // columns: 0, 1 independent; 2 = 0 + 1; 3 zero; 4 tiny but independent; 5 independent
+    x.fill([&](index_t i, index_t j, index_t) {
+      return j == 2   ? basis(i, 0) + basis(i, 1)
+             : j == 3 ? 0.0
+             : j == 4 ? 1e-20 * basis(i, 2)
+             : j == 5 ? basis(i, 3)
+                      : basis(i, j);
+    });
+    cpu.orthonormalize<T>(nullptr, x.v(), static_cast<T>(tolerance));
+    for (index_t b = 0; b < 2; ++b) {
+      const mat q = to_mat(x.cv().matrix(b));
+      mat expected = identity(6);
+      expected(2, 2) = expected(3, 3) = 0;
+      CHECK(largest(transposed(q) * q - expected) < 20 * eps<T>);
+      CHECK(largest(q * (transposed(q) * basis) - basis) < 100 * eps<T>);
+    }
+    CHECK(x.intact());
+  }
+  // More columns than rows: the surplus is dependent.
+  stored<T> wide(3, 5);
+  wide.fill_random(1);
+  cpu.orthonormalize<T>(nullptr, wide.v(), static_cast<T>(tolerance));
+  const mat q = to_mat(wide.cv());
+  CHECK(largest(q * transposed(q) - identity(3)) < 20 * eps<T>);
+}

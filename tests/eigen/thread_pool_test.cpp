@@ -1,0 +1,62 @@
+// The thread pool: every task once, exceptions, many rounds.
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include <matopt/eigen/thread_pool.hpp>
+
+using matopt::index_t;
+using matopt::thread_pool;
+
+TEST_CASE("thread_pool: each task exactly once, workers in range", "[thread_pool]") {
+  for (const int threads : {1, 2, 3, 7}) {
+    thread_pool pool(threads);
+    CHECK(pool.size() == threads);
+    for (const index_t n : {0, 1, 2, 5, 1000}) {
+      std::vector<std::atomic<int>> calls(static_cast<std::size_t>(n));
+      std::atomic<bool> in_range{true};
+      pool.parallel_for(n, [&](index_t i, int worker) {
+        ++calls[static_cast<std::size_t>(i)];
+        if (worker < 0 || worker >= threads) in_range = false;
+      });
+      for (const auto& c : calls) REQUIRE(c == 1);
+      CHECK(in_range);
+    }
+  }
+}
+
+TEST_CASE("thread_pool: many short rounds, each seen by the next", "[thread_pool]") {
+  thread_pool pool(3);
+  std::vector<int> values(16, 0);  // plain ints: a round must order its writes before the next
+  for (int round = 0; round < 5000; ++round)
+    pool.parallel_for(16, [&](index_t i) { values[static_cast<std::size_t>(i)] = round; });
+  for (const int v : values) CHECK(v == 4999);
+}
+
+TEST_CASE("thread_pool: an exception comes out after all tasks are done, and the pool lives on", "[thread_pool]") {
+  for (const int threads : {1, 4}) {
+    CAPTURE(threads);
+    thread_pool pool(threads);
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int> done{0};
+      CHECK_THROWS_WITH(pool.parallel_for(20,
+                                          [&](index_t i) {
+                                            ++done;
+                                            if (i == 3 || i == 11) throw std::runtime_error("task");
+                                          }),
+                        "task");
+      CHECK(done == 20);
+      done = 0;
+      pool.parallel_for(20, [&](index_t) { ++done; });
+      CHECK(done == 20);
+    }
+  }
+}
+
+TEST_CASE("thread_pool: sizes it refuses", "[thread_pool]") {
+  CHECK_THROWS_WITH(thread_pool(-1), Catch::Contains("threads is -1"));
+  CHECK_THROWS_AS(thread_pool(1025), matopt::bad_value);
+  CHECK(thread_pool(0).size() >= 1);
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""layers_test.py INCLUDE_DIR: holds every #include of the library against the layers of DESIGN.md, section 5."""
+import os
+import re
+import sys
+
+# layer -> (layers it may include, libraries it may include)
+LAYERS = {
+    "core": ({"core"}, set()),
+    "policy": ({"core", "policy"}, set()),
+    "rule": ({"core", "policy", "rule"}, set()),
+    "published": ({"core", "policy", "rule", "published"}, set()),
+    "eigen": ({"core", "eigen"}, {"Eigen"}),
+    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cusolver", "nv"}),
+    "compress": ({"core", "policy", "rule", "compress", "metrics"}, set()),
+    "metrics": ({"core", "policy", "rule", "compress", "metrics"}, set()),
+    "adapters": ({"core", "adapters"}, {"torch", "ATen", "c10", "dlpack", "pybind11", "nanobind"}),
+    "distributed": ({"core", "rule", "distributed"}, {"nccl", "mpi"}),
+    "io": ({"core", "policy", "rule", "io"}, {"nlohmann"}),  # matopt::io
+}
+RULE = {"rule.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp"}
+IO = {"state_io.hpp", "safetensors.hpp"}
+
+
+def layer_of(path):
+    parts = path.split("/")
+    if len(parts) > 1:
+        return parts[0] if parts[0] in LAYERS else None
+    if path in RULE:
+        return "rule"
+    if path in IO:
+        return "io"
+    if path in ("eigen.hpp", "cuda.hpp"):
+        return path[:-4]
+    return "published"
+
+
+def main(include):
+    root = os.path.join(include, "matopt")
+    errors, seen = [], 0
+    for folder, _, names in sorted(os.walk(root)):
+        for name in sorted(n for n in names if n.endswith((".hpp", ".cuh"))):
+            path = os.path.relpath(os.path.join(folder, name), root)
+            layer = layer_of(path)
+            if layer is None:
+                errors.append(f"{path}: no layer is known for this folder")
+                continue
+            allowed, libraries = LAYERS[layer]
+            text = open(os.path.join(folder, name)).read()
+            if not re.search(r"^#pragma once$", text, re.M):
+                errors.append(f"{path}: no #pragma once")
+            for kind, target in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', text, re.M):
+                seen += 1
+                if kind == '"':
+                    other = os.path.normpath(os.path.join(os.path.dirname(path), target))
+                    if not os.path.exists(os.path.join(root, other)):
+                        errors.append(f"{path}: includes \"{target}\", which is not there")
+                    elif layer_of(other) not in allowed:
+                        errors.append(f"{path} ({layer}) includes {other} ({layer_of(other)})")
+                elif target.startswith("matopt/"):
+                    errors.append(f"{path}: includes <{target}>; inside the library includes are relative")
+                elif "/" in target or "." in target:  # the standard library's names have neither
+                    library = re.split(r"[/._]", target)[0]
+                    if library not in libraries and target not in ("sys/mman.h",):
+                        errors.append(f"{path} ({layer}) includes <{target}>")
+    if seen < 50:
+        errors.append(f"only {seen} includes found: is {root} the library?")
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

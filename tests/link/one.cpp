@@ -1,0 +1,13 @@
+// Two translation units that include everything must link: nothing may be defined twice.
+#include <matopt/adamw.hpp>
+#include <matopt/angular_muown.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/muon.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/numuon.hpp>
+#include <matopt/policy/schedule/learning_rate.hpp>
+
+const void* address_in_other_unit();
+const void* address() { return static_cast<const void*>(&matopt::detail::keller_rows); }
+
+int main() { return address() == address_in_other_unit() ? 0 : 1; }

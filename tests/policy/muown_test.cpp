@@ -1,0 +1,415 @@
+// Muown and AngularMuown: golden values of section 5 A that are not in the golden files, invariants B, equivalences C
+// and degenerate inputs D of their specification.
+#include <catch2/catch.hpp>
+
+#include <matopt/angular_muown.hpp>
+#include <matopt/muon.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/policy/orthogonalizer/svd_polar.hpp>
+
+#include "../support/stepper.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+using exact = muown::with_orthogonalizer<svd_polar>;
+using angular = angular_muown::with_orthogonalizer<svd_polar>;
+
+// The generators of the specification.
+mat w_start(index_t m, index_t n) {
+  mat w(m, n);
+  for (index_t i = 0; i < m; ++i)
+    for (index_t j = 0; j < n; ++j)
+      w(i, j) = static_cast<double>((5 * i + 3 * j * j + 2 * i * j + 1) % 13 - 6) / 10 + 0.05;
+  return w;
+}
+mat gradient(index_t m, index_t n, index_t t) {
+  mat g(m, n);
+  for (index_t i = 0; i < m; ++i)
+    for (index_t j = 0; j < n; ++j)
+      g(i, j) = static_cast<double>(
+                    (7 * i * i + 11 * j + 13 * i * j + 5 * t * (i + 1) + 3 * t * t * (j + 1) + 2 * j * j) % 17 - 8) /
+                8;
+  return g;
+}
+template <class Rule>
+mat run(const Rule& rule, const mat& w0, double lr, index_t steps, const parameter_options& o = {}) {
+  stepper<Rule> s(rule, w0, o);
+  for (index_t t = 0; t < steps; ++t) s.step(gradient(w0.rows, w0.cols, t), lr);
+  return s.weight();
+}
+exact decayed(double decay, decay_target on = decay_target::weight) {
+  return {.constraint = {.decay = decay, .decay_on = on}};
+}
+mat permuted_rows(const mat& x) {
+  mat y = x;
+  for (index_t i = 0; i < x.rows; ++i)
+    for (index_t j = 0; j < x.cols; ++j) y((i + 1) % x.rows, j) = x(i, j);
+  return y;
+}
+
+}  // namespace
+
+// --- A ---
+
+TEST_CASE("A. golden values of the specification", "[muown]") {
+  const auto check = [](const mat& w, double first, double last, double norm) {
+    CHECK(w(0, 0) == Approx(first).margin(1e-10));
+    CHECK(w(w.rows - 1, w.cols - 1) == Approx(last).margin(1e-10));
+    CHECK(frobenius(w) == Approx(norm).margin(1e-10));
+  };
+  check(run(exact{}, w_start(3, 4), .02, 1), -.434759104509, .567397763753, 1.398576401904);
+  check(run(exact{}, w_start(3, 4), .02, 10), -.355383405144, .557901368987, 1.283355979931);
+  check(run(exact{}, w_start(5, 3), .02, 10), -.403129731445, .428264158514, 1.372740615859);
+  check(run(exact{}, w_start(6, 2), .02, 10, {.row_blocks = {2, 2, 2}}), -.355200973054, -.561542403877,
+        1.288390358345);
+  check(run(exact::with_momentum<heavy_ball>{}, w_start(3, 4), .02, 10), -.352214879853, .553755557421, 1.283569808653);
+  check(run(decayed(.1), w_start(3, 4), .02, 10), -.347499641939, .547026125780, 1.256949527667);
+  check(run(exact::with_constraint<row_norm<sgd_magnitude>>{}, w_start(3, 4), .02, 10), -.417208044834, .563888615493,
+        1.371112217268);
+  const angular warm{.constraint = {.angle_decay_scale = .1, .angle_decay_degree = 1, .angle_warmup = 2}};
+  check(run(warm, w_start(3, 4), .04, 10), -.236861747223, .555955204029, 1.164139024777);
+  check(run(warm, w_start(5, 3), .04, 10), -.284353273593, .399827562829, 1.256624769980);
+  check(run(muown{}, w_start(3, 4), .02, 10), -.354839409771, .559729555042, 1.283341870763);
+  check(run(angular_muown_defaults(), w_start(3, 4), .04, 10), -.225782102567, .547868416937, 1.163082722328);
+}
+
+TEST_CASE("A. a zero row", "[muown]") {
+  mat w0 = w_start(4, 3);
+  for (index_t j = 0; j < 3; ++j) w0(2, j) = 0;
+  stepper<angular> s({}, w0);
+  for (index_t t = 0; t < 3; ++t) s.step(gradient(4, 3, t), .04);
+  const mat w = s.weight();
+  for (index_t j = 0; j < 3; ++j)
+    CHECK(w(2, j) == Approx(std::array{-.2100588, -.46692757, -.04776094}[static_cast<std::size_t>(j)]).margin(1e-7));
+  const auto g = s.state("magnitude");
+  for (index_t i = 0; i < 4; ++i)
+    CHECK(g(i, 0) ==
+          Approx(std::array{.72467782, .55235843, .51422482, .76966439}[static_cast<std::size_t>(i)]).margin(1e-7));
+}
+
+// --- B ---
+
+TEMPLATE_TEST_CASE("B1. row norms are the magnitudes after every step", "[muown]", float, double) {
+  const double limit = std::is_same_v<TestType, float> ? 1e-5 : 1e-13;
+  const auto check = [&]<class Rule>(const Rule& rule) {
+    const mat w0 = random_mat(7, 9, 3);
+    stepper<Rule, TestType> s(rule, w0);
+    for (std::uint64_t t = 0; t < 30; ++t) {
+      const mat& w = s.step(random_mat(7, 9, 20 + t), 0.02);
+      for (index_t i = 0; i < 7; ++i)
+        REQUIRE(row_norm_of(w, i) == Approx(std::abs(static_cast<double>(s.state("magnitude")(i, 0)))).epsilon(limit));
+    }
+  };
+  check(muown{});
+  check(muown{.constraint = {.decay = 0.1}});
+  check(muown{.constraint = {.decay = 0.1, .decay_on = decay_target::magnitude}});
+  check(angular_muown{});
+}
+
+TEST_CASE("B2, B5. the direction gradient is tangent, and magnitude and direction are independent", "[muown]") {
+  // One step with SGD magnitudes and the buffer read back: M = grad_R, g' = g - lr grad_g.
+  using sgd = exact::with_constraint<row_norm<sgd_magnitude>>;
+  const mat w0 = random_mat(5, 7, 1), g = random_mat(5, 7, 2);
+  const auto gradients = [&](const mat& gradient) {
+    stepper<sgd> s({}, w0);
+    s.step(gradient, 1e-3);
+    mat r = to_mat(s.state("momentum")), d(5, 1);
+    for (index_t i = 0; i < 5; ++i) d(i, 0) = (row_norm_of(w0, i) - s.state("magnitude")(i, 0)) / 1e-3;
+    return std::pair{r, d};
+  };
+  const auto [r, d] = gradients(g);
+  double energy = 0;
+  for (index_t i = 0; i < 5; ++i) {
+    double along = 0;
+    for (index_t j = 0; j < 7; ++j) along += r(i, j) * w0(i, j) / row_norm_of(w0, i);
+    CHECK(std::abs(along) <= 1e-13 * row_norm_of(r, i));
+    energy += d(i, 0) * d(i, 0) + row_norm_of(r, i) * row_norm_of(r, i);  // r / g = 1 in the first step
+  }
+  CHECK(energy == Approx(dot(g, g)).epsilon(1e-9));
+
+  mat shifted = g;
+  for (index_t i = 0; i < 5; ++i)
+    for (index_t j = 0; j < 7; ++j) shifted(i, j) += static_cast<double>(i + 1) * w0(i, j) / row_norm_of(w0, i);
+  const auto [r2, d2] = gradients(shifted);
+  CHECK(largest(r2 - r) < 1e-13);
+  for (index_t i = 0; i < 5; ++i) CHECK(d2(i, 0) - d(i, 0) == Approx(static_cast<double>(i + 1)).epsilon(1e-8));
+  const auto [r3, d3] = gradients(g + 2.0 * r);  // a tangent change
+  CHECK(largest(d3 - d) < 1e-9);
+  CHECK(largest(r3 - 3.0 * r) < 1e-12);
+}
+
+TEST_CASE("B3. chain rule, with magnitudes of both signs", "[muown]") {
+  // L(W) = <A, W> + |W - B|^2 / 2 + sum sin W
+  const mat a = random_mat(5, 7, 1), b = random_mat(5, 7, 2), start = random_mat(5, 7, 3);
+  const auto loss = [&](const mat& w) {
+    double l = dot(a, w) + dot(w - b, w - b) / 2;
+    for (const double x : w.a) l += std::sin(x);
+    return l;
+  };
+  mat magnitude(5, 1);
+  for (index_t i = 0; i < 5; ++i) magnitude(i, 0) = (i % 2 ? -1 : 1) * (0.5 + 0.2 * static_cast<double>(i));
+  const auto weight = [&](const mat& g, const mat& r) {
+    mat w = r;
+    for (index_t i = 0; i < 5; ++i)
+      for (index_t j = 0; j < 7; ++j) w(i, j) *= g(i, 0) / row_norm_of(r, i);
+    return w;
+  };
+  const mat direction = 2.0 * start, w = weight(magnitude, direction);
+  mat grad = a + (w - b);
+  for (std::size_t i = 0; i < grad.a.size(); ++i) grad.a[i] += std::cos(w.a[i]);
+  using sgd = exact::with_constraint<row_norm<sgd_magnitude>>;
+  stepper<sgd> s({}, w);
+  for (index_t i = 0; i < 5; ++i) {
+    s.state("magnitude")(i, 0) = magnitude(i, 0);
+    s.state("direction_norm")(i, 0) = row_norm_of(direction, i);
+  }
+  s.step(grad, 1);
+  const mat lifted = to_mat(s.state("momentum"));
+  const double h = 1e-6;
+  for (index_t i = 0; i < 5; ++i) {
+    mat up = magnitude, down = magnitude;
+    up(i, 0) += h, down(i, 0) -= h;
+    const double moved = magnitude(i, 0) - s.state("magnitude")(i, 0);
+    CHECK(moved == Approx((loss(weight(up, direction)) - loss(weight(down, direction))) / (2 * h)).margin(1e-7));
+    for (index_t j = 0; j < 7; ++j) {
+      mat plus = direction, minus = direction;
+      plus(i, j) += h, minus(i, j) -= h;
+      CHECK(lifted(i, j) ==
+            Approx((loss(weight(magnitude, plus)) - loss(weight(magnitude, minus))) / (2 * h)).margin(1e-7));
+    }
+  }
+}
+
+TEST_CASE("B4. spectral norm = largest magnitude times row coherence", "[muown]") {
+  stepper<exact> s({}, random_mat(6, 9, 1));
+  for (std::uint64_t t = 0; t < 5; ++t) s.step(random_mat(6, 9, 10 + t), 0.02);
+  const mat w = s.weight();
+  double top = 0;
+  for (index_t i = 0; i < 6; ++i) top = std::max(top, std::abs(s.state("magnitude")(i, 0)));
+  const double coherence = std::sqrt(spectral_norm((1 / (top * top)) * (w * transposed(w))));  // sqrt lambda_max(P C P)
+  CHECK(spectral_norm(w) == Approx(top * coherence).epsilon(1e-12));
+  CHECK(coherence >= 1);
+  CHECK(coherence <= std::sqrt(6.0));
+}
+
+TEST_CASE("B6. momentum conventions", "[muown]") {
+  // Both without Nesterov, and with it, a mean is a sum up to a factor, and the polar factor drops that.
+  const mat w0 = w_start(4, 6);
+  CHECK(largest(run(exact::with_momentum<ema>{}, w0, .02, 8) - run(exact::with_momentum<heavy_ball>{}, w0, .02, 8)) <
+        1e-11);
+  CHECK(largest(run(exact::with_momentum<nesterov_ema>{}, w0, .02, 8) - run(exact{}, w0, .02, 8)) < 1e-11);
+}
+
+TEST_CASE("B7. what the step commutes with", "[muown]") {
+  const mat w0 = random_mat(5, 7, 1), q = random_orthonormal(7, 7, 2), p = random_orthonormal(5, 5, 3);
+  const auto trajectory = [&]<class Rule>(const Rule& rule, auto map) {
+    stepper<Rule> s(rule, map(w0));
+    for (std::uint64_t t = 0; t < 5; ++t) s.step(map(random_mat(5, 7, 10 + t)), .02);
+    return s.weight();
+  };
+  const auto same = [](const mat& x) { return x; };
+  const auto check = [&]<class Rule>(const Rule& rule) {
+    const mat plain = trajectory(rule, same);
+    CHECK(largest(trajectory(rule, [&](const mat& x) { return x * q; }) - plain * q) < 1e-11);
+    CHECK(largest(trajectory(rule, permuted_rows) - permuted_rows(plain)) < 1e-11);
+    CHECK(largest(trajectory(rule, [&](const mat& x) { return p * x; }) - p * plain) > 1e-3);  // rows are special
+  };
+  check(exact{});
+  check(angular{});
+}
+
+// --- C ---
+
+TEST_CASE("C1. AngularMuown without its schedule is Muown with r set to 1", "[muown]") {
+  const mat w0 = w_start(5, 4);
+  stepper<exact> m({}, w0);
+  using plain = angular::with_scale<match_rms>;
+  stepper<plain> a({.constraint = {.angle_decay_degree = 0}}, w0);
+  for (index_t t = 0; t < 40; ++t) {
+    auto r = m.state("direction_norm");
+    for (index_t i = 0; i < 5; ++i) r(i, 0) = 1;
+    REQUIRE(largest(m.step(gradient(5, 4, t), .02) - a.step(gradient(5, 4, t), .02)) < 1e-13);
+  }
+}
+
+TEST_CASE("C2. a common factor of r and of the direction's rate changes nothing", "[muown]") {
+  // The rate of the direction alone is the scale: rms.
+  const mat w0 = w_start(5, 4);
+  stepper<exact> plain({}, w0), scaled({.scale = {.rms = 0.2 * 3}}, w0);
+  auto r = scaled.state("direction_norm");
+  for (index_t i = 0; i < 5; ++i) r(i, 0) *= 3;
+  for (index_t t = 0; t < 20; ++t)
+    REQUIRE(largest(plain.step(gradient(5, 4, t), .02) - scaled.step(gradient(5, 4, t), .02)) < 1e-12);
+}
+
+TEST_CASE("C2. r scheduled as 1 / kappa is AngularMuown with kappa, without momentum", "[muown]") {
+  const mat w0 = w_start(5, 4);
+  stepper<exact> m({.momentum = {.beta = 0}}, w0);
+  using plain = angular::with_scale<match_rms>;
+  stepper<plain> a(
+      {.momentum = {.beta = 0}, .constraint = {.angle_decay_scale = .1, .angle_decay_degree = 1, .angle_warmup = 2}},
+      w0);
+  for (index_t t = 0; t < 30; ++t) {
+    const double kappa = 1 / (1 + .1 * static_cast<double>(std::max<index_t>(0, t - 2)));
+    auto r = m.state("direction_norm");
+    for (index_t i = 0; i < 5; ++i) r(i, 0) = 1 / kappa;
+    REQUIRE(largest(m.step(gradient(5, 4, t), .02) - a.step(gradient(5, 4, t), .02)) < 1e-12);
+  }
+}
+
+TEST_CASE("C3. with fixed magnitudes it is Muon on the direction", "[muown]") {
+  const index_t m = 5, n = 4;
+  const mat w0 = w_start(m, n), target = random_mat(m, n, 8);
+  const auto gradient_of = [&](const mat& w) { return w - target; };  // of |W - target|^2 / 2
+  stepper<exact::with_constraint<row_norm<fixed_magnitude>>> constrained({}, w0);
+  using free_muon = muon::with_momentum<nesterov_heavy_ball>::with_orthogonalizer<svd_polar>::with_scale<match_rms>;
+  stepper<free_muon> direction({}, w0);  // R_0 = W_0: r = g
+  mat w = w0, r = w0;
+  for (int t = 0; t < 60; ++t) {
+    mat lifted(m, n), g = gradient_of(w);
+    for (index_t i = 0; i < m; ++i) {
+      const double magnitude = row_norm_of(w0, i), length = row_norm_of(r, i);
+      double along = 0;
+      for (index_t j = 0; j < n; ++j) along += g(i, j) * r(i, j) / length;
+      for (index_t j = 0; j < n; ++j) lifted(i, j) = magnitude / length * (g(i, j) - along * r(i, j) / length);
+    }
+    r = direction.step(lifted, .02);
+    w = constrained.step(g, .02);
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < n; ++j)
+        REQUIRE(w(i, j) == Approx(row_norm_of(w0, i) * r(i, j) / row_norm_of(r, i)).margin(1e-11));
+  }
+  for (index_t i = 0; i < m; ++i)
+    CHECK(constrained.state("direction_norm")(i, 0) == Approx(row_norm_of(r, i)).epsilon(1e-11));
+}
+
+TEST_CASE("C4. a single row: closed forms", "[muown]") {
+  const mat w0(1, 3, {0.3, -0.4, 1.2});  // norm 1.3
+  const double lr = .02, s = 0.2 * std::sqrt(3.0);
+  stepper<exact::with_constraint<row_norm<fixed_magnitude>>> m({.momentum = {.beta = 0}}, w0);
+  stepper<angular::with_constraint<row_sphere<fixed_magnitude>>> a(
+      {.momentum = {.beta = 0}, .constraint = {.angle_decay_degree = 0}}, w0);
+  const auto turn = [](const mat& x, const mat& y) {
+    return std::acos(std::min(1.0, dot(x, y) / frobenius(x) / frobenius(y)));
+  };
+  mat before = w0, before_a = w0;
+  double r = 1.3;
+  for (index_t t = 1; t <= 20; ++t) {
+    const mat g = random_mat(1, 3, 40 + static_cast<std::uint64_t>(t));
+    const mat w = m.step(g, lr), u = a.step(g, lr);
+    CHECK(turn(before, w) == Approx(std::atan(lr * s / r)).epsilon(1e-8));
+    r = std::sqrt(1.69 + static_cast<double>(t) * lr * s * lr * s);
+    CHECK(m.state("direction_norm")(0, 0) == Approx(r).epsilon(1e-12));
+    CHECK(turn(before_a, u) == Approx(std::atan(lr)).epsilon(1e-8));
+    before = w, before_a = u;
+  }
+}
+
+TEST_CASE("C5. row blocks are optimizers of their own; without them the result differs", "[muown]") {
+  const mat w0 = w_start(9, 3);
+  const mat fused = run(exact{}, w0, .02, 8, {.row_blocks = {3, 3, 3}}), whole = run(exact{}, w0, .02, 8);
+  CHECK(largest(fused - whole) > 1e-4);
+  for (index_t b = 0; b < 3; ++b) {
+    const auto part = [&](const mat& x) {
+      return to_mat(row_major(const_cast<double*>(x.a.data()), 9, 3).row_block(3 * b, 3));
+    };
+    stepper<exact> alone({}, part(w0));
+    for (index_t t = 0; t < 8; ++t) alone.step(part(gradient(9, 3, t)), .02);
+    CHECK(largest(alone.weight() - part(fused)) == 0);
+  }
+}
+
+// --- D ---
+
+TEST_CASE("D. zero rows get a direction and keep it", "[muown]") {
+  mat w0 = random_mat(6, 8, 1);
+  for (index_t j = 0; j < 8; ++j) w0(2, j) = 0;
+  const mat g = random_mat(6, 8, 2);
+  const auto check = [&]<class Rule>(const Rule& rule, double lr) {
+    stepper<Rule> s(rule, w0);
+    CHECK(s.state("magnitude")(2, 0) == Approx(std::sqrt(0.33)));
+    mat before = s.step(g, lr);
+    CHECK(row_norm_of(before, 2) > 0.5);
+    for (std::uint64_t t = 0; t < 10; ++t) {
+      const mat w = s.step(g + 0.3 * random_mat(6, 8, 10 + t), lr);
+      double along = 0;
+      for (index_t j = 0; j < 8; ++j) along += w(2, j) * before(2, j);
+      const double angle = std::acos(std::min(1.0, along / row_norm_of(w, 2) / row_norm_of(before, 2)));
+      CHECK(angle < 2 * 3.1416 / 180);
+      CHECK(row_norm_of(w, 2) == Approx(std::abs(s.state("magnitude")(2, 0))));
+      before = w;
+    }
+  };
+  check(exact{}, 4e-3);
+  check(angular{}, 4e-3);
+}
+
+TEST_CASE("D. a magnitude through zero turns no row around", "[muown]") {
+  const auto flips = [&]<class Rule>(const Rule& rule) {
+    const mat w0 = random_mat(3, 6, 1);
+    stepper<Rule> s(rule, w0);
+    mat before(3, 6);
+    const auto directions = [&](const mat& w) {
+      mat d = w;
+      for (index_t i = 0; i < 3; ++i)
+        for (index_t j = 0; j < 6; ++j) d(i, j) /= s.state("magnitude")(i, 0);
+      return d;
+    };
+    before = directions(w0);
+    int turned = 0;
+    bool negative = false;
+    for (int t = 0; t < 60; ++t) {
+      const mat d = directions(s.weight());
+      const mat w = s.step(d, .05);  // drives every g down and on below zero
+      const mat now = directions(w);
+      for (index_t i = 0; i < 3; ++i) {
+        double along = 0;
+        for (index_t j = 0; j < 6; ++j) along += now(i, j) * before(i, j);
+        turned += along < 0;
+        negative |= s.state("magnitude")(i, 0) < 0;
+        REQUIRE(row_norm_of(w, i) == Approx(std::abs(s.state("magnitude")(i, 0))).margin(1e-12));
+      }
+      before = now;
+    }
+    CHECK(negative);
+    return turned;
+  };
+  CHECK(flips(exact{}) == 0);
+  CHECK(flips(decayed(.1)) == 0);
+  CHECK(flips(decayed(.1, decay_target::magnitude)) == 0);
+  CHECK(flips(angular{}) == 0);
+}
+
+TEST_CASE("D. a rank-deficient direction: Newton-Schulz and the exact polar agree on its null space", "[muown]") {
+  const mat w0 = w_start(4, 6);
+  mat g(4, 6);
+  for (index_t j = 0; j < 6; ++j) g(0, j) = static_cast<double>(j + 1) - 3;  // one row only
+  stepper<exact> a({}, w0);
+  stepper<muown> b({.orthogonalizer = {.coefficients = coefficient_set::cubic, .steps = 40}}, w0);
+  for (int t = 0; t < 3; ++t) CHECK(largest(a.step(g, .02) - b.step(g, .02)) < 1e-7);
+}
+
+TEST_CASE("D. tiny rows in float with decay stay finite", "[muown]") {
+  mat w0 = random_mat(4, 6, 1);
+  for (index_t j = 0; j < 6; ++j) w0(1, j) *= 1e-19, w0(2, j) = j == 0 ? 1e-30 : 0;
+  for (const decay_target on : {decay_target::weight, decay_target::magnitude}) {
+    stepper<muown, float> s({.constraint = {.decay = 0.1, .decay_on = on}}, w0);
+    for (std::uint64_t t = 0; t < 200; ++t) s.step(random_mat(4, 6, t), .02);
+    for (const double x : s.weight().a) REQUIRE(std::isfinite(x));
+    CHECK(all_finite(s.state("magnitude")));
+    CHECK(all_finite(s.state("direction_norm")));
+  }
+}
+
+TEST_CASE("decay on the magnitude shrinks rows by exactly 1 - lr decay", "[muown]") {
+  const mat w0 = w_start(3, 4);
+  for (const decay_target on : {decay_target::weight, decay_target::magnitude}) {
+    using still = exact::with_constraint<row_norm<fixed_magnitude>>;
+    stepper<still> s({.constraint = {.decay = 0.5, .decay_on = on}}, w0);
+    const mat w = s.step(mat(3, 4), .02);  // once, not twice as in the official data-parallel class
+    for (index_t i = 0; i < 3; ++i) CHECK(row_norm_of(w, i) == Approx(0.99 * row_norm_of(w0, i)).epsilon(1e-12));
+  }
+}
