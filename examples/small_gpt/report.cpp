@@ -48,7 +48,7 @@ std::string plot(const std::string& commands, const std::vector<series>& all) {
   const auto picture = std::filesystem::temp_directory_path() / ("small_gpt-" + std::to_string(::getpid()) + ".svg");
   std::ostringstream script;
   script << "set terminal svg size 620,400 font 'sans-serif,13' background '#ffffff'\nset output '" << picture.string() << "'\n"
-         << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset tics nomirror\n"
+         << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset tics nomirror\nset tics font ',11'\n"
          << "array color[8] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f']\n";
   for (std::size_t i = 0; i < all.size(); ++i) {
     script << "$d" << i << " << EOD\n";
@@ -167,24 +167,29 @@ void write_page(const comparison& c, const std::string& path) {
        << "</code>, the same batches for every rule; schedule " << html(s.schedule) << ", seed " << s.seed << ". " << html(c.processor) << ", " << c.threads
        << " threads.</p>\n";
 
-  // The table, with the best of each loss column marked.
-  page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats</th><th>bits per byte</th><th>mean stable rank</th><th>mean spectral norm</th>";
-  for (const char* method : method_names)
-    for (const double keep : c.keep) page << "<th>" << method << " " << fixed(keep, 1) << "</th>";
-  page << "<th>tokens/s</th><th>optimizer time</th></tr>\n";
+  // Two tables, with the best of each loss column marked.
   const auto loss_cell = [&](double value, const std::function<double(const comparison::entry&)>& column) {
     double best = value;
     for (const auto& e : c.entries) best = std::min(best, column(e));
     return std::string("<td") + (value <= best ? " class=\"best\"" : "") + ">" + fixed(value, 4) + "</td>";
   };
-  for (const auto& e : c.entries) {
+  page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats per token</th><th>bits per byte</th><th>mean stable rank</th>"
+          "<th>mean spectral norm</th><th>tokens/s</th><th>optimizer's share of the time</th></tr>\n";
+  for (const auto& e : c.entries)
     page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.rule) << "</td><td>" << matopt::detail::text(e.lr) << "</td>"
          << loss_cell(e.training.validation_loss, [](const auto& o) { return o.training.validation_loss; })
-         << loss_cell(e.training.bits_per_byte, [](const auto& o) { return o.training.bits_per_byte; }) << "<td>" << fixed(e.mean_stable_rank(), 1)
-         << "</td><td>" << fixed(e.mean_spectral_norm(), 2) << "</td>";
+         << loss_cell(e.training.bits_per_byte, [](const auto& o) { return o.training.bits_per_byte; }) << "<td>"
+         << fixed(e.mean_stable_rank(), 1) << "</td><td>" << fixed(e.mean_spectral_norm(), 2) << "</td><td>"
+         << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1) << " %</td></tr>\n";
+  page << "</table>\n<table><tr><th>loss after truncation</th>";
+  for (const char* method : method_names)
+    for (const double keep : c.keep) page << "<th>" << method << " " << fixed(keep, 1) << "</th>";
+  page << "</tr>\n";
+  for (const auto& e : c.entries) {
+    page << "<tr><td>" << html(e.rule) << "</td>";
     for (std::size_t i = 0; i < c.keep.size(); ++i) page << loss_cell(e.plain[i].loss, [&](const auto& o) { return o.plain[i].loss; });
     for (std::size_t i = 0; i < c.keep.size(); ++i) page << loss_cell(e.whitened[i].loss, [&](const auto& o) { return o.whitened[i].loss; });
-    page << "<td>" << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1) << " %</td></tr>\n";
+    page << "</tr>\n";
   }
   page << "</table>\n<p>The columns <em>plain</em> and <em>whitened</em> give the validation loss after each hidden matrix was cut to that fraction of its "
           "parameters, by its singular values or by those of its output on training text. Bytes in float32: dense "

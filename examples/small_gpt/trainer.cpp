@@ -194,7 +194,7 @@ trainer::trainer(const std::string& checkpoint, const std::string& data, matopt:
   try {
     const json position = json::parse(metadata(file, "small_gpt.position"));
     step_ = position.at("step").get<int>();
-    smoothed_ = position.at("smoothed").get<double>();
+    mean_ = position.at("mean").get<double>();
   } catch (const json::exception& e) {
     throw matopt::bad_file("the position in \"" + checkpoint + "\" is malformed: " + e.what());
   }
@@ -246,7 +246,7 @@ void trainer::save() {
   matopt::tensor_file file;
   store_model(*model_, file);
   matopt::store_state(*groups_, file);
-  file.metadata["small_gpt.position"] = json{{"step", step_}, {"smoothed", smoothed_}}.dump();
+  file.metadata["small_gpt.position"] = json{{"step", step_}, {"mean", mean_}}.dump();
   file.save(checkpoint_path());
 }
 
@@ -280,16 +280,17 @@ train_result trainer::run() {
     groups_->step(factor);
     in_optimizer += seconds_since(before);
     in_steps += seconds_since(start);
-    smoothed_ = step_ == 0 ? loss : 0.95 * smoothed_ + 0.05 * loss;
+    mean_ = 0.95 * mean_ + 0.05 * loss;
     ++step_;
+    const double smoothed = mean_ / (1 - std::pow(0.95, step_));
 
     const double rate = static_cast<double>(step_ - first) * static_cast<double>(per_step) / in_steps;
     const double share = in_optimizer / in_steps;
-    result.train_curve.emplace_back(static_cast<double>(step_) * static_cast<double>(per_step), smoothed_);
+    result.train_curve.emplace_back(static_cast<double>(step_) * static_cast<double>(per_step), smoothed);
     char text[160];
-    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%", loss, smoothed_, s.lr * factor, rate, 100 * share);
+    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%", loss, smoothed, s.lr * factor, rate, 100 * share);
     bar.show(step_, text);
-    log({{"step", step_}, {"loss", loss}, {"smoothed", smoothed_}, {"lr", s.lr * factor}, {"tokens_per_second", rate}, {"optimizer_share", share}});
+    log({{"step", step_}, {"loss", loss}, {"smoothed", smoothed}, {"lr", s.lr * factor}, {"tokens_per_second", rate}, {"optimizer_share", share}});
     if (const auto status = groups_->poll_status(); !status) {
       log({{"step", step_}, {"skipped", status.parameters}});
       bar.clear();

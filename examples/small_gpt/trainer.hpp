@@ -66,7 +66,7 @@ class trainer {
   std::unique_ptr<matopt::param_groups<optimizer, optimizer>> groups_;
   std::ofstream log_;
   int step_ = 0;
-  double smoothed_ = 0;
+  double mean_ = 0;  // of the losses, weighted towards the recent ones
 };
 
 // Ends a running trainer::run() after its current step; safe in a signal handler.
