@@ -10,11 +10,10 @@ void matopt::test::append_muon(std::vector<contract_rule>& rules) {
              {"bfloat16", make_mixed<muon, types<float, float, bfloat16>>({})},
              {"bfloat16", make_mixed<muon, types<bfloat16>>({})},
              {"bfloat16", make_mixed<muon, types<bfloat16, float>>({})}};
-  const auto with = [&](const char* name, coefficient_set set, double decay) {
-    rules.push_back(describe_rule<muon>(name, {.orthogonalizer = {.coefficients = set}, .constraint = {.decay = decay}},
-                                        decay == 0));
+  const auto with = [&](const char* name, coefficient_set set) {
+    rules.push_back(describe_rule<muon>(name, {.orthogonalizer = {.coefficients = set}}));
   };
-  with("muon polar_express", coefficient_set::polar_express, 0);
-  with("muon cubic", coefficient_set::cubic, 0);
-  with("muon you", coefficient_set::you, 0);
+  with("muon polar_express", coefficient_set::polar_express);
+  with("muon cubic", coefficient_set::cubic);
+  with("muon you", coefficient_set::you);
 }
