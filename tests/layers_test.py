@@ -16,7 +16,7 @@ LAYERS = {
     "metrics": ({"core", "policy", "rule", "compress", "metrics"}, set()),
     "adapters": ({"core", "adapters"}, {"torch", "ATen", "c10", "dlpack", "pybind11", "nanobind"}),
     "distributed": ({"core", "rule", "distributed"}, {"nccl", "mpi"}),
-    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl.h", "unistd.h"}),  # matopt::io; a file is flushed and renamed by POSIX calls
+    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp"}
 IO = {"state_io.hpp", "tensor_file.hpp"}
