@@ -86,7 +86,8 @@ TEST_CASE("rank table, parameter and byte counts", "[compress]") {  // T-28
   const dense<double> w = random_matrix(64, 48, 1);
   CHECK(truncation::plain(cpu, w.view()).at(10).bytes(4) == 10 * (64 + 48) * 4);
   CHECK(truncation::plain(cpu, w.view()).at(48).parameters() == 64 * 48);
-  CHECK_THROWS_WITH(truncation::plain(cpu, w.view()).at(49), Catch::Contains("rank is 49") && Catch::Contains("[1, 48]"));
+  CHECK_THROWS_WITH(truncation::plain(cpu, w.view()).at(49),
+                    Catch::Contains("rank is 49") && Catch::Contains("[1, 48]"));
   CHECK_THROWS_AS(truncation::plain(cpu, w.view()).at(0), bad_value);
 }
 

@@ -188,6 +188,25 @@ TEST_CASE("groups: roles, rates and the table", "[param_groups]") {
   CHECK(w == Approx(1 - 0.5e-3).epsilon(1e-6));
 }
 
+TEST_CASE("groups: a gradient that is not finite in one group skips the step in both", "[param_groups]") {
+  for (const std::size_t bad : {std::size_t{3}, std::size_t{9 * 6 + 32 + 4}}) {  // in "hidden", in "embedding"
+    problem clean("muon"), hit("muon");
+    clean.step(0), hit.step(0);
+    const auto before = hit.w;
+    for (auto& g : hit.g) g = 0.5F;
+    hit.g[bad] = std::numeric_limits<float>::quiet_NaN();
+    hit.groups.step(1);
+    CHECK(hit.w == before);
+    const step_status status = hit.groups.poll_status();
+    CHECK(status.skipped == 1);
+    CHECK(status.parameters == std::vector<std::string>{bad == 3 ? "hidden.0" : "embedding"});
+    hit.groups.set_steps(1);
+    clean.step(1), hit.step(1);
+    CHECK(clean.w == hit.w);  // as if the step had not been
+    CHECK(hit.groups.poll_status().skipped == 0);
+  }
+}
+
 TEST_CASE("rules by name", "[any_optimizer]") {
   eigen_backend cpu(1);
   const auto r = rules();

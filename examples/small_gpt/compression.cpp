@@ -30,7 +30,9 @@ calibration calibration::of(trained_model& m, int sequences) {
         l.magnitude.assign(static_cast<std::size_t>(n), 0.0);
       }
       using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-      const matrix inputs = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x, count_x, n).cast<double>();
+      const matrix inputs =
+          Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x, count_x, n)
+              .cast<double>();
       Eigen::Map<matrix>(l.gram.view().data, n, n).noalias() += inputs.transpose() * inputs;
       for (index_t j = 0; j < n; ++j) l.magnitude[static_cast<std::size_t>(j)] += inputs.col(j).cwiseAbs().sum();
     });
@@ -57,9 +59,10 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
     const auto& p = parameters[i];
     const auto w = matopt::row_major(p.value, p.rows, p.cols);
     const auto& inputs = c.layers.at(i);
-    decomposed[static_cast<std::size_t>(task)] = how == method::svd    ? matopt::truncation::plain(alone, w)
-                                                 : how == method::asvd ? matopt::truncation::asvd(alone, w, inputs.magnitude)
-                                                                       : matopt::truncation::whitened(alone, w, inputs.gram.view());
+    decomposed[static_cast<std::size_t>(task)] = how == method::svd ? matopt::truncation::plain(alone, w)
+                                                 : how == method::asvd
+                                                     ? matopt::truncation::asvd(alone, w, inputs.magnitude)
+                                                     : matopt::truncation::whitened(alone, w, inputs.gram.view());
   });
 
   std::vector<compressed_model> results;
@@ -94,7 +97,9 @@ void save_compressed(trained_model& m, const compressed_model& c, const std::str
     file.tensors.erase(name);
     const auto store = [&](const std::string& side, const matopt::dense<double>& d) {
       auto& t = file.tensors[name + side];
-      t = {matopt::element_type::f32, {d.rows(), d.cols()}, std::vector<std::byte>(static_cast<std::size_t>(d.rows() * d.cols()) * 4)};
+      t = {matopt::element_type::f32,
+           {d.rows(), d.cols()},
+           std::vector<std::byte>(static_cast<std::size_t>(d.rows() * d.cols()) * 4)};
       for (index_t i = 0; i < d.rows() * d.cols(); ++i) {
         const float x = static_cast<float>(d.view().data[i]);
         std::memcpy(t.data.data() + i * 4, &x, 4);
@@ -112,8 +117,8 @@ std::vector<matrix_report> inspect(trained_model& m, matopt::eigen_backend& cpu)
     const auto w = matopt::row_major(p.value, p.rows, p.cols);
     const matopt::spectrum s(cpu, w);
     const auto rows = matopt::row_norm_extremes(w);
-    out.push_back({p.name, p.rows, p.cols, s.spectral_norm(), s.stable_rank(), s.effective_rank(), rows.least, rows.greatest,
-                   matopt::row_coherence(s, w), s.values()});
+    out.push_back({p.name, p.rows, p.cols, s.spectral_norm(), s.stable_rank(), s.effective_rank(), rows.least,
+                   rows.greatest, matopt::row_coherence(s, w), s.values()});
   }
   return out;
 }

@@ -1,8 +1,8 @@
 // Compresses the hidden matrices of a trained model, and tells what that costs.
 #pragma once
+#include <map>
 #include <matopt/compress/truncate.hpp>
 #include <matopt/eigen.hpp>
-#include <map>
 #include <string>
 #include <vector>
 

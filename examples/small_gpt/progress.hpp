@@ -11,7 +11,8 @@ namespace small_gpt {
 
 class progress {
  public:
-  explicit progress(int total, int plain_interval) : total_(total), interval_(std::max(1, plain_interval)), terminal_(::isatty(STDERR_FILENO) != 0) {}
+  explicit progress(int total, int plain_interval)
+      : total_(total), interval_(std::max(1, plain_interval)), terminal_(::isatty(STDERR_FILENO) != 0) {}
   ~progress() { clear(); }
 
   void show(int done, const std::string& text) {
@@ -21,8 +22,9 @@ class progress {
     }
     constexpr int width = 24;
     const int filled = total_ > 0 ? done * width / total_ : width;
-    std::string line = "[" + std::string(static_cast<std::size_t>(filled), '=') + std::string(static_cast<std::size_t>(width - filled), ' ') + "] " +
-                       std::to_string(done) + "/" + std::to_string(total_) + "  " + text;
+    std::string line = "[" + std::string(static_cast<std::size_t>(filled), '=') +
+                       std::string(static_cast<std::size_t>(width - filled), ' ') + "] " + std::to_string(done) + "/" +
+                       std::to_string(total_) + "  " + text;
     winsize size{};
     if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1) line = line.substr(0, size.ws_col - 1U);
     std::fprintf(stderr, "\r\033[K%s", line.c_str());

@@ -31,7 +31,8 @@ double mean(const std::vector<matrix_report>& all, F value) {
 
 std::string html(const std::string& text) {
   std::string out;
-  for (const char c : text) out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  for (const char c : text)
+    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
   return out;
 }
 
@@ -47,9 +48,12 @@ struct series {
 std::string plot(const std::string& commands, const std::vector<series>& all) {
   const auto picture = std::filesystem::temp_directory_path() / ("small_gpt-" + std::to_string(::getpid()) + ".svg");
   std::ostringstream script;
-  script << "set terminal svg size 620,400 font 'sans-serif,13' background '#ffffff'\nset output '" << picture.string() << "'\n"
-         << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset tics nomirror\nset tics font ',11'\n"
-         << "array color[8] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f']\n";
+  script
+      << "set terminal svg size 620,400 font 'sans-serif,13' background '#ffffff'\nset output '" << picture.string()
+      << "'\n"
+      << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset "
+         "tics nomirror\nset tics font ',11'\n"
+      << "array color[8] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f']\n";
   for (std::size_t i = 0; i < all.size(); ++i) {
     script << "$d" << i << " << EOD\n";
     for (const auto& [x, y] : all[i].points)
@@ -58,7 +62,8 @@ std::string plot(const std::string& commands, const std::vector<series>& all) {
   }
   script << commands << "\nplot ";
   for (std::size_t i = 0; i < all.size(); ++i)
-    script << (i ? ", " : "") << "$d" << i << " with " << (all[i].points.size() > 12 ? "lines" : "linespoints pt 7 ps 0.5") << " lw 2 dt "
+    script << (i ? ", " : "") << "$d" << i << " with "
+           << (all[i].points.size() > 12 ? "lines" : "linespoints pt 7 ps 0.5") << " lw 2 dt "
            << (all[i].dashed ? 2 : 1) << " lc rgb color[" << all[i].color % 8 + 1 << "] title '" << all[i].name << "'";
   script << '\n';
 
@@ -96,7 +101,8 @@ double comparison::entry::mean_spectral_norm() const {
 
 void require_gnuplot() {
   std::FILE* pipe = ::popen("gnuplot --version >/dev/null 2>&1", "r");
-  if (!pipe || ::pclose(pipe) != 0) throw matopt::error("compare draws its plots with gnuplot, which cannot be run; Debian package: gnuplot-nox");
+  if (!pipe || ::pclose(pipe) != 0)
+    throw matopt::error("compare draws its plots with gnuplot, which cannot be run; Debian package: gnuplot-nox");
 }
 
 std::string table_of(const comparison& c) {
@@ -108,35 +114,59 @@ std::string table_of(const comparison& c) {
   for (std::size_t i = 0; i < 2 * c.keep.size(); ++i) out << "---|";
   out << "---|---|\n";
   for (const auto& e : c.entries) {
-    out << "| " << e.rule << " | " << matopt::detail::text(e.lr) << " | " << fixed(e.training.validation_loss, 4) << " | "
-        << fixed(e.training.bits_per_byte, 4) << " | " << fixed(e.mean_stable_rank(), 1) << " | " << fixed(e.mean_spectral_norm(), 2) << " |";
+    out << "| " << e.rule << " | " << matopt::detail::text(e.lr) << " | " << fixed(e.training.validation_loss, 4)
+        << " | " << fixed(e.training.bits_per_byte, 4) << " | " << fixed(e.mean_stable_rank(), 1) << " | "
+        << fixed(e.mean_spectral_norm(), 2) << " |";
     for (const auto* side : {&e.plain, &e.whitened})
       for (const auto& m : *side) out << ' ' << fixed(m.loss, 3) << " |";
-    out << ' ' << fixed(e.training.tokens_per_second, 0) << " | " << fixed(100 * e.training.optimizer_share, 1) << " % |\n";
+    out << ' ' << fixed(e.training.tokens_per_second, 0) << " | " << fixed(100 * e.training.optimizer_share, 1)
+        << " % |\n";
   }
-  out << "\nLoss after truncation keeps the given fraction of the parameters of each hidden matrix (plain SVD, or whitened by the "
+  out << "\nLoss after truncation keeps the given fraction of the parameters of each hidden matrix (plain SVD, or "
+         "whitened by the "
          "layer's inputs). Bytes of the model in float32: dense "
       << c.dense_bytes;
   if (!c.entries.empty())
-    for (std::size_t i = 0; i < c.keep.size(); ++i) out << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
+    for (std::size_t i = 0; i < c.keep.size(); ++i)
+      out << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
   out << ".\n";
   return out.str();
 }
 
 void write_json(const comparison& c, const std::string& path) {
-  json j{{"settings", c.settings}, {"processor", c.processor}, {"threads", c.threads}, {"keep", c.keep}, {"dense_bytes", c.dense_bytes}};
+  json j{{"settings", c.settings},
+         {"processor", c.processor},
+         {"threads", c.threads},
+         {"keep", c.keep},
+         {"dense_bytes", c.dense_bytes}};
   for (const auto& e : c.entries) {
-    json r{{"rule", e.rule}, {"signature", e.signature}, {"lr", e.lr}, {"validation", e.training.validation_loss},
-           {"bits_per_byte", e.training.bits_per_byte}, {"steps", e.training.steps}, {"seconds", e.training.seconds},
-           {"tokens_per_second", e.training.tokens_per_second}, {"optimizer_share", e.training.optimizer_share},
-           {"train_curve", e.training.train_curve}, {"validation_curve", e.training.validation_curve},
-           {"mean_stable_rank", e.mean_stable_rank()}, {"mean_spectral_norm", e.mean_spectral_norm()}};
+    json r{{"rule", e.rule},
+           {"signature", e.signature},
+           {"lr", e.lr},
+           {"validation", e.training.validation_loss},
+           {"bits_per_byte", e.training.bits_per_byte},
+           {"steps", e.training.steps},
+           {"seconds", e.training.seconds},
+           {"tokens_per_second", e.training.tokens_per_second},
+           {"optimizer_share", e.training.optimizer_share},
+           {"train_curve", e.training.train_curve},
+           {"validation_curve", e.training.validation_curve},
+           {"mean_stable_rank", e.mean_stable_rank()},
+           {"mean_spectral_norm", e.mean_spectral_norm()}};
     for (const auto& m : e.matrices)
-      r["matrices"].push_back({{"name", m.name}, {"shape", {m.rows, m.cols}}, {"spectral_norm", m.spectral_norm}, {"stable_rank", m.stable_rank},
-                               {"effective_rank", m.effective_rank}, {"row_norms", {m.least_row, m.greatest_row}}, {"coherence", m.coherence},
+      r["matrices"].push_back({{"name", m.name},
+                               {"shape", {m.rows, m.cols}},
+                               {"spectral_norm", m.spectral_norm},
+                               {"stable_rank", m.stable_rank},
+                               {"effective_rank", m.effective_rank},
+                               {"row_norms", {m.least_row, m.greatest_row}},
+                               {"coherence", m.coherence},
                                {"singular_values", m.values}});
     for (std::size_t i = 0; i < c.keep.size(); ++i)
-      r["compressed"].push_back({{"keep", c.keep[i]}, {"bytes", e.plain[i].bytes()}, {"plain", e.plain[i].loss}, {"whitened", e.whitened[i].loss},
+      r["compressed"].push_back({{"keep", c.keep[i]},
+                                 {"bytes", e.plain[i].bytes()},
+                                 {"plain", e.plain[i].loss},
+                                 {"whitened", e.whitened[i].loss},
                                  {"ridge", e.whitened[i].ridge}});
     j["rules"].push_back(std::move(r));
   }
@@ -152,20 +182,26 @@ void write_page(const comparison& c, const std::string& path) {
     return all;
   };
   const auto curves = [&](auto member) {
-    return each([&](auto& all, const auto& e, std::size_t i) { all.push_back({e.rule, e.training.*member, false, i}); });
+    return each([&](auto& all, const auto& e, std::size_t i) {
+      all.push_back({e.rule, e.training.*member, false, i});
+    });
   };
   std::ostringstream page;
-  page << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>small_gpt: optimizers compared</title>\n<style>"
+  page << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>small_gpt: optimizers "
+          "compared</title>\n<style>"
           "body{font:15px/1.5 system-ui,sans-serif;max-width:1300px;margin:2em auto;padding:0 1em;color:#222}"
-          "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}th,td{border-bottom:1px solid #ddd;padding:.3em .6em;text-align:right;"
+          "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}th,td{border-bottom:1px solid "
+          "#ddd;padding:.3em .6em;text-align:right;"
           "white-space:nowrap}th:first-child,td:first-child{text-align:left}.best{font-weight:bold;background:#eef6ee}"
-          ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(560px,1fr));gap:1em}figure{margin:0}figure img{width:100%}"
+          ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(560px,1fr));gap:1em}figure{margin:0}figure "
+          "img{width:100%}"
           "figcaption{font-size:13px;color:#555}</style></head><body>\n<h1>Optimizers compared on a small GPT</h1>\n";
   const auto& s = c.settings;
-  page << "<p>" << html(s.architecture) << " architecture, " << s.layers << " layers, " << s.heads << " heads, width " << s.width << ", context " << s.context
-       << "; " << s.iterations << " steps of " << s.batch * s.context << " tokens of <code>" << html(std::filesystem::path(s.data).filename().string())
-       << "</code>, the same batches for every rule; schedule " << html(s.schedule) << ", seed " << s.seed << ". " << html(c.processor) << ", " << c.threads
-       << " threads.</p>\n";
+  page << "<p>" << html(s.architecture) << " architecture, " << s.layers << " layers, " << s.heads << " heads, width "
+       << s.width << ", context " << s.context << "; " << s.iterations << " steps of " << s.batch * s.context
+       << " tokens of <code>" << html(std::filesystem::path(s.data).filename().string())
+       << "</code>, the same batches for every rule; schedule " << html(s.schedule) << ", seed " << s.seed << ". "
+       << html(c.processor) << ", " << c.threads << " threads.</p>\n";
 
   // Two tables, with the best of each loss column marked.
   const auto loss_cell = [&](double value, const std::function<double(const comparison::entry&)>& column) {
@@ -173,55 +209,72 @@ void write_page(const comparison& c, const std::string& path) {
     for (const auto& e : c.entries) best = std::min(best, column(e));
     return std::string("<td") + (value <= best ? " class=\"best\"" : "") + ">" + fixed(value, 4) + "</td>";
   };
-  page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats per token</th><th>bits per byte</th><th>mean stable rank</th>"
+  page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats per token</th><th>bits per byte</th><th>mean stable "
+          "rank</th>"
           "<th>mean spectral norm</th><th>tokens/s</th><th>optimizer's share of the time</th></tr>\n";
   for (const auto& e : c.entries)
-    page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.rule) << "</td><td>" << matopt::detail::text(e.lr) << "</td>"
+    page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.rule) << "</td><td>"
+         << matopt::detail::text(e.lr) << "</td>"
          << loss_cell(e.training.validation_loss, [](const auto& o) { return o.training.validation_loss; })
          << loss_cell(e.training.bits_per_byte, [](const auto& o) { return o.training.bits_per_byte; }) << "<td>"
          << fixed(e.mean_stable_rank(), 1) << "</td><td>" << fixed(e.mean_spectral_norm(), 2) << "</td><td>"
-         << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1) << " %</td></tr>\n";
+         << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1)
+         << " %</td></tr>\n";
   page << "</table>\n<table><tr><th>loss after truncation</th>";
   for (const char* method : method_names)
     for (const double keep : c.keep) page << "<th>" << method << " " << fixed(keep, 1) << "</th>";
   page << "</tr>\n";
   for (const auto& e : c.entries) {
     page << "<tr><td>" << html(e.rule) << "</td>";
-    for (std::size_t i = 0; i < c.keep.size(); ++i) page << loss_cell(e.plain[i].loss, [&](const auto& o) { return o.plain[i].loss; });
-    for (std::size_t i = 0; i < c.keep.size(); ++i) page << loss_cell(e.whitened[i].loss, [&](const auto& o) { return o.whitened[i].loss; });
+    for (std::size_t i = 0; i < c.keep.size(); ++i)
+      page << loss_cell(e.plain[i].loss, [&](const auto& o) { return o.plain[i].loss; });
+    for (std::size_t i = 0; i < c.keep.size(); ++i)
+      page << loss_cell(e.whitened[i].loss, [&](const auto& o) { return o.whitened[i].loss; });
     page << "</tr>\n";
   }
-  page << "</table>\n<p>The columns <em>plain</em> and <em>whitened</em> give the validation loss after each hidden matrix was cut to that fraction of its "
+  page << "</table>\n<p>The columns <em>plain</em> and <em>whitened</em> give the validation loss after each hidden "
+          "matrix was cut to that fraction of its "
           "parameters, by its singular values or by those of its output on training text. Bytes in float32: dense "
        << c.dense_bytes;
   if (!c.entries.empty())
-    for (std::size_t i = 0; i < c.keep.size(); ++i) page << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
+    for (std::size_t i = 0; i < c.keep.size(); ++i)
+      page << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
   page << ".</p>\n<div class=\"plots\">\n";
 
   const auto figure = [&](const std::string& caption, const std::string& picture) {
     page << "<figure>" << picture << "<figcaption>" << caption << "</figcaption></figure>\n";
   };
-  figure("Smoothed training loss.", plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'", curves(&train_result::train_curve)));
+  figure("Smoothed training loss.", plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
+                                         curves(&train_result::train_curve)));
   figure("Validation loss on a fixed set of windows.",
-         plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'", curves(&train_result::validation_curve)));
-  figure("Singular values of the hidden matrices relative to the largest, averaged over the matrices; by fraction of the rank.",
-         plot("set xlabel 'index / rank'\nset ylabel 'singular value / largest'\nset yrange [0:1]", each([](auto& all, const auto& e, std::size_t i) {
-                constexpr int points = 64;
-                series line{e.rule, {}, false, i};
-                for (int p = 0; p < points; ++p) {
-                  const double at = static_cast<double>(p) / (points - 1);
-                  line.points.emplace_back(at, mean(e.matrices, [&](const matrix_report& m) {
-                                             const auto index = static_cast<std::size_t>(at * static_cast<double>(m.values.size() - 1));
-                                             return m.spectral_norm > 0 ? m.values[index] / m.spectral_norm : 0;
-                                           }));
-                }
-                all.push_back(std::move(line));
-              })));
+         plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
+              curves(&train_result::validation_curve)));
+  figure(
+      "Singular values of the hidden matrices relative to the largest, averaged over the matrices; by fraction of the "
+      "rank.",
+      plot("set xlabel 'index / rank'\nset ylabel 'singular value / largest'\nset yrange [0:1]",
+           each([](auto& all, const auto& e, std::size_t i) {
+             constexpr int points = 64;
+             series line{e.rule, {}, false, i};
+             for (int p = 0; p < points; ++p) {
+               const double at = static_cast<double>(p) / (points - 1);
+               line.points.emplace_back(at, mean(e.matrices, [&](const matrix_report& m) {
+                                          const auto index =
+                                              static_cast<std::size_t>(at * static_cast<double>(m.values.size() - 1));
+                                          return m.spectral_norm > 0 ? m.values[index] / m.spectral_norm : 0;
+                                        }));
+             }
+             all.push_back(std::move(line));
+           })));
   figure("Validation loss against the size of the model: whitened (solid) and plain (dashed) truncation.",
-         plot("set xlabel 'bytes (float32)'\nset ylabel 'nats per token'\nset format x '%.1s%c'", each([&](auto& all, const auto& e, std::size_t i) {
+         plot("set xlabel 'bytes (float32)'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
+              each([&](auto& all, const auto& e, std::size_t i) {
                 for (const auto* side : {&e.whitened, &e.plain}) {
                   const bool dashed = side == &e.plain;
-                  series line{dashed ? e.rule + ", plain" : e.rule, {{static_cast<double>(c.dense_bytes), e.training.validation_loss}}, dashed, i};
+                  series line{dashed ? e.rule + ", plain" : e.rule,
+                              {{static_cast<double>(c.dense_bytes), e.training.validation_loss}},
+                              dashed,
+                              i};
                   for (const auto& m : *side) line.points.emplace_back(static_cast<double>(m.bytes()), m.loss);
                   all.push_back(std::move(line));
                 }

@@ -28,7 +28,7 @@ struct comparison {
 // Throws an error that names the package if gnuplot cannot be run; called before the training begins.
 void require_gnuplot();
 
-std::string table_of(const comparison&);     // Markdown
+std::string table_of(const comparison&);  // Markdown
 void write_json(const comparison&, const std::string& path);
 void write_page(const comparison&, const std::string& path);
 

@@ -26,7 +26,8 @@ double default_rate(const std::string& rule);
 // "key=value" strings as settings; errors name the string.
 std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set);
 
-// Rank schedules count steps: unless set, the rank is held for the first tenth and final after eight tenths of the training.
+// Rank schedules count steps: unless set, the rank is held for the first tenth and final after eight tenths of the
+// training.
 void fit_rank_schedule(const std::string& rule, std::vector<matopt::setting>& settings, matopt::index_t iterations);
 
 }  // namespace small_gpt

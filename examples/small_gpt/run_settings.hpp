@@ -16,27 +16,28 @@ struct run_settings {
   int layers = 4, heads = 4, width = 128, context = 64;
 
   std::string rule = "muon";
-  std::vector<std::string> set;      // "key=value" for the rule
-  double lr = 0;                     // of the hidden matrices; 0: the rule's own
-  double other_lr = 0;               // AdamW, for everything else; 0: its own
+  std::vector<std::string> set;  // "key=value" for the rule
+  double lr = 0;                 // of the hidden matrices; 0: the rule's own
+  double other_lr = 0;           // AdamW, for everything else; 0: its own
   std::vector<std::string> set_other;
-  std::string schedule = "wsd";      // or cosine, constant
-  int warmup = -1;                   // steps; -1: 2 % of the iterations
-  double decay_fraction = 0.3;       // wsd: the part of the training in which the rate falls
-  double lr_floor = 0;               // the rate's end, as a fraction
-  double clip = 0;                   // bound of the global gradient norm; 0: none
+  std::string schedule = "wsd";  // or cosine, constant
+  int warmup = -1;               // steps; -1: 2 % of the iterations
+  double decay_fraction = 0.3;   // wsd: the part of the training in which the rate falls
+  double lr_floor = 0;           // the rate's end, as a fraction
+  double clip = 0;               // bound of the global gradient norm; 0: none
 
   int batch = 64;  // sequences per step
   int iterations = 1000;
   std::uint64_t seed = 1;
-  int shards = 2;             // groups of sequences whose gradients are added; results depend on it, not on the threads
-  int eval_interval = 100;    // steps
-  int eval_windows = 512;     // validation windows; 0: the whole validation text
+  int shards = 2;           // groups of sequences whose gradients are added; results depend on it, not on the threads
+  int eval_interval = 100;  // steps
+  int eval_windows = 512;   // validation windows; 0: the whole validation text
   int checkpoint_interval = 500;
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width, context,
-                                   rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction, lr_floor, clip,
-                                   batch, iterations, seed, shards, eval_interval, eval_windows, checkpoint_interval)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width,
+                                   context, rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction,
+                                   lr_floor, clip, batch, iterations, seed, shards, eval_interval, eval_windows,
+                                   checkpoint_interval)
 
 }  // namespace small_gpt

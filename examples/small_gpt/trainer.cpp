@@ -56,7 +56,12 @@ void validate(const run_settings& s) {
 }
 
 gpt_config shape_of(const run_settings& s, int vocabulary) {
-  return {s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern, s.layers, s.heads, s.width, s.context, vocabulary};
+  return {s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
+          s.layers,
+          s.heads,
+          s.width,
+          s.context,
+          vocabulary};
 }
 
 std::string hex(const std::string& bytes) {
@@ -70,16 +75,21 @@ std::string hex(const std::string& bytes) {
 }
 std::string unhex(const std::string& text) {
   std::string out;
-  for (std::size_t i = 0; i + 1 < text.size(); i += 2) out += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+    out += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
   return out;
 }
 
 matopt::role role_of(tensor_role r) {
   switch (r) {
-    case tensor_role::hidden: return matopt::role::hidden;
-    case tensor_role::embedding: return matopt::role::embedding;
-    case tensor_role::head: return matopt::role::head;
-    case tensor_role::vector: break;
+    case tensor_role::hidden:
+      return matopt::role::hidden;
+    case tensor_role::embedding:
+      return matopt::role::embedding;
+    case tensor_role::head:
+      return matopt::role::head;
+    case tensor_role::vector:
+      break;
   }
   return matopt::role::vector;
 }
@@ -121,7 +131,9 @@ double trained_model::validation_loss(matopt::thread_pool& pool, int windows) {
 void store_model(trained_model& m, matopt::tensor_file& file) {
   for (const auto& p : m.model.parameters()) {
     auto& t = file.tensors["model." + p.name];
-    t = {matopt::element_type::f32, {p.rows, p.cols}, std::vector<std::byte>(static_cast<std::size_t>(p.rows * p.cols) * sizeof(float))};
+    t = {matopt::element_type::f32,
+         {p.rows, p.cols},
+         std::vector<std::byte>(static_cast<std::size_t>(p.rows * p.cols) * sizeof(float))};
     std::memcpy(t.data.data(), p.value, t.data.size());
   }
   file.metadata["small_gpt.settings"] = json(m.settings).dump();
@@ -130,7 +142,8 @@ void store_model(trained_model& m, matopt::tensor_file& file) {
   file.metadata["small_gpt.vocabulary"] = symbols;
 }
 
-std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const std::string& data, const matopt::thread_pool& pool) {
+std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const std::string& data,
+                                          const matopt::thread_pool& pool) {
   const json stored = json::parse(metadata(file, "small_gpt.settings"), nullptr, false);
   run_settings s;
   try {
@@ -143,7 +156,8 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
   std::istringstream list(metadata(file, "small_gpt.vocabulary"));
   for (std::string h; list >> h;) symbols.push_back(unhex(h));
   auto m = std::make_unique<trained_model>(
-      s, vocabulary(std::move(symbols), s.vocabulary == "byte" ? vocabulary_kind::byte : vocabulary_kind::character), pool);
+      s, vocabulary(std::move(symbols), s.vocabulary == "byte" ? vocabulary_kind::byte : vocabulary_kind::character),
+      pool);
 
   std::string differences;
   for (const auto& p : m->model.parameters()) {
@@ -151,18 +165,22 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
       const auto at = file.tensors.find("model." + p.name + suffix);
       if (at == file.tensors.end()) return nullptr;
       const auto& t = at->second;
-      if (t.type != matopt::element_type::f32 || t.shape.size() != 2 || (rows >= 0 && t.shape[0] != rows) || (cols >= 0 && t.shape[1] != cols)) return nullptr;
+      if (t.type != matopt::element_type::f32 || t.shape.size() != 2 || (rows >= 0 && t.shape[0] != rows) ||
+          (cols >= 0 && t.shape[1] != cols))
+        return nullptr;
       return reinterpret_cast<const float*>(t.data.data());
     };
     const float* left = tensor(".left", p.rows, -1);
     if (const float* w = tensor("", p.rows, p.cols)) {
       std::copy_n(w, p.rows * p.cols, p.value);
-    } else if (const index_t k = left ? file.tensors.at("model." + p.name + ".left").shape[1] : -1; left && tensor(".right", k, p.cols)) {
+    } else if (const index_t k = left ? file.tensors.at("model." + p.name + ".left").shape[1] : -1;
+               left && tensor(".right", k, p.cols)) {
       using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
       Eigen::Map<matrix>(p.value, p.rows, p.cols).noalias() =
           Eigen::Map<const matrix>(left, p.rows, k) * Eigen::Map<const matrix>(tensor(".right", k, p.cols), k, p.cols);
     } else {
-      differences += "\n  " + p.name + ": here F32 " + std::to_string(p.rows) + "x" + std::to_string(p.cols) + ", file has none of that shape";
+      differences += "\n  " + p.name + ": here F32 " + std::to_string(p.rows) + "x" + std::to_string(p.cols) +
+                     ", file has none of that shape";
     }
   }
   if (!differences.empty()) throw matopt::bad_file("the checkpoint holds another model:" + differences);
@@ -171,7 +189,8 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
   return m;
 }
 
-trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, const std::string& folder) : cpu_(&cpu), folder_(folder) {
+trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, const std::string& folder)
+    : cpu_(&cpu), folder_(folder) {
   validate(settings);
   run_settings s = settings;
   if (s.warmup < 0) s.warmup = s.iterations / 50;
@@ -179,13 +198,15 @@ trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, const
   if (s.other_lr <= 0) s.other_lr = s.rule == "adamw" ? s.lr : default_rate("adamw");
   const std::string text = read_file(s.data);
   if (text.empty()) throw matopt::error("\"" + s.data + "\" is empty; a text to learn from is needed");
-  model_ = std::make_unique<trained_model>(s, s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text), cpu.pool());
+  model_ = std::make_unique<trained_model>(
+      s, s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text), cpu.pool());
   model_->data.emplace(text, model_->words, s.context, s.train_fraction);
   prepare();
   log({{"settings", s}, {"parameters", model_->model.weights().size()}, {"threads", cpu.threads()}});
 }
 
-trainer::trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, const std::string& folder)
+trainer::trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu,
+                 const std::string& folder)
     : cpu_(&cpu), folder_(folder) {
   const matopt::tensor_file file = matopt::tensor_file::load(checkpoint);
   model_ = load_model(file, data, cpu.pool());
@@ -214,11 +235,11 @@ void trainer::prepare() {
   rules().settings(s.rule);  // an unknown rule is reported before its settings
   fit_rank_schedule(s.rule, hidden, s.iterations);
   other.insert(other.begin(), {"beta2", "0.95"});
-  groups_ = std::make_unique<matopt::param_groups<optimizer, optimizer>>(rules().make(s.rule, *cpu_, hidden), s.lr,
-                                                                         rules().make("adamw", *cpu_, other), s.other_lr);
+  groups_ = std::make_unique<matopt::param_groups<optimizer, optimizer>>(
+      rules().make(s.rule, *cpu_, hidden), s.lr, rules().make("adamw", *cpu_, other), s.other_lr);
   for (const auto& p : model_->model.parameters())
-    groups_->add(p.name, matopt::row_major(p.value, p.rows, p.cols), matopt::row_major(p.gradient, p.rows, p.cols), role_of(p.kind),
-                 {.row_blocks = p.row_blocks});
+    groups_->add(p.name, matopt::row_major(p.value, p.rows, p.cols), matopt::row_major(p.gradient, p.rows, p.cols),
+                 role_of(p.kind), {.row_blocks = p.row_blocks});
   groups_->finalize();
 }
 
@@ -234,7 +255,8 @@ void trainer::clip_gradients() {
   const auto g = model_->model.gradients();
   const Eigen::Map<Eigen::VectorXf> all(g.data(), static_cast<Eigen::Index>(g.size()));
   const double norm = std::sqrt(all.cast<double>().squaredNorm());
-  if (norm > model_->settings.clip) Eigen::Map<Eigen::VectorXf>(g.data(), all.size()) *= static_cast<float>(model_->settings.clip / norm);
+  if (norm > model_->settings.clip)
+    Eigen::Map<Eigen::VectorXf>(g.data(), all.size()) *= static_cast<float>(model_->settings.clip / norm);
 }
 
 void trainer::log(const json& line) {
@@ -288,13 +310,20 @@ train_result trainer::run() {
     const double share = in_optimizer / in_steps;
     result.train_curve.emplace_back(static_cast<double>(step_) * static_cast<double>(per_step), smoothed);
     char text[160];
-    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%", loss, smoothed, s.lr * factor, rate, 100 * share);
+    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%", loss,
+                  smoothed, s.lr * factor, rate, 100 * share);
     bar.show(step_, text);
-    log({{"step", step_}, {"loss", loss}, {"smoothed", smoothed}, {"lr", s.lr * factor}, {"tokens_per_second", rate}, {"optimizer_share", share}});
+    log({{"step", step_},
+         {"loss", loss},
+         {"smoothed", smoothed},
+         {"lr", s.lr * factor},
+         {"tokens_per_second", rate},
+         {"optimizer_share", share}});
     if (const auto status = groups_->poll_status(); !status) {
       log({{"step", step_}, {"skipped", status.parameters}});
       bar.clear();
-      std::fprintf(stderr, "step %d skipped: gradients of %zu parameters are not finite\n", step_, status.parameters.size());
+      std::fprintf(stderr, "step %d skipped: gradients of %zu parameters are not finite\n", step_,
+                   status.parameters.size());
     }
     if (step_ % s.eval_interval == 0 || step_ == s.iterations) validate_now();
     if (step_ % s.checkpoint_interval == 0 && step_ < s.iterations) save();

@@ -44,7 +44,8 @@ class trainer {
   // A fresh run. `folder` gets log.jsonl and checkpoint.safetensors.
   trainer(const run_settings& settings, matopt::eigen_backend& cpu, const std::string& folder);
   // Continues the run that wrote `checkpoint`, bit for bit; `data` replaces the path of the text if it is not empty.
-  trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, const std::string& folder);
+  trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu,
+          const std::string& folder);
 
   // Trains to the last iteration, or until a stop is requested, and leaves a checkpoint.
   train_result run();
@@ -73,8 +74,10 @@ class trainer {
 void request_stop();
 bool stop_requested();
 
-// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out. `data` as in trainer; "-" for none.
-std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const std::string& data, const matopt::thread_pool& pool);
+// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out. `data` as in trainer; "-"
+// for none.
+std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const std::string& data,
+                                          const matopt::thread_pool& pool);
 // Weights, settings and vocabulary.
 void store_model(trained_model& m, matopt::tensor_file& file);
 

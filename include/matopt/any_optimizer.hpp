@@ -28,7 +28,7 @@ class any_optimizer {
 
   template <class Rule>
   requires rule_for<Rule, Backend, Types> any_optimizer(Backend& backend, Rule rule, optimizer_options options = {})
-      : self_(std::make_unique<holder<Rule>>(backend, std::move(rule), options)) {}
+      : backend_(&backend), self_(std::make_unique<holder<Rule>>(backend, std::move(rule), options)) {}
 
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
     self_->add(name, w, g, o);
@@ -41,6 +41,8 @@ class any_optimizer {
   }
   void begin_step(double lr) { self_->begin_step(lr); }
   void enqueue() { self_->enqueue(); }
+  view<status_word> enqueue_check() { return self_->enqueue_check(); }
+  void enqueue_update() { self_->enqueue_update(); }
   std::vector<index_t> ranks() const { return self_->ranks(); }
   step_status poll_status() { return self_->poll_status(); }
   void rebind(const std::string& name, view<const std::type_identity_t<G>> g) { self_->rebind(name, g); }
@@ -51,6 +53,7 @@ class any_optimizer {
   index_t steps() const { return self_->steps(); }
   void set_steps(index_t steps) { self_->set_steps(steps); }
   index_t size() const { return self_->size(); }
+  Backend& backend() const { return *backend_; }
   std::vector<setting> settings() const { return self_->settings(); }
 
  private:
@@ -61,6 +64,8 @@ class any_optimizer {
     virtual void finalize() = 0;
     virtual void begin_step(double) = 0;
     virtual void enqueue() = 0;
+    virtual view<status_word> enqueue_check() = 0;
+    virtual void enqueue_update() = 0;
     virtual std::vector<index_t> ranks() const = 0;
     virtual step_status poll_status() = 0;
     virtual void rebind(const std::string&, view<const G>) = 0;
@@ -84,6 +89,8 @@ class any_optimizer {
     void finalize() override { o.finalize(); }
     void begin_step(double lr) override { o.begin_step(lr); }
     void enqueue() override { o.enqueue(); }
+    view<status_word> enqueue_check() override { return o.enqueue_check(); }
+    void enqueue_update() override { o.enqueue_update(); }
     std::vector<index_t> ranks() const override { return o.ranks(); }
     step_status poll_status() override { return o.poll_status(); }
     void rebind(const std::string& n, view<const G> g) override { o.rebind(n, g); }
@@ -97,6 +104,7 @@ class any_optimizer {
     std::vector<setting> settings() const override { return settings_of(o.rule()); }
   };
 
+  Backend* backend_;
   std::unique_ptr<interface> self_;
 };
 

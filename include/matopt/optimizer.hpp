@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/check_view.hpp"
 #include "core/overlap.hpp"
 #include "plan.hpp"
 #include "rule.hpp"
@@ -163,14 +164,24 @@ class optimizer {
 
   // The step itself: verbs of the backend only, the same ones each time as long as ranks() is unchanged.
   void enqueue() {
+    enqueue_check();
+    enqueue_update();
+  }
+
+  // The two halves of enqueue(), for several optimizers that must skip a step together. The first returns a word in the
+  // backend's memory that is not zero if a gradient is not finite; the second changes nothing if the word is not zero
+  // by then.
+  view<status_word> enqueue_check() {
     require_finalized("enqueue()");
-    const status_word* guard = nullptr;
-    if (options_.nonfinite == on_nonfinite::skip_step) {
-      check_gradients();
-      guard = control_.skip;
-    }
+    if (options_.nonfinite == on_nonfinite::skip_step) check_gradients();
+    return row_major(control_.skip, 1, 1);
+  }
+  void enqueue_update() {
+    require_finalized("enqueue()");
+    const view<const status_word> skip = row_major(control_.skip, 1, 1);
+    backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), skip);
     for (auto& k : buckets_) {
-      auto e = make_pass(k, guard);
+      auto e = make_pass(k, skip.data);
       k.rule.step(e, k.state, k.w, k.g);
     }
   }
@@ -204,7 +215,7 @@ class optimizer {
       if (p.added_as != name) continue;
       if (!g.data || g.table || g.batch != p.added_batch || g.rows != p.added_rows || g.cols != p.g.cols ||
           g.row_stride != p.g.row_stride || g.col_stride != p.g.col_stride)
-        throw bad_value("gradient of \"" + name + "\"", describe(g), "a view like the one it was added with");
+        throw bad_value("gradient of \"" + name + "\"", detail::text(g), "a view like the one it was added with");
       for (const auto& other : parameters_)
         if (detail::overlap(other.w, g.matrix(p.matrix).row_block(p.first_row, p.g.rows)))
           throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + other.name + '"',
@@ -380,7 +391,6 @@ class optimizer {
     const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
     const view<status_word> skip = row_major(control_.skip, 1, 1);
     backend_->reduce(nullptr, fn::any{}, skip, flags);
-    backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), as_const(skip));
     backend_->for_each(nullptr, fn::raise{}, row_major(control_.skipped + 1, 1, n), flags);
   }
 
@@ -419,30 +429,15 @@ class optimizer {
   void require_finalized(const char* call) const {
     if (!finalized_) throw bad_order(std::string(call) + " before finalize()");
   }
-  template <class V>
-  static std::string describe(const V& v) {
-    return std::to_string(v.rows) + "x" + std::to_string(v.cols) + " (strides " + std::to_string(v.row_stride) + ", " +
-           std::to_string(v.col_stride) + "; batch " + std::to_string(v.batch) + ")" + (v.empty() ? ", null" : "");
-  }
   void check_pair(const std::string& name, const view<W>& w, const view<const G>& g) const {
-    const auto check = [&](const std::string& what, const auto& v) {
-      const auto extent = [](index_t count, index_t stride) { return (count - 1) * stride; };
-      const bool rows_outer = v.row_stride >= v.col_stride;
-      const index_t inner_span = rows_outer ? extent(v.cols, v.col_stride) : extent(v.rows, v.row_stride);
-      const index_t outer = rows_outer ? v.row_stride : v.col_stride;
-      const index_t outer_count = rows_outer ? v.rows : v.cols;
-      const bool distinct = (v.rows == 1 || v.row_stride > 0) && (v.cols == 1 || v.col_stride > 0) &&
-                            (outer_count <= 1 || outer > inner_span) && (v.batch <= 1 || v.batch_stride != 0);
-      if (v.table || !v.data || v.rows < 1 || v.cols < 1 || v.batch < 1 || !distinct)
-        throw bad_value(what + " of \"" + name + "\"", describe(v),
-                        "a view that is not null, at least 1x1, with positive strides that reach each element once");
-    };
-    check("weight", w), check("gradient", g);
+    const std::string weight = "weight of \"" + name + "\"", gradient = "gradient of \"" + name + "\"";
+    detail::check_view(weight, w);
+    detail::check_view(gradient, g);
     if (w.rows != g.rows || w.cols != g.cols || w.batch != g.batch)
-      throw bad_value("gradient of \"" + name + "\"", describe(g), "the shape of its weight, " + describe(w));
+      throw bad_value(gradient, detail::text(g), "the shape of its weight, " + detail::text(w));
     if constexpr (requires { backend_->require_memory(name, static_cast<const void*>(w.data)); }) {
-      backend_->require_memory("weight of \"" + name + "\"", static_cast<const void*>(w.data));
-      backend_->require_memory("gradient of \"" + name + "\"", static_cast<const void*>(g.data));
+      backend_->require_memory(weight, static_cast<const void*>(w.data));
+      backend_->require_memory(gradient, static_cast<const void*>(g.data));
     }
   }
   void check_options(const std::string& name, const view<W>& w, const parameter_options& o) const {

@@ -89,17 +89,26 @@ class param_groups {
     if (matrix_.size() > 0) matrix_.begin_step(matrix_lr_ * factor);
     if (rest_.size() > 0) rest_.begin_step(rest_lr_ * factor);
   }
+  // A gradient that is not finite in one group makes both skip the step.
   void enqueue() {
-    each([](auto& o) { o.enqueue(); });
+    if (matrix_.size() > 0 && rest_.size() > 0) {
+      const view<status_word> a = matrix_.enqueue_check(), b = rest_.enqueue_check();
+      matrix_.backend().for_each(nullptr, fn::raise{}, a, as_const(b));
+      matrix_.backend().for_each(nullptr, fn::assign{}, b, as_const(a));
+      matrix_.enqueue_update();
+      rest_.enqueue_update();
+    } else {
+      each([](auto& o) { o.enqueue(); });
+    }
   }
   step_status poll_status() {
-    step_status sum;
+    step_status both;
     each([&](auto& o) {
       const step_status s = o.poll_status();
-      sum.skipped += s.skipped;
-      sum.parameters.insert(sum.parameters.end(), s.parameters.begin(), s.parameters.end());
+      both.skipped = s.skipped;  // the same in each
+      both.parameters.insert(both.parameters.end(), s.parameters.begin(), s.parameters.end());
     });
-    return sum;
+    return both;
   }
   void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
     const auto at =

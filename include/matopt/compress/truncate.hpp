@@ -6,10 +6,11 @@
 //   asvd       S = Diag(a^alpha + 1e-6)   a_j = mean |x_j|: ASVD (arXiv 2312.05821), alpha 0.5
 //   whitened   S S^T = H = sum x x^T      least ||(W - W') X||_F: SVD-LLM (arXiv 2403.07378)
 //
-// SVD-LLM, where the official code adds an absolute ridge after a failure, adds a relative one: H + ridge mean(diag H) 1, with
-// ridge 0 first and then 1e-6, 1e-5, ... until the double Cholesky factor exists and has no pivot below 1e-14 of the largest;
-// the ridge is reported. H may be the sum over any number of inputs: its scale does not matter. Everything is in double on the
-// host. Errors: bad_value for a rank outside [1, min(m, n)], wrong shapes, entries that are not finite, a zero H.
+// SVD-LLM, where the official code adds an absolute ridge after a failure, adds a relative one: H + ridge mean(diag H)
+// 1, with ridge 0 first and then 1e-6, 1e-5, ... until the double Cholesky factor exists and has no pivot below 1e-14
+// of the largest; the ridge is reported. H may be the sum over any number of inputs: its scale does not matter.
+// Everything is in double on the host. Errors: bad_value for a rank outside [1, min(m, n)], wrong shapes, entries that
+// are not finite, a zero H.
 #pragma once
 #include <algorithm>
 #include <cmath>

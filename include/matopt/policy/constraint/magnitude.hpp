@@ -3,8 +3,8 @@
 //   adam_magnitude    m <- b1 m + (1 - b1) d;  v <- b2 v + (1 - b2) d^2;  g <- g - lr (m / c1) / (sqrt(v / c2) + eps)
 //   fixed_magnitude   g stays
 //   sgd_magnitude     g <- g - lr d
-//   signum_magnitude  m <- b1 m + (1 - b1) d;  g <- g - lr sign(m)
-//   lion_magnitude    g <- g - lr sign(0.9 m + 0.1 d);  m <- 0.99 m + 0.01 d
+//   sign_magnitude    g <- g - lr sign(b1 m + (1 - b1) d);  m <- b2 m + (1 - b2) d
+//                     signum_magnitude: b1 = b2 = 0.9;  lion_magnitude: b1 = 0.9, b2 = 0.99
 //
 // Muown (arXiv 2605.10797) uses Adam; the others are the ablations of its official code. State: 0 to 2 scalars per row.
 #pragma once
@@ -80,32 +80,12 @@ struct sgd_magnitude {
   }
 };
 
-struct signum_magnitude {
-  double beta1 = 0.9;
+template <bool Lion>
+struct sign_magnitude {
+  double beta1 = 0.9;                // weight of the mean in the step
+  double beta2 = Lion ? 0.99 : 0.9;  // and in itself
 
-  static std::string name() { return "signum_magnitude"; }
-  template <class Self, class Visit>
-  static void settings(Self& self, Visit&& visit) {
-    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
-  }
-  template <class S, class C>
-  struct state {
-    view<C> m;
-  };
-  template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
-    s.m = l.rows("magnitude_moment");
-  }
-  template <class E, class St, class C>
-  void move(E& e, St& s, view<C> g, view<C> d) const {
-    e.for_each(fn::sign_step{beta1, beta1}, g, s.m, as_const(d), e.lr());
-  }
-};
-
-struct lion_magnitude {
-  double beta1 = 0.9, beta2 = 0.99;
-
-  static std::string name() { return "lion_magnitude"; }
+  static std::string name() { return Lion ? "lion_magnitude" : "signum_magnitude"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
@@ -124,5 +104,8 @@ struct lion_magnitude {
     e.for_each(fn::sign_step{beta1, beta2}, g, s.m, as_const(d), e.lr());
   }
 };
+
+using signum_magnitude = sign_magnitude<false>;
+using lion_magnitude = sign_magnitude<true>;
 
 }  // namespace matopt
