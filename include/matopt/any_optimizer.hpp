@@ -57,8 +57,8 @@ class any_optimizer {
   std::vector<setting> settings() const { return self_->settings(); }
 
  private:
-  struct interface {
-    virtual ~interface() = default;
+  struct erased {
+    virtual ~erased() = default;
     virtual void add(const std::string&, view<W>, view<const G>, const parameter_options&) = 0;
     virtual memory_report memory() const = 0;
     virtual void finalize() = 0;
@@ -79,7 +79,7 @@ class any_optimizer {
     virtual std::vector<setting> settings() const = 0;
   };
   template <class Rule>
-  struct holder final : interface {
+  struct holder final : erased {
     optimizer<Rule, Backend, Types> o;
     holder(Backend& backend, Rule rule, optimizer_options options) : o(backend, std::move(rule), options) {}
     void add(const std::string& n, view<W> w, view<const G> g, const parameter_options& p) override {
@@ -105,7 +105,7 @@ class any_optimizer {
   };
 
   Backend* backend_;
-  std::unique_ptr<interface> self_;
+  std::unique_ptr<erased> self_;
 };
 
 template <class Backend, class Types = types<float>>
