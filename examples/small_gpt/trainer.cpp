@@ -115,17 +115,7 @@ const dataset& trained_model::text() const {
 }
 
 double trained_model::validation_loss(matopt::thread_pool& pool, int windows) {
-  const dataset& d = text();
-  const index_t count = windows > 0 ? std::min<index_t>(windows, d.validation_windows()) : d.validation_windows();
-  std::vector<std::int32_t> tokens, targets;
-  double sum = 0;
-  for (index_t first = 0; first < count; first += 64) {
-    const index_t n = std::min<index_t>(64, count - first);
-    tokens.resize(static_cast<std::size_t>(n * d.context())), targets.resize(tokens.size());
-    d.validation_batch(first, tokens, targets);
-    sum += model.loss(pool, tokens, targets, n) * static_cast<double>(n);
-  }
-  return sum / static_cast<double>(count);
+  return small_gpt::validation_loss(model, pool, text(), windows);
 }
 
 void store_model(trained_model& m, matopt::tensor_file& file) {

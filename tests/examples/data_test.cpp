@@ -137,7 +137,8 @@ TEST_CASE("small_gpt: validation windows follow each other", "[small_gpt]") {
   double expected = 0;
   for (std::size_t i = 0; i < 12; ++i) expected += tokens[i * 8] / 12.0;
   int pool = 0;
-  CHECK(small_gpt::validation_loss(model, pool, data, 5) == Approx(expected));
+  CHECK(small_gpt::validation_loss(model, pool, data, 0, 5) == Approx(expected));
+  CHECK(small_gpt::validation_loss(model, pool, data, 1) == Approx(tokens[0]));
 }
 
 TEST_CASE("small_gpt: a text that is too short is refused with both sizes", "[small_gpt]") {
