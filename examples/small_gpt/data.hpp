@@ -230,8 +230,8 @@ class dataset {
   double validation_tokens_per_byte_ = 1;
 };
 
-// Mean loss over the first `most` validation windows (0: all), in nats per token. The model takes any batch, so one call
-// per `windows_per_call`.
+// Mean loss over the first `most` validation windows (0: all), in nats per token. The model takes any batch, so one
+// call per `windows_per_call`.
 template <class Model, class Pool>
 double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64) {
   const index_t windows = most > 0 ? std::min(most, data.validation_windows()) : data.validation_windows();
