@@ -4,7 +4,7 @@
 //   matopt::eigen_backend cpu(4);            four
 //
 // Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by
-// shape alone. No verb allocates after construction. Storage may be row- or column-major, transposed, or a sub-block;
+// shape alone. No verb that a step uses allocates. Storage may be row- or column-major, transposed, or a sub-block;
 // operands of products need one unit stride (the library's own scratch always has it). Element types: float, double,
 // and bfloat16 as storage. Errors: bad_value for an illegal thread count.
 #pragma once
