@@ -54,7 +54,7 @@ struct column_rms {
     view<Compute> q, c;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.q = l.columns("column_mean_square"), s.c = l.scalar("column_correction");
   }
 

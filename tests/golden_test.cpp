@@ -153,7 +153,7 @@ TEST_CASE("golden: muown and angular muown", "[golden]") {
     if (label == "muown_magnitude_lion") ablation(lion_magnitude{});
     if (label == "angular_muown") run(angular{});
     if (label == "angular_muown_match_rms") run(angular::with_scale<match_rms>{});
-    if (label == "angular_muown_polar_express") run(angular_muown_defaults());
+    if (label == "angular_muown_polar_express") run(angular_muown{});
   }
   CHECK(seen == 33);
 }

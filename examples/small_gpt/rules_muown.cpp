@@ -8,6 +8,6 @@ namespace small_gpt {
 
 using namespace matopt;
 
-void add_muown_rules(rule_book& book) { book.add<muown>("muown").add("angular_muown", angular_muown_defaults()); }
+void add_muown_rules(rule_book& book) { book.add<muown>("muown").add<angular_muown>("angular_muown"); }
 
 }  // namespace small_gpt

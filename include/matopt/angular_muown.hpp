@@ -4,7 +4,7 @@
 //   Adam(d)
 //
 // Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown (MIT), which it follows. Equations:
-// policy/constraint/row_sphere.hpp. lr 0.04, five Polar Express steps (set by angular_muown_defaults), no decay.
+// policy/constraint/row_sphere.hpp. lr 0.04, five Polar Express steps, no decay.
 // State: 1 scalar per parameter and 3 per row. For hidden matrices only.
 #pragma once
 #include "optimizer.hpp"
@@ -16,11 +16,11 @@
 
 namespace matopt {
 
-using angular_muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_sphere<>, fan_ratio>;
+struct angular_muown_defaults {
+  static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::polar_express_angular; }
+};
 
-// The published defaults where they are not those of the policies.
-inline angular_muown angular_muown_defaults() {
-  return {.orthogonalizer = {.coefficients = coefficient_set::polar_express_angular}};
-}
+using angular_muown =
+    rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_sphere<>, fan_ratio, angular_muown_defaults>;
 
 }  // namespace matopt

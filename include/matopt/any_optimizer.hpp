@@ -31,8 +31,14 @@ class any_optimizer {
       : backend_(&backend), self_(std::make_unique<holder<Rule>>(backend, std::move(rule), options)) {}
 
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
-    self_->add(name, w, g, o);
+    self_->add(name, w, g, nullptr, o);
   }
+  // For a rule that needs a reference gradient; any other does not look at it.
+  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
+           view<const std::type_identity_t<G>> reference, const parameter_options& o = {}) {
+    self_->add(name, w, g, &reference, o);
+  }
+  bool needs_reference() const { return self_->needs_reference(); }
   memory_report memory() const { return self_->memory(); }
   void finalize() { self_->finalize(); }
   void step(double lr) {
@@ -46,6 +52,9 @@ class any_optimizer {
   std::vector<index_t> ranks() const { return self_->ranks(); }
   step_status poll_status() { return self_->poll_status(); }
   void rebind(const std::string& name, view<const std::type_identity_t<G>> g) { self_->rebind(name, g); }
+  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
+    self_->rebind_reference(name, r);
+  }
   std::vector<state_tensor> state_tensors() const { return self_->state_tensors(); }
   void read_state(const state_tensor& t, void* host) const { self_->read_state(t, host); }
   void write_state(const state_tensor& t, const void* host) { self_->write_state(t, host); }
@@ -59,7 +68,8 @@ class any_optimizer {
  private:
   struct erased {
     virtual ~erased() = default;
-    virtual void add(const std::string&, view<W>, view<const G>, const parameter_options&) = 0;
+    virtual void add(const std::string&, view<W>, view<const G>, const view<const G>*, const parameter_options&) = 0;
+    virtual bool needs_reference() const = 0;
     virtual memory_report memory() const = 0;
     virtual void finalize() = 0;
     virtual void begin_step(double) = 0;
@@ -69,6 +79,7 @@ class any_optimizer {
     virtual std::vector<index_t> ranks() const = 0;
     virtual step_status poll_status() = 0;
     virtual void rebind(const std::string&, view<const G>) = 0;
+    virtual void rebind_reference(const std::string&, view<const G>) = 0;
     virtual std::vector<state_tensor> state_tensors() const = 0;
     virtual void read_state(const state_tensor&, void*) const = 0;
     virtual void write_state(const state_tensor&, const void*) = 0;
@@ -80,11 +91,19 @@ class any_optimizer {
   };
   template <class Rule>
   struct holder final : erased {
+    static constexpr bool two_gradients = matopt::needs_reference<typename Rule::momentum_type>;
     optimizer<Rule, Backend, Types> o;
     holder(Backend& backend, Rule rule, optimizer_options options) : o(backend, std::move(rule), options) {}
-    void add(const std::string& n, view<W> w, view<const G> g, const parameter_options& p) override {
-      o.add(n, w, g, p);
+    void add(const std::string& n, view<W> w, view<const G> g, const view<const G>* r,
+             const parameter_options& p) override {
+      if constexpr (two_gradients) {
+        if (!r) throw bad_value("reference gradient of \"" + n + '"', "missing", "given: this rule estimates from two");
+        o.add(n, w, g, *r, p);
+      } else {
+        o.add(n, w, g, p);
+      }
     }
+    bool needs_reference() const override { return two_gradients; }
     memory_report memory() const override { return o.memory(); }
     void finalize() override { o.finalize(); }
     void begin_step(double lr) override { o.begin_step(lr); }
@@ -94,6 +113,12 @@ class any_optimizer {
     std::vector<index_t> ranks() const override { return o.ranks(); }
     step_status poll_status() override { return o.poll_status(); }
     void rebind(const std::string& n, view<const G> g) override { o.rebind(n, g); }
+    void rebind_reference(const std::string& n, view<const G> r) override {
+      if constexpr (two_gradients)
+        o.rebind_reference(n, r);
+      else
+        throw bad_value("reference gradient of \"" + n + '"', "given", "not given: this rule estimates from one");
+    }
     std::vector<state_tensor> state_tensors() const override { return o.state_tensors(); }
     void read_state(const state_tensor& t, void* host) const override { o.read_state(t, host); }
     void write_state(const state_tensor& t, const void* host) override { o.write_state(t, host); }

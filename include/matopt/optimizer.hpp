@@ -7,6 +7,10 @@
 //   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and
 //   enqueue()
 //
+// A rule that estimates from two gradients takes add("name", weight_view, gradient_view, reference_view): before each
+// step the caller also fills in the second one, for example the gradient of the same batch at the weights before the
+// last step. That of the first step is not used, but must be finite.
+//
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
 // outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
 // back. If a gradient holds NaN or infinity, that step leaves every weight and all state untouched; poll_status()
@@ -64,6 +68,8 @@ class optimizer {
   using W = typename Types::weight;
   using G = typename Types::gradient;
   using C = typename Types::compute;
+  static constexpr bool two_gradients = needs_reference<typename Rule::momentum_type>;
+  static constexpr std::size_t tables_per_matrix = two_gradients ? 3 : 2;
 
  public:
   using rule_type = Rule;
@@ -78,31 +84,21 @@ class optimizer {
   }
 
   // Adds a matrix, or each matrix of a batch of stacked ones ("name.0", "name.1", ...), or each of its row blocks.
-  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
-    if (finalized_) throw bad_order("add(\"" + name + "\") after finalize()");
-    check_pair(name, w, g);
-    check_options(name, w, o);
-    std::vector<parameter> fresh;
-    for (index_t b = 0; b < w.batch; ++b) {
-      const std::string matrix_name = w.batch > 1 ? name + "." + std::to_string(b) : name;
-      index_t first = 0;
-      const std::vector<index_t> blocks = o.row_blocks.empty() ? std::vector<index_t>{w.rows} : o.row_blocks;
-      for (std::size_t i = 0; i < blocks.size(); first += blocks[i++])
-        fresh.push_back({blocks.size() > 1 ? matrix_name + "." + std::to_string(i) : matrix_name, name, b, first,
-                         w.rows, w.batch, w.matrix(b).row_block(first, blocks[i]),
-                         g.matrix(b).row_block(first, blocks[i]), o.lr_scale, o.decay});
-    }
-    check_name(name);
-    for (std::size_t i = 0; i < fresh.size(); ++i) {
-      for (const auto& p : parameters_) check_free(fresh[i], p);
-      for (std::size_t j = 0; j < i; ++j) check_free(fresh[i], fresh[j]);
-      if (detail::overlap(fresh[i].w, fresh[i].g))
-        throw bad_value("gradient of \"" + fresh[i].name + "\"", "memory shared with its weight", "memory of its own");
-    }
-    parameters_.insert(parameters_.end(), fresh.begin(), fresh.end());
+  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
+           const parameter_options& o = {}) requires(!two_gradients) {
+    add_views(name, w, g, g, o);
   }
-  void add(view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
-    add("parameter." + std::to_string(parameters_.size()), w, g, o);
+  void add(view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) requires(!two_gradients) {
+    add(next_name(), w, g, o);
+  }
+  // The same for a rule that needs a reference gradient.
+  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
+           view<const std::type_identity_t<G>> reference, const parameter_options& o = {}) requires two_gradients {
+    add_views(name, w, g, reference, o);
+  }
+  void add(view<W> w, view<const std::type_identity_t<G>> g, view<const std::type_identity_t<G>> reference,
+           const parameter_options& o = {}) requires two_gradients {
+    add(next_name(), w, g, reference, o);
   }
 
   // What finalize() allocates, to the byte.
@@ -182,7 +178,7 @@ class optimizer {
     backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), skip);
     for (auto& k : buckets_) {
       auto e = make_pass(k, skip.data);
-      k.rule.step(e, k.state, k.w, k.g);
+      k.rule.step(e, k.state, k.w, k.g, k.r);
     }
   }
 
@@ -209,22 +205,9 @@ class optimizer {
   }
 
   // The gradient of the parameter that was added as `name` lies at another address from now on, with the same strides.
-  void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
-    std::vector<std::pair<parameter*, view<const G>>> moved;
-    for (auto& p : parameters_) {
-      if (p.added_as != name) continue;
-      if (!g.data || g.table || g.batch != p.added_batch || g.rows != p.added_rows || g.cols != p.g.cols ||
-          g.row_stride != p.g.row_stride || g.col_stride != p.g.col_stride)
-        throw bad_value("gradient of \"" + name + "\"", detail::text(g), "a view like the one it was added with");
-      for (const auto& other : parameters_)
-        if (detail::overlap(other.w, g.matrix(p.matrix).row_block(p.first_row, p.g.rows)))
-          throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + other.name + '"',
-                          "memory of its own");
-      moved.emplace_back(&p, g.matrix(p.matrix).row_block(p.first_row, p.g.rows));
-    }
-    if (moved.empty()) throw unknown_parameter(name);
-    for (auto& [p, to] : moved) p->g = to;
-    if (finalized_) upload_tables();
+  void rebind(const std::string& name, view<const std::type_identity_t<G>> g) { rebind(name, g, &parameter::g); }
+  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) requires two_gradients {
+    rebind(name, r, &parameter::r);
   }
 
   // --- state, for checkpoints ---
@@ -274,7 +257,7 @@ class optimizer {
     index_t matrix, first_row;        // which part of the view it was added with
     index_t added_rows, added_batch;  // the extent of that view
     view<W> w;
-    view<const G> g;
+    view<const G> g, r;  // r: the reference gradient; g where there is none
     double lr_scale;
     std::optional<double> decay;
   };
@@ -286,7 +269,7 @@ class optimizer {
     std::vector<std::size_t> members;
     std::size_t first = 0;  // index of its first matrix among all, in bucket order
     view<W> w;
-    view<const G> g;
+    view<const G> g, r;
     typename Rule::template state<Types> state{};
     std::vector<state_entry> entries;
     step_numbers<C>* numbers = nullptr;
@@ -301,20 +284,66 @@ class optimizer {
     std::byte* tables = nullptr;
   };
 
+  // Without a reference gradient r is g.
+  void add_views(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o) {
+    if (finalized_) throw bad_order("add(\"" + name + "\") after finalize()");
+    check_pair(name, w, g, "gradient");
+    if constexpr (two_gradients) check_pair(name, w, r, "reference gradient");
+    check_options(name, w, o);
+    std::vector<parameter> fresh;
+    for (index_t b = 0; b < w.batch; ++b) {
+      const std::string matrix_name = w.batch > 1 ? name + "." + std::to_string(b) : name;
+      index_t first = 0;
+      const std::vector<index_t> blocks = o.row_blocks.empty() ? std::vector<index_t>{w.rows} : o.row_blocks;
+      for (std::size_t i = 0; i < blocks.size(); first += blocks[i++])
+        fresh.push_back({blocks.size() > 1 ? matrix_name + "." + std::to_string(i) : matrix_name, name, b, first,
+                         w.rows, w.batch, w.matrix(b).row_block(first, blocks[i]),
+                         g.matrix(b).row_block(first, blocks[i]), r.matrix(b).row_block(first, blocks[i]), o.lr_scale,
+                         o.decay});
+    }
+    check_name(name);
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      for (const auto& p : parameters_) check_free(fresh[i], p);
+      for (std::size_t j = 0; j < i; ++j) check_free(fresh[i], fresh[j]);
+      check_own(fresh[i]);
+    }
+    parameters_.insert(parameters_.end(), fresh.begin(), fresh.end());
+  }
+  std::string next_name() const { return "parameter." + std::to_string(parameters_.size()); }
+
+  void rebind(const std::string& name, view<const G> g, view<const G> parameter::*which) {
+    std::vector<std::pair<parameter*, view<const G>>> moved;
+    for (auto& p : parameters_) {
+      if (p.added_as != name) continue;
+      if (!g.data || g.table || g.batch != p.added_batch || g.rows != p.added_rows || g.cols != p.g.cols ||
+          g.row_stride != (p.*which).row_stride || g.col_stride != (p.*which).col_stride)
+        throw bad_value("gradient of \"" + name + "\"", detail::text(g), "a view like the one it was added with");
+      for (const auto& other : parameters_)
+        if (detail::overlap(other.w, g.matrix(p.matrix).row_block(p.first_row, p.g.rows)))
+          throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + other.name + '"',
+                          "memory of its own");
+      moved.emplace_back(&p, g.matrix(p.matrix).row_block(p.first_row, p.g.rows));
+    }
+    if (moved.empty()) throw unknown_parameter(name);
+    for (auto& [p, to] : moved) p->*which = to;
+    if (finalized_) upload_tables();
+  }
+
   std::vector<bucket> make_buckets() const {
-    using key = std::tuple<index_t, index_t, index_t, index_t, index_t, index_t, double, std::optional<double>>;
+    using key = std::tuple<index_t, index_t, index_t, index_t, index_t, index_t, index_t, index_t, double,
+                           std::optional<double>>;
     std::vector<bucket> out;
     std::map<key, std::size_t> open;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const parameter& p = parameters_[i];
-      const key k{p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride,
-                  p.g.row_stride, p.g.col_stride, p.lr_scale,     p.decay};
+      const key k{p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride, p.g.row_stride,
+                  p.g.col_stride, p.r.row_stride, p.r.col_stride, p.lr_scale,     p.decay};
       const auto [at, is_new] = open.try_emplace(k, out.size());
       const bool full = !is_new && options_.batch_limit > 0 &&
                         static_cast<index_t>(out[at->second].members.size()) == options_.batch_limit;
       if (is_new || full) {
         at->second = out.size();
-        out.push_back({rule_, p.lr_scale, {}, 0, p.w, p.g, {}, {}, nullptr, 0});
+        out.push_back({rule_, p.lr_scale, {}, 0, p.w, p.g, p.r, {}, {}, nullptr, 0});
         if (p.decay) set_decay(out.back().rule, *p.decay);
       }
       out[at->second].members.push_back(i);
@@ -326,6 +355,7 @@ class optimizer {
       const index_t count = static_cast<index_t>(k.members.size());
       k.w.data = nullptr, k.w.batch = count, k.w.batch_stride = 0;
       k.g.data = nullptr, k.g.batch = count, k.g.batch_stride = 0;
+      k.r.data = nullptr, k.r.batch = count, k.r.batch_stride = 0;
     }
     return out;
   }
@@ -339,14 +369,14 @@ class optimizer {
     c.skipped = reinterpret_cast<status_word*>(memory.bytes((1 + n) * sizeof(status_word)));
     c.flags = reinterpret_cast<status_word*>(memory.bytes(n * sizeof(status_word)));
     c.numbers = reinterpret_cast<step_numbers<C>*>(memory.bytes(buckets.size() * sizeof(step_numbers<C>)));
-    c.tables = memory.bytes(2 * n * sizeof(void*));
+    c.tables = memory.bytes(tables_per_matrix * n * sizeof(void*));
     report.control = memory.top;
     for (std::size_t i = 0; i < buckets.size(); ++i) {
       bucket& k = buckets[i];
       k.entries.clear();
-      Rule::each_state(k.state, [&]<class P>(std::string_view slot, const P*, auto& own) {
+      k.rule.each_state(k.state, [&](std::string_view slot, const auto& policy, auto& own) {
         state_layout<S, C> layout(memory, k.w.rows, k.w.cols, k.w.batch, !k.w.row_contiguous());
-        lay_out<P>(layout, own);
+        lay_out(policy, layout, own);
         for (const auto& e : layout.entries()) {
           add_line(report, slot, e);
           k.entries.push_back(e);
@@ -356,6 +386,7 @@ class optimizer {
         k.numbers = c.numbers + i;
         k.w.table = reinterpret_cast<W* const*>(c.tables) + k.first;
         k.g.table = reinterpret_cast<const G* const*>(c.tables + n * sizeof(void*)) + k.first;
+        k.r.table = two_gradients ? k.g.table + n : k.g.table;
       }
     }
     report.state_bytes = memory.peak;
@@ -385,9 +416,13 @@ class optimizer {
   // skip = 1 if any gradient is not finite; remembers for poll_status() which.
   void check_gradients() {
     const index_t n = static_cast<index_t>(parameters_.size());
-    for (const auto& k : buckets_)
-      backend_->reduce(nullptr, fn::not_finite{}, view<status_word>{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1},
-                       k.g);
+    for (const auto& k : buckets_) {
+      const view<status_word> flag{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1};
+      if constexpr (two_gradients)
+        backend_->reduce(nullptr, fn::not_both_finite{}, flag, k.g, k.r);
+      else
+        backend_->reduce(nullptr, fn::not_finite{}, flag, k.g);
+    }
     const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
     const view<status_word> skip = row_major(control_.skip, 1, 1);
     backend_->reduce(nullptr, fn::any{}, skip, flags);
@@ -396,11 +431,12 @@ class optimizer {
 
   void upload_tables() {
     const std::size_t n = parameters_.size();
-    tables_.assign(2 * n, nullptr);
+    tables_.assign(tables_per_matrix * n, nullptr);
     for (const auto& k : buckets_)
       for (std::size_t i = 0; i < k.members.size(); ++i) {
         tables_[k.first + i] = parameters_[k.members[i]].w.data;
         tables_[n + k.first + i] = parameters_[k.members[i]].g.data;
+        if constexpr (two_gradients) tables_[2 * n + k.first + i] = parameters_[k.members[i]].r.data;
       }
     backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
     numbers_.assign(buckets_.size(), {});
@@ -429,8 +465,8 @@ class optimizer {
   void require_finalized(const char* call) const {
     if (!finalized_) throw bad_order(std::string(call) + " before finalize()");
   }
-  void check_pair(const std::string& name, const view<W>& w, const view<const G>& g) const {
-    const std::string weight = "weight of \"" + name + "\"", gradient = "gradient of \"" + name + "\"";
+  void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) const {
+    const std::string weight = "weight of \"" + name + "\"", gradient = std::string(kind) + " of \"" + name + "\"";
     detail::check_view(weight, w);
     detail::check_view(gradient, g);
     if (w.rows != g.rows || w.cols != g.cols || w.batch != g.batch)
@@ -467,10 +503,22 @@ class optimizer {
     for (const auto& p : parameters_)
       if (p.added_as == name) throw bad_value("parameter name", '"' + name + '"', "a name not used before");
   }
+  static void check_own(const parameter& p) {
+    const auto refuse = [&](const char* what, const char* with) {
+      throw bad_value(what + (" of \"" + p.name + '"'), std::string("memory shared with its ") + with,
+                      "memory of its own");
+    };
+    if (detail::overlap(p.w, p.g)) refuse("gradient", "weight");
+    if (!two_gradients) return;
+    if (detail::overlap(p.w, p.r)) refuse("reference gradient", "weight");
+    if (detail::overlap(p.g, p.r)) refuse("reference gradient", "gradient");
+  }
   static void check_free(const parameter& fresh, const parameter& p) {
     if (p.name == fresh.name) throw bad_value("parameter name", '"' + fresh.name + '"', "a name not used before");
-    if (detail::overlap(p.w, fresh.w) || detail::overlap(p.g, fresh.w) || detail::overlap(p.w, fresh.g) ||
-        detail::overlap(p.g, fresh.g))
+    const auto meets = [&](const auto& v) {
+      return detail::overlap(p.w, v) || detail::overlap(p.g, v) || detail::overlap(p.r, v);
+    };
+    if (meets(fresh.w) || meets(fresh.g) || meets(fresh.r))
       throw bad_value("memory of \"" + fresh.name + "\"", "shared with \"" + p.name + '"', "memory of its own");
   }
   error unknown_parameter(const std::string& name) const {

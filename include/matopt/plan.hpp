@@ -34,9 +34,9 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   arena counting;
   arena placing;  // state views without memory, of the right shapes
   typename Rule::template state<Types> s{};
-  Rule::each_state(s, [&]<class P>(std::string_view, const P*, auto& own) {
+  r.each_state(s, [&](std::string_view, const auto& policy, auto& own) {
     state_layout<typename Types::state, C> layout(placing, rows, cols, batch, column_major);
-    lay_out<P>(layout, own);
+    lay_out(policy, layout, own);
   });
   const auto shape = [&]<class T>(T*) {
     return column_major ? col_major<T>(nullptr, rows, cols, batch) : row_major<T>(nullptr, rows, cols, batch);
@@ -47,7 +47,7 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   for (index_t rank = limits_rank<typename Rule::constraint_type> ? 1 : q; rank <= q; ++rank) {
     pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank);
     if (rank == q) r.init(e, s, w);
-    r.step(e, s, w, g);
+    r.step(e, s, w, g, g);
   }
   return counting.peak;
 }

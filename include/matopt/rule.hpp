@@ -2,12 +2,15 @@
 // own.
 //
 //   g' = constraint.lift(W, G)                the gradient in the coordinates that are optimised
-//   u  = momentum.accumulate(g')
+//   u  = momentum.accumulate(g')              and the learning rate, if it adapts that
 //   u  = orthogonalizer.orthogonalize(u)      the numerical method
 //   u  = normalizer.normalize(u)
 //   W  = constraint.retract(W, u, lr * scale.factor(fan_out, fan_in))
 //
 // with_*<> swaps one slot:  using mine = muon::with_normalizer<my_normalizer>;
+//
+// Preset holds the defaults that a published method has for its policies: static functions set(policy&), one for each
+// policy type whose own defaults are not meant. It does not show in checkpoints.
 #pragma once
 #include <string>
 #include <string_view>
@@ -16,13 +19,25 @@
 
 namespace matopt {
 
-template <class Momentum, class Orthogonalizer, class Normalizer, class Constraint, class Scale>
+struct own_defaults {};  // the preset that leaves every policy its own
+
+namespace detail {
+template <class Policy, class Preset>
+Policy preset() {
+  Policy policy{};
+  if constexpr (requires { Preset::set(policy); }) Preset::set(policy);
+  return policy;
+}
+}  // namespace detail
+
+template <class Momentum, class Orthogonalizer, class Normalizer, class Constraint, class Scale,
+          class Preset = own_defaults>
 struct rule {
-  Momentum momentum{};
-  Orthogonalizer orthogonalizer{};
-  Normalizer normalizer{};
-  Constraint constraint{};
-  Scale scale{};
+  Momentum momentum = detail::preset<Momentum, Preset>();
+  Orthogonalizer orthogonalizer = detail::preset<Orthogonalizer, Preset>();
+  Normalizer normalizer = detail::preset<Normalizer, Preset>();
+  Constraint constraint = detail::preset<Constraint, Preset>();
+  Scale scale = detail::preset<Scale, Preset>();
 
   using momentum_type = Momentum;
   using orthogonalizer_type = Orthogonalizer;
@@ -31,15 +46,15 @@ struct rule {
   using scale_type = Scale;
 
   template <class X>
-  using with_momentum = rule<X, Orthogonalizer, Normalizer, Constraint, Scale>;
+  using with_momentum = rule<X, Orthogonalizer, Normalizer, Constraint, Scale, Preset>;
   template <class X>
-  using with_orthogonalizer = rule<Momentum, X, Normalizer, Constraint, Scale>;
+  using with_orthogonalizer = rule<Momentum, X, Normalizer, Constraint, Scale, Preset>;
   template <class X>
-  using with_normalizer = rule<Momentum, Orthogonalizer, X, Constraint, Scale>;
+  using with_normalizer = rule<Momentum, Orthogonalizer, X, Constraint, Scale, Preset>;
   template <class X>
-  using with_constraint = rule<Momentum, Orthogonalizer, Normalizer, X, Scale>;
+  using with_constraint = rule<Momentum, Orthogonalizer, Normalizer, X, Scale, Preset>;
   template <class X>
-  using with_scale = rule<Momentum, Orthogonalizer, Normalizer, Constraint, X>;
+  using with_scale = rule<Momentum, Orthogonalizer, Normalizer, Constraint, X, Preset>;
 
   // What a checkpoint must agree on.
   static std::string name() {
@@ -68,39 +83,41 @@ struct rule {
     state_of<Normalizer, Types> normalizer{};
     state_of<Constraint, Types> constraint{};
   };
-  // visit(slot name, policy type tag, state of the slot)
+  // visit(slot name, policy of the slot, its state)
   template <class St, class Visit>
-  static void each_state(St& s, Visit&& visit) {
-    visit("momentum", static_cast<const Momentum*>(nullptr), s.momentum);
-    visit("orthogonalizer", static_cast<const Orthogonalizer*>(nullptr), s.orthogonalizer);
-    visit("normalizer", static_cast<const Normalizer*>(nullptr), s.normalizer);
-    visit("constraint", static_cast<const Constraint*>(nullptr), s.constraint);
+  void each_state(St& s, Visit&& visit) const {
+    visit("momentum", momentum, s.momentum), visit("orthogonalizer", orthogonalizer, s.orthogonalizer);
+    visit("normalizer", normalizer, s.normalizer), visit("constraint", constraint, s.constraint);
   }
 
   // State that begins with the weight; the rest begins as zeros.
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
-    const auto start = [&](const auto& policy, auto& own) {
+    each_state(s, [&](std::string_view, const auto& policy, auto& own) {
       const auto frame = e.frame();
       if constexpr (requires { policy.init(e, own, w); }) policy.init(e, own, w);
-    };
-    start(momentum, s.momentum), start(orthogonalizer, s.orthogonalizer);
-    start(normalizer, s.normalizer), start(constraint, s.constraint);
+    });
   }
 
-  // One step of one bucket.
+  // One step of one bucket; `reference` is looked at only by a momentum that needs one.
   template <class E, class St, class W, class G>
-  void step(E& e, St& s, view<W> w, view<const G> g) const {
+  void step(E& e, St& s, view<W> w, view<const G> g, view<const G> reference) const {
     const auto frame = e.frame();
     const auto u = e.take_like(w);
-    const auto lifted = constraint.lift(e, s.constraint, w, g, u);
-    momentum.accumulate(e, s.momentum, lifted, u);
+    const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
     orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
     normalizer.normalize(e, s.normalizer, u);
-    constraint.retract(e, s.constraint, w, u, scale.factor(w.rows, w.cols));
+    constraint.retract(e, s.constraint, w, u, lr, scale.factor(w.rows, w.cols));
   }
 
  private:
+  template <class E, class St, class T, class G, class U>
+  auto accumulate(E& e, St& s, view<T> g, view<const G> reference, view<U> u) const {
+    if constexpr (needs_reference<Momentum>)
+      return detail::accumulate(momentum, e, s, gradient_pair<T>{g, reference}, u);
+    else
+      return detail::accumulate(momentum, e, s, g, u);
+  }
   template <class Self, class Visit>
   static void each_policy(Self& self, Visit&& visit) {
     visit("momentum", self.momentum), visit("orthogonalizer", self.orthogonalizer);
@@ -116,6 +133,8 @@ concept rule_for = backend<B, typename Types::compute> &&                //
     normalizer_policy<typename R::normalizer_type, B, Types> &&          //
     constraint_policy<typename R::constraint_type, B, Types> &&          //
     scale_policy<typename R::scale_type> &&                              //
-    rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type>;
+    rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type> &&
+    reference_is_comparable<typename R::momentum_type, typename R::constraint_type> &&
+    column_rates_are_taken<typename R::momentum_type, typename R::constraint_type>;
 
 }  // namespace matopt

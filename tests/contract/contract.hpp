@@ -28,7 +28,10 @@ template <class T>
 class subject {
  public:
   virtual ~subject() = default;
-  virtual void add(const std::string& name, view<T> w, view<const T> g, const parameter_options& o = {}) = 0;
+  // r: the reference gradient, for rules that need one
+  virtual void add(const std::string& name, view<T> w, view<const T> g, view<const T> r,
+                   const parameter_options& o = {}) = 0;
+  virtual bool needs_reference() const = 0;
   virtual void finalize() = 0;
   virtual void step(double lr) = 0;
   virtual step_status poll_status() = 0;
@@ -51,14 +54,19 @@ struct subject_options {
 
 template <class Rule, class Backend, class T>
 class subject_of final : public subject<T> {
+  static constexpr bool two_gradients = matopt::needs_reference<typename Rule::momentum_type>;
   static constexpr bool late = requires(Backend b) { b.synchronize(); };
 
  public:
   subject_of(const Rule& rule, const subject_options& o) : backend_(o.threads), opt_(backend_, rule, o.optimizer) {}
 
-  void add(const std::string& name, view<T> w, view<const T> g, const parameter_options& o) override {
-    opt_.add(name, w, g, o);
+  void add(const std::string& name, view<T> w, view<const T> g, view<const T> r, const parameter_options& o) override {
+    if constexpr (two_gradients)
+      opt_.add(name, w, g, r, o);
+    else
+      opt_.add(name, w, g, o);
   }
+  bool needs_reference() const override { return two_gradients; }
   void finalize() override { opt_.finalize(); }
   void step(double lr) override { opt_.step(lr); }
   step_status poll_status() override { return opt_.poll_status(); }
@@ -110,11 +118,14 @@ template <class Rule, class Types>
 mixed_run make_mixed(const Rule& rule) {
   return [rule](const mat& w0, const std::vector<mat>& gradients, double lr) {
     stored<typename Types::weight> w(w0.rows, w0.cols);
-    stored<typename Types::gradient> g(w0.rows, w0.cols);
+    stored<typename Types::gradient> g(w0.rows, w0.cols), r(w0.rows, w0.cols);
     w.fill([&](index_t i, index_t j, index_t) { return w0(i, j); });
     counting_backend cpu(1);
     optimizer<Rule, counting_backend, Types> opt(cpu, rule);
-    opt.add("w", w.v(), g.cv());
+    if constexpr (matopt::needs_reference<typename Rule::momentum_type>)
+      opt.add("w", w.v(), g.cv(), r.cv());
+    else
+      opt.add("w", w.v(), g.cv());
     opt.finalize();
     for (const mat& next : gradients) {
       g.fill([&](index_t i, index_t j, index_t) { return next(i, j); });

@@ -238,13 +238,15 @@ TEST_CASE("contract: a stacked view is its matrices", "[contract]") {
     constexpr index_t layers = 3;
     for (const layout l : all_layouts) {
       CAPTURE(name_of(l));
-      stored<T> w(24, 30, l, layers), g(24, 30, l, layers), w1(24, 30, l, layers), g1(24, 30, l, layers);
-      w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4);
+      stored<T> w(24, 30, l, layers), g(24, 30, l, layers), r(24, 30, l, layers), w1(24, 30, l, layers),
+          g1(24, 30, l, layers), r1(24, 30, l, layers);
+      w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4), r.fill_random(5), r1.fill_random(5);
       auto stacked = make({}), separate = make({});
-      for (auto* x : {&w, &g}) stacked->track(x->memory().data(), x->bytes());
-      for (auto* x : {&w1, &g1}) separate->track(x->memory().data(), x->bytes());
-      stacked->add("w", w.v(), g.cv());
-      for (index_t b = 0; b < layers; ++b) separate->add("w." + std::to_string(b), w1.v().matrix(b), g1.cv().matrix(b));
+      for (auto* x : {&w, &g, &r}) stacked->track(x->memory().data(), x->bytes());
+      for (auto* x : {&w1, &g1, &r1}) separate->track(x->memory().data(), x->bytes());
+      stacked->add("w", w.v(), g.cv(), r.cv());
+      for (index_t b = 0; b < layers; ++b)
+        separate->add("w." + std::to_string(b), w1.v().matrix(b), g1.cv().matrix(b), r1.cv().matrix(b));
       stacked->finalize(), separate->finalize();
       for (int t = 0; t < 2; ++t) stacked->step(0.02), separate->step(0.02);
       stacked->synchronize(), separate->synchronize();
@@ -264,15 +266,16 @@ TEST_CASE("contract: row blocks are separate matrices", "[contract]") {
   everywhere([](auto&, auto make, auto zero) {
     using T = decltype(zero);
     const std::vector<index_t> blocks{24, 5, 24, 1};
-    stored<T> w(54, 30), g(54, 30), w1(54, 30), g1(54, 30);
-    w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4);
+    stored<T> w(54, 30), g(54, 30), r(54, 30), w1(54, 30), g1(54, 30), r1(54, 30);
+    w.fill_random(3), w1.fill_random(3), g.fill_random(4), g1.fill_random(4), r.fill_random(5), r1.fill_random(5);
     auto fused = make({}), separate = make({});
-    for (auto* x : {&w, &g}) fused->track(x->memory().data(), x->bytes());
-    for (auto* x : {&w1, &g1}) separate->track(x->memory().data(), x->bytes());
-    fused->add("qkv", w.v(), g.cv(), {.row_blocks = blocks});
+    for (auto* x : {&w, &g, &r}) fused->track(x->memory().data(), x->bytes());
+    for (auto* x : {&w1, &g1, &r1}) separate->track(x->memory().data(), x->bytes());
+    fused->add("qkv", w.v(), g.cv(), r.cv(), {.row_blocks = blocks});
     index_t first = 0;
     for (const index_t rows : blocks) {
-      separate->add("part" + std::to_string(first), w1.v().row_block(first, rows), g1.cv().row_block(first, rows));
+      separate->add("part" + std::to_string(first), w1.v().row_block(first, rows), g1.cv().row_block(first, rows),
+                    r1.cv().row_block(first, rows));
       first += rows;
     }
     fused->finalize(), separate->finalize();

@@ -43,10 +43,12 @@ inline constexpr shape all_shapes[] = {{24, 40}, {40, 24}, {25, 25}, {1, 7}, {7,
 
 template <class T>
 struct parameter_data {
-  stored<T> w, g;
-  parameter_data(shape s, layout l, std::uint64_t seed) : w(s.rows, s.cols, l), g(s.rows, s.cols, l) {
+  stored<T> w, g, r;
+  parameter_data(shape s, layout l, std::uint64_t seed)
+      : w(s.rows, s.cols, l), g(s.rows, s.cols, l), r(s.rows, s.cols, l) {
     w.fill_random(seed, 0.5);
     g.fill_random(seed + 500);
+    r.fill_random(seed + 900);
   }
 };
 
@@ -62,14 +64,18 @@ class bench {
     auto& p = *owned_.back();
     s_->track(p.w.memory().data(), p.w.bytes());
     s_->track(p.g.memory().data(), p.g.bytes());
-    s_->add(name, p.w.v(), p.g.cv(), o);
+    s_->track(p.r.memory().data(), p.r.bytes());
+    s_->add(name, p.w.v(), p.g.cv(), p.r.cv(), o);
     return p;
   }
   void finalize() { s_->finalize(); }
   // New gradients, then a step.
   void step(double lr, content c, std::uint64_t seed) {
     s_->synchronize();
-    for (std::size_t i = 0; i < owned_.size(); ++i) fill_gradient(owned_[i]->g, c, seed + 31 * i);
+    for (std::size_t i = 0; i < owned_.size(); ++i) {
+      fill_gradient(owned_[i]->g, c, seed + 31 * i);
+      fill_gradient(owned_[i]->r, c, seed + 31 * i + 7000);
+    }
     s_->step(lr);
   }
   void run(index_t steps, double lr = 0.02, content c = content::random) {

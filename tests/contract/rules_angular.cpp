@@ -3,5 +3,5 @@
 #include "contract.hpp"
 
 void matopt::test::append_angular(std::vector<contract_rule>& rules) {
-  rules.push_back(describe_rule<angular_muown>("angular_muown", angular_muown_defaults(), false));
+  rules.push_back(describe_rule<angular_muown>("angular_muown", {}, false));
 }

@@ -102,7 +102,7 @@ TEST_CASE("state_layout: names, shapes and types", "[arena]") {
   CHECK(l.rows("r").rows == 6);
   CHECK(l.columns("c").cols == 4);
   CHECK(l.scalar("s").batch == 3);
-  CHECK(l.square("q").rows == 4);
+  CHECK(l.block("q", 4, 5).cols == 5);
   REQUIRE(l.entries().size() == 5);
   CHECK(l.entries()[0].type == element_type::bf16);
   CHECK(l.entries()[1].type == element_type::f64);

@@ -37,7 +37,7 @@ TEST_CASE("A. golden values of the specification", "[muown]") {
   check(run(warm, w_start(3, 4), .04, 10), -.236861747223, .555955204029, 1.164139024777);
   check(run(warm, w_start(5, 3), .04, 10), -.284353273593, .399827562829, 1.256624769980);
   check(run(muown{}, w_start(3, 4), .02, 10), -.354839409771, .559729555042, 1.283341870763);
-  check(run(angular_muown_defaults(), w_start(3, 4), .04, 10), -.225782102567, .547868416937, 1.163082722328);
+  check(run(angular_muown{}, w_start(3, 4), .04, 10), -.225782102567, .547868416937, 1.163082722328);
 }
 
 TEST_CASE("A. a zero row", "[muown]") {

@@ -19,7 +19,7 @@ class stepped_orthogonalizer {
         state_memory_(cpu_.allocate(std::size_t{1} << 22)) {
     arena a{state_memory_.data()};
     state_layout<T, T> layout(a, rows, cols, 1, false);
-    lay_out<Orthogonalizer>(layout, state_);
+    lay_out(o, layout, state_);
   }
   mat operator()(const mat& m, index_t rank, double tail = 1) {
     stored<T> x(m.rows, m.cols);

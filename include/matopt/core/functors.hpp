@@ -72,6 +72,13 @@ struct not_finite {
     return T(!math::finite(x));
   }
 };
+struct not_both_finite {
+  using reduction = maximum;
+  template <class T>
+  MATOPT_HD T operator()(T x, T y) const {
+    return T(!math::finite(x) || !math::finite(y));
+  }
+};
 // sum x^2
 struct square {
   template <class T>

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <string>
 
+#include "gradient_pair.hpp"
 #include "pass.hpp"
 #include "settings.hpp"
 #include "state_layout.hpp"
@@ -15,19 +16,31 @@ template <class P, class Types>
 using state_of = state_for<P, typename Types::state, typename Types::compute>;
 
 // clang-format off
-// Every policy: static std::string name(); with state also template <class S, class C> struct state and static void layout(l, state).
+// Every policy: static std::string name(); with state also template <class S, class C> struct state and void layout(l, state) const.
 template <class P, class Types>
-concept policy = std::copyable<P> && requires(state_layout<typename Types::state, typename Types::compute>& l, state_of<P, Types>& s) {
+concept policy = std::copyable<P> && requires(const P p, state_layout<typename Types::state, typename Types::compute>& l, state_of<P, Types>& s) {
   { P::name() } -> std::convertible_to<std::string>;
-  lay_out<P>(l, s);
+  lay_out(p, l, s);
 };
 
 // Momentum: accumulate(pass, state, g, u) takes the gradient g into its state and writes the direction u. u may be g.
+//   `static constexpr bool needs_reference = true`: g is a gradient_pair.
+//   It may return the learning rate of this step in place of pass.lr(): one per matrix, or, with
+//   `static constexpr bool rates_by_column = true`, one per column. Scratch that it takes without a frame lasts until the end of retract.
+template <class P>
+concept needs_reference = requires { requires P::needs_reference; };
+template <class P>
+concept rates_by_column = requires { requires P::rates_by_column; };
+
+template <class P, class T>
+using gradient_for = std::conditional_t<needs_reference<P>, gradient_pair<const T>, view<const T>>;
+
 template <class P, class B, class Types>
 concept momentum_policy = policy<P, Types> &&
-  requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<const typename Types::gradient> g, view<typename Types::compute> u) {
+  requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, gradient_for<P, typename Types::gradient> g,
+           gradient_for<P, typename Types::compute> lifted, view<typename Types::compute> u) {
     p.accumulate(e, s, g, u);
-    p.accumulate(e, s, as_const(u), u);
+    p.accumulate(e, s, lifted, u);
   };
 
 // Orthogonalizer: orthogonalize(pass, state, u) replaces u by the step direction of its geometry. One that keeps to pass.rank()
@@ -42,14 +55,20 @@ concept normalizer_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { p.normalize(e, s, u); };
 
 // Constraint: lift(pass, state, w, g, u) returns the gradient in the coordinates that are optimised: g itself, or u after
-// writing it. Scratch that lift takes without a frame lasts until the end of retract. retract(pass, state, w, u, scale) writes the weight, moved by -lr * scale * u in those coordinates.
+// writing it; `static constexpr bool changes_gradient = true` says the latter. Scratch that lift takes without a frame lasts
+// until the end of retract. retract(pass, state, w, u, lr, scale) writes the weight, moved by -lr * scale * u in those
+// coordinates. lr is one number per matrix; `static constexpr bool takes_column_rates = true`: one per column will do, too.
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,
-           view<const typename Types::gradient> g, view<typename Types::compute> u, double scale) {
+           view<const typename Types::gradient> g, view<typename Types::compute> u, matrix_broadcast<typename Types::compute> lr, double scale) {
     p.lift(e, s, w, g, u);
-    p.retract(e, s, w, u, scale);
+    p.retract(e, s, w, u, lr, scale);
   };
+template <class P>
+concept changes_gradient = requires { requires P::changes_gradient; };
+template <class P>
+concept takes_column_rates = requires { requires P::takes_column_rates; };
 
 // Scale: factor(fan_out, fan_in), a number fixed by the shape.
 template <class P>
@@ -66,9 +85,29 @@ concept limits_rank = requires(const P p, index_t n) { { p.rank_budget(n, n) } -
 template <class P>
 concept honours_rank = requires { requires P::honours_rank; };
 
-// A rank budget with an orthogonalizer that would ignore it is no rule.
+// What no rule may combine:
+// a rank budget with an orthogonalizer that would ignore it;
 template <class Orthogonalizer, class Constraint>
 concept rank_budget_is_honoured = !limits_rank<Constraint> || honours_rank<Orthogonalizer>;
+// a reference gradient, taken at other weights, with a constraint that maps gradients by the present ones;
+template <class Momentum, class Constraint>
+concept reference_is_comparable = !needs_reference<Momentum> || !changes_gradient<Constraint>;
+// a learning rate per column with a constraint that has no use for it.
+template <class Momentum, class Constraint>
+concept column_rates_are_taken = !rates_by_column<Momentum> || takes_column_rates<Constraint>;
 // clang-format on
+
+namespace detail {
+// Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
+template <class P, class E, class St, class G, class U>
+auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
+  if constexpr (std::is_void_v<decltype(momentum.accumulate(e, s, g, u))>) {
+    momentum.accumulate(e, s, g, u);
+    return e.lr();
+  } else {
+    return momentum.accumulate(e, s, g, u);
+  }
+}
+}  // namespace detail
 
 }  // namespace matopt

@@ -1,13 +1,13 @@
 // state_layout: through it a policy says what state it keeps; the same call sizes, places and names it.
 //
 //   template <class State, class Compute> struct state { view<State> buffer; view<Compute> norms; };
-//   template <class Layout, class S> static void layout(Layout& l, S& s) {
+//   template <class Layout, class S> void layout(Layout& l, S& s) const {
 //     s.buffer = l.matrix("momentum");   // rows x cols, in the state type, stored in the order of the weight
-//     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar() and
-//                                      // square() of the shorter side
+//     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar(), block(name, m, n)
 //   }
 //
-// A policy without state declares neither. State begins as zeros. A policy whose state depends on the weight has a
+// What is kept may depend on the policy's settings and on l.row_count() and l.column_count(). A policy without state
+// declares neither. State begins as zeros. A policy whose state depends on the weight has a
 // member init(pass, state, weight).
 #pragma once
 #include <string>
@@ -40,13 +40,14 @@ class state_layout {
   view<Compute> rows(std::string_view name) { return add<Compute>(name, rows_, 1); }
   view<Compute> columns(std::string_view name) { return add<Compute>(name, 1, cols_); }
   view<Compute> scalar(std::string_view name) { return add<Compute>(name, 1, 1); }
-  view<Compute> square(std::string_view name) { return add<Compute>(name, short_side(), short_side()); }
+  view<Compute> block(std::string_view name, index_t rows, index_t cols) { return add<Compute>(name, rows, cols); }
+
+  index_t row_count() const { return rows_; }
+  index_t column_count() const { return cols_; }
 
   const std::vector<state_entry>& entries() const { return entries_; }
 
  private:
-  index_t short_side() const { return rows_ < cols_ ? rows_ : cols_; }
-
   template <class T>
   view<T> add(std::string_view name, index_t rows, index_t cols) {
     const std::size_t before = memory_.top;
@@ -81,10 +82,10 @@ struct state_of<P, State, Compute> {
 template <class P, class State, class Compute>
 using state_for = typename detail::state_of<P, State, Compute>::type;
 
-// Lets policy P lay out its state, if it has any.
+// Lets a policy lay out its state, if it has any.
 template <class P, class Layout, class S>
-void lay_out(Layout& l, S& s) {
-  if constexpr (!std::is_same_v<S, no_state>) P::layout(l, s);
+void lay_out(const P& policy, Layout& l, S& s) {
+  if constexpr (!std::is_same_v<S, no_state>) policy.layout(l, s);
 }
 
 }  // namespace matopt

@@ -23,6 +23,8 @@ struct decay_and_step {
 struct decoupled_decay {
   double decay = 0;
 
+  static constexpr bool takes_column_rates = true;
+
   static std::string name() { return "decoupled_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
@@ -33,9 +35,9 @@ struct decoupled_decay {
   view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
     return g;
   }
-  template <class E, class St, class W, class U>
-  void retract(E& e, St&, view<W> w, view<U> u, double scale) const {
-    e.for_each(fn::decay_and_step{decay, scale}, w, as_const(u), e.lr());
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+    e.for_each(fn::decay_and_step{decay, scale}, w, as_const(u), lr);
   }
 };
 

@@ -55,28 +55,28 @@ struct adam_magnitude {
     view<C> m, v, c1, c2;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.m = l.rows("magnitude_first_moment"), s.v = l.rows("magnitude_second_moment");
-    s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
+    s.c1 = l.scalar("magnitude_first_correction"), s.c2 = l.scalar("magnitude_second_correction");
   }
   template <class E, class St, class C>
-  void move(E& e, St& s, view<C> g, view<C> d) const {
+  void move(E& e, St& s, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    e.for_each(fn::adam_step{beta1, beta2, eps}, g, s.m, s.v, as_const(d), per_matrix(s.c1), per_matrix(s.c2), e.lr());
+    e.for_each(fn::adam_step{beta1, beta2, eps}, g, s.m, s.v, as_const(d), per_matrix(s.c1), per_matrix(s.c2), lr);
   }
 };
 
 struct fixed_magnitude {
   static std::string name() { return "fixed_magnitude"; }
   template <class E, class St, class C>
-  void move(E&, St&, view<C>, view<C>) const {}
+  void move(E&, St&, view<C>, view<C>, matrix_broadcast<C>) const {}
 };
 
 struct sgd_magnitude {
   static std::string name() { return "sgd_magnitude"; }
   template <class E, class St, class C>
-  void move(E& e, St&, view<C> g, view<C> d) const {
-    e.for_each(fn::sgd_step{}, g, as_const(d), e.lr());
+  void move(E& e, St&, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
+    e.for_each(fn::sgd_step{}, g, as_const(d), lr);
   }
 };
 
@@ -96,12 +96,12 @@ struct sign_magnitude {
     view<C> m;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.m = l.rows("magnitude_moment");
   }
   template <class E, class St, class C>
-  void move(E& e, St& s, view<C> g, view<C> d) const {
-    e.for_each(fn::sign_step{beta1, beta2}, g, s.m, as_const(d), e.lr());
+  void move(E& e, St& s, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
+    e.for_each(fn::sign_step{beta1, beta2}, g, s.m, as_const(d), lr);
   }
 };
 

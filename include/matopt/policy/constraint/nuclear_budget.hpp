@@ -20,6 +20,9 @@ namespace matopt {
 
 template <class RankSchedule = cosine_rank, class Inner = decoupled_decay>
 struct nuclear_budget {
+  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
+  static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
+
   RankSchedule rank{};
   bool residual = false;
   Inner inner{};
@@ -46,8 +49,8 @@ struct nuclear_budget {
   template <class S, class C>
   using state = state_for<Inner, S, C>;
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
-    lay_out<Inner>(l, s);
+  void layout(Layout& l, St& s) const {
+    lay_out(inner, l, s);
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
@@ -57,9 +60,9 @@ struct nuclear_budget {
   auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
     return inner.lift(e, s, w, g, u);
   }
-  template <class E, class St, class W, class U>
-  void retract(E& e, St& s, view<W> w, view<U> u, double scale) const {
-    inner.retract(e, s, w, u, scale);
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
+    inner.retract(e, s, w, u, lr, scale);
   }
 };
 

@@ -106,6 +106,8 @@ struct resync_magnitude {
 
 template <class Magnitude = adam_magnitude>
 struct row_norm {
+  static constexpr bool changes_gradient = true;
+
   Magnitude magnitude{};
   double decay = 0;
   decay_target decay_on = decay_target::weight;
@@ -125,9 +127,9 @@ struct row_norm {
     state_for<Magnitude, S, C> magnitude;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.g = l.rows("magnitude"), s.r = l.rows("direction_norm");
-    lay_out<Magnitude>(l, s.magnitude);
+    lay_out(magnitude, l, s.magnitude);
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
@@ -144,18 +146,18 @@ struct row_norm {
     return u;
   }
 
-  template <class E, class St, class W, class U>
-  void retract(E& e, St& s, view<W> w, view<U> u, double scale) const {
+  template <class E, class St, class W, class U, class C>
+  void retract(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
     const auto norm = e.take(w.rows, 1), before = e.take(w.rows, 1);
     e.reduce_rows(fn::abs_max{}, before, as_const(w));
-    e.for_each(fn::move_direction{scale}, u, as_const(w), per_row(s.g), per_row(s.r), e.lr());
+    e.for_each(fn::move_direction{scale}, u, as_const(w), per_row(s.g), per_row(s.r), lr);
     detail::row_norms(e, norm, u);
-    magnitude.move(e, s.magnitude, s.g, s.gradient);
-    if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, e.lr());
+    magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
+    if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, lr);
     e.for_each(fn::floor_magnitude{}, s.g);
     const double weight_decay = decay_on == decay_target::weight ? decay : 0;
-    e.for_each(fn::compose_rows{weight_decay}, w, as_const(u), per_row(s.g), per_row(norm), e.lr());
+    e.for_each(fn::compose_rows{weight_decay}, w, as_const(u), per_row(s.g), per_row(norm), lr);
     e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(before));
     if (weight_decay > 0) {
       detail::row_norms(e, norm, w);

@@ -42,6 +42,8 @@ struct compose_unit_rows {
 
 template <class Magnitude = adam_magnitude>
 struct row_sphere {
+  static constexpr bool changes_gradient = true;
+
   Magnitude magnitude{};
   double angle_decay_scale = 0.001, angle_decay_degree = 1;
   index_t angle_warmup = 0;
@@ -62,9 +64,9 @@ struct row_sphere {
     state_for<Magnitude, S, C> magnitude;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.g = l.rows("magnitude");
-    lay_out<Magnitude>(l, s.magnitude);
+    lay_out(magnitude, l, s.magnitude);
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
@@ -80,14 +82,14 @@ struct row_sphere {
     return u;
   }
 
-  template <class E, class St, class W, class U>
-  void retract(E& e, St& s, view<W> w, view<U> u, double scale) const {
+  template <class E, class St, class W, class U, class C>
+  void retract(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
     const auto norm = e.take(w.rows, 1);
     e.for_each(fn::turn_direction{scale, angle_decay_scale, angle_decay_degree, static_cast<double>(angle_warmup)}, u,
-               as_const(w), per_row(s.g), e.lr(), e.step());
+               as_const(w), per_row(s.g), lr, e.step());
     detail::row_norms(e, norm, u);
-    magnitude.move(e, s.magnitude, s.g, s.gradient);
+    magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
     e.for_each(fn::floor_magnitude{}, s.g);
     e.for_each(fn::compose_unit_rows{}, w, as_const(u), per_row(s.g), per_row(norm));
   }

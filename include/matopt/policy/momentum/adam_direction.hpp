@@ -63,7 +63,7 @@ struct adam_direction {
     view<C> c1, c2;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }

@@ -42,7 +42,7 @@ struct basic_momentum {
     view<S> buffer;
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
+  void layout(Layout& l, St& s) const {
     s.buffer = l.matrix("momentum");
   }
 

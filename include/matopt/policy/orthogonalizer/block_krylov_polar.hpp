@@ -55,8 +55,9 @@ struct block_krylov_polar {
     view<C> basis;  // the last V_k, padded with zero columns; only with WarmStart
   };
   template <class Layout, class St>
-  static void layout(Layout& l, St& s) {
-    if constexpr (WarmStart) s.basis = l.square("krylov_basis");
+  void layout(Layout& l, St& s) const {
+    const index_t n = math::min(l.row_count(), l.column_count());
+    if constexpr (WarmStart) s.basis = l.block("krylov_basis", n, n);
   }
 
   template <class E, class St, class T>

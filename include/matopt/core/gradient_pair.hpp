@@ -1,0 +1,13 @@
+// gradient_pair: the gradient of a step with a second one, for momentum policies that estimate from two (MARS exact,
+// STORM). It is the view of the gradient, so a policy that wants one gradient takes it as a view.
+#pragma once
+#include "view.hpp"
+
+namespace matopt {
+
+template <class T>
+struct gradient_pair : view<T> {
+  view<T> reference;  // the same shape
+};
+
+}  // namespace matopt
