@@ -18,7 +18,8 @@ LAYERS = {
     "distributed": ({"core", "rule", "distributed"}, {"nccl", "mpi"}),
     "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd"}),  # a file is flushed and renamed by POSIX calls
 }
-RULE = {"rule.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp"}
+RULE = {"rule.hpp", "bucket.hpp", "parameter_list.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp",
+        "rule_registry.hpp"}
 IO = {"state_io.hpp", "tensor_file.hpp"}
 
 

@@ -6,7 +6,7 @@
 #include <random>
 
 #include <matopt/adamw.hpp>
-#include <matopt/any_optimizer.hpp>
+#include <matopt/rule_registry.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>

@@ -1,6 +1,6 @@
 // The rules that the command line knows, with their base rates.
 #pragma once
-#include <matopt/any_optimizer.hpp>
+#include <matopt/rule_registry.hpp>
 #include <matopt/core/index.hpp>
 #include <string>
 #include <vector>

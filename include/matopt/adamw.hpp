@@ -17,6 +17,10 @@
 
 namespace matopt {
 
-using adamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale>;
+struct adamw_defaults {
+  static constexpr double lr = 1e-3;
+};
+
+using adamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adamw_defaults>;
 
 }  // namespace matopt

@@ -17,6 +17,7 @@
 namespace matopt {
 
 struct angular_muown_defaults {
+  static constexpr double lr = 0.04;
   static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::polar_express_angular; }
 };
 

@@ -1,180 +1,418 @@
-// any_optimizer: an optimizer whose rule is chosen at run time; rule_registry: rules by name, with settings as text.
+// any_optimizer: applies a rule, chosen at run time, to the caller's matrices on a backend. optimizer<Rule> is the same
+// with the rule in its type.
 //
-//   rule_registry<eigen_backend> rules;
-//   rules.add<muon>("muon").add<adamw>("adamw");
-//   any_optimizer<eigen_backend> opt = rules.make("muon", cpu, {{"momentum", "0.9"}});
+//   any_optimizer<eigen_backend> opt(backend, muon{.momentum = {.beta = 0.9}});
+//   opt.add("name", weight_view, gradient_view);       any number; same-shape matrices step together as one bucket
+//   opt.memory();                                      what finalize() will allocate
+//   opt.finalize();                                    allocates twice: state and scratch
+//   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and
+//                                                        enqueue()
 //
-// The cost is one virtual call per step, not per parameter. Errors: an unknown rule or setting names the nearest known
-// one.
+// A rule that estimates from two gradients takes add("name", weight_view, gradient_view, reference_view): before each
+// step the caller also fills in the second one, for example the gradient of the same batch at the weights before the
+// last step. That of the first step is not used, but must be finite.
+//
+// Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
+// outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
+// back; what the rule costs at run time is one virtual call per bucket. If a gradient holds NaN or infinity, that step
+// leaves every weight and all state untouched; poll_status() tells. Not thread-safe. Errors derive from matopt::error;
+// after one, the optimizer is as before the call.
 #pragma once
-#include <functional>
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "optimizer.hpp"
+#include "bucket.hpp"
+#include "parameter_list.hpp"
 
 namespace matopt {
+
+enum class on_nonfinite { skip_step, ignore };
+
+struct optimizer_options {
+  on_nonfinite nonfinite = on_nonfinite::skip_step;
+  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+};
+
+struct step_status {
+  index_t skipped = 0;                  // steps skipped since the last poll
+  std::vector<std::string> parameters;  // whose gradients were not finite in them
+  explicit operator bool() const { return skipped == 0; }
+};
+
+// One tensor of state of one parameter, in the backend's memory.
+struct state_tensor {
+  std::string name;
+  element_type type;
+  void* data;
+  index_t rows, cols, row_stride, col_stride;
+};
 
 template <class Backend, class Types = types<float>>
 class any_optimizer {
   using W = typename Types::weight;
   using G = typename Types::gradient;
+  using C = typename Types::compute;
+  using parameters = parameter_list<W, G>;
 
  public:
+  using backend_type = Backend;
   using element_types = Types;
 
   template <class Rule>
   requires rule_for<Rule, Backend, Types> any_optimizer(Backend& backend, Rule rule, optimizer_options options = {})
-      : backend_(&backend), self_(std::make_unique<holder<Rule>>(backend, std::move(rule), options)) {}
-
-  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
-    self_->add(name, w, g, nullptr, o);
+      : backend_(&backend),
+        rule_(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule))),
+        options_(options) {
+    if (options_.batch_limit < 0)
+      throw bad_value("batch_limit", std::to_string(options_.batch_limit), ">= 0 (0: no limit)");
   }
-  // For a rule that needs a reference gradient; any other does not look at it.
+
+  // Adds a matrix, or each matrix of a batch of stacked ones ("name.0", "name.1", ...), or each of its row blocks.
+  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
+    if (needs_reference())
+      throw bad_value("reference gradient of \"" + name + '"', "missing", "given: this rule estimates from two");
+    add(name, w, g, g, o);
+  }
+  void add(view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
+    add("parameter." + std::to_string(parameters_.size()), w, g, o);
+  }
+  // The same with a reference gradient, for a rule that needs one; any other does not look at it.
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
            view<const std::type_identity_t<G>> reference, const parameter_options& o = {}) {
-    self_->add(name, w, g, &reference, o);
+    if (finalized_) throw bad_order("add(\"" + name + "\") after finalize()");
+    if constexpr (requires { backend_->require_memory(name, static_cast<const void*>(w.data)); }) {
+      backend_->require_memory("weight of \"" + name + '"', static_cast<const void*>(w.data));
+      backend_->require_memory("gradient of \"" + name + '"', static_cast<const void*>(g.data));
+      if (needs_reference())
+        backend_->require_memory("reference gradient of \"" + name + '"', static_cast<const void*>(reference.data));
+    }
+    parameters_.add(name, w, g, needs_reference() ? reference : g, o, needs_reference(), rule_->has_decay());
   }
-  bool needs_reference() const { return self_->needs_reference(); }
-  memory_report memory() const { return self_->memory(); }
-  void finalize() { self_->finalize(); }
+  bool needs_reference() const { return rule_->needs_reference(); }
+
+  // What finalize() allocates, to the byte.
+  memory_report memory() const {
+    memory_report report;
+    std::vector<bucket> buckets = make_buckets();
+    arena sizes;
+    place(buckets, sizes, report);
+    report.scratch_bytes = scratch_bytes(buckets);
+    return report;
+  }
+
+  void finalize() {
+    if (finalized_) throw bad_order("finalize() called twice");
+    if (parameters_.empty()) throw bad_order("finalize() before any add()");
+    std::vector<bucket> buckets = make_buckets();
+    memory_report report;
+    arena sizes;
+    place(buckets, sizes, report);
+    typename Backend::buffer state = backend_->allocate(sizes.peak);
+    typename Backend::buffer scratch = backend_->allocate(scratch_bytes(buckets));
+    arena real{state.data()};
+    report = {};
+    control_ = place(buckets, real, report);
+    state_ = std::move(state), scratch_ = std::move(scratch);
+    buckets_ = std::move(buckets);
+    scratch_arena_ = arena{scratch_.data()};
+    upload_tables();
+    for (auto& k : buckets_) {
+      auto e = make_pass(k, nullptr);
+      k.rule->init(e, k.w);
+    }
+    finalized_ = true;
+  }
+
   void step(double lr) {
     begin_step(lr);
     enqueue();
   }
-  void begin_step(double lr) { self_->begin_step(lr); }
-  void enqueue() { self_->enqueue(); }
-  view<status_word> enqueue_check() { return self_->enqueue_check(); }
-  void enqueue_update() { self_->enqueue_update(); }
-  std::vector<index_t> ranks() const { return self_->ranks(); }
-  step_status poll_status() { return self_->poll_status(); }
-  void rebind(const std::string& name, view<const std::type_identity_t<G>> g) { self_->rebind(name, g); }
-  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
-    self_->rebind_reference(name, r);
-  }
-  std::vector<state_tensor> state_tensors() const { return self_->state_tensors(); }
-  void read_state(const state_tensor& t, void* host) const { self_->read_state(t, host); }
-  void write_state(const state_tensor& t, const void* host) { self_->write_state(t, host); }
-  std::string signature() const { return self_->signature(); }
-  index_t steps() const { return self_->steps(); }
-  void set_steps(index_t steps) { self_->set_steps(steps); }
-  index_t size() const { return self_->size(); }
-  Backend& backend() const { return *backend_; }
-  std::vector<setting> settings() const { return self_->settings(); }
 
- private:
-  struct erased {
-    virtual ~erased() = default;
-    virtual void add(const std::string&, view<W>, view<const G>, const view<const G>*, const parameter_options&) = 0;
-    virtual bool needs_reference() const = 0;
-    virtual memory_report memory() const = 0;
-    virtual void finalize() = 0;
-    virtual void begin_step(double) = 0;
-    virtual void enqueue() = 0;
-    virtual view<status_word> enqueue_check() = 0;
-    virtual void enqueue_update() = 0;
-    virtual std::vector<index_t> ranks() const = 0;
-    virtual step_status poll_status() = 0;
-    virtual void rebind(const std::string&, view<const G>) = 0;
-    virtual void rebind_reference(const std::string&, view<const G>) = 0;
-    virtual std::vector<state_tensor> state_tensors() const = 0;
-    virtual void read_state(const state_tensor&, void*) const = 0;
-    virtual void write_state(const state_tensor&, const void*) = 0;
-    virtual std::string signature() const = 0;
-    virtual index_t steps() const = 0;
-    virtual void set_steps(index_t) = 0;
-    virtual index_t size() const = 0;
-    virtual std::vector<setting> settings() const = 0;
-  };
-  template <class Rule>
-  struct holder final : erased {
-    static constexpr bool two_gradients = matopt::needs_reference<typename Rule::momentum_type>;
-    optimizer<Rule, Backend, Types> o;
-    holder(Backend& backend, Rule rule, optimizer_options options) : o(backend, std::move(rule), options) {}
-    void add(const std::string& n, view<W> w, view<const G> g, const view<const G>* r,
-             const parameter_options& p) override {
-      if constexpr (two_gradients) {
-        if (!r) throw bad_value("reference gradient of \"" + n + '"', "missing", "given: this rule estimates from two");
-        o.add(n, w, g, *r, p);
-      } else {
-        o.add(n, w, g, p);
-      }
+  // Hands this step's numbers over to the backend: rates, step number, rank. One copy.
+  void begin_step(double lr) {
+    require_finalized("begin_step()");
+    if (!std::isfinite(lr) || lr < 0) throw bad_value("lr", detail::text(lr), detail::text(range{.low = 0}));
+    for (std::size_t i = 0; i < buckets_.size(); ++i) {
+      bucket& k = buckets_[i];
+      const index_t q = std::min(k.w.rows, k.w.cols);
+      const double budget = k.rule->rank_budget(steps_, q);
+      k.rank = std::clamp<index_t>(static_cast<index_t>(std::ceil(budget - 1e-9)), 1, q);
+      k.phase = k.rule->phase(steps_);
+      numbers_[i] = {.lr = static_cast<C>(lr * k.lr_scale),
+                     .step = static_cast<C>(steps_ + 1),
+                     .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
+                     .counter = static_cast<std::uint32_t>(steps_ + 1)};
     }
-    bool needs_reference() const override { return two_gradients; }
-    memory_report memory() const override { return o.memory(); }
-    void finalize() override { o.finalize(); }
-    void begin_step(double lr) override { o.begin_step(lr); }
-    void enqueue() override { o.enqueue(); }
-    view<status_word> enqueue_check() override { return o.enqueue_check(); }
-    void enqueue_update() override { o.enqueue_update(); }
-    std::vector<index_t> ranks() const override { return o.ranks(); }
-    step_status poll_status() override { return o.poll_status(); }
-    void rebind(const std::string& n, view<const G> g) override { o.rebind(n, g); }
-    void rebind_reference(const std::string& n, view<const G> r) override {
-      if constexpr (two_gradients)
-        o.rebind_reference(n, r);
-      else
-        throw bad_value("reference gradient of \"" + n + '"', "given", "not given: this rule estimates from one");
-    }
-    std::vector<state_tensor> state_tensors() const override { return o.state_tensors(); }
-    void read_state(const state_tensor& t, void* host) const override { o.read_state(t, host); }
-    void write_state(const state_tensor& t, const void* host) override { o.write_state(t, host); }
-    std::string signature() const override { return o.signature(); }
-    index_t steps() const override { return o.steps(); }
-    void set_steps(index_t n) override { o.set_steps(n); }
-    index_t size() const override { return o.size(); }
-    std::vector<setting> settings() const override { return settings_of(o.rule()); }
-  };
-
-  Backend* backend_;
-  std::unique_ptr<erased> self_;
-};
-
-template <class Backend, class Types = types<float>>
-class rule_registry {
- public:
-  // Knows `defaults` as `name` from now on; returns itself.
-  template <class Rule>
-  requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
-    entries_[name] = {settings_of(defaults),
-                      [defaults](Backend& backend, const std::vector<setting>& settings, optimizer_options options) {
-                        Rule rule = defaults;
-                        for (const auto& s : settings) set_setting(rule, s.name, s.value);
-                        return any_optimizer<Backend, Types>(backend, std::move(rule), options);
-                      }};
-    return *this;
+    backend_->upload(control_.numbers, numbers_.data(), numbers_.size() * sizeof(step_numbers<C>));
+    ++steps_;
   }
 
-  std::vector<std::string> names() const {
-    std::vector<std::string> out;
-    for (const auto& [name, unused] : entries_) out.push_back(name);
+  // The step itself: verbs of the backend only, the same ones each time as long as ranks() and phase() are.
+  void enqueue() {
+    enqueue_check();
+    enqueue_update();
+  }
+
+  // The two halves of enqueue(), for several optimizers that must skip a step together. The first returns a word in the
+  // backend's memory that is not zero if a gradient is not finite; the second changes nothing if the word is not zero
+  // by then.
+  view<status_word> enqueue_check() {
+    require_finalized("enqueue()");
+    if (options_.nonfinite == on_nonfinite::skip_step) check_gradients();
+    return row_major(control_.skip, 1, 1);
+  }
+  void enqueue_update() {
+    require_finalized("enqueue()");
+    const view<const status_word> skip = row_major(control_.skip, 1, 1);
+    backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), skip);
+    for (auto& k : buckets_) {
+      auto e = make_pass(k, skip.data);
+      k.rule->step(e, k.w, k.g, k.r);
+    }
+  }
+
+  // The rank of each bucket in the step begun last, and the phase; a change asks for another recording of enqueue().
+  std::vector<index_t> ranks() const {
+    std::vector<index_t> out;
+    for (const auto& k : buckets_) out.push_back(k.rank);
     return out;
   }
-  // The settings of a rule, with its defaults.
-  const std::vector<setting>& settings(const std::string& name) const { return find(name).settings; }
 
-  any_optimizer<Backend, Types> make(const std::string& name, Backend& backend,
-                                     const std::vector<setting>& settings = {}, optimizer_options options = {}) const {
-    return find(name).make(backend, settings, options);
+  index_t phase() const { return buckets_.empty() ? 0 : buckets_.front().phase; }
+
+  // Waits, and tells which steps were skipped since the last poll, and why.
+  step_status poll_status() {
+    require_finalized("poll_status()");
+    step_status status;
+    std::vector<status_word> words(1 + parameters_.size());
+    backend_->download(words.data(), control_.skipped, words.size() * sizeof(status_word));
+    status.skipped = static_cast<index_t>(words[0]);
+    for (const auto& k : buckets_)
+      for (std::size_t i = 0; i < k.members.size(); ++i)
+        if (words[1 + k.first + i]) status.parameters.push_back(parameters_[k.members[i]].name);
+    const std::vector<status_word> zeros(words.size(), 0);
+    backend_->upload(control_.skipped, zeros.data(), zeros.size() * sizeof(status_word));
+    return status;
   }
+
+  // The gradient of the parameter that was added as `name` lies at another address from now on, with the same strides.
+  void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
+    parameters_.rebind(name, g, &parameter<W, G>::g);
+    if (finalized_) upload_tables();
+  }
+  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
+    if (!needs_reference())
+      throw bad_value("reference gradient of \"" + name + '"', "given", "not given: this rule estimates from one");
+    parameters_.rebind(name, r, &parameter<W, G>::r);
+    if (finalized_) upload_tables();
+  }
+
+  // --- state, for checkpoints ---
+  std::vector<state_tensor> state_tensors() const {
+    require_finalized("state_tensors()");
+    std::vector<state_tensor> out;
+    for (const auto& k : buckets_)
+      for (const auto& entry : k.entries)
+        for (std::size_t b = 0; b < k.members.size(); ++b)
+          out.push_back({parameters_[k.members[b]].name + "." + entry.name, entry.type,
+                         static_cast<std::byte*>(entry.data) +
+                             b * static_cast<std::size_t>(entry.batch_stride) * size_of(entry.type),
+                         entry.rows, entry.cols, entry.row_stride, entry.col_stride});
+    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    return out;
+  }
+  // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
+  void read_state(const state_tensor& t, void* host) const {
+    std::vector<std::byte> stored(bytes_of(t));
+    backend_->download(stored.data(), t.data, stored.size());
+    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+      std::memcpy(static_cast<std::byte*>(host) + dense, stored.data() + at, size);
+    });
+  }
+  void write_state(const state_tensor& t, const void* host) {
+    std::vector<std::byte> stored(bytes_of(t));
+    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+      std::memcpy(stored.data() + at, static_cast<const std::byte*>(host) + dense, size);
+    });
+    backend_->upload(t.data, stored.data(), stored.size());
+  }
+  std::string signature() const { return rule_->signature(); }
+  index_t steps() const { return steps_; }
+  void set_steps(index_t steps) {
+    if (steps < 0) throw bad_value("steps", std::to_string(steps), ">= 0");
+    steps_ = steps;
+  }
+
+  std::vector<setting> settings() const { return rule_->settings(); }
+  Backend& backend() const { return *backend_; }
+  index_t size() const { return static_cast<index_t>(parameters_.size()); }
+  index_t bucket_count() const { return static_cast<index_t>(finalized_ ? buckets_.size() : make_buckets().size()); }
+
+ protected:
+  const any_rule<Backend, Types>& erased_rule() const { return *rule_; }
 
  private:
-  struct entry {
-    std::vector<setting> settings;
-    std::function<any_optimizer<Backend, Types>(Backend&, const std::vector<setting>&, optimizer_options)> make;
+  // Same-shape matrices that step as one batch; weights and gradients are reached through tables of base pointers.
+  struct bucket {
+    std::unique_ptr<bucket_rule<Backend, Types>> rule;
+    double lr_scale;
+    std::vector<std::size_t> members;
+    std::size_t first = 0;  // index of its first matrix among all, in bucket order
+    view<W> w;
+    view<const G> g, r;
+    std::vector<placed_state> entries;
+    step_numbers<C>* numbers = nullptr;
+    index_t rank = 0, phase = 0;
+
+    bucket_shape shape() const { return {w.rows, w.cols, w.batch, !w.row_contiguous()}; }
   };
-  const entry& find(const std::string& name) const {
-    const auto at = entries_.find(name);
-    if (at != entries_.end()) return at->second;
-    std::string known;
-    for (const auto& n : names()) known += (known.empty() ? "" : ", ") + n;
-    throw error("unknown rule \"" + name + "\"; nearest: \"" + nearest_name(name, names()) + "\"; known: " + known);
+
+  struct control_words {
+    status_word* skip = nullptr;     // not zero: this step writes nothing
+    status_word* skipped = nullptr;  // count since the last poll, and behind it one flag per matrix since the last poll
+    status_word* flags = nullptr;    // this step: one per matrix
+    step_numbers<C>* numbers = nullptr;
+    std::byte* tables = nullptr;
+  };
+
+  std::vector<bucket> make_buckets() const {
+    using key = std::tuple<index_t, index_t, index_t, index_t, index_t, index_t, index_t, index_t, double,
+                           std::optional<double>>;
+    std::vector<bucket> out;
+    std::map<key, std::size_t> open;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const parameter<W, G>& p = parameters_[i];
+      const key k{p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride, p.g.row_stride,
+                  p.g.col_stride, p.r.row_stride, p.r.col_stride, p.lr_scale,     p.decay};
+      const auto [at, is_new] = open.try_emplace(k, out.size());
+      const bool full = !is_new && options_.batch_limit > 0 &&
+                        static_cast<index_t>(out[at->second].members.size()) == options_.batch_limit;
+      if (is_new || full) {
+        at->second = out.size();
+        out.push_back({rule_->bind(p.decay), p.lr_scale, {}, 0, p.w, p.g, p.r, {}, nullptr, 0, 0});
+      }
+      out[at->second].members.push_back(i);
+    }
+    std::size_t first = 0;
+    for (auto& k : out) {
+      k.first = first;
+      first += k.members.size();
+      const index_t count = static_cast<index_t>(k.members.size());
+      k.w.data = nullptr, k.w.batch = count, k.w.batch_stride = 0;
+      k.g.data = nullptr, k.g.batch = count, k.g.batch_stride = 0;
+      k.r.data = nullptr, k.r.batch = count, k.r.batch_stride = 0;
+    }
+    return out;
   }
 
-  std::map<std::string, entry> entries_;
+  // Places control words and state in `memory` (or only counts).
+  control_words place(std::vector<bucket>& buckets, arena& memory, memory_report& report) const {
+    const std::size_t n = parameters_.size();
+    control_words c;
+    c.skip = reinterpret_cast<status_word*>(memory.bytes(sizeof(status_word)));
+    c.skipped = reinterpret_cast<status_word*>(memory.bytes((1 + n) * sizeof(status_word)));
+    c.flags = reinterpret_cast<status_word*>(memory.bytes(n * sizeof(status_word)));
+    c.numbers = reinterpret_cast<step_numbers<C>*>(memory.bytes(buckets.size() * sizeof(step_numbers<C>)));
+    c.tables = memory.bytes(tables_per_matrix() * n * sizeof(void*));
+    report.control = memory.top;
+    for (std::size_t i = 0; i < buckets.size(); ++i) {
+      bucket& k = buckets[i];
+      k.entries = k.rule->place(memory, k.shape());
+      for (const auto& e : k.entries) add_line(report, e);
+      if (memory.base) {
+        k.numbers = c.numbers + i;
+        k.w.table = reinterpret_cast<W* const*>(c.tables) + k.first;
+        k.g.table = reinterpret_cast<const G* const*>(c.tables + n * sizeof(void*)) + k.first;
+        k.r.table = needs_reference() ? k.g.table + n : k.g.table;
+      }
+    }
+    report.state_bytes = memory.peak;
+    return c;
+  }
+  static void add_line(memory_report& report, const placed_state& e) {
+    const auto same = std::find_if(report.state.begin(), report.state.end(),
+                                   [&](const auto& l) { return l.slot == e.slot && l.what == e.name; });
+    if (same != report.state.end())
+      same->bytes += e.bytes;
+    else
+      report.state.push_back({e.slot, e.name, e.bytes});
+  }
+
+  std::size_t scratch_bytes(const std::vector<bucket>& buckets) const {
+    std::size_t most = 0;
+    for (const auto& k : buckets) most = std::max(most, k.rule->scratch(*backend_, k.shape()));
+    return most;
+  }
+
+  std::size_t tables_per_matrix() const { return needs_reference() ? 3 : 2; }
+  pass<Backend, C> make_pass(bucket& k, const status_word* guard) {
+    return {*backend_, scratch_arena_, guard, k.numbers, k.w.batch, k.rank, k.phase};
+  }
+
+  // skip = 1 if any gradient is not finite; remembers for poll_status() which.
+  void check_gradients() {
+    const index_t n = static_cast<index_t>(parameters_.size());
+    for (const auto& k : buckets_) {
+      const view<status_word> flag{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1};
+      if (needs_reference())
+        backend_->reduce(nullptr, fn::not_both_finite{}, flag, k.g, k.r);
+      else
+        backend_->reduce(nullptr, fn::not_finite{}, flag, k.g);
+    }
+    const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
+    const view<status_word> skip = row_major(control_.skip, 1, 1);
+    backend_->reduce(nullptr, fn::any{}, skip, flags);
+    backend_->for_each(nullptr, fn::raise{}, row_major(control_.skipped + 1, 1, n), flags);
+  }
+
+  void upload_tables() {
+    const std::size_t n = parameters_.size();
+    tables_.assign(tables_per_matrix() * n, nullptr);
+    for (const auto& k : buckets_)
+      for (std::size_t i = 0; i < k.members.size(); ++i) {
+        tables_[k.first + i] = parameters_[k.members[i]].w.data;
+        tables_[n + k.first + i] = parameters_[k.members[i]].g.data;
+        if (needs_reference()) tables_[2 * n + k.first + i] = parameters_[k.members[i]].r.data;
+      }
+    backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
+    numbers_.assign(buckets_.size(), {});
+  }
+
+  static std::size_t bytes_of(const state_tensor& t) {
+    return static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type);
+  }
+  template <class Copy>
+  static void copy_elements(const state_tensor& t, Copy copy) {
+    const std::size_t size = size_of(t.type);
+    for (index_t i = 0; i < t.rows; ++i)
+      for (index_t j = 0; j < t.cols; ++j)
+        copy(static_cast<std::size_t>(i * t.cols + j) * size,
+             static_cast<std::size_t>(i * t.row_stride + j * t.col_stride) * size, size);
+  }
+
+  void require_finalized(const char* call) const {
+    if (!finalized_) throw bad_order(std::string(call) + " before finalize()");
+  }
+
+  Backend* backend_;
+  std::unique_ptr<any_rule<Backend, Types>> rule_;
+  optimizer_options options_;
+  parameters parameters_;
+  std::vector<bucket> buckets_;
+  typename Backend::buffer state_{}, scratch_{};
+  arena scratch_arena_{};
+  control_words control_{};
+  std::vector<step_numbers<C>> numbers_;
+  std::vector<const void*> tables_;
+  index_t steps_ = 0;
+  bool finalized_ = false;
 };
 
 }  // namespace matopt

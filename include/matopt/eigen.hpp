@@ -8,7 +8,6 @@
 // operands of products need one unit stride (the library's own scratch always has it). Element types: float, double,
 // and bfloat16 as storage. Errors: bad_value for an illegal thread count.
 #pragma once
-#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
@@ -154,22 +153,36 @@ class eigen_backend {
     if (stopped(guard)) return;
     pool_.parallel_for(a.batch, [&](index_t b) {
       auto m = map(a.matrix(b));
-      const Eigen::LLT<Eigen::Ref<dense<T>, 0, strides>> factor(m);
-      status(0, 0, b) = factor.info() != Eigen::Success || !m.diagonal().allFinite();
-      m.template triangularView<Eigen::StrictlyUpper>().setZero();
+      bool positive = true;
+      for (index_t k = 0; k < a.cols && positive; ++k) {
+        const T pivot = m(k, k);
+        positive = pivot > T(0) && math::finite(pivot);
+        if (!positive) break;
+        const index_t below = a.rows - k - 1;
+        m(k, k) = math::sqrt(pivot);
+        m.col(k).tail(below) /= m(k, k);
+        for (index_t j = k + 1; j < a.cols; ++j) m.col(j).tail(a.rows - j) -= m(j, k) * m.col(k).tail(a.rows - j);
+        m.col(k).head(k).setZero();
+      }
+      status(0, 0, b) = !positive;
     });
   }
   // X = L^-1 X, or L^-T X
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
     if (stopped(guard)) return;
-    pool_.parallel_for(x.batch, [&](index_t b) {
-      const auto lower = map(l.matrix(b)).template triangularView<Eigen::Lower>();
-      auto y = map(x.matrix(b));
+    run_tasks(x.batch * x.cols, x.batch * x.cols * x.rows * x.rows / 4, [&](index_t task) {
+      const auto lower = map(l.matrix(task / x.cols));
+      auto y = map(x.matrix(task / x.cols)).col(task % x.cols);
+      const index_t n = x.rows;
       if (transpose)
-        lower.transpose().solveInPlace(y);
+        for (index_t k = n - 1; k >= 0; --k)
+          y(k) = (y(k) - lower.col(k).tail(n - k - 1).dot(y.tail(n - k - 1))) / lower(k, k);
       else
-        lower.solveInPlace(y);
+        for (index_t k = 0; k < n; ++k) {
+          y(k) /= lower(k, k);
+          y.tail(n - k - 1) -= y(k) * lower.col(k).tail(n - k - 1);
+        }
     });
   }
 
@@ -205,6 +218,11 @@ class eigen_backend {
   struct element_of<matrix_broadcast<T>> {
     using type = T;
   };
+  template <class V>
+  requires std::is_same_v<V, row_number> || std::is_same_v<V, column_number>
+  struct element_of<V> {
+    using type = float;  // takes on the type of the others
+  };
   template <class... V>
   using common_arithmetic = arithmetic_t<typename element_of<V>::type...>;
 
@@ -234,6 +252,9 @@ class eigen_backend {
   static matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
     return v;
   }
+
+  static column_number transposed(row_number) { return {}; }
+  static row_number transposed(column_number) { return {}; }
 
   // Small work is not worth waking a thread for.
   template <class F>

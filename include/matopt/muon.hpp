@@ -23,6 +23,10 @@
 
 namespace matopt {
 
-using muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio>;
+struct muon_defaults {
+  static constexpr double lr = 0.02;
+};
+
+using muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_defaults>;
 
 }  // namespace matopt

@@ -19,6 +19,10 @@
 
 namespace matopt {
 
-using muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_norm<>, match_rms>;
+struct muown_defaults {
+  static constexpr double lr = 1e-3;
+};
+
+using muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_norm<>, match_rms, muown_defaults>;
 
 }  // namespace matopt

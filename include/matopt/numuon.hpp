@@ -22,7 +22,11 @@
 
 namespace matopt {
 
-using numuon =
-    rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>, spectral_ratio>;
+struct numuon_defaults {
+  static constexpr double lr = 0.01;
+};
+
+using numuon = rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>,
+                    spectral_ratio, numuon_defaults>;
 
 }  // namespace matopt

@@ -24,7 +24,7 @@ struct memory_report {
   std::size_t total() const { return state_bytes + scratch_bytes; }
 };
 
-// Bytes of scratch that one step of `r` takes for `batch` matrices of the shape and order of `w`, whatever the rank.
+// Bytes of scratch that one step of `r` takes for `batch` matrices of a shape and order, whatever the rank and phase.
 // The step's own code runs on a backend that does nothing.
 template <class Types, class Rule, class B>
 std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch,
@@ -45,9 +45,12 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   const auto g = shape(static_cast<const typename Types::gradient*>(nullptr));
   const index_t q = math::min(rows, cols);
   for (index_t rank = limits_rank<typename Rule::constraint_type> ? 1 : q; rank <= q; ++rank) {
-    pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank);
-    if (rank == q) r.init(e, s, w);
-    r.step(e, s, w, g, g);
+    pass<dry_backend<B>, C> first(dry, counting, nullptr, nullptr, batch, rank);
+    if (rank == q) r.init(first, s, w);
+    for (index_t phase = 0; phase < Rule::phases; ++phase) {
+      pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank, phase);
+      r.step(e, s, w, g, g);
+    }
   }
   return counting.peak;
 }

@@ -10,7 +10,8 @@
 // with_*<> swaps one slot:  using mine = muon::with_normalizer<my_normalizer>;
 //
 // Preset holds the defaults that a published method has for its policies: static functions set(policy&), one for each
-// policy type whose own defaults are not meant. It does not show in checkpoints.
+// policy type whose own defaults are not meant, and the learning rate `lr` of its authors. It does not show in
+// checkpoints.
 #pragma once
 #include <string>
 #include <string_view>
@@ -89,6 +90,17 @@ struct rule {
     visit("momentum", momentum, s.momentum), visit("orthogonalizer", orthogonalizer, s.orthogonalizer);
     visit("normalizer", normalizer, s.normalizer), visit("constraint", constraint, s.constraint);
   }
+
+  // The learning rate of the method's authors, or 0 if the preset names none.
+  static constexpr double published_lr() {
+    if constexpr (requires { Preset::lr; })
+      return Preset::lr;
+    else
+      return 0;
+  }
+
+  static constexpr index_t phases = phase_count<Momentum>;
+  index_t phase(index_t step) const { return detail::phase_of(momentum, step); }
 
   // State that begins with the weight; the rest begins as zeros.
   template <class E, class St, class W>

@@ -1,4 +1,5 @@
-// Read-only arguments of for_each and reduce that have one value per row, per column or per matrix.
+// Read-only arguments of for_each and reduce that have one value per row, per column or per matrix, or are the number
+// of a row or column.
 //
 //   for_each(f, x, per_row(r), per_matrix(s))   calls   f(x(i, j, b), r(i, 0, b), s(0, 0, b))
 //
@@ -34,5 +35,9 @@ template <class T>
 constexpr matrix_broadcast<std::remove_const_t<T>> per_matrix(view<T> v) {
   return {v};
 }
+
+// The number of the row or column, counted from 0, as an argument.
+struct row_number {};
+struct column_number {};
 
 }  // namespace matopt

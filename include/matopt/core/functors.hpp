@@ -34,6 +34,20 @@ struct assign {
     y = x;
   }
 };
+// sum x
+struct identity {
+  template <class T>
+  MATOPT_HD T operator()(T x) const {
+    return x;
+  }
+};
+// sum x y
+struct product {
+  template <class T>
+  MATOPT_HD T operator()(T x, T y) const {
+    return x * y;
+  }
+};
 // y = y + x
 struct add {
   template <class T>

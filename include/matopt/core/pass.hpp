@@ -28,8 +28,15 @@ class pass {
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
 
-  pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank)
-      : backend_(backend), scratch_(scratch), guard_(guard), numbers_(numbers), batch_(batch), rank_(rank) {}
+  pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank,
+       index_t phase = 0)
+      : backend_(backend),
+        scratch_(scratch),
+        guard_(guard),
+        numbers_(numbers),
+        batch_(batch),
+        rank_(rank),
+        phase_(phase) {}
 
   // --- numbers of this step ---
   matrix_broadcast<C> lr() const { return number(numbers_ ? &numbers_->lr : nullptr); }
@@ -38,6 +45,7 @@ class pass {
   index_t rank() const {
     return rank_;
   }  // singular directions that the constraint allows; min(rows, cols) if it does not care
+  index_t phase() const { return phase_; }  // what the momentum's phase() says of this step
   index_t batch() const { return batch_; }  // matrices in the bucket
 
   // --- scratch: one matrix per member of the bucket, given back at the end of the frame ---
@@ -89,6 +97,16 @@ class pass {
   void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
     backend_.orthonormalize(guard_, x, tolerance);
   }
+  // For matrices that are positive definite by construction.
+  template <class T>
+  void cholesky(view<T> a) requires can_factor {
+    const arena_frame held(scratch_);
+    backend_.cholesky(guard_, a, take<status_word>(1, 1));
+  }
+  template <class T>
+  void solve_lower(view<const given<T>> l, view<T> x, bool transpose) requires can_factor {
+    backend_.solve_lower(guard_, l, x, transpose);
+  }
 
  private:
   static matrix_broadcast<C> number(const C* p) { return {view<const C>{p, 1, 1, 1, 1}}; }
@@ -97,7 +115,7 @@ class pass {
   arena& scratch_;
   const status_word* guard_;
   step_numbers<C>* numbers_;  // in the backend's memory: only its address is used here
-  index_t batch_, rank_;
+  index_t batch_, rank_, phase_;
 };
 
 }  // namespace matopt

@@ -32,6 +32,13 @@ concept needs_reference = requires { requires P::needs_reference; };
 template <class P>
 concept rates_by_column = requires { requires P::rates_by_column; };
 
+//   If what it does depends on the number of the step (SOAP renews its bases now and then): `static constexpr index_t phases` and
+//   phase(step), in [0, phases), for a step counted from 0; it then acts by pass.phase(). The verbs may differ from phase to phase.
+template <class P>
+inline constexpr index_t phase_count = 1;
+template <class P> requires requires { P::phases; }
+inline constexpr index_t phase_count<P> = P::phases;
+
 template <class P, class T>
 using gradient_for = std::conditional_t<needs_reference<P>, gradient_pair<const T>, view<const T>>;
 
@@ -98,6 +105,14 @@ concept column_rates_are_taken = !rates_by_column<Momentum> || takes_column_rate
 // clang-format on
 
 namespace detail {
+template <class P>
+index_t phase_of(const P& momentum, index_t step) {
+  if constexpr (requires { momentum.phase(step); })
+    return momentum.phase(step);
+  else
+    return 0;
+}
+
 // Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
 template <class P, class E, class St, class G, class U>
 auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {

@@ -30,6 +30,13 @@ struct constant {
   void put(index_t, value) const {}
 };
 
+struct counting {  // from `start` in steps of 0 or 1
+  using value = double;
+  index_t start, step;
+  value get(index_t i) const { return static_cast<value>(start + i * step); }
+  void put(index_t, value) const {}
+};
+
 template <class T>
 constexpr bool is_output = false;
 template <class T>
@@ -65,6 +72,15 @@ auto line(const matrix_broadcast<T>& v, index_t b, index_t) {
   return constant<T>{static_cast<typename arithmetic<T>::type>(*base_of(v.values, b))};
 }
 
+template <axis Along, bool Contiguous>
+auto line(row_number, index_t, index_t at) {
+  return Along == axis::columns ? counting{at, 0} : counting{0, 1};
+}
+template <axis Along, bool Contiguous>
+auto line(column_number, index_t, index_t at) {
+  return Along == axis::columns ? counting{0, 1} : counting{at, 0};
+}
+
 template <axis Along, class T>
 bool contiguous(const view<T>& v) {
   return Along == axis::columns ? v.row_contiguous() : v.col_contiguous();
@@ -79,6 +95,15 @@ bool contiguous(const column_broadcast<T>& v) {
 }
 template <axis Along, class T>
 bool contiguous(const matrix_broadcast<T>&) {
+  return true;
+}
+
+template <axis Along>
+bool contiguous(row_number) {
+  return true;
+}
+template <axis Along>
+bool contiguous(column_number) {
   return true;
 }
 

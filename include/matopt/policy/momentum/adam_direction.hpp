@@ -4,13 +4,16 @@
 //   c1 = 1 - beta1^t                     c2 = 1 - beta2^t
 //   corrected:    u = (m / c1) / (sqrt(v / c2) + eps)
 //   uncorrected:  u = (sqrt(c2) / c1) m / (sqrt(v) + eps)
+//   nesterov:     beta1 m / (1 - beta1^(t+1)) + (1 - beta1) G / c1 in the place of m / c1
+//   amsgrad:      the largest v so far in the place of v
 //
 // Kingma, Ba: Adam (arXiv 1412.6980); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
 // Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight,
 // Megatron, Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
+// nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction).
 // c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
-// State: 2 scalars per parameter. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates instead of
-// overflowing.
+// State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates
+// instead of overflowing.
 #pragma once
 #include <array>
 #include <string_view>
@@ -34,12 +37,23 @@ struct bias_corrections {
 };
 struct adam {
   double beta1, beta2, eps;
-  bool corrected;
+  bool corrected, nesterov = false;
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2) const {
-    m = T(beta1) * m + T(1 - beta1) * g;
     v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
-    u = corrected ? (m / c1) / (math::sqrt(v / c2) + T(eps)) : math::sqrt(c2) / c1 * m / (math::sqrt(v) + T(eps));
+    u = quotient(m, v, g, c1, c2);
+  }
+  template <class T>
+  MATOPT_HD void operator()(T& m, T& v, T& largest, T& u, T g, T c1, T c2) const {
+    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
+    largest = math::max(largest, v);
+    u = quotient(m, largest, g, c1, c2);
+  }
+  template <class T>
+  MATOPT_HD T quotient(T& m, T v, T g, T c1, T c2) const {
+    m = T(beta1) * m + T(1 - beta1) * g;
+    const T first = nesterov ? T(beta1) * m / (T(beta1) * c1 + T(1 - beta1)) + T(1 - beta1) * g / c1 : m / c1;
+    return corrected ? first / (math::sqrt(v / c2) + T(eps)) : math::sqrt(c2) * first / (math::sqrt(v) + T(eps));
   }
 };
 }  // namespace fn
@@ -47,6 +61,7 @@ struct adam {
 struct adam_direction {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   adam_eps eps_mode = adam_eps::corrected;
+  bool nesterov = false, amsgrad = false;
 
   static std::string name() { return "adam_direction"; }
   template <class Self, class Visit>
@@ -55,24 +70,30 @@ struct adam_direction {
     visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
     visit("eps_mode", self.eps_mode);
+    visit("nesterov", self.nesterov);
+    visit("amsgrad", self.amsgrad);
   }
 
   template <class S, class C>
   struct state {
-    view<S> m, v;
+    view<S> m, v, largest;
     view<C> c1, c2;
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
     s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
+    if (amsgrad) s.largest = l.matrix("largest_second_moment");
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }
 
   template <class E, class St, class G, class U>
   void accumulate(E& e, St& s, view<G> g, view<U> u) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    e.for_each(fn::adam{beta1, beta2, eps, eps_mode == adam_eps::corrected}, s.m, s.v, u, as_const(g), per_matrix(s.c1),
-               per_matrix(s.c2));
+    const fn::adam adam{beta1, beta2, eps, eps_mode == adam_eps::corrected, nesterov};
+    if (amsgrad)
+      e.for_each(adam, s.m, s.v, s.largest, u, as_const(g), per_matrix(s.c1), per_matrix(s.c2));
+    else
+      e.for_each(adam, s.m, s.v, u, as_const(g), per_matrix(s.c1), per_matrix(s.c2));
   }
 };
 

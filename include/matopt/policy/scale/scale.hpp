@@ -3,6 +3,8 @@
 //   unit_scale           1
 //   fan_ratio            sqrt(max(1, fan_out / fan_in))     Keller Jordan's Muon, torch.optim.Muon "original"
 //   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
+//   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised
+//   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
 //   match_rms            factor sqrt(max(fan_out, fan_in))  Moonlight (arXiv 2502.16982, 0.2: the RMS of an AdamW
 //   update)
 #pragma once
@@ -29,6 +31,16 @@ struct spectral_ratio {
   double factor(index_t fan_out, index_t fan_in) const {
     return std::sqrt(static_cast<double>(fan_out) / static_cast<double>(fan_in));
   }
+};
+
+struct fan_out_root {
+  static std::string name() { return "fan_out_root"; }
+  double factor(index_t fan_out, index_t) const { return std::sqrt(static_cast<double>(fan_out)); }
+};
+
+struct inverse_fan_in {
+  static std::string name() { return "inverse_fan_in"; }
+  double factor(index_t, index_t fan_in) const { return 1 / static_cast<double>(fan_in); }
 };
 
 struct match_rms {

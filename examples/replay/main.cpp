@@ -1,0 +1,83 @@
+// replay: runs the cases of golden files, and says how far each is from the trajectory it holds.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <matopt/core/error.hpp>
+#include <matopt/eigen.hpp>
+#include <string>
+#include <vector>
+
+#include "case.hpp"
+
+namespace {
+
+struct options {
+  std::vector<std::string> files;
+  std::string out, scalar = "double", backend = "eigen";
+  double tolerance = 0;
+};
+
+// Exit status: 0 if every case is within the tolerance.
+int replay_files(const options& o) {
+  matopt::eigen_backend cpu(1);
+  nlohmann::json results = nlohmann::json::array();
+  int cases = 0, outside = 0, failed = 0;
+  double worst = 0;
+  for (const auto& path : o.files)
+    for (const auto& c : replay::read_cases(path)) {
+      ++cases;
+      try {
+        const auto result = o.scalar == "double" ? replay::run<double>(cpu, c) : replay::run<float>(cpu, c);
+        results.push_back(result.computed);
+        const double error = result.error.value_or(0);
+        const bool bad = !(error <= o.tolerance);
+        outside += bad;
+        worst = std::max(worst, error);
+        if (result.error)
+          std::printf("%-32s %8s  %.2e%s\n", result.label.c_str(), result.shape.c_str(), error, bad ? "  OUTSIDE" : "");
+        else
+          std::printf("%-32s %8s  computed\n", result.label.c_str(), result.shape.c_str());
+      } catch (const std::exception& e) {
+        ++failed;
+        std::printf("%-32s           failed\n", c.is_object() ? c.value("label", "case").c_str() : "case");
+        std::fprintf(stderr, "replay: %s, case %d: %s\n", path.c_str(), cases, e.what());
+      }
+    }
+  std::printf("%d cases in %s, worst relative error %.2e, %d outside of %.1e, %d failed\n", cases, o.scalar.c_str(),
+              worst, outside, o.tolerance, failed);
+  if (!o.out.empty()) {
+    const nlohmann::json file{{"format", 1},
+                              {"layout", "row-major [out, in]"},
+                              {"dtype", o.scalar == "double" ? "float64" : "float32"},
+                              {"cases", results}};
+    std::ofstream to(o.out);
+    to << file.dump(1) << '\n';
+    to.close();
+    if (!to) throw matopt::bad_file(o.out + ": cannot be written");
+  }
+  return outside + failed > 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app{"Runs the cases of golden files and compares with the trajectories that they hold."};
+  app.add_option("cases", o.files, "JSON files in the golden format")->required();
+  app.add_option("--out", o.out, "write the computed trajectories here, in the same format");
+  app.add_option("--scalar", o.scalar, "element type: double or float")->check(CLI::IsMember({"double", "float"}));
+  app.add_option("--backend", o.backend, "eigen, or cuda in a build that has it")
+      ->check(CLI::IsMember({"eigen", "cuda"}));
+  app.add_option("--tolerance", o.tolerance, "largest relative error; 1e-11 in double and 2e-4 in float")
+      ->check(CLI::Range(0.0, std::numeric_limits<double>::max()));
+  CLI11_PARSE(app, argc, argv);
+  if (o.tolerance == 0 && app.count("--tolerance") == 0) o.tolerance = o.scalar == "double" ? 1e-11 : 2e-4;
+  try {
+    if (o.backend == "cuda") throw matopt::bad_value("--backend", "cuda", "eigen: this build has no CUDA backend");
+    return replay_files(o);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "replay: %s\n", e.what());
+    return 2;
+  }
+}

@@ -1,0 +1,78 @@
+// The rules of golden files: from a case's rule and settings to an optimizer. Each translation unit rules_*.cpp adds
+// its family to the table, for one element type after the other.
+#pragma once
+#include <functional>
+#include <map>
+#include <matopt/rule_registry.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "settings_reader.hpp"
+
+namespace matopt {
+class eigen_backend;
+}
+
+namespace replay {
+
+using matopt::eigen_backend;
+
+template <class T>
+using any_optimizer = matopt::any_optimizer<eigen_backend, matopt::types<T>>;
+
+// An optimizer that has taken in the settings of a case, its learning rate, and state that the case prescribes.
+template <class T>
+struct prepared {
+  any_optimizer<T> optimizer;
+  double lr;
+  std::map<std::string, json> state{};  // by the name of the state
+  bool transposed = false;              // the case's matrices are [in, out]
+};
+
+// `two_gradients`: the case brings reference gradients.
+template <class T>
+using maker = std::function<prepared<T>(eigen_backend&, settings_reader&, bool two_gradients)>;
+
+template <class T>
+class rule_table {
+ public:
+  void add(const std::string& name, maker<T> m) { makers_[name] = std::move(m); }
+  const maker<T>& find(const std::string& name) const {
+    const auto at = makers_.find(name);
+    if (at != makers_.end()) return at->second;
+    std::vector<std::string> known;
+    for (const auto& [n, unused] : makers_) known.push_back(n);
+    throw matopt::error("unknown rule \"" + name + "\"; nearest: \"" + matopt::nearest_name(name, known) + '"');
+  }
+
+ private:
+  std::map<std::string, maker<T>> makers_;
+};
+
+// All rules, built once.
+template <class T>
+const rule_table<T>& rules();
+
+template <class T>
+void add_muon_rules(rule_table<T>&);
+template <class T>
+void add_normalized_rules(rule_table<T>&);
+template <class T>
+void add_adaptive_rules(rule_table<T>&);
+template <class T>
+void add_estimator_rules(rule_table<T>&);
+template <class T>
+void add_baseline_rules(rule_table<T>&);
+template <class T>
+void add_direction_rules(rule_table<T>&);
+template <class T>
+void add_constraint_rules(rule_table<T>&);
+
+// The end of every maker: the optimizer of `rule`, with the settings that all have.
+template <class T, class Rule>
+prepared<T> finish(eigen_backend& backend, settings_reader& s, Rule rule, double default_lr = Rule::published_lr()) {
+  return {any_optimizer<T>(backend, std::move(rule)), s.number("lr", default_lr)};
+}
+
+}  // namespace replay

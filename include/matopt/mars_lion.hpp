@@ -1,0 +1,27 @@
+// MARS-Lion: the sign of a variance-reduced momentum.
+//
+//   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer       m <- 0.95 m + 0.05 c
+//   W <- (1 - lr decay) W - lr sign(m)
+//
+// Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, no decay. It has not Lion's
+// second interpolation. mars_lion_exact takes R from the caller. State: 2 scalars per parameter, 1 exact. FLOPs: 14 per
+// parameter.
+#pragma once
+#include "optimizer.hpp"
+#include "policy/constraint/decoupled_decay.hpp"
+#include "policy/momentum/mars.hpp"
+#include "policy/momentum/momentum.hpp"
+#include "policy/normalizer/no_normalizer.hpp"
+#include "policy/orthogonalizer/sign_direction.hpp"
+#include "policy/scale/scale.hpp"
+
+namespace matopt {
+
+struct mars_lion_defaults {
+  static constexpr double lr = 3e-3;
+};
+
+using mars_lion = rule<mars<ema>, sign_direction, no_normalizer, decoupled_decay, unit_scale, mars_lion_defaults>;
+using mars_lion_exact = mars_lion::with_momentum<two_gradients<ema>>;
+
+}  // namespace matopt

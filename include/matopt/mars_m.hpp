@@ -1,0 +1,33 @@
+// MARS-M: Moonlight's Muon on a variance-reduced gradient.
+//
+//   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer       M <- 0.95 M + 0.05 c       O = NS5(M)
+//   W <- (1 - lr decay) W - lr 0.2 sqrt(max(m, n)) O
+//
+// MARS-M (arXiv 2510.21800); follows AGI-Arena/MARS: lr 1e-3, decay 0.1, gamma 0.025, always clipped.
+//   mars_m             R is the last gradient: approximate
+//   mars_m_exact       R is handed in: this batch's gradient at the last weights
+//   mars_m_efficient   approximate without clip, as quasi-hyperbolic momentum: gamma 0.05 would be Muon with Nesterov
+// Without the clip the approximate form is a setting of the momentum and no variance reduction; that takes the exact
+// one. State: 2 scalars per parameter, 1 exact or efficient. FLOPs: Muon's and 8 per parameter.
+#pragma once
+#include "optimizer.hpp"
+#include "policy/constraint/decoupled_decay.hpp"
+#include "policy/momentum/mars.hpp"
+#include "policy/momentum/momentum.hpp"
+#include "policy/momentum/quasi_hyperbolic.hpp"
+#include "policy/normalizer/no_normalizer.hpp"
+#include "policy/orthogonalizer/newton_schulz.hpp"
+#include "policy/scale/scale.hpp"
+
+namespace matopt {
+
+struct mars_m_defaults {
+  static constexpr double lr = 1e-3;
+  static void set(decoupled_decay& c) { c.decay = 0.1; }
+};
+
+using mars_m = rule<mars<ema>, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, mars_m_defaults>;
+using mars_m_exact = mars_m::with_momentum<two_gradients<ema>>;
+using mars_m_efficient = mars_m::with_momentum<quasi_hyperbolic>;
+
+}  // namespace matopt

@@ -1,0 +1,29 @@
+// MARS-Shampoo: Muon on a variance-reduced gradient, the form of the MARS paper.
+//
+//   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer       M <- 0.95 M + c       O = NS5(M)
+//   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
+//
+// Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, eps of the norm 1e-8, no decay.
+// The successor is mars_m. mars_shampoo_exact takes R from the caller. State: 2 scalars per parameter, 1 exact. FLOPs:
+// Muon's and 8 per parameter.
+#pragma once
+#include "optimizer.hpp"
+#include "policy/constraint/decoupled_decay.hpp"
+#include "policy/momentum/mars.hpp"
+#include "policy/momentum/momentum.hpp"
+#include "policy/normalizer/no_normalizer.hpp"
+#include "policy/orthogonalizer/newton_schulz.hpp"
+#include "policy/scale/scale.hpp"
+
+namespace matopt {
+
+struct mars_shampoo_defaults {
+  static constexpr double lr = 3e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-8; }
+};
+
+using mars_shampoo =
+    rule<mars<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, mars_shampoo_defaults>;
+using mars_shampoo_exact = mars_shampoo::with_momentum<two_gradients<heavy_ball>>;
+
+}  // namespace matopt

@@ -1,0 +1,138 @@
+// NAMO's learning rates: Adam's ratio of first to root of second moment, but of norms: one per matrix, or one per
+// column.
+//
+//   u = Inner(G)       b = lr sqrt(1 - mu2^t) / (1 - beta^t + 1e-12), beta the (first) beta of Inner
+//   norm_rate      v <- mu2 v + (1 - mu2) ||G||_F^2            rate   = b ||u||_F / (sqrt(v) + eps)
+//   column_rate    v_j <- mu2 v_j + (1 - mu2) ||G_:j||^2       d_j    = ||u_:j|| / (sqrt(v_j) + eps)
+//                  d_j kept in [c d', d' / c], d' = mean d     rate_j = b d_j
+//
+// NAMO and NAMO-D (arXiv 2602.17080); follows the official code, with Nesterov: its ||u|| is the Nesterov direction's,
+// but the correction is Adam's, so the first rate is (1 + beta) lr. The paper has no Nesterov (`ema`). A column is an
+// input feature. c = 0 turns the clamp off; c = 1 gives every column the mean. The rate replaces lr in the constraint,
+// decay included. State: Inner's and 1 scalar per matrix or column. FLOPs: 4 per parameter. v saturates.
+#pragma once
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "adam_direction.hpp"
+#include "mars.hpp"
+#include "momentum.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct mean_square {
+  double beta;
+  template <class T>
+  MATOPT_HD void operator()(T& v, T squares) const {
+    v = math::saturated(T(beta) * v + T(1 - beta) * math::saturated(squares));
+  }
+};
+struct norm_over_root {
+  double eps;
+  template <class T>
+  MATOPT_HD void operator()(T& d, T v) const {
+    d = d / (math::sqrt(v) + T(eps));
+  }
+};
+// d into [c d', d' / c], d' = sum / count
+struct clamp_to_mean {
+  double c, count;
+  template <class T>
+  MATOPT_HD void operator()(T& d, T sum) const {
+    const T mean = sum / T(count);
+    if (mean > T(0) && math::finite(mean)) d = math::min(math::max(d, T(c) * mean), mean / T(c));
+  }
+};
+struct adapted_rate {
+  template <class T>
+  MATOPT_HD void operator()(T& d, T lr, T c1, T c2) const {
+    d = lr * math::sqrt(c2) / (c1 + T(1e-12)) * d;
+  }
+};
+}  // namespace fn
+
+template <bool ByColumn, class Inner = nesterov_ema>
+struct adaptive_rate {
+  static constexpr bool needs_reference = matopt::needs_reference<Inner>;
+  static constexpr bool rates_by_column = ByColumn;
+  static constexpr index_t phases = phase_count<Inner>;
+
+  Inner inner{};
+  double mu2 = 0.99, eps = 1e-8;
+  double clamp = 0.75;  // c; only column_rate
+
+  static std::string name() { return (ByColumn ? "column_rate<" : "norm_rate<") + Inner::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    Inner::settings(self.inner, visit);
+    visit("mu2", self.mu2, range{.low = 0, .high = 1, .high_open = true});
+    visit("rate_eps", self.eps, range{.low = 0, .low_open = true});
+    if constexpr (ByColumn) visit("clamp_c", self.clamp, range{.low = 0, .high = 1});
+  }
+  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
+
+  template <class S, class C>
+  struct state {
+    view<C> v, c1, c2;
+    state_for<Inner, S, C> inner;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    s.v = ByColumn ? l.columns("column_second_moment") : l.scalar("norm_second_moment");
+    s.c1 = l.scalar("rate_first_correction"), s.c2 = l.scalar("rate_second_correction");
+    lay_out(inner, l, s.inner);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
+  }
+
+  template <class E, class St, class G, class U>
+  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
+    const view<U> rate = e.take(1, s.v.cols);  // until the end of the step
+    const auto frame = e.frame();
+    squares(e, rate, as_const(g));
+    e.for_each(fn::mean_square{mu2}, s.v, as_const(rate));
+    e.for_each(fn::bias_corrections{detail::first_beta(inner), mu2}, s.c1, s.c2);
+    detail::accumulate(inner, e, s.inner, g, u);
+
+    norms(e, rate, u);
+    e.for_each(fn::norm_over_root{eps}, rate, as_const(s.v));
+    if constexpr (ByColumn)
+      if (clamp > 0) {
+        const view<U> sum = e.take(1, 1);
+        e.reduce(fn::identity{}, sum, as_const(rate));
+        e.for_each(fn::clamp_to_mean{clamp, static_cast<double>(rate.cols)}, rate, per_matrix(sum));
+      }
+    e.for_each(fn::adapted_rate{}, rate, e.lr(), per_matrix(s.c1), per_matrix(s.c2));
+    if constexpr (ByColumn)
+      return per_column(rate);
+    else
+      return per_matrix(rate);
+  }
+
+ private:
+  template <class E, class C, class G>
+  static void squares(E& e, view<C> out, view<G> g) {
+    if constexpr (ByColumn)
+      e.reduce_rows(fn::square{}, out.t(), g.t());  // the rows of the transpose are the columns
+    else
+      e.reduce(fn::square{}, out, g);
+  }
+  template <class E, class C>
+  static void norms(E& e, view<C> out, view<C> u) {
+    if constexpr (ByColumn) {
+      detail::row_norms(e, out.t(), u.t());
+    } else {
+      const auto norm = detail::frobenius(e, u);
+      e.for_each(fn::scaled_root{}, out, as_const(norm.largest), as_const(norm.squares));
+    }
+  }
+};
+
+template <class Inner = nesterov_ema>
+using norm_rate = adaptive_rate<false, Inner>;
+template <class Inner = nesterov_ema>
+using column_rate = adaptive_rate<true, Inner>;
+
+}  // namespace matopt

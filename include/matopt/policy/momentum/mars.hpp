@@ -1,0 +1,127 @@
+// MARS: a gradient corrected by how it changed, given to another momentum.
+//
+//   c = G + kappa (G - R)       kappa = gamma beta / (1 - beta), beta the (first) beta of Inner
+//   c <- c / ||c||_F  if that is more than 1       u = Inner(c)
+//
+//   mars<Inner>          R is the gradient of the last step: one gradient per step; costs a copy of it
+//   two_gradients<Inner> R is handed in: the gradient of this batch at the last weights (MARS exact, Muon-MVR2, STORM),
+//   or
+//                        of the last batch at these weights (Muon-MVR3). No state, but two gradients per step
+//
+// In the first step R = 0. Yuan et al.: MARS (arXiv 2411.10438), MARS-M (arXiv 2510.21800); Chang et al.: Muon-MVR
+// (arXiv 2509.15816). Follows AGI-Arena/MARS: R = 0 at first, so c = (1 + kappa) G (the paper has c = G); the clip is
+// per matrix; second moments see c, not G. That code keeps the last gradient by reference, which turns MARS off when
+// the gradient's memory is reused; here it is copied. With gamma = 1, no clip and an EMA this is the STORM estimator M
+// = G + beta (M - R). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1 scalar per parameter (mars).
+// FLOPs: 8 per parameter.
+#pragma once
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "momentum.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct correct_by_last {
+  double kappa;
+  template <class T>
+  MATOPT_HD void operator()(T& last, T& u, T g) const {
+    u = g + T(kappa) * (g - last);
+    last = g;
+  }
+};
+struct correct_by_reference {
+  double kappa;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T g, T r, T started) const {
+    u = g + T(kappa) * (g - (started > T(0) ? r : T(0)));
+  }
+};
+struct set_one {
+  template <class T>
+  MATOPT_HD void operator()(T& x) const {
+    x = T(1);
+  }
+};
+// x / n if n = largest sqrt(squares) is more than 1
+struct clip_to_one {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T largest, T squares) const {
+    const T root = math::sqrt(squares);
+    if (largest * root > T(1)) x = x / largest / root;
+  }
+};
+}  // namespace fn
+
+namespace detail {
+template <class Momentum>
+double first_beta(const Momentum& m) {
+  if constexpr (requires { m.beta1; })
+    return m.beta1;
+  else
+    return m.beta;
+}
+}  // namespace detail
+
+template <class Inner, bool Given>
+struct basic_mars {
+  static constexpr bool needs_reference = Given;
+  static constexpr bool rates_by_column = matopt::rates_by_column<Inner>;
+  static constexpr index_t phases = phase_count<Inner>;
+
+  Inner inner{};
+  double gamma = 0.025;
+  bool clip = true;
+
+  static std::string name() { return (Given ? "two_gradients<" : "mars<") + Inner::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    Inner::settings(self.inner, visit);
+    visit("gamma", self.gamma, range{.low = 0});
+    visit("clip", self.clip);
+  }
+  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
+
+  template <class S, class C>
+  struct state {
+    view<S> last;
+    view<C> started;
+    state_for<Inner, S, C> inner;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    if constexpr (Given)
+      s.started = l.scalar("reference_started");
+    else
+      s.last = l.matrix("last_gradient");
+    lay_out(inner, l, s.inner);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
+  }
+
+  template <class E, class St, class G, class U>
+  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
+    const double beta = detail::first_beta(inner), kappa = gamma * beta / (1 - beta);
+    if constexpr (Given) {
+      e.for_each(fn::correct_by_reference{kappa}, u, as_const(g), as_const(g.reference), per_matrix(s.started));
+      e.for_each(fn::set_one{}, s.started);
+    } else {
+      e.for_each(fn::correct_by_last{kappa}, s.last, u, as_const(g));
+    }
+    if (clip) {
+      const auto frame = e.frame();
+      const auto norm = detail::frobenius(e, u);
+      e.for_each(fn::clip_to_one{}, u, per_matrix(norm.largest), per_matrix(norm.squares));
+    }
+    return detail::accumulate(inner, e, s.inner, as_const(u), u);
+  }
+};
+
+template <class Inner = ema>
+using mars = basic_mars<Inner, false>;
+template <class Inner = ema>
+using two_gradients = basic_mars<Inner, true>;
+
+}  // namespace matopt

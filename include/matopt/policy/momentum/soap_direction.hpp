@@ -1,0 +1,222 @@
+// SOAP's direction: Adam in the eigenbasis of Shampoo's preconditioner.
+//
+//   first step   L = (1 - bs) G G^T,  R = (1 - bs) G^T G,  Q = their eigenvectors, largest first; nothing moves
+//   then         g = Ql^T G Qr        m <- beta1 m + (1 - beta1) g        v <- beta2 v + (1 - beta2) g^2
+//                u = sqrt(1 - beta2^t) / (1 - beta1^t) Ql (m / (sqrt(v) + eps)) Qr^T
+//                L <- bs L + (1 - bs) G G^T,  R <- bs R + (1 - bs) G^T G
+//   every f-th   columns of Q sorted by diag(Q^T L Q), v along with them; Q <- orth(L Q); m turned into the new bases
+//
+// Vyas et al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (the learning
+// rate of it is 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not
+// turned. A side longer than `max_precond_dim` has no preconditioner. The decay comes after the step there:
+// `decay_after`. W does not depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal
+// eigenvalues: after one gradient the longer side has such a space, so trajectories on rectangular matrices differ
+// between correct programs. Whether a step renews the bases goes by the host's count of steps, skipped ones included;
+// if the very first step is skipped, the bases begin as identities. State: 2 scalars per parameter and 2 m^2 + 2 n^2
+// per matrix. FLOPs: 12 mn(m + n) per step, every f-th about 10 (m^3 + n^3) more. Needs: gemm, svd, orthonormalize.
+#pragma once
+#include <limits>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "../orthogonalizer/dion_polar.hpp"
+#include "../orthogonalizer/qdwh_polar.hpp"
+#include "adam_direction.hpp"
+#include "mars.hpp"
+
+namespace matopt {
+
+namespace fn {
+// Adam's moments and quotient, uncorrected; nothing before the first call has been made
+struct moments_in_basis {
+  double beta1, beta2, eps;
+  bool correct;
+  template <class T>
+  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2, T started) const {
+    if (!(started > T(0))) {
+      u = T(0);
+      return;
+    }
+    m = T(beta1) * m + T(1 - beta1) * g;
+    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
+    u = m / (math::sqrt(v) + T(eps));
+    if (correct) u *= math::sqrt(c2) / c1;
+  }
+};
+// bias corrections that begin to count with the second call
+struct started_corrections {
+  double beta1, beta2;
+  template <class T>
+  MATOPT_HD void operator()(T& c1, T& c2, T started) const {
+    if (started > T(0)) bias_corrections{beta1, beta2}(c1, c2);
+  }
+};
+// number of larger entries, and of equal ones before: the place of an entry in descending order
+struct comes_before {
+  template <class T>
+  MATOPT_HD T operator()(T other, T mine, T other_index, T my_index) const {
+    return T(other > mine || (other == mine && other_index < my_index));
+  }
+};
+struct permutation_entry {  // 1 where column `place` takes entry `row`
+  template <class T>
+  MATOPT_HD void operator()(T& x, T place, T column) const {
+    x = place == column ? T(1) : T(0);
+  }
+};
+struct multiply_into {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T a, T b) const {
+    y = a * b;
+  }
+};
+}  // namespace fn
+
+struct soap_direction {
+  static constexpr index_t phases = 3;  // 0: the first step, 1: an ordinary one, 2: the bases are renewed
+
+  double beta1 = 0.95, beta2 = 0.95, eps = 1e-8;
+  double shampoo_beta = -1;  // negative: beta2
+  index_t frequency = 10, max_precond_dim = 10000;
+  bool correct_bias = true, normalize_grads = false;
+
+  static std::string name() { return "soap_direction"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("eps", self.eps, range{.low = 0, .low_open = true});
+    visit("shampoo_beta", self.shampoo_beta, range{.low = -1, .high = 1, .high_open = true});
+    visit("precondition_frequency", self.frequency, range{.low = 1});
+    visit("max_precond_dim", self.max_precond_dim, range{.low = 0});
+    visit("correct_bias", self.correct_bias);
+    visit("normalize_grads", self.normalize_grads);
+  }
+  index_t phase(index_t step) const { return step == 0 ? 0 : step % frequency == 0 ? 2 : 1; }
+
+  template <class S, class C>
+  struct state {
+    view<S> m, v;
+    view<C> left, right, left_basis, right_basis, c1, c2, started;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    const index_t m = l.row_count(), n = l.column_count();
+    s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
+    if (m <= max_precond_dim) s.left = l.block("left", m, m), s.left_basis = l.block("left_basis", m, m);
+    if (n <= max_precond_dim) s.right = l.block("right", n, n), s.right_basis = l.block("right_basis", n, n);
+    s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction"), s.started = l.scalar("started");
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W>) const {
+    if (s.left.rows > 0) e.for_each(fn::set_identity{}, s.left_basis, row_number{}, column_number{});
+    if (s.right.rows > 0) e.for_each(fn::set_identity{}, s.right_basis, row_number{}, column_number{});
+  }
+
+  template <class E, class St, class G, class C>
+  requires E::can_factor auto accumulate(E& e, St& s, view<G> g, view<C> u) const {
+    const view<C> rate = e.take(1, 1);  // until the end of the step
+    e.for_each(fn::multiply_into{}, rate, e.lr(), per_matrix(s.started));
+    const auto frame = e.frame();
+    const view<C> gradient = e.take_like(u);
+    e.for_each(fn::assign{}, gradient, as_const(g));
+
+    turn(e, s, gradient, u, true);
+    e.for_each(fn::started_corrections{beta1, beta2}, s.c1, s.c2, per_matrix(s.started));
+    e.for_each(fn::moments_in_basis{beta1, beta2, eps, correct_bias}, s.m, s.v, u, as_const(u), per_matrix(s.c1),
+               per_matrix(s.c2), per_matrix(s.started));
+    turn(e, s, u, u, false);
+    if (normalize_grads) normalize(e, u);
+
+    if (e.phase() == 2) turn(e, s, s.m, s.m, false);
+    remember(e, s.left, gradient);
+    remember(e, s.right, gradient.t());
+    if (e.phase() == 0) first_basis(e, s.left, s.left_basis), first_basis(e, s.right, s.right_basis);
+    if (e.phase() == 2) {
+      renew_basis(e, s.left, s.left_basis, s.v);
+      renew_basis(e, s.right, s.right_basis, s.v.t());
+      turn(e, s, s.m, s.m, true);
+    }
+    e.for_each(fn::set_one{}, s.started);
+    return per_matrix(rate);
+  }
+
+ private:
+  // y = Ql^T x Qr, or back: Ql x Qr^T
+  template <class E, class St, class X, class Y>
+  void turn(E& e, St& s, view<X> x, view<Y> y, bool into) const {
+    using C = typename E::compute;
+    const auto frame = e.frame();
+    view<C> a = e.template take_like<C>(x), b = e.template take_like<C>(x);
+    e.for_each(fn::assign{}, a, as_const(x));
+    if (s.left.rows > 0) {
+      e.gemm(C(1), into ? s.left_basis.t() : s.left_basis, a, C(0), b, b);
+      std::swap(a, b);
+    }
+    if (s.right.rows > 0) {
+      e.gemm(C(1), a, into ? s.right_basis : s.right_basis.t(), C(0), b, b);
+      std::swap(a, b);
+    }
+    e.for_each(fn::assign{}, y, as_const(a));
+  }
+  // side <- bs side + (1 - bs) g g^T
+  template <class E, class C>
+  void remember(E& e, view<C> side, view<C> g) const {
+    const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;
+    if (side.rows > 0) e.gemm_symmetric(C(1 - bs), g, g.t(), C(bs), side, side);
+  }
+  template <class E, class C>
+  void first_basis(E& e, view<C> side, view<C> basis) const {
+    if (side.rows == 0) return;
+    const auto frame = e.frame();
+    const index_t n = side.rows;
+    const view<C> vectors = e.take(n, n, true), values = e.take(n, 1), others = e.take(n, n, true), norm = e.take(1, n);
+    e.svd(side, vectors, values, others);  // of a symmetric matrix: its eigenvectors, largest first
+    detail::row_norms(e, norm.t(), vectors.t());
+    e.for_each(fn::keep_old_column{}, vectors, as_const(basis), per_column(norm));  // a zero gradient has no basis
+    e.for_each(fn::assign{}, basis, as_const(vectors));
+  }
+  // Sorts the basis by how much of `side` each direction carries, v with it, and makes one step of orthogonal
+  // iteration.
+  template <class E, class C, class V>
+  void renew_basis(E& e, view<C> side, view<C> basis, view<V> v) const {
+    if (side.rows == 0) return;
+    const auto frame = e.frame();
+    const index_t n = side.rows;
+    const view<C> image = e.take(n, n, true), sorted = e.take(n, n, true), permutation = e.take(n, n, true);
+    const view<C> carried = e.take(n, 1), place = e.take(n, 1);
+    e.gemm(C(1), side, basis, C(0), image, image);
+    e.reduce_rows(fn::product{}, carried, as_const(image.t()), as_const(basis.t()));
+    // permutation holds, row by row, what the others carry
+    e.for_each(fn::assign{}, permutation, per_column(carried.t()));
+    e.reduce_rows(fn::comes_before{}, place, as_const(permutation), per_row(carried), column_number{}, row_number{});
+    e.for_each(fn::permutation_entry{}, permutation, per_row(place), column_number{});
+
+    const view<C> moments = e.template take_like<C>(v), moved = e.template take_like<C>(v);
+    e.for_each(fn::assign{}, moments, as_const(v));
+    e.gemm(C(1), permutation.t(), moments, C(0), moved, moved);
+    e.for_each(fn::assign{}, v, as_const(moved));
+
+    // A direction that `side` does not have yet stays, by the tiny multiple of the old basis.
+    e.gemm(C(1), basis, permutation, C(0), sorted, sorted);
+    e.gemm(C(1), side, sorted, C(1e-30), sorted, image);
+    e.orthonormalize(image, C(0));
+    e.for_each(fn::assign{}, basis, as_const(image));
+  }
+  template <class E, class C>
+  void normalize(E& e, view<C> u) const {
+    const auto frame = e.frame();
+    const view<C> squares = e.take(1, 1);
+    e.reduce(fn::square{}, squares, as_const(u));
+    e.for_each(divide_by_rms{static_cast<double>(u.rows) * static_cast<double>(u.cols)}, u, per_matrix(squares));
+  }
+  struct divide_by_rms {
+    double count;
+    template <class T>
+    MATOPT_HD void operator()(T& u, T squares) const {
+      u = u / (T(1e-30) + math::sqrt(squares / T(count)));
+    }
+  };
+};
+
+}  // namespace matopt

@@ -1,0 +1,98 @@
+// Muon-NSR and Muon-VS: momentum divided, entry by entry, by an estimate of the noise, before it is orthogonalized.
+//
+//   V <- beta V + beta (1 - beta) (M - G)^2, with the old M       M <- beta M + (1 - beta) G
+//   m = G + beta / (1 - beta) M / (1 - beta^t)                    v = V / (1 - beta^t)
+//   noise_to_signal     u = m / (sqrt(m^2 + alpha v) + eps)
+//   variance_scaled     u = m / (sqrt(v) + eps)
+//
+// Variance-Adaptive Muon (arXiv 2601.14603); follows the NanoGPT suite of the official code. Nesterov is built in. In
+// the first step both are G / |G|, so the orthogonalizer sees the sign. Where the published suites differ: Suite B
+// first amplifies a gradient whose norm is below g_norm up to it (`amplify_below`; 0, off, by default: it is described
+// as clipping, but only enlarges); Suite A's variance_scaled takes (M - G)^2 after M moved, which is beta^2 times V
+// (`late_variance`); alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root.
+// State: 2 scalars per parameter. FLOPs: 16 per parameter. V saturates instead of overflowing.
+#pragma once
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "corrected_ema.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct variance_adaptive {
+  double beta, alpha, eps;
+  bool signal, late;
+  template <class T>
+  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c) const {
+    const T before = m;
+    m = T(beta) * m + T(1 - beta) * g;
+    const T d = (late ? m : before) - g;
+    v = math::saturated(T(beta) * v + T(beta * (1 - beta)) * math::saturated(d * d));
+    const T looked = g + T(beta / (1 - beta)) * m / c, noise = v / c;
+    const T under = signal ? math::saturated(looked * looked + T(alpha) * noise) : noise;
+    u = looked / (math::sqrt(under) + T(eps));
+  }
+};
+// x max(1, least / (n + 1e-8)), n = largest sqrt(squares)
+struct amplify {
+  double least;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T largest, T squares) const {
+    y = x * math::max(T(1), T(least) / (largest * math::sqrt(squares) + T(1e-8)));
+  }
+};
+}  // namespace fn
+
+template <bool Signal>
+struct variance_adaptive {
+  double beta = 0.95;
+  double alpha = 10;  // only noise_to_signal
+  double eps = 1e-8;
+  double amplify_below = 0;
+  bool late_variance = false;
+
+  static std::string name() { return Signal ? "noise_to_signal" : "variance_scaled"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    if constexpr (Signal) visit("alpha", self.alpha, range{.low = 0});
+    visit("variance_eps", self.eps, range{.low = 0, .low_open = true});
+    visit("amplify_below", self.amplify_below, range{.low = 0});
+    visit("late_variance", self.late_variance);
+  }
+
+  template <class S, class C>
+  struct state {
+    view<S> buffer, variance;
+    view<C> correction;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    s.buffer = l.matrix("momentum"), s.variance = l.matrix("variance"), s.correction = l.scalar("momentum_correction");
+  }
+
+  template <class E, class St, class G, class U>
+  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+    if (amplify_below > 0) {
+      const auto frame = e.frame();
+      const auto norm = detail::frobenius(e, g);
+      e.for_each(fn::amplify{amplify_below}, u, as_const(g), per_matrix(norm.largest), per_matrix(norm.squares));
+      step(e, s, as_const(u), u);
+    } else {
+      step(e, s, as_const(g), u);
+    }
+  }
+
+ private:
+  template <class E, class St, class G, class U>
+  void step(E& e, St& s, view<G> g, view<U> u) const {
+    e.for_each(fn::bias_correction{beta}, s.correction);
+    e.for_each(fn::variance_adaptive{beta, alpha, eps, Signal, late_variance}, s.buffer, s.variance, u, g,
+               per_matrix(s.correction));
+  }
+};
+
+using noise_to_signal = variance_adaptive<true>;
+using variance_scaled = variance_adaptive<false>;
+
+}  // namespace matopt

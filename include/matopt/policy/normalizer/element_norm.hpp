@@ -1,0 +1,61 @@
+// AdaMuon's normalizer: each entry of the update over the root of its running square; then the update gets a fixed RMS.
+//
+//   V <- beta V + (1 - beta) u^2       y = u / (sqrt(V) + eps)       u <- y rms sqrt(m n) / (||y||_F + eps)
+//
+// AdaMuon (arXiv 2507.11005); written from the paper's equations (the official repository has no licence). No bias
+// correction: the first update is rms times the sign of u, so a rounding that flips a tiny entry moves it by 2 rms. The
+// official Megatron file loses V outside of its distributed mode; that is not reproduced. Zero gives zero. State: 1
+// scalar per parameter. FLOPs: 8 per parameter.
+#pragma once
+#include <cmath>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "neuron_norm.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct divide_by_running_root {
+  double beta, eps;
+  template <class T>
+  MATOPT_HD void operator()(T& v, T& u) const {
+    v = T(beta) * v + T(1 - beta) * u * u;
+    u = u / (math::sqrt(v) + T(eps));
+  }
+};
+}  // namespace fn
+
+struct element_norm {
+  double beta = 0.95, eps = 1e-8, rms = 0.2;
+  double norm_eps = 1e-8;  // of ||y||_F; the paper has none
+
+  static std::string name() { return "element_norm"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("element_beta", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("element_eps", self.eps, range{.low = 0, .low_open = true});
+    visit("element_norm_eps", self.norm_eps, range{.low = 0});
+    visit("update_rms", self.rms, range{.low = 0, .low_open = true});
+  }
+
+  template <class S, class C>
+  struct state {
+    view<S> v;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    s.v = l.matrix("update_second_moment");
+  }
+
+  template <class E, class St, class C>
+  void normalize(E& e, St& s, view<C> u) const {
+    const auto frame = e.frame();
+    e.for_each(fn::divide_by_running_root{beta, eps}, s.v, u);
+    const auto norm = detail::frobenius(e, u);
+    e.for_each(fn::set_norm{rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols)), norm_eps}, u,
+               per_matrix(norm.largest), per_matrix(norm.squares));
+  }
+};
+
+}  // namespace matopt

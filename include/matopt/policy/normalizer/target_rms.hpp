@@ -1,0 +1,31 @@
+// Gives the update a fixed root mean square: u <- u rms sqrt(m n) / ||u||_F. Zero stays zero.
+//
+// The last step of REG, with Moonlight's constant 0.2 (both inferred, see row_column_scaling); the "update norm" that
+// Moonlight (arXiv 2502.16982) tried and replaced by the cheaper match_rms. State: none. FLOPs: 4 per parameter.
+#pragma once
+#include <cmath>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "neuron_norm.hpp"
+
+namespace matopt {
+
+struct target_rms {
+  double rms = 0.2;
+
+  static std::string name() { return "target_rms"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("update_rms", self.rms, range{.low = 0, .low_open = true});
+  }
+  template <class E, class St, class C>
+  void normalize(E& e, St&, view<C> u) const {
+    const auto frame = e.frame();
+    const auto norm = detail::frobenius(e, u);
+    e.for_each(fn::set_norm{rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols)), 0}, u,
+               per_matrix(norm.largest), per_matrix(norm.squares));
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,64 @@
+// Step directions of norms that look at rows or columns one by one.
+//
+//   column_direction   u_:j <- u_:j / (||u_:j|| / sqrt(m) + eps)                       columns of norm sqrt(m)
+//   row_direction      u_i: <- u_i: / (||u_i:|| sqrt(n) + eps), or without sqrt(n)     rows of norm 1 / sqrt(n), or 1
+//
+// m x n = rows x columns. Scion's ColNorm and RowNorm (arXiv 2502.07529); eps sits where its official code has it. On a
+// column vector column_direction is Scion's BiasRMS. Zero lines stay zero. State: none. FLOPs: 4 per parameter.
+#pragma once
+#include <cmath>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+
+namespace matopt {
+
+namespace fn {
+// x / (factor n + eps)
+struct divide_by_norm {
+  double factor, eps;
+  template <class T>
+  MATOPT_HD void operator()(T& x, T n) const {
+    x = x / (T(factor) * n + T(eps));
+  }
+};
+}  // namespace fn
+
+struct column_direction {
+  double eps = 1e-8;
+
+  static std::string name() { return "column_direction"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("norm_eps", self.eps, range{.low = 0, .low_open = true});
+  }
+  template <class E, class St, class C>
+  void orthogonalize(E& e, St&, view<C> u) const {
+    const auto frame = e.frame();
+    const view<C> norm = e.take(1, u.cols);
+    detail::row_norms(e, norm.t(), u.t());  // the rows of the transpose are the columns
+    e.for_each(fn::divide_by_norm{1 / std::sqrt(static_cast<double>(u.rows)), eps}, u, per_column(norm));
+  }
+};
+
+struct row_direction {
+  double eps = 1e-8;
+  bool root_mean_square = true;  // divide by sqrt(n), too
+
+  static std::string name() { return "row_direction"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("norm_eps", self.eps, range{.low = 0, .low_open = true});
+    visit("row_normalized", self.root_mean_square);
+  }
+  template <class E, class St, class C>
+  void orthogonalize(E& e, St&, view<C> u) const {
+    const auto frame = e.frame();
+    const view<C> norm = e.take(u.rows, 1);
+    detail::row_norms(e, norm, u);
+    const double factor = root_mean_square ? std::sqrt(static_cast<double>(u.cols)) : 1;
+    e.for_each(fn::divide_by_norm{factor, eps}, u, per_row(norm));
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,48 @@
+// Multiplies a direction by its inner product with what it was made from: O = Inner(U), u <- <U, O> O. For the polar
+// factor <U, O> is the nuclear norm of U, so the step is the steepest descent of the spectral norm, size included.
+//
+// PolarGrad (arXiv 2505.21799); optax.contrib.muon's `adaptive`. The step then depends on the size of the gradient, and
+// the right learning rate on the problem. State: the inner policy's. Scratch: one copy of U. FLOPs: 4 per parameter
+// more.
+#pragma once
+#include "../../core/policy.hpp"
+#include "newton_schulz.hpp"
+#include "svd_polar.hpp"
+
+namespace matopt {
+
+template <class Inner = newton_schulz<>>
+struct nuclear_scaled {
+  static constexpr bool honours_rank = matopt::honours_rank<Inner>;
+
+  Inner inner{};
+
+  static std::string name() { return "nuclear_scaled<" + Inner::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
+  }
+
+  template <class S, class C>
+  using state = state_for<Inner, S, C>;
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    lay_out(inner, l, s);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    if constexpr (requires { inner.init(e, s, w); }) inner.init(e, s, w);
+  }
+  template <class E, class St, class C>
+  requires requires(const Inner& i, E& e, St& s, view<C> u) { i.orthogonalize(e, s, u); }
+  void orthogonalize(E& e, St& s, view<C> u) const {
+    const auto frame = e.frame();
+    const view<C> before = e.take_like(u), size = e.take(1, 1);
+    e.for_each(fn::assign{}, before, as_const(u));
+    inner.orthogonalize(e, s, u);
+    e.reduce(fn::product{}, size, as_const(before), as_const(u));
+    e.for_each(fn::multiply{}, u, per_matrix(size));
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,124 @@
+// The polar factor by QR-based dynamically weighted Halley iteration: few steps, each a factorization, no
+// decomposition.
+//
+//   X = A / sqrt(||A||_1 ||A||_inf), transposed if rows < columns;   l = lower bound on the smallest singular value
+//   d = (4 (1 / l^2 - 1) / l^2)^(1/3)    a = sqrt(1 + d) + sqrt(2 - d + 2 (2 - l^2) / (l^2 sqrt(1 + d)))
+//   b = (a - 1)^2 / 4    c = a + b - 1   l <- l (a + b l^2) / (1 + c l^2)
+//   c > 100:  [sqrt(c) X; I] = [Q1; Q2] R,  X <- (b / c) X + (a - b / c) / sqrt(c) Q1 Q2^T
+//   else:     X <- (b / c) X + (a - b / c) X (I + c X^T X)^-1
+//   at the end X <- 1.5 X - 0.5 X X^T X
+//
+// Nakatsukasa, Bai, Gygi (SIAM J. Matrix Anal. 2010); PolarGrad (arXiv 2505.21799). The schedule follows from l alone,
+// so the host never looks at a value. `lower` must fit the precision: from float's 1.2e-7 two steps give singular
+// values in [0.73, 1], three 1e-5, four 3e-15; steps = 0 goes on until l + 5 eps >= 1. Zero gives zero. State: none.
+// Scratch per matrix of m x n, m >= n: 3 (m + n) n scalars. Needs: gemm, orthonormalize, cholesky, solve_lower.
+#pragma once
+#include <cmath>
+#include <limits>
+
+#include "../../core/policy.hpp"
+#include "svd_polar.hpp"
+
+namespace matopt {
+
+namespace fn {
+// y = x / sqrt(a) / sqrt(b), 0 for a = 0
+struct divide_by_roots {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T a, T b) const {
+    y = a > T(0) ? x / math::sqrt(a) / math::sqrt(b) : T(0);
+  }
+};
+struct absolute {
+  template <class T>
+  MATOPT_HD T operator()(T x) const {
+    return math::abs(x);
+  }
+};
+struct scale_by {
+  double factor;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = T(factor) * x;
+  }
+};
+struct set_identity {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T row, T column) const {
+    x = row == column ? T(1) : T(0);
+  }
+};
+}  // namespace fn
+
+struct qdwh_polar {
+  index_t steps = 0;
+  double lower = 1.1920928955078125e-07;
+
+  static std::string name() { return "qdwh_polar"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("qdwh_steps", self.steps, range{.low = 0, .high = 50});
+    visit("qdwh_lower", self.lower, range{.low = 0, .high = 1, .low_open = true, .high_open = true});
+  }
+
+  template <class E, class St, class T>
+  requires E::can_factor void orthogonalize(E& e, St&, view<T> u) const {
+    const auto frame = e.frame();
+    const view<T> x = u.rows < u.cols ? u.t() : u;
+    const index_t m = x.rows, n = x.cols;
+    start(e, x);
+
+    const view<T> stack = e.take(m + n, n, true), next = e.take(n, m, true).t(), gram = e.take(n, n, true);
+    double l = lower;
+    for (index_t i = 0; steps > 0 ? i < steps : l + 5 * static_cast<double>(std::numeric_limits<T>::epsilon()) < 1;
+         ++i) {
+      const double l2 = l * l, d = std::cbrt(4 * (1 / l2 - 1) / l2), root = std::sqrt(1 + d);
+      const double a = root + std::sqrt(2 - d + 2 * (2 - l2) / (l2 * root)), b = (a - 1) * (a - 1) / 4, c = a + b - 1;
+      l = math::min(1.0, l * (a + b * l2) / (1 + c * l2));
+      if (c > 100) {
+        const view<T> q1 = stack.row_block(0, m), q2 = stack.row_block(m, n);
+        e.for_each(fn::scale_by{std::sqrt(c)}, q1, as_const(x));
+        e.for_each(fn::set_identity{}, q2, row_number{}, column_number{});
+        e.orthonormalize(stack, T(0));
+        e.gemm(T((a - b / c) / std::sqrt(c)), q1, q2.t(), T(b / c), x, x);
+      } else {
+        e.for_each(fn::set_identity{}, gram, row_number{}, column_number{});
+        e.gemm_symmetric(T(c), x.t(), x, T(1), gram, gram);
+        e.cholesky(gram);
+        e.for_each(fn::assign{}, next, as_const(x));
+        e.solve_lower(gram, next.t(), false);
+        e.solve_lower(gram, next.t(), true);
+        e.for_each(combine{b / c, a - b / c}, x, as_const(next));
+      }
+    }
+    e.gemm_symmetric(T(-0.5), x.t(), x, T(0), gram, gram);
+    e.for_each(fn::assign{}, next, as_const(x));
+    e.gemm(T(1), next, gram, T(1.5), next, x);
+  }
+
+ private:
+  struct combine {
+    double old, fresh;
+    template <class T>
+    MATOPT_HD void operator()(T& x, T y) const {
+      x = T(old) * x + T(fresh) * y;
+    }
+  };
+  // Divides by sqrt(||x||_1 ||x||_inf), which is at least the largest singular value; by the largest entry first, so
+  // that no finite input overflows.
+  template <class E, class T>
+  static void start(E& e, view<T> x) {
+    const auto frame = e.frame();
+    const view<T> largest = e.take(1, 1), rows = e.take(x.rows, 1), columns = e.take(1, x.cols), one = e.take(1, 1),
+                  inf = e.take(1, 1);
+    e.reduce(fn::abs_max{}, largest, as_const(x));
+    e.for_each(fn::divide{}, x, as_const(x), per_matrix(largest));
+    e.reduce_rows(fn::absolute{}, rows, as_const(x));
+    e.reduce_rows(fn::absolute{}, columns.t(), as_const(x.t()));
+    e.reduce(fn::abs_max{}, inf, as_const(rows));
+    e.reduce(fn::abs_max{}, one, as_const(columns));
+    e.for_each(fn::divide_by_roots{}, x, as_const(x), per_matrix(one), per_matrix(inf));
+  }
+};
+
+}  // namespace matopt

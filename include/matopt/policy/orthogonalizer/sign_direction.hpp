@@ -1,0 +1,16 @@
+// The step direction of the largest-entry norm: u <- sign(u), sign(0) = 0. Lion, Signum, Scion's Sign norm.
+// State: none. Near zero the sign is a matter of rounding.
+#pragma once
+#include "../momentum/sign_of.hpp"
+
+namespace matopt {
+
+struct sign_direction {
+  static std::string name() { return "sign_direction"; }
+  template <class E, class St, class U>
+  void orthogonalize(E& e, St&, view<U> u) const {
+    e.for_each(fn::take_sign{}, u);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,63 @@
+// rule_registry: rules by name, with settings as text.
+//
+//   rule_registry<eigen_backend> rules;
+//   rules.add<muon>("muon").add<adamw>("adamw");
+//   any_optimizer<eigen_backend> opt = rules.make("muon", cpu, {{"momentum", "0.9"}});
+//
+// Errors: an unknown rule or setting names the nearest known one.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "any_optimizer.hpp"
+
+namespace matopt {
+
+template <class Backend, class Types = types<float>>
+class rule_registry {
+ public:
+  // Knows `defaults` as `name` from now on; returns itself.
+  template <class Rule>
+  requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
+    entries_[name] = {settings_of(defaults),
+                      [defaults](Backend& backend, const std::vector<setting>& settings, optimizer_options options) {
+                        Rule rule = defaults;
+                        for (const auto& s : settings) set_setting(rule, s.name, s.value);
+                        return any_optimizer<Backend, Types>(backend, std::move(rule), options);
+                      }};
+    return *this;
+  }
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> out;
+    for (const auto& [name, unused] : entries_) out.push_back(name);
+    return out;
+  }
+  // The settings of a rule, with its defaults.
+  const std::vector<setting>& settings(const std::string& name) const { return find(name).settings; }
+
+  any_optimizer<Backend, Types> make(const std::string& name, Backend& backend,
+                                     const std::vector<setting>& settings = {}, optimizer_options options = {}) const {
+    return find(name).make(backend, settings, options);
+  }
+
+ private:
+  struct entry {
+    std::vector<setting> settings;
+    std::function<any_optimizer<Backend, Types>(Backend&, const std::vector<setting>&, optimizer_options)> make;
+  };
+  const entry& find(const std::string& name) const {
+    const auto at = entries_.find(name);
+    if (at != entries_.end()) return at->second;
+    std::string known;
+    for (const auto& n : names()) known += (known.empty() ? "" : ", ") + n;
+    throw error("unknown rule \"" + name + "\"; nearest: \"" + nearest_name(name, names()) + "\"; known: " + known);
+  }
+
+  std::map<std::string, entry> entries_;
+};
+
+}  // namespace matopt
