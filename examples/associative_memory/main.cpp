@@ -149,6 +149,9 @@ const char* color_of(const std::string& name) {
   return name.find("sign") != std::string::npos ? "#17becf" : "#9467bd";
 }
 
+// The oracle's curve lies on that of the exact polar factor; dashed, it lets the other be seen.
+const char* dash_of(const std::string& name) { return name.find("task") != std::string::npos ? "2" : "1"; }
+
 // Two pictures side by side: loss against step, and, where there is one, loss against the length of the training.
 void draw(const std::string& path, const std::vector<curve>& clean, const std::vector<curve>& noisy) {
   std::FILE* probe = ::popen("gnuplot --version >/dev/null 2>&1", "r");
@@ -161,7 +164,7 @@ void draw(const std::string& path, const std::vector<curve>& clean, const std::v
   std::string script = "set terminal svg size " + std::string(noisy.empty() ? "620" : "1240") +
                        ",420 font 'sans-serif,13' background '#ffffff'\nset output '" + path +
                        "'\nset grid lc '#dddddd'\nset border lc '#888888'\nset tics nomirror\nset logscale xy\n"
-                       "set format y '10^{%L}'\nset key bottom left noenhanced\n";
+                       "set format y '10^{%L}'\nset key bottom right noenhanced\nset autoscale xfix\n";
   const auto panel = [&](const std::vector<curve>& curves, const std::string& block, const char* title,
                          const char* across, const char* style) {
     for (std::size_t i = 0; i < curves.size(); ++i) {
@@ -172,14 +175,14 @@ void draw(const std::string& path, const std::vector<curve>& clean, const std::v
     }
     script += std::string("set title '") + title + "'\nset xlabel '" + across + "'\nplot ";
     for (std::size_t i = 0; i < curves.size(); ++i)
-      script += (i ? ", $" : "$") + block + std::to_string(i) + " using 1:(exp($2)) with " + style + " lw 2 lc rgb '" +
-                color_of(curves[i].name) + "' title \"" + curves[i].name + '"';
+      script += (i ? ", $" : "$") + block + std::to_string(i) + " using 1:(exp($2)) with " + style + " lw 2 dt " +
+                dash_of(curves[i].name) + " lc rgb '" + color_of(curves[i].name) + "' title \"" + curves[i].name + '"';
     script += '\n';
   };
   if (!noisy.empty()) script += "set multiplot layout 1,2\n";
   panel(clean, "clean", "loss, without noise", "step", "lines");
   if (!noisy.empty()) {
-    script += "set xtics (32, 48, 64, 96, 128)\n";
+    script += "set xtics (32, 48, 64, 96, 128)\nset key center right\n";
     panel(noisy, "noisy", "loss above the best possible, with noise", "length T of the training",
           "linespoints pt 7 ps 0.5");
   }
