@@ -152,7 +152,8 @@ TEST_CASE("whitening is optimal on its inputs, whatever their number", "[compres
   CHECK(relative_error(truncation::asvd(cpu, w.view(), magnitude, 0).at(4).product().view(), plain.view()) < 1e-11);
   // a dead channel weighs little, and nothing is divided by zero
   magnitude[3] = 0;
-  CHECK(relative_error(truncation::asvd(cpu, w.view(), magnitude).at(10).product().view(), w.view()) < 1e-8);
+  const dense<double> whole = truncation::asvd(cpu, w.view(), magnitude).at(10).product();
+  for (index_t i = 0; i < 10; ++i) CHECK(std::abs(whole(i, 3) - w(i, 3)) < 1e-8);  // false of NaN, too
 }
 
 TEST_CASE("whitening with a singular Gram matrix reports its ridge", "[compress]") {  // T-33
