@@ -207,6 +207,54 @@ TEST_CASE("groups: a gradient that is not finite in one group skips the step in 
   }
 }
 
+namespace {
+
+// Moves by gradient - 2 reference: neither of them alone, and no state.
+struct difference {
+  static constexpr bool needs_reference = true;
+  struct combine {
+    template <class T>
+    MATOPT_HD void operator()(T& u, T g, T r) const {
+      u = g - T(2) * r;
+    }
+  };
+  static std::string name() { return "difference"; }
+  template <class E, class St, class T, class C>
+  void accumulate(E& e, St&, gradient_pair<T> g, view<C> u) const {
+    e.for_each(combine{}, u, as_const<const T>(g), as_const(g.reference));
+  }
+};
+using two_gradients = adamw::with_momentum<difference>;
+
+}  // namespace
+
+TEST_CASE("groups: a reference gradient for the group that needs one", "[param_groups]") {
+  eigen_backend cpu(1);
+  float w[2] = {1, 1}, g[2] = {4, 4}, r[2] = {1, 1}, other = 3;
+  const auto at = [](float* p) { return row_major(p, 1, 1); };
+  const auto check = [&](auto& groups) {
+    w[0] = w[1] = 1;
+    CHECK(groups.needs_reference(role::hidden));
+    CHECK_FALSE(groups.needs_reference(role::vector));
+    CHECK_THROWS_WITH(groups.add("a", at(w), at(g), role::hidden), Catch::Contains("reference gradient of \"a\""));
+    groups.add("a", at(w), at(g), at(r), role::hidden);
+    groups.add("b", at(w + 1), at(g + 1), at(r + 1), role::vector);  // given, and not looked at
+    groups.finalize();
+    groups.step();
+    CHECK(w[0] == Approx(1 - 0.5 * (4 - 2 * 1)));
+    CHECK(w[1] == Approx(1 - 0.25));
+    groups.rebind_reference("a", at(&other));
+    groups.step();
+    CHECK(w[0] == Approx(0 - 0.5 * (4 - 2 * 3)));
+    CHECK_THROWS_WITH(groups.rebind_reference("b", at(&other)), Catch::Contains("this rule estimates from one"));
+  };
+  param_groups fixed(optimizer<two_gradients, eigen_backend>(cpu), 0.5, optimizer<adamw, eigen_backend>(cpu), 0.25);
+  check(fixed);
+  param_groups<cpu_optimizer, cpu_optimizer> chosen(cpu_optimizer(cpu, two_gradients{}), 0.5,
+                                                    cpu_optimizer(cpu, adamw{}), 0.25);
+  check(chosen);
+}
+
 TEST_CASE("rules by name", "[any_optimizer]") {
   eigen_backend cpu(1);
   const auto r = rules();

@@ -1,5 +1,6 @@
 #include "trainer.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -202,6 +203,7 @@ trainer::trainer(const std::string& checkpoint, const std::string& data, matopt:
   model_ = load_model(file, data, cpu.pool());
   prepare();
   matopt::restore_state(*groups_, file);
+  restore_previous(file);
   try {
     const json position = json::parse(metadata(file, "small_gpt.position"));
     step_ = position.at("step").get<int>();
@@ -227,10 +229,25 @@ void trainer::prepare() {
   other.insert(other.begin(), {"beta2", "0.95"});
   groups_ = std::make_unique<matopt::param_groups<optimizer, optimizer>>(
       rules().make(s.rule, *cpu_, hidden), s.lr, rules().make("adamw", *cpu_, other), s.other_lr);
-  for (const auto& p : model_->model.parameters())
-    groups_->add(p.name, matopt::row_major(p.value, p.rows, p.cols), matopt::row_major(p.gradient, p.rows, p.cols),
-                 role_of(p.kind), {.row_blocks = p.row_blocks});
+  // Every weight that the loss depends on is kept, not just those that the rule moves: the two gradients are to differ
+  // by the last step and by nothing else.
+  gpt<float>& model = model_->model;
+  if (groups_->needs_reference(matopt::role::hidden) || groups_->needs_reference(matopt::role::vector)) {
+    reference_.assign(model.weights().size(), 0.0F);
+    previous_.assign(model.weights().begin(), model.weights().end());
+  }
+  for (const auto& p : model.parameters()) {
+    const auto w = matopt::row_major(p.value, p.rows, p.cols), g = matopt::row_major(p.gradient, p.rows, p.cols);
+    if (reference_.empty())
+      groups_->add(p.name, w, g, role_of(p.kind), {.row_blocks = p.row_blocks});
+    else
+      groups_->add(p.name, w, g,
+                   matopt::row_major(reference_.data() + (p.gradient - model.gradients().data()), p.rows, p.cols),
+                   role_of(p.kind), {.row_blocks = p.row_blocks});
+  }
   groups_->finalize();
+  const auto per_step = static_cast<std::size_t>(s.batch) * static_cast<std::size_t>(s.context);
+  tokens_.resize(per_step), targets_.resize(per_step);
 }
 
 double trainer::rate_factor(int step) const {
@@ -241,12 +258,33 @@ double trainer::rate_factor(int step) const {
   return matopt::warmup_stable_decay{s.warmup, s.iterations, decay, s.lr_floor}.factor(step);
 }
 
+// Of the batch that is loaded: the gradient, and the reference gradient where the rule takes one.
+double trainer::loss_and_gradients() {
+  gpt<float>& model = model_->model;
+  const auto evaluate = [&] {
+    return model.loss_and_gradient(cpu_->pool(), tokens_, targets_, model_->settings.batch);
+  };
+  if (reference_.empty()) return evaluate();
+  const auto weights = model.weights();
+  if (step_ > 0) {  // before that there is no last step, and the rule does not look at the reference
+    std::swap_ranges(weights.begin(), weights.end(), previous_.begin());
+    evaluate();
+    std::swap_ranges(weights.begin(), weights.end(), previous_.begin());
+    std::copy(model.gradients().begin(), model.gradients().end(), reference_.begin());
+  }
+  std::copy(weights.begin(), weights.end(), previous_.begin());  // the step to come leaves these
+  return evaluate();
+}
+
+// The reference shrinks with the gradient: what the rule is after is their difference.
 void trainer::clip_gradients() {
   const auto g = model_->model.gradients();
   const Eigen::Map<Eigen::VectorXf> all(g.data(), static_cast<Eigen::Index>(g.size()));
   const double norm = std::sqrt(all.cast<double>().squaredNorm());
-  if (norm > model_->settings.clip)
-    Eigen::Map<Eigen::VectorXf>(g.data(), all.size()) *= static_cast<float>(model_->settings.clip / norm);
+  if (!(norm > model_->settings.clip)) return;
+  const auto factor = static_cast<float>(model_->settings.clip / norm);
+  Eigen::Map<Eigen::VectorXf>(g.data(), all.size()) *= factor;
+  for (float& r : reference_) r *= factor;
 }
 
 void trainer::log(const json& line) {
@@ -254,21 +292,39 @@ void trainer::log(const json& line) {
   if (!log_) throw matopt::bad_file("cannot write \"" + folder_ + "/log.jsonl\": is the disk full?");
 }
 
+void trainer::restore_previous(const matopt::tensor_file& file) {
+  if (previous_.empty()) return;
+  for (const auto& p : model_->model.parameters()) {
+    const auto at = file.tensors.find("previous." + p.name);
+    const auto bytes = static_cast<std::size_t>(p.rows * p.cols) * sizeof(float);
+    if (at == file.tensors.end() || at->second.type != matopt::element_type::f32 || at->second.data.size() != bytes)
+      throw matopt::bad_file("the checkpoint lacks the weights before its last step, \"previous." + p.name +
+                             "\", which this rule needs");
+    std::memcpy(previous_.data() + (p.value - model_->model.weights().data()), at->second.data.data(), bytes);
+  }
+}
+
 void trainer::save() {
   matopt::tensor_file file;
   store_model(*model_, file);
   matopt::store_state(*groups_, file);
+  for (const auto& p : model_->model.parameters())
+    if (!previous_.empty()) {
+      auto& t = file.tensors["previous." + p.name];
+      t = {matopt::element_type::f32,
+           {p.rows, p.cols},
+           std::vector<std::byte>(static_cast<std::size_t>(p.rows * p.cols) * sizeof(float))};
+      std::memcpy(t.data.data(), previous_.data() + (p.value - model_->model.weights().data()), t.data.size());
+    }
   file.metadata["small_gpt.position"] = json{{"step", step_}, {"mean", mean_}}.dump();
   file.save(checkpoint_path());
 }
 
 train_result trainer::run() {
   const run_settings& s = model_->settings;
-  gpt<float>& model = model_->model;
   train_result result;
   progress bar(s.iterations, s.eval_interval);
   const auto per_step = static_cast<std::size_t>(s.batch) * static_cast<std::size_t>(s.context);
-  std::vector<std::int32_t> tokens(per_step), targets(per_step);
   double in_steps = 0, in_optimizer = 0;
   const int first = step_;
 
@@ -284,8 +340,8 @@ train_result trainer::run() {
 
   while (step_ < s.iterations && !stop_requested()) {
     const auto start = std::chrono::steady_clock::now();
-    model_->text().batch(s.seed, static_cast<std::uint64_t>(step_), tokens, targets);
-    const double loss = model.loss_and_gradient(cpu_->pool(), tokens, targets, s.batch);
+    model_->text().batch(s.seed, static_cast<std::uint64_t>(step_), tokens_, targets_);
+    const double loss = loss_and_gradients();
     if (s.clip > 0) clip_gradients();
     const auto before = std::chrono::steady_clock::now();
     const double factor = rate_factor(step_);

@@ -57,8 +57,10 @@ class trainer {
  private:
   void prepare();
   double rate_factor(int step) const;
+  double loss_and_gradients();
   void clip_gradients();
   void save();
+  void restore_previous(const matopt::tensor_file& file);
   void log(const nlohmann::json& line);
 
   matopt::eigen_backend* cpu_;
@@ -66,6 +68,10 @@ class trainer {
   std::unique_ptr<trained_model> model_;
   std::unique_ptr<matopt::param_groups<optimizer, optimizer>> groups_;
   std::ofstream log_;
+  std::vector<std::int32_t> tokens_, targets_;  // the batch
+  // Only for a rule that estimates from two gradients: the weights before the last step, and the batch's gradient
+  // there.
+  std::vector<float> previous_, reference_;
   int step_ = 0;
   double mean_ = 0;  // of the losses, weighted towards the recent ones
 };

@@ -6,6 +6,9 @@
 //   groups.finalize();
 //   groups.step(schedule.factor(t));      one schedule: its factor multiplies every rate
 //
+// If needs_reference(role), a parameter of that role is added with a second gradient, as optimizer.hpp says:
+// add(name, w, g, reference, role). For other roles it may be given, and is not looked at.
+//
 // The caller states the role; shape never decides, for an embedding is a matrix too. Per parameter, `lr_scale` and
 // `decay` replace the group's. table() prints who got what. Errors: those of optimizer.
 #pragma once
@@ -48,12 +51,14 @@ class param_groups {
 
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, role kind,
            const parameter_options& o = {}) {
-    for (const auto& a : assignments_)
-      if (a.name == name) throw bad_value("parameter name", '"' + name + '"', "a name not used before");
-    const bool hidden = kind == role::hidden;
-    hidden ? matrix_.add(name, w, g, o) : rest_.add(name, w, g, o);
-    assignments_.push_back({name, kind, hidden ? matrix_.signature() : rest_.signature(), w.rows, w.cols,
-                            (hidden ? matrix_lr_ : rest_lr_) * o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
+    assign(name, w, g, nullptr, kind, o);
+  }
+  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
+           view<const std::type_identity_t<G>> reference, role kind, const parameter_options& o = {}) {
+    assign(name, w, g, &reference, kind, o);
+  }
+  bool needs_reference(role kind) const {
+    return kind == role::hidden ? estimates_from_two(matrix_) : estimates_from_two(rest_);
   }
 
   const std::vector<assignment>& assignments() const { return assignments_; }
@@ -111,10 +116,10 @@ class param_groups {
     return both;
   }
   void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
-    const auto at =
-        std::find_if(assignments_.begin(), assignments_.end(), [&](const auto& a) { return a.name == name; });
-    if (at == assignments_.end()) throw error("no parameter \"" + name + '"');
-    at->kind == role::hidden ? matrix_.rebind(name, g) : rest_.rebind(name, g);
+    is_hidden(name) ? matrix_.rebind(name, g) : rest_.rebind(name, g);
+  }
+  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
+    is_hidden(name) ? rebind_reference(matrix_, name, r) : rebind_reference(rest_, name, r);
   }
 
   // --- state, for checkpoints ---
@@ -138,6 +143,46 @@ class param_groups {
   Rest& rest() { return rest_; }
 
  private:
+  template <class O>
+  static bool estimates_from_two(const O& o) {
+    if constexpr (requires { o.needs_reference(); })  // a rule chosen at run time
+      return o.needs_reference();
+    else
+      return matopt::needs_reference<typename O::rule_type::momentum_type>;
+  }
+  template <class O>
+  static void add_to(O& to, const std::string& name, view<W> w, view<const G> g, const view<const G>* reference,
+                     const parameter_options& o) {
+    if (estimates_from_two(to)) {
+      if (!reference)
+        throw bad_value("reference gradient of \"" + name + '"', "missing", "given: this rule estimates from two");
+      if constexpr (requires { to.add(name, w, g, *reference, o); }) to.add(name, w, g, *reference, o);
+    } else {
+      if constexpr (requires { to.add(name, w, g, o); }) to.add(name, w, g, o);
+    }
+  }
+  template <class O>
+  static void rebind_reference(O& of, const std::string& name, view<const G> r) {
+    if constexpr (requires { of.rebind_reference(name, r); })
+      of.rebind_reference(name, r);
+    else
+      throw bad_value("reference gradient of \"" + name + '"', "given", "not given: this rule estimates from one");
+  }
+  void assign(const std::string& name, view<W> w, view<const G> g, const view<const G>* reference, role kind,
+              const parameter_options& o) {
+    for (const auto& a : assignments_)
+      if (a.name == name) throw bad_value("parameter name", '"' + name + '"', "a name not used before");
+    const bool hidden = kind == role::hidden;
+    hidden ? add_to(matrix_, name, w, g, reference, o) : add_to(rest_, name, w, g, reference, o);
+    assignments_.push_back({name, kind, hidden ? matrix_.signature() : rest_.signature(), w.rows, w.cols,
+                            (hidden ? matrix_lr_ : rest_lr_) * o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
+  }
+  bool is_hidden(const std::string& name) const {
+    const auto at =
+        std::find_if(assignments_.begin(), assignments_.end(), [&](const auto& a) { return a.name == name; });
+    if (at == assignments_.end()) throw error("no parameter \"" + name + '"');
+    return at->kind == role::hidden;
+  }
   template <class F>
   void each(F f) {
     if (matrix_.size() > 0) f(matrix_);
