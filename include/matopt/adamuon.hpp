@@ -5,15 +5,13 @@
 //   W <- (1 - lr decay) W - lr Y 0.2 sqrt(m n) / (||Y||_F + 1e-8)
 //
 // AdaMuon (arXiv 2507.11005); written from the paper's equations, because the official repository has no licence.
-//   adamuon             as the official GPT-2 code computes it: mean with Nesterov; lr 0.02, decay 0.01 (6e-4 and 0.1
-//   in its
-//                       runs)
+//   adamuon             the official GPT-2 code: mean with Nesterov; lr 0.02, decay 0.01 (in its runs 6e-4, 0.1)
 //   adamuon_paper       summed momentum without Nesterov
-//   adamuon_megatron    summed momentum with Nesterov; same size of the update. V is kept in every mode (the official
-//   file
-//                       loses it outside of its distributed mode)
-// The first update is 0.2 times a sign: rounding that flips a tiny entry of O shows. State: 2 scalars per parameter.
-// FLOPs: Muon's and 10 per parameter. For hidden matrices; split fused ones.
+//   adamuon_megatron    summed momentum with Nesterov: the same steps as adamuon, for a sum and a mean have one sign
+// The official Megatron file loses V outside of its distributed mode; here it is kept. The authors have one beta for
+// momentum and V: set element_beta along with momentum. The first update is 0.2 times a sign: rounding that flips a
+// tiny entry of O shows. State: 2 scalars per parameter. FLOPs: Muon's and 10 per parameter. For hidden matrices; split
+// fused ones.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -1,7 +1,7 @@
 // AngularMuown: Muown with unit row directions and an explicit schedule of how fast they turn.
 //
-//   W = Diag(g) U       U <- normalised rows of (U - lr kappa_t sqrt(max(1, m/n)) polar(momentum))       g <- g - lr
-//   Adam(d)
+//   W = Diag(g) U       U <- normalised rows of (U - lr kappa_t sqrt(max(1, m/n)) NS(momentum))
+//   g <- g - lr Adam(d)
 //
 // Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown (MIT), which it follows. Equations:
 // policy/constraint/row_sphere.hpp. lr 0.04, five Polar Express steps, no decay.

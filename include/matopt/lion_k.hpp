@@ -3,9 +3,10 @@
 //   W <- (1 - lr decay) W - lr s u,  u of norm at most 1     solves  minimise F(W) subject to ||W|| <= s / decay
 //
 // in the norm whose dual ball the direction u comes from: the spectral norm for polar factors, the largest entry for
-// signs, the longest row for normalised rows. Chen, Li, Liu: Lion-K (arXiv 2506.15054). The ball is entered at the rate
-// 1 - lr decay per step and never left again. Newton-Schulz with Keller's coefficients overshoots: its directions have
-// norms up to 1.21, so the ball is that much larger.
+// signs, the longest row for normalised rows. Chen, Li, Liu: Lion-K (arXiv 2506.15054). While lr
+// decay <= 1, the excess of ||W|| over the radius shrinks by 1 - lr decay per step, and a weight inside stays there.
+// Newton-Schulz with Keller's coefficients overshoots: its directions have norms up to 1.21, so the ball is that much
+// larger.
 #pragma once
 #include <limits>
 
@@ -13,7 +14,8 @@
 
 namespace matopt {
 
-// s / decay for a rule with decoupled decay, or radius s under Frank-Wolfe; infinite without decay.
+// s / decay for a rule with decoupled decay, or radius s under Frank-Wolfe; infinite without decay. For other
+// constraints that have a `decay` it compiles, and means nothing.
 template <class Rule>
 double feasible_radius(const Rule& rule, index_t fan_out, index_t fan_in) {
   const double scale = rule.scale.factor(fan_out, fan_in), unbounded = std::numeric_limits<double>::infinity();
@@ -24,8 +26,8 @@ double feasible_radius(const Rule& rule, index_t fan_out, index_t fan_in) {
 }
 
 // <G, W> decay / s + ||G||_dual: the Frank-Wolfe gap over that ball in units of its radius. Not negative for a feasible
-// W, and zero exactly at a solution; usable as a stopping test. `dual_norm` is that of the gradient, its nuclear norm
-// for the spectral ball.
+// W, and zero exactly where W satisfies the first-order conditions (our derivation): a stopping test. `dual_norm` is
+// that of the gradient, its nuclear norm for the spectral ball.
 inline double frank_wolfe_gap(double dual_norm, double gradient_times_weight, double radius) {
   return dual_norm + gradient_times_weight / radius;
 }

@@ -1,12 +1,12 @@
 // Muon on the STORM estimator (momentum variance reduction).
 //
-//   M <- G + (1 - alpha) (M - R), M = G in the first step       W <- W - lr NS5(M)       R: this batch's gradient at
-//   the last W
+//   M <- G + (1 - alpha) (M - R), M = G in the first step       R: this batch's gradient at the last weights
+//   W <- (1 - lr decay) W - lr NS5(M)
 //
 // The common estimator behind Qian et al., Muon is Provably Faster with Momentum Variance Reduction (arXiv 2512.16598),
 // whose own three variants were not at hand; written from Cutkosky, Orabona: STORM (arXiv 1905.10018). alpha = 1 -
-// momentum, 0.05 here. It is Muon-MVR2 at gamma = 1 without clip. lr 0.02. State: 1 scalar per parameter. FLOPs: Muon's
-// and 8 per parameter, and a second gradient per step.
+// momentum. It is Muon-MVR2 at gamma = 1 without clip. alpha 0.05, lr 0.02 and no decay are not published figures.
+// State: 1 scalar per parameter and 1 per matrix. FLOPs: Muon's and 8 per parameter, and a second gradient per step.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

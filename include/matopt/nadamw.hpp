@@ -4,8 +4,8 @@
 //   W <- (1 - lr decay) W - lr n / (sqrt(v^) + eps)
 //
 // Dozat: Incorporating Nesterov Momentum into Adam (2016), in the form of optax.adamw(nesterov=True), the companion of
-// optax_muon: betas 0.9 and 0.999, eps 1e-8, no decay. lr 1e-3. State: 2 scalars per parameter. FLOPs: 19 per
-// parameter.
+// optax_muon: betas 0.9 and 0.999, eps 1e-8, no decay. optax requires a rate; lr 1e-3 is adamw's. State: 2 scalars per
+// parameter. FLOPs: 19 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -2,12 +2,12 @@
 //
 //   U = Nesterov(G)       O = NS5(U)       v <- 0.99 v + 0.01 ||G||_F^2
 //   a = lr sqrt(1 - 0.99^t) / (1 - 0.95^t) ||U||_F / (sqrt(v) + 1e-8)
-//   W <- (1 - decay min(a, 1)) W - min(0.2 sqrt(max(m, n)) a, 1) O
+//   W <- max(0, 1 - decay min(a, 1)) W - min(0.2 sqrt(max(m, n)) a, 1) O
 //
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1. The decay goes by the adaptive rate: no
 // gradients, no decay.
-//   namo_paper   no Nesterov, no shape factor, no clamps
-// State: 1 scalar per parameter and 1 per matrix. FLOPs: Muon's and 8 per parameter.
+//   namo_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps
+// State: 1 scalar per parameter and 3 per matrix. FLOPs: Muon's and 8 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/clamped_decay.hpp"

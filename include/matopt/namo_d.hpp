@@ -2,12 +2,12 @@
 //
 //   U = Nesterov(G)       O = NS5(U)       v_j <- 0.99 v_j + 0.01 ||G_:j||^2       d_j = ||U_:j|| / (sqrt(v_j) + 1e-8)
 //   d_j kept in [c d', d' / c], d' = mean d       a_j = lr sqrt(1 - 0.99^t) / (1 - 0.95^t) d_j
-//   W_:j <- (1 - decay min(a_j, 1)) W_:j - min(0.2 sqrt(max(m, n)) a_j, 1) O_:j
+//   W_:j <- max(0, 1 - decay min(a_j, 1)) W_:j - min(0.2 sqrt(max(m, n)) a_j, 1) O_:j
 //
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1, c = 0.75 (the class; its configurations have
 // 0.01 to 0.9). c = 1 gives all columns the mean of their ratios, which is not NAMO's ratio of norms.
-//   namo_d_paper   no Nesterov, no shape factor, no clamps at 1
-// State: 1 scalar per parameter and 1 per column. FLOPs: Muon's and 8 per parameter.
+//   namo_d_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps at 1
+// State: 1 scalar per parameter, 1 per column and 2 per matrix. FLOPs: Muon's and 8 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/clamped_decay.hpp"

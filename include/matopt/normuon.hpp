@@ -6,7 +6,7 @@
 //
 // Li et al.: NorMuon (arXiv 2510.05491). Four published forms:
 //   normuon             zichongli5/NorMuon, above; lr 0.02, no decay
-//   normuon_paper       no Nesterov; the update has RMS 0.2 instead of the norm it had
+//   normuon_paper       as third parties read the paper: no Nesterov; the update has RMS 0.2, not the norm it had
 //   normuon_dion        microsoft/dion: summed momentum without Nesterov, Polar Express (1.02), eps 1e-8, sqrt(m / n),
 //                       lr 0.01, decay 0.01
 //   normuon_speedrun    modded-nanogpt PR 141: means over columns if m >= n, over rows otherwise

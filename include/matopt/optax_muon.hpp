@@ -7,8 +7,8 @@
 //
 // Follows google-deepmind/optax 0.2.9: no decay; the learning rate has no default there. Weights are [in, out] there
 // and [out, in] here; every matrix goes to Muon there, embeddings and the head too, and the companion is NAdamW
-// (nadamw.hpp). Its preconditioners other than the Frobenius norm are not offered. State: 1 scalar per parameter.
-// FLOPs: Muon's.
+// (nadamw.hpp). Its preconditioners other than the Frobenius norm are not offered. State: 1 scalar per parameter and 1
+// per matrix. FLOPs: Muon's.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

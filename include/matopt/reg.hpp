@@ -4,8 +4,9 @@
 //
 // REG (arXiv 2510.03691) replaces Muon's matrix sign by a row-and-column scaling. FORMULA INFERRED: there is no
 // official code and the paper's equations were not at hand; what was inferred (order, sweeps, the RMS, the mean without
-// Nesterov) is a setting or a slot. Read the paper before you quote results of this rule as REG's. lr 1e-3, decay 0.1.
-// State: 1 scalar per parameter. FLOPs: 14 per parameter, no matrix product.
+// Nesterov) is a setting or a slot. Read the paper before you quote results of this rule as REG's. lr 1e-3 and decay
+// 0.1 are not published figures but Moonlight's. State: 1 scalar per parameter. FLOPs: 14 per parameter, no matrix
+// product.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

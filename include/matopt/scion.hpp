@@ -9,8 +9,9 @@
 //   scion_vector        entries over their RMS                     gains and biases as n x 1
 // Pethick et al.: Training Deep Learning Models with Norm-Constrained LMOs (arXiv 2502.07529); follows
 // LIONS-EPFL/scion: its `momentum` is alpha, 1 - ours; 0.1 recommended, so momentum 0.9 here. lr 3.6e-4 with these
-// radii. No other decay: 1 - lr is one. Other flags of the official norms are other scales: fan_out_root (normalized =
-// False), fan_ratio (max = True), unit_scale. State: 1 scalar per parameter. FLOPs: Muon's, or 8 per parameter.
+// two radii; the others' 1 is not a published figure. No other decay: 1 - lr is one. Other flags of the official norms
+// are other scales: fan_out_root (normalized = False), fan_ratio (max = True), unit_scale. State: 1 scalar per
+// parameter. FLOPs: Muon's, or 8 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/frank_wolfe.hpp"

@@ -9,7 +9,8 @@
 // NAMO and NAMO-D (arXiv 2602.17080); follows the official code, with Nesterov: its ||u|| is the Nesterov direction's,
 // but the correction is Adam's, so the first rate is (1 + beta) lr. The paper has no Nesterov (`ema`). A column is an
 // input feature. c = 0 turns the clamp off; c = 1 gives every column the mean. The rate replaces lr in the constraint,
-// decay included. State: Inner's and 1 scalar per matrix or column. FLOPs: 4 per parameter. v saturates.
+// decay included. State: Inner's, 1 scalar per matrix or column, and 2
+// per matrix. FLOPs: 4 per parameter. v saturates.
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"

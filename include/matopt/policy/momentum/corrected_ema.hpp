@@ -7,7 +7,7 @@
 // The momentum of optax.contrib.muon, which has both t + 1 and t in its Nesterov form. After a scale-free
 // orthogonalizer the plain form differs from `ema` only through the orthogonalizer's eps; the Nesterov form differs in
 // direction while t is small. 1 - beta^t is kept as state (c <- beta c + 1 - beta), so a skipped step does not advance
-// it. State: 1 scalar per parameter. FLOPs: 6 per parameter.
+// it. State: 1 scalar per parameter and 1 per matrix. FLOPs: 6 per parameter.
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -4,16 +4,15 @@
 //   c <- c / ||c||_F  if that is more than 1       u = Inner(c)
 //
 //   mars<Inner>          R is the gradient of the last step: one gradient per step; costs a copy of it
-//   two_gradients<Inner> R is handed in: the gradient of this batch at the last weights (MARS exact, Muon-MVR2, STORM),
-//   or
-//                        of the last batch at these weights (Muon-MVR3). No state, but two gradients per step
+//   two_gradients<Inner> R is handed in: the gradient of this batch at the last weights (MARS exact, Muon-MVR2,
+//                        STORM), or of the last batch at these weights (Muon-MVR3). Two gradients per step
 //
 // In the first step R = 0. Yuan et al.: MARS (arXiv 2411.10438), MARS-M (arXiv 2510.21800); Chang et al.: Muon-MVR
 // (arXiv 2509.15816). Follows AGI-Arena/MARS: R = 0 at first, so c = (1 + kappa) G (the paper has c = G); the clip is
 // per matrix; second moments see c, not G. That code keeps the last gradient by reference, which turns MARS off when
 // the gradient's memory is reused; here it is copied. With gamma = 1, no clip and an EMA this is the STORM estimator M
-// = G + beta (M - R). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1 scalar per parameter (mars).
-// FLOPs: 8 per parameter.
+// = G + beta (M - R). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1 scalar per parameter (mars) or
+// matrix (two_gradients). FLOPs: 8 per parameter.
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"

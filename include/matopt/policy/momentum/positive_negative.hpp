@@ -1,5 +1,5 @@
 // Positive-negative momentum: two buffers, written in turn, extrapolated from the older past the newer one. The noise
-// of the direction grows, which is the point: flatter minima.
+// of the direction grows, and is meant to: the authors aim at flatter minima.
 //
 //   b = odd buffer in odd steps, even buffer in even ones; the other is a
 //   b <- beta1^2 b + (1 - beta1^2) G       u = ((1 + beta0) b - beta0 a) / sqrt((1 + beta0)^2 + beta0^2)

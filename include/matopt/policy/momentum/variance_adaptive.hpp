@@ -6,11 +6,11 @@
 //   variance_scaled     u = m / (sqrt(v) + eps)
 //
 // Variance-Adaptive Muon (arXiv 2601.14603); follows the NanoGPT suite of the official code. Nesterov is built in. In
-// the first step both are G / |G|, so the orthogonalizer sees the sign. Where the published suites differ: Suite B
+// the first step both are a constant times the sign of G. Where the published suites differ: Suite B
 // first amplifies a gradient whose norm is below g_norm up to it (`amplify_below`; 0, off, by default: it is described
 // as clipping, but only enlarges); Suite A's variance_scaled takes (M - G)^2 after M moved, which is beta^2 times V
 // (`late_variance`); alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root.
-// State: 2 scalars per parameter. FLOPs: 16 per parameter. V saturates instead of overflowing.
+// State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. V saturates instead of overflowing.
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"

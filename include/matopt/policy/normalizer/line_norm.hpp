@@ -1,12 +1,11 @@
 // Muon+'s normalizer: rows or columns of the update to unit length, or one after the other.
 //
-//   row: u_i: / sqrt(sum_j u_ij^2 + eps)       col: u_:j / sqrt(sum_i u_ij^2 + eps)       row_col, col_row: in that
-//   order
+//   row: u_i: / sqrt(sum_j u_ij^2 + eps)    col: u_:j / sqrt(sum_i u_ij^2 + eps)    row_col, col_row: in that order
 //
 // Muon+ (arXiv 2602.21545); written from its equations (the official repository has no licence). eps is inside the root
-// and 1e-7, as in the official code, whose own option for it is ignored there; the paper says 1e-8. ||u||_F^2 ends as m
-// for row and col_row, n for col and row_col, against min(m, n) for Muon: the same rate is a larger step on matrices
-// that are not square. State: none. FLOPs: 4 per parameter and pass.
+// and 1e-7, as in the official code, whose own option for it is ignored there; the paper's listing has 1e-8 by
+// third-party accounts. ||u||_F^2 ends as m for row and col_row, n for col and row_col, against min(m, n) for Muon: the
+// same rate is a larger step on matrices that are not square. State: none. FLOPs: 4 per parameter and pass.
 #pragma once
 #include <array>
 #include <string_view>

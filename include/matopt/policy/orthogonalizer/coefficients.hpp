@@ -2,12 +2,11 @@
 // values.
 //
 //   keller                3.4445, -4.7750, 2.0315 in every step; Keller Jordan's Muon, torch.optim.Muon. Singular
-//   values end in
-//                         [0.68, 1.21] rather than at 1
+//                         values end in [0.68, 1.21] rather than at 1
 //   you                   five rows; YouJiacheng; microsoft/dion, NVIDIA Emerging-Optimizers "quintic"
-//   polar_express         greedy minimax rows for singular values in [1e-3, 1], each but the eighth evaluated at x
-//   / 1.01, and
-//                         the input divided by 1.01 ||X||: Amsel et al., arXiv 2505.16932. Meant for 5 to 8 steps
+//   polar_express         greedy minimax rows for singular values in [1e-3, 1], each but the eighth evaluated at
+//                         x / 1.01, and the input divided by 1.01 ||X||: Amsel et al., arXiv 2505.16932. Meant for 5 to
+//                         8 steps
 //   polar_express_1_02    the five rows of modded-nanogpt and microsoft/dion: safety factor 1.02 already in them
 //   polar_express_angular the five rows of AngularMuown (arXiv 2606.23637): input divided by 1.01 ||X||
 //   cubic                 1.5, -0.5, 0: Newton-Schulz proper; converges from anywhere in (0, sqrt 3), slowly

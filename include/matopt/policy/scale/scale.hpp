@@ -5,8 +5,8 @@
 //   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
 //   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised
 //   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
-//   match_rms            factor sqrt(max(fan_out, fan_in))  Moonlight (arXiv 2502.16982, 0.2: the RMS of an AdamW
-//   update)
+//   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2 is the RMS of AdamW's
+//                                                           updates
 #pragma once
 #include <cmath>
 

@@ -1,9 +1,10 @@
 // Learning-rate schedules: a factor in [0, 1] of the base rate; t counts from 0 to total - 1. One schedule serves all
 // groups.
 //
-//   constant_rate           min(1, (t + 1) / warmup)
-//   cosine_rate             the same warm-up, then floor + (1 - floor)(1 + cos(pi p)) / 2, p = (t - warmup) / (total -
-//   warmup) warmup_stable_decay     the same warm-up, then 1, then linearly to floor over the last `decay` steps
+//   constant_rate         min(1, (t + 1) / warmup)
+//   cosine_rate           the same warm-up, then floor + (1 - floor)(1 + cos(pi p)) / 2 with
+//                         p = (t - warmup) / (total - warmup)
+//   warmup_stable_decay   the same warm-up, then 1, then linearly to floor over the last `decay` steps
 #pragma once
 #include <algorithm>
 #include <cmath>
