@@ -1,10 +1,18 @@
 # cmake -DMATOPT_SOURCE=... -P snippets.cmake
 #
-# Every block of code in a document that follows a line <!-- from FILE --> must stand in FILE, line for line.
+# Every block of code in a document that follows a line <!-- from FILE --> must stand in FILE, line for line; and every
+# block of C++ must follow such a line.
 cmake_minimum_required(VERSION 3.22)
 set(checked 0)
-foreach(document README.md CONTRIBUTING.md)
+foreach(document README.md CONTRIBUTING.md docs/writing-a-policy.md)
   file(READ ${MATOPT_SOURCE}/${document} rest)
+  string(REGEX MATCHALL "\n```cpp\n" blocks "${rest}")
+  string(REGEX MATCHALL "\n<!-- from [^ ]+ -->\n```cpp\n" cut "${rest}")
+  list(LENGTH blocks block_count)
+  list(LENGTH cut cut_count)
+  if(NOT block_count EQUAL cut_count)
+    message(FATAL_ERROR "${document}: ${block_count} blocks of C++, but ${cut_count} follow a line <!-- from FILE -->")
+  endif()
   string(FIND "${rest}" "<!-- from " at)
   while(NOT at EQUAL -1)
     string(SUBSTRING "${rest}" ${at} -1 rest)
