@@ -14,10 +14,10 @@
 // continues from the last V_k. State: n n scalars per matrix with WarmStart. Needs: svd, orthonormalize, gemm,
 // random_normal.
 #pragma once
-#include <cstdint>
 #include <limits>
 
 #include "../../core/policy.hpp"
+#include "../detail/draw.hpp"
 #include "svd_polar.hpp"
 
 namespace matopt {
@@ -76,7 +76,7 @@ struct block_krylov_polar {
     e.for_each(fn::divide{}, scaled, as_const(m), per_matrix(largest));
 
     const view<T> start = e.take(n, b, true), image = e.take(m.rows, b, true), krylov = e.take(n, b * iterations, true);
-    draw(e, start);
+    detail::draw(e, start, seed);
     if constexpr (WarmStart) e.for_each(fn::replace_if_set{}, start.col_block(0, k), as_const(s.basis.col_block(0, k)));
     e.orthonormalize(start, T(tolerance));
     view<T> block = start;
@@ -99,18 +99,6 @@ struct block_krylov_polar {
     e.gemm(T(1), krylov, inner.col_block(0, k), T(0), right, right);
     e.gemm(T(1), kept, right.t(), T(0), m, m);
     if constexpr (WarmStart) e.for_each(fn::assign{}, s.basis.col_block(0, k), as_const(right));
-  }
-
- private:
-  // The same random block for each matrix: what a matrix gets must not depend on its place in the bucket.
-  template <class E, class T>
-  void draw(E& e, view<T> start) const {
-    view<T> first = start.matrix(0);
-    e.random_normal(first, static_cast<std::uint64_t>(seed));
-    if (start.batch == 1) return;
-    view<T> others = start.matrix(1);
-    others.batch = first.batch = start.batch - 1, others.batch_stride = start.batch_stride;
-    e.for_each(fn::assign{}, others, as_const(first));
   }
 };
 

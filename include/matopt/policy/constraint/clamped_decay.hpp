@@ -1,0 +1,44 @@
+// Decoupled decay and step under rates that adapt and may grow large: both are clamped.
+//
+//   W <- max(0, 1 - decay min(lr, 1)) W - min(lr scale, 1) u
+//
+// NAMO and NAMO-D (arXiv 2602.17080), after the authors' code (minxin-zhg/namo); their paper has no clamps. lr is the
+// adapted rate, one per matrix or per column. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct clamped_decay_and_step {
+  double decay, scale;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T lr) const {
+    const T kept = math::max(T(0), T(1) - T(decay) * math::min(lr, T(1)));
+    w = w * kept - math::min(lr * T(scale), T(1)) * u;
+  }
+};
+}  // namespace fn
+
+struct clamped_decay {
+  double decay = 0;
+
+  static constexpr bool takes_column_rates = true;
+
+  static std::string name() { return "clamped_decay"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+    return g;
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+    e.for_each(fn::clamped_decay_and_step{decay, scale}, w, as_const(u), lr);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,56 @@
+// Decay coupled into the gradient, before the momentum: an L2 penalty.
+//
+//   g' = G + decay W          W <- W - lr scale u
+//
+// Luon (github.com/JiaxuanZou0714/Luon) is Muon with it: where decay W outweighs the gradients, the step is along
+// -polar(W), the nuclear norm's subgradient; elsewhere it tilts the polar factor, by an amount that depends on ||G||.
+// Also the L2 form of SGD and of PNM (arXiv 2103.17182). Luon's decay is 0.5. Zero decay changes no bit. The step never
+// sees a gradient that is zero while W is not. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+// u = g + decay w
+struct penalized_gradient {
+  double decay;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T g, T w) const {
+    u = g + T(decay) * w;
+  }
+};
+// w = w - lr scale u
+struct plain_step {
+  double scale;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T lr) const {
+    w -= lr * T(scale) * u;
+  }
+};
+}  // namespace fn
+
+struct coupled_decay {
+  double decay = 0;
+
+  static constexpr bool changes_gradient = true;
+  static constexpr bool takes_column_rates = true;
+
+  static std::string name() { return "coupled_decay"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<const U> lift(E& e, St&, view<W> w, view<G> g, view<U> u) const {
+    e.for_each(fn::penalized_gradient{decay}, u, as_const(g), as_const(w));
+    return u;
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+    e.for_each(fn::plain_step{scale}, w, as_const(u), lr);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,44 @@
+// Decoupled decay of the weight that the step has made.
+//
+//   W <- W - lr scale u          W <- (1 - lr decay) W
+//
+// SOAP (arXiv 2409.11321; nikhilvyas/SOAP). The update decays with the weight, by a factor 1 - lr decay that the other
+// order does not have. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct step_and_decay {
+  double decay, scale;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T lr) const {
+    w -= lr * T(scale) * u;
+    w -= lr * T(decay) * w;
+  }
+};
+}  // namespace fn
+
+struct decay_after {
+  double decay = 0;
+
+  static constexpr bool takes_column_rates = true;
+
+  static std::string name() { return "decay_after"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+    return g;
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+    e.for_each(fn::step_and_decay{decay, scale}, w, as_const(u), lr);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,19 @@
+// A random block that is the same for every matrix of a bucket: what a matrix gets must not depend on its place there.
+#pragma once
+#include <cstdint>
+
+#include "../../core/pass.hpp"
+
+namespace matopt::detail {
+
+template <class E, class T>
+void draw(E& e, view<T> x, index_t seed) {
+  view<T> first = x.matrix(0);
+  e.random_normal(first, static_cast<std::uint64_t>(seed));
+  if (x.batch == 1) return;
+  view<T> others = x.matrix(1);
+  others.batch = first.batch = x.batch - 1, others.batch_stride = x.batch_stride;
+  e.for_each(fn::assign{}, others, as_const(first));
+}
+
+}  // namespace matopt::detail
