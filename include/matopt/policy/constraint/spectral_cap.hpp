@@ -23,19 +23,28 @@
 namespace matopt {
 
 namespace fn {
-// a from k, the bound before the cap; all in units of the cap's own
+// a from k, the bound before the cap, and what brings a larger sigma to k; all in units of the cap's own
 struct soft_cap_coefficient {
   double most, decay, update;
   template <class T>
-  MATOPT_HD void operator()(T& a, T sigma, T lr) const {
+  MATOPT_HD void operator()(T& a, T& shrink, T sigma, T lr) const {
     const T step = T(most) * math::max(T(0), T(1) - lr * T(decay)) + lr * T(update);
-    const T k = math::max(step, sigma), t = T(most) / k;
+    const T k = math::max(T(most), step), t = T(most) / k;
     T low = T(0), high = T(1);
     for (int i = 0; i < 60; ++i) {
       const T z = (low + high) / T(2), r = T(1) - z;
       (r + z * r * r * r > t ? low : high) = z;
     }
     a = k > T(most) ? (low + high) / T(2) / (k * k) : T(0);
+    shrink = sigma > k ? k / sigma : T(1);
+  }
+};
+// y = x t / c
+struct scaled_quotient {
+  double c;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T t) const {
+    y = x * t / T(c);
   }
 };
 // y = x / c
@@ -103,10 +112,10 @@ struct soft_cap {
     const double unit = detail::spectral_unit(relative, w.rows, w.cols);
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);
-    const view<C> whole = e.take_like(w), a = e.take(1, 1);
+    const view<C> whole = e.take_like(w), a = e.take(1, 1), shrink = e.take(1, 1);
     e.for_each(fn::quotient{unit}, top.value, as_const(top.value));
-    e.for_each(fn::soft_cap_coefficient{most, decay, scale * update_norm / unit}, a, as_const(top.value), lr);
-    e.for_each(fn::quotient{unit}, whole, as_const(w));
+    e.for_each(fn::soft_cap_coefficient{most, decay, scale * update_norm / unit}, a, shrink, as_const(top.value), lr);
+    e.for_each(fn::scaled_quotient{unit}, whole, as_const(w), per_matrix(shrink));
     const view<C> x = whole.rows > whole.cols ? whole.t() : whole, cube = e.take_like(x), gram = e.take(x.rows, x.rows);
     for (const double sign : {-1.0, 1.0}) {
       e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram);
