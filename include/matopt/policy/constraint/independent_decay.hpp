@@ -1,14 +1,13 @@
-// Decoupled decay with a strength that does not follow the learning rate, or follows it otherwise.
+// Decoupled decay whose strength does not follow the learning rate, or follows it otherwise.
 //
 //   W <- (1 - decay f(lr)) W - lr scale u
-//   decay_rate = independent    f = 1                     what AdamW's paper means by decoupled (arXiv 1711.05101)
-//                coupled        f = lr                    decoupled_decay, as PyTorch has it
-//                squared        f = lr^2 / decay_lr_max   NVIDIA's "palm" with decay_lr_max = 1; AdamC (arXiv
-//                2506.02285)
-//                                                         with the peak rate of the schedule
+//   decay_rate = independent    f = 1                        what the paper of AdamW means by decoupled
+//                coupled        f = lr                       decoupled_decay, as PyTorch has it
+//                squared        f = lr^2 / decay_lr_max      "palm" with decay_lr_max = 1; AdamC with the peak rate
 //
-// AdamC means its form for layers that a normalization follows: give them a group of their own. State: none. FLOPs: 4
-// per parameter. Needs: elementwise verbs. Nothing keeps decay f(lr) below 1; above 1 it turns the weight around.
+// AdamW: arXiv 1711.05101; AdamC: arXiv 2506.02285, for layers that a normalization follows: give them a group of their
+// own. The three forms and "palm" are NVIDIA Emerging-Optimizers'. State: none. FLOPs: 4 per parameter. Needs:
+// elementwise verbs. Nothing keeps decay f(lr) below 1; above 1 it turns the weight around.
 #pragma once
 #include <array>
 #include <string_view>

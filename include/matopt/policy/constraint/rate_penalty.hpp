@@ -1,15 +1,18 @@
 // A penalty on the bits that the weights will cost: decoupled gradient descent on R = (1 / N) sum (|w| + eps)^nu.
 //
-//   w <- w - lr rate_lambda (nu / N) sign(w) (|w| + eps)^(nu - 1)          N = entries of the matrix, after the inner
-//   step nu solves   rho(nu) = Gamma(1 / nu) Gamma(3 / nu) / Gamma(2 / nu)^2 = N sum w^2 / (sum |w|)^2
+//   w <- w - lr rate_lambda (nu / N) sign(w) (|w| + eps)^(nu - 1)          after the inner step; N entries in W
+//   rho(nu) = Gamma(1 / nu) Gamma(3 / nu) / Gamma(2 / nu)^2 = N sum w^2 / (sum |w|)^2
 //
 // BackSlash (arXiv 2504.16968): nu is the shape of the generalised Gaussian that the weights look like, 1 for Laplace,
 // 2 for Gauss, estimated in each step over [0.1, 3]. Formulas after a published summary and a re-implementation, which
-// applies the gradient decoupled with lambda 2e3 and eps 1; both look nu up in a table of step 0.01, here 40 bisections
-// find it. rate_estimate = false keeps nu at rate_shape: 1 is an L1 penalty, 2 with eps 0 nearly L2. The estimate of
-// the last step is kept as state "rate_shape", for logs. Zero entries stay zero. Numerics: ln Gamma by recurrence to 8
-// and Stirling's series, 1e-12 relative in double, the same on every backend. State: 1 scalar per matrix. FLOPs: about
-// 40 per parameter (the power). Needs: elementwise verbs, reductions.
+// applies the gradient decoupled, with lambda 2e3 and eps 1. Both look nu up in a table of step 0.01; here 40
+// bisections find it. Whether their lambda is multiplied by the learning
+// rate could not be read; here lr multiplies it, as every decoupled term.
+// rate_estimate = false keeps nu at rate_shape: 1 is an L1 penalty.
+//
+// Zero entries stay zero. ln Gamma by recurrence to 8 and Stirling's series, 1e-12 relative, the same on every backend.
+// State: nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs,
+// reductions.
 #pragma once
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"

@@ -5,15 +5,19 @@
 //              a = z / k^2,  (1 - z) + z (1 - z)^3 = max / k,  z in [0, 1];  a = 0 if k <= max
 //   hard_cap   W <- max f(W / max), f = four quintics, about min(1, x)
 //
-// From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338, Cesista's quintics). The root in z is
-// the paper's quartic in a, whose left side falls from 1 to 0 on [0, 1]: 60 bisections, in the weight's memory, per
-// matrix. Outside [0, k], or [0, 3 max] for hard_cap, a polynomial throws singular values out. So the estimate widens k
-// to sigma, and hard_cap normalises W to 3 max first: a weight that was above its bound is brought under it in one
-// step. The quintics are rough: f(.1) = .095, f(.5) = .498, f(1) = .966, f(3) = 1.001. update_norm is ||u||_2 at most:
-// 1 for an exact polar factor; the authors take 1.14502 * 1.05 for a quintic Newton-Schulz. decay is the inner
-// constraint's, or 0, which only makes k larger. spectral_max counts in units of sqrt(fan_out / fan_in) unless
-// spectral_relative is off. State: the estimate's. FLOPs: 4 m^2 (n + m) (soft), 8 m^2 (2n + m) (hard), m <= n. Needs:
-// gemm.
+// From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338; Cesista's quintics). The root in z is
+// the paper's quartic in a. Its left side falls from 1 to 0 on [0, 1]: 60 bisections per matrix, in a 1 x 1 formula.
+//
+// Outside [0, k], or [0, 3 max] for hard_cap, a polynomial throws singular values out. So a weight that the estimate
+// finds above that (loaded, or begun so) is first divided down to it, and is at its bound after one step. p2(p1) rises
+// on [0, k] for k <= 1.306 max; a step that makes more than that of max leaves singular values above max. The quintics
+// are rough: f(.1) = .095, f(.5) = .498, f(1) = .966, f(3) = 1.001.
+//
+// cap_update_norm is ||u||_2 at most: 1 for an exact polar factor; the authors take 1.14502 * 1.05 for a quintic
+// Newton-Schulz. cap_decay is the inner constraint's decay, or 0, which only makes k larger. spectral_max counts in
+// units of sqrt(fan_out / fan_in) unless spectral_relative is off.
+//
+// State: the estimate's. FLOPs: 8 m^2 n (soft), 8 m^2 (2n + m) (hard), m <= n. Needs: gemm.
 #pragma once
 #include <utility>
 

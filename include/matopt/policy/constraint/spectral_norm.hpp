@@ -1,15 +1,17 @@
 // Estimates of a weight's spectral norm and its singular directions, for the policies that bound it.
 //
-//   power_iteration   y = W v / ||W v||, v = W^T y / ||W^T y||, repeated       sigma = ||W^T y||       starts from the
-//   last v exact_norm        the leading triple of the singular value decomposition
+//   power_iteration   y = W v / ||W v||,  v = W^T y / ||W^T y||, repeated;  sigma = ||W^T y||;  begins at the last v
+//   exact_norm        the leading triple of the singular value decomposition
 //
-// Such a policy takes the estimate as a template parameter and calls
+// Such a policy takes the estimate as a template parameter, refuses what is none, and calls
 //   estimate(pass, state, w, triple)        triple: sigma 1 x 1, u rows x 1, v cols x 1; u^T W v = sigma; 0 for W = 0
-// The power iteration's sigma is never too large, and too small by a factor 1 - O((sigma_2 / sigma_1)^(4
-// power_iterations)) from a random start; warm starts carry the accuracy from step to step. Its first start is random
-// and the same for every matrix of a shape. A start without any part along u_1 is what rounding mends, or, for exactly
-// diagonal weights, does not. W is divided by its largest entry first: no product overflows. State: cols scalars per
-// matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
+//
+// The power iteration's sigma is never too large, and relatively too small by O((sigma_2 / sigma_1)^(4 iterations))
+// from a random start; warm starts carry the accuracy from step to step. The first start is random and the same for
+// every matrix of a shape. A start without any part along u_1 gets one by rounding only, so never if W is diagonal.
+// W is divided by its largest entry first: no product overflows.
+//
+// State: cols scalars per matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
 #pragma once
 #include "../detail/draw.hpp"
 #include "../detail/line_norms.hpp"
@@ -106,7 +108,6 @@ struct power_iteration {
     detail::draw(e, t.right, seed);
     e.reduce(fn::abs_max{}, known, as_const(s.right));
     e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
-    unit(e, t.right, t.value);
     for (index_t i = 0; i < iterations; ++i) {
       e.gemm(C(1), x, t.right, C(0), t.left, t.left);
       unit(e, t.left, t.value);

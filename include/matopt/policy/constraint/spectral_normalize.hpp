@@ -1,5 +1,4 @@
-// Bounds on the spectral norm that act through its estimate, after the inner step. sigma u v^T is the leading triple of
-// W.
+// Bounds on the spectral norm that act through its estimate, after the inner step. (sigma, u, v): leading triple of W.
 //
 //   spectral_normalize   W <- W / max(1, sigma / max)             scales all singular values
 //   spectral_hammer      W <- W + (max - sigma) u v^T             sets the largest; raises it, too

@@ -7,15 +7,19 @@
 //   spectral_sphere       retract(W), then the inner step along msign(M^ + lambda u v^T)            SSO
 //                         M^ = M / ||M||_F,  lambda the root of f(lambda) = <u v^T, msign(M^ + lambda u v^T)>
 //
-// With that lambda the step is tangent to the sphere, so sigma changes in second order of lr only. f rises with lambda:
-// its root is bracketed from 1e-3 by doubling, at most sphere_doublings times, then bisected. Both counts are fixed,
-// and every matrix runs all of them; one without a bracket takes lambda = 0. 2 + doublings + bisections polar factors
-// per step. The policy orthogonalizes itself: M is the momentum, and the rule's orthogonalizer slot holds
-// no_orthogonalizer. With spectral_ratio as scale the step is the paper's. It ends slightly off the sphere, and the
-// next one begins with retract; sphere_finish retracts at the end, too. Paper: Spectral Sphere Optimizer, arXiv
-// 2601.08393 (Unakar/Megatron-LM): momentum 0.9 with Nesterov, 20 power iterations, strength 0.05. The settings of the
-// inner orthogonalizer have the prefix sphere_. A zero weight stays where the step leaves it; its lambda is 0. State:
-// the estimate's. Needs: gemm, the estimate's and the orthogonalizer's needs.
+// Paper: Spectral Sphere Optimizer, arXiv 2601.08393 (Unakar/Megatron-LM): momentum 0.9 with Nesterov, 20 power
+// iterations, strength 0.05. With that lambda the step is tangent to the sphere, so sigma changes in second order of lr
+// only. f rises with lambda: its root is bracketed from 1e-3 by sphere_doublings doublings, then bisected. Every matrix
+// runs all of them; one without a bracket takes lambda = 0.
+//
+// spectral_sphere orthogonalizes itself: what reaches it is the momentum, and the rule's orthogonalizer slot holds
+// no_orthogonalizer (another one would flatten M first, and lambda would be a root for something else). With
+// spectral_ratio as scale the step is the paper's. It ends slightly off the sphere, and the next one begins with
+// retract; sphere_finish retracts at the end, too.
+//
+// The settings of the inner orthogonalizer have the prefix sphere_. A zero weight stays where the step leaves it; its
+// lambda is 0. State: the estimate's. FLOPs: 3 + doublings + bisections polar factors per step. Needs: gemm, and what
+// the estimate and the orthogonalizer need.
 #pragma once
 #include "spectral_normalize.hpp"
 #include "weight_polar.hpp"

@@ -1,15 +1,15 @@
 // Changes of all singular values by the exact decomposition W = U diag(s) V^T, after the inner step.
 //
 //   exact_hard_cap           s <- min(s, max)
-//   spectral_clipped_decay   s <- (1 - c) s + c min(s, max),  c = min(1, lr clipped_decay)          W decays above max
-//   only nuclear_prox             s <- max(s - tau, 0),  tau = lr nuclear_strength          the prox of tau ||W||_*
+//   spectral_clipped_decay   s <- (1 - c) s + c min(s, max)         c = min(1, lr clipped_decay)
+//   nuclear_prox             s <- max(s - tau, 0)                   tau = lr nuclear_strength
 //
-// The first two: NVIDIA Emerging-Optimizers (spectral_hardcap, spectral-clipped decay), there by matrix signs, here by
-// the decomposition; after Cesista. The third: proximal spectral decay; nuclear_polar_decay is its cheap form, and
+// The first two: NVIDIA Emerging-Optimizers (spectral_hardcap, spectral-clipped decay; after Cesista), there by matrix
+// signs, here by the decomposition. The third is the prox of tau ||W||_*; nuclear_polar_decay is its cheap form, and is
 // reported to do no worse. All subtract U diag(amount) V^T, so a W without anything to cut stays as it is, to the bit.
-// "Every k-th step" is not offered for the prox: a step takes no branch on its count, so it would save nothing.
-// spectral_max counts in units of sqrt(fan_out / fan_in) unless spectral_relative is off. State: none. Needs: svd,
-// gemm.
+// "Every k-th step" is not offered for the prox: no verb may look at the count of steps and rest, so it would save
+// nothing. spectral_max counts in units of sqrt(fan_out / fan_in) unless spectral_relative is off. State: none. Needs:
+// svd, gemm.
 #pragma once
 #include "spectral_normalize.hpp"
 

@@ -1,16 +1,18 @@
 // The polar factor of the weight itself, after the inner step Z.
 //
 //   nuclear_polar_decay   W <- Z - lr nuclear_strength polar(Z)          spectral weight decay
-//   polar_retraction      W <- polar(Z)          stiefel<O> = projected<polar_retraction<O>, decoupled_decay>:
-//                                                W <- polar((1 - lr decay) W - lr scale u)
+//   polar_retraction      W <- polar(Z)
+//   stiefel<O>            projected<polar_retraction<O>, decoupled_decay>:  W <- polar((1 - lr decay) W - lr scale u)
 //
 // nuclear_polar_decay takes nuclear_strength lr from every singular value: where they all are larger it is the prox of
-// the nuclear norm (nuclear_prox), a smaller one crosses zero. Reported strengths: 0.7 to 1 under Adam, 0.4 Muon, 4
-// Lion. polar_retraction: SPEL, Muon on the Stiefel manifold (arXiv 2601.21487; NVIDIA Emerging-Optimizers). The weight
-// must begin on it or is put there by the first step; a zero weight with a zero update stays zero. Orthogonalizer is
-// any that keeps no state; its settings have the prefix weight_. The retraction's default is exact: five quintic
-// Newton-Schulz steps leave singular values in [0.7, 1.2], and W would shake by that in every step. One that honours a
-// rank budget would cut these factors, too: no budget besides. State: none. FLOPs, needs: the orthogonalizer's.
+// the nuclear norm (nuclear_prox), a smaller one crosses zero. Reported strengths: 0.7 to 1 under Adam, 0.4 under Muon,
+// 4 under Lion. polar_retraction: SPEL, Muon on the Stiefel manifold (arXiv 2601.21487; NVIDIA Emerging-Optimizers).
+// The weight begins on it, or is put there by the first step; a zero weight with a zero update stays zero.
+//
+// The orthogonalizer is any that keeps no state; its settings have the prefix weight_. The retraction's default is
+// exact: five quintic Newton-Schulz steps leave singular values in [0.7, 1.2], and W would shake by that in every step.
+// An orthogonalizer that honours a rank budget would cut these factors, too, so there is no budget beside it. State:
+// none. FLOPs, needs: the orthogonalizer's.
 #pragma once
 #include "../orthogonalizer/newton_schulz.hpp"
 #include "../orthogonalizer/svd_polar.hpp"
