@@ -11,5 +11,5 @@ struct estimate {  // no estimate(pass, state, w, triple)
 using estimate = matopt::power_iteration;
 #endif
 
-template class matopt::optimizer<matopt::muon::with_constraint<matopt::projected<matopt::hard_cap<estimate>>>,
-                                 matopt::eigen_backend>;
+using capped = matopt::muon::with_constraint<matopt::projected<matopt::hard_cap<estimate>>>;
+void use(matopt::optimizer<capped, matopt::eigen_backend>& opt) { opt.step(0.02); }

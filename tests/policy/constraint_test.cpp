@@ -310,7 +310,7 @@ TEST_CASE("brakes on the norm", "[constraint]") {
     const mat moved = w - lr * u;
     const double grown = frobenius(moved) - n;
     CHECK(largest(stepped(eo{}, w, u, lr) - ((n + (grown > 0 ? .5 : 1) * grown) / frobenius(moved)) * moved) < tight);
-    CHECK((grown > 0) == (&u != nullptr && dot(u, w) < 0));
+    CHECK((grown > 0) == (dot(u, w) < 0));
   }
   CHECK(same(stepped(eo{}, zeros(4, 6), v, lr), -lr * v));
   CHECK(same(stepped(projected<first_order_radius>{}, zeros(4, 6), v, lr), -lr * v));
@@ -333,7 +333,7 @@ TEST_CASE("rate_penalty: the shape of a generalised Gaussian", "[constraint]") {
       w.a[i] = quantile((static_cast<double>(i) + .5) / static_cast<double>(w.a.size()));
     stepper<bare<penalty>> s(bare_rule(penalty{.projection = {.lambda = 0}}), w);
     s.step(zeros(300, 300), .1);
-    return s.state("rate_shape")(0, 0);
+    return s.state("penalty_shape")(0, 0);
   };
   const auto laplace = [](double p) { return p < .5 ? std::log(2 * p) : -std::log(2 * (1 - p)); };
   const auto gauss = [](double p) { return philox::normal_of(static_cast<std::uint32_t>(p * 0x1p32)); };

@@ -1,9 +1,11 @@
 // Spectral constraints against an independent decomposition and the figures of their specification.
+#include <matopt/policy/constraint/nuclear_budget.hpp>
 #include <matopt/policy/constraint/spectral_cap.hpp>
 #include <matopt/policy/constraint/spectral_normalize.hpp>
 #include <matopt/policy/constraint/spectral_sphere.hpp>
 #include <matopt/policy/constraint/spectral_threshold.hpp>
 #include <matopt/policy/constraint/weight_polar.hpp>
+#include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
 
 #include "constraint_support.hpp"
 
@@ -32,6 +34,31 @@ const mat& tall() {
   return w;
 }
 const power_iteration thorough{.iterations = 100};
+}  // namespace
+
+// --- what compiles ---
+
+namespace {
+struct without_svd : eigen_backend {
+  void svd() = delete;  // hides the real one
+};
+template <class Projection, class Inner>
+concept composes = requires {
+  typename projected<Projection, Inner>;
+};
+template <class Constraint>
+concept runs_without_svd = constraint_policy<Constraint, without_svd, types<double>>;
+
+static_assert(runs_without_svd<projected<soft_cap<>>> && runs_without_svd<projected<hard_cap<>>>);
+static_assert(!runs_without_svd<projected<soft_cap<exact_norm>>> && !runs_without_svd<projected<exact_hard_cap>>);
+static_assert(!runs_without_svd<projected<soft_cap<>, projected<nuclear_prox>>>);
+// a budget would cut the weight's polar factor as well
+static_assert(composes<polar_retraction<svd_polar>, decoupled_decay>);
+static_assert(!composes<polar_retraction<svd_polar>, nuclear_budget<>>);
+static_assert(composes<nuclear_polar_decay<>, nuclear_budget<>> && composes<nuclear_prox, nuclear_budget<>>);
+static_assert(!composes<polar_retraction<svd_polar>, projected<soft_cap<>, nuclear_budget<>>>);
+static_assert(norm_estimate<power_iteration> && norm_estimate<exact_norm> && !norm_estimate<newton_schulz<>>);
+static_assert(!stateless_orthogonalizer<block_krylov_polar<true>> && stateless_orthogonalizer<svd_polar>);
 }  // namespace
 
 // --- through the estimate ---
@@ -227,8 +254,6 @@ TEST_CASE("nuclear_prox and nuclear_polar_decay", "[constraint]") {
     CHECK(largest(stepped(prox, w, u, .1) - mapped(moved, [](double s) { return std::max(s - .5, 0.0); })) < 1e-13);
     CHECK(largest(stepped(cheap, w, u, .1) - (moved - .5 * polar(moved))) < 1e-12);
   }
-  static_assert(!limits_rank<decoupled_decay>);
-  static_assert(needs_full_rank<nuclear_polar_decay<svd_polar>> && !needs_full_rank<nuclear_polar_decay<>>);
 }
 
 // --- spheres and manifolds ---

@@ -61,7 +61,7 @@ struct norm_control {
     const auto norm = detail::take_lines(e, axis, w), wanted = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, norm, w);
     if (target > 0)
-      e.for_each(fn::fill{target}, wanted);
+      e.for_each(fn::set_constant{target}, wanted);
     else
       e.for_each(fn::assign{}, wanted, as_const(s.initial));
     detail::by_line(axis, [&](auto per) {

@@ -18,7 +18,7 @@ namespace matopt {
 
 namespace fn {
 // x = target x / n, with x / 0 taken as 0
-struct set_norm {
+struct to_norm {
   template <class T>
   MATOPT_HD void operator()(T& x, T n, T target) const {
     x = n > T(0) ? x / n * target : T(0);
@@ -63,7 +63,7 @@ struct hyperball {
     const auto frame = e.frame();
     const auto norm = e.take(1, 1);
     detail::matrix_norm(e, norm, x);
-    e.for_each(fn::set_norm{}, x, per_matrix(norm), per_matrix(s.radius));
+    e.for_each(fn::to_norm{}, x, per_matrix(norm), per_matrix(s.radius));
   }
 };
 
@@ -101,7 +101,7 @@ struct oblique {
     const auto frame = e.frame();
     const auto norm = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, norm, w);
-    detail::by_line(axis, [&](auto per) { e.for_each(fn::set_norm{}, w, per(norm), per(s.radius)); });
+    detail::by_line(axis, [&](auto per) { e.for_each(fn::to_norm{}, w, per(norm), per(s.radius)); });
   }
 };
 

@@ -34,7 +34,7 @@ struct move_radius {
   }
 };
 // w = w target / n, where there was a norm before
-struct set_norm_unless_zero {
+struct to_norm_unless_zero {
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T target, T before) const {
     if (n > T(0) && before > T(0)) w = w / n * target;
@@ -93,7 +93,7 @@ struct first_order_radius {
     const auto frame = e.frame();
     const auto norm = e.take(1, 1);
     detail::matrix_norm(e, norm, w);
-    e.for_each(fn::set_norm_unless_zero{}, w, per_matrix(norm), per_matrix(s.target), per_matrix(s.before));
+    e.for_each(fn::to_norm_unless_zero{}, w, per_matrix(norm), per_matrix(s.target), per_matrix(s.before));
   }
 };
 

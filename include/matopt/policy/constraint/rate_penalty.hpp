@@ -1,6 +1,6 @@
 // A penalty on the bits that the weights will cost: decoupled gradient descent on R = (1 / N) sum (|w| + eps)^nu.
 //
-//   w <- w - lr rate_lambda (nu / N) sign(w) (|w| + eps)^(nu - 1)          after the inner step; N entries in W
+//   w <- w - lr penalty_lambda (nu / N) sign(w) (|w| + eps)^(nu - 1)          after the inner step; N entries in W
 //   rho(nu) = Gamma(1 / nu) Gamma(3 / nu) / Gamma(2 / nu)^2 = N sum w^2 / (sum |w|)^2
 //
 // BackSlash (arXiv 2504.16968): nu is the shape of the generalised Gaussian that the weights look like, 1 for Laplace,
@@ -8,7 +8,7 @@
 // applies the gradient decoupled, with lambda 2e3 and eps 1. Both look nu up in a table of step 0.01; here 40
 // bisections find it. Whether their lambda is multiplied by the learning
 // rate could not be read; here lr multiplies it, as every decoupled term.
-// rate_estimate = false keeps nu at rate_shape: 1 is an L1 penalty.
+// penalty_estimate = false keeps nu at penalty_shape: 1 is an L1 penalty.
 //
 // Zero entries stay zero. ln Gamma by recurrence to 8 and Stirling's series, 1e-12 relative, the same on every backend.
 // State: nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs,
@@ -21,7 +21,7 @@ namespace matopt {
 
 namespace fn {
 // sum |x| / s, with 0 / 0 taken as 0
-struct scaled_abs {
+struct scaled_sum_abs {
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
     return s > T(0) ? math::abs(x) / s : T(0);
@@ -75,10 +75,10 @@ struct rate_penalty {
   static std::string name() { return "rate_penalty"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("rate_lambda", self.lambda, range{.low = 0});
-    visit("rate_eps", self.eps, range{.low = 0, .low_open = true});
-    visit("rate_estimate", self.estimate);
-    visit("rate_shape", self.shape, range{.low = 0.1, .high = 3});
+    visit("penalty_lambda", self.lambda, range{.low = 0});
+    visit("penalty_eps", self.eps, range{.low = 0, .low_open = true});
+    visit("penalty_estimate", self.estimate);
+    visit("penalty_shape", self.shape, range{.low = 0.1, .high = 3});
   }
 
   template <class S, class C>
@@ -87,7 +87,7 @@ struct rate_penalty {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.shape = l.scalar("rate_shape");
+    s.shape = l.scalar("penalty_shape");
   }
   template <class E, class St, class W, class U, class Rate>
   void after(E& e, St& s, view<W> w, view<U>, Rate lr, double) const {
@@ -96,10 +96,10 @@ struct rate_penalty {
     if (estimate) {
       const auto sum = e.take(1, 1);
       const auto norm = detail::frobenius(e, w);
-      e.reduce(fn::scaled_abs{}, sum, as_const(w), per_matrix(norm.largest));
+      e.reduce(fn::scaled_sum_abs{}, sum, as_const(w), per_matrix(norm.largest));
       e.for_each(fn::gaussian_shape{count}, s.shape, as_const(norm.squares), as_const(sum));
     } else {
-      e.for_each(fn::fill{shape}, s.shape);
+      e.for_each(fn::set_constant{shape}, s.shape);
     }
     e.for_each(fn::rate_step{lambda / count, eps}, w, per_matrix(s.shape), lr);
   }

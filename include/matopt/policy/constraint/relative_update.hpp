@@ -32,7 +32,7 @@ struct relative_update {
     const auto frame = e.frame();
     const auto of_w = e.take(1, 1), of_u = e.take(1, 1);
     detail::matrix_norm(e, of_w, w), detail::matrix_norm(e, of_u, u);
-    e.for_each(fn::set_norm{}, u, per_matrix(of_u), per_matrix(of_w));
+    e.for_each(fn::to_norm{}, u, per_matrix(of_u), per_matrix(of_w));
   }
 };
 

@@ -44,7 +44,7 @@ struct soft_cap_coefficient {
   }
 };
 // y = x t / c
-struct scaled_quotient {
+struct shrunk_over_constant {
   double c;
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T t) const {
@@ -52,7 +52,7 @@ struct scaled_quotient {
   }
 };
 // y = x / c
-struct quotient {
+struct over_constant {
   double c;
   template <class T>
   MATOPT_HD void operator()(T& y, T x) const {
@@ -60,7 +60,7 @@ struct quotient {
   }
 };
 // y = c x
-struct product {
+struct times_constant {
   double c;
   template <class T>
   MATOPT_HD void operator()(T& y, T x) const {
@@ -76,7 +76,7 @@ struct add_multiple {
   }
 };
 // y = x / max(s, low), for s > low scaled to `low` otherwise divided by c: x in units of c, at most `low / c`
-struct quotient_below {
+struct over_constant_below {
   double c, low;
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T s) const {
@@ -117,16 +117,16 @@ struct soft_cap {
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);
     const view<C> whole = e.take_like(w), a = e.take(1, 1), shrink = e.take(1, 1);
-    e.for_each(fn::quotient{unit}, top.value, as_const(top.value));
+    e.for_each(fn::over_constant{unit}, top.value, as_const(top.value));
     e.for_each(fn::soft_cap_coefficient{most, decay, scale * update_norm / unit}, a, shrink, as_const(top.value), lr);
-    e.for_each(fn::scaled_quotient{unit}, whole, as_const(w), per_matrix(shrink));
+    e.for_each(fn::shrunk_over_constant{unit}, whole, as_const(w), per_matrix(shrink));
     const view<C> x = whole.rows > whole.cols ? whole.t() : whole, cube = e.take_like(x), gram = e.take(x.rows, x.rows);
     for (const double sign : {-1.0, 1.0}) {
       e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram);
       e.gemm(C(1), gram, x, C(0), cube, cube);
       e.for_each(fn::add_multiple{sign}, x, as_const(cube), per_matrix(a));
     }
-    e.for_each(fn::product{unit}, w, as_const(whole));
+    e.for_each(fn::times_constant{unit}, w, as_const(whole));
   }
 };
 
@@ -161,7 +161,7 @@ struct hard_cap {
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);
     view<C> x = e.take_like(w);
-    e.for_each(fn::quotient_below{bound, 3 * bound}, x, as_const(w), per_matrix(top.value));
+    e.for_each(fn::over_constant_below{bound, 3 * bound}, x, as_const(w), per_matrix(top.value));
     const bool tall = x.rows > x.cols;
     if (tall) x = x.t();
     view<C> y = e.take_like(x);
@@ -172,7 +172,7 @@ struct hard_cap {
       e.gemm(C(1), poly, x, C(q.a), x, y);
       std::swap(x, y);
     }
-    e.for_each(fn::product{bound}, w, as_const(tall ? x.t() : x));
+    e.for_each(fn::times_constant{bound}, w, as_const(tall ? x.t() : x));
   }
 };
 

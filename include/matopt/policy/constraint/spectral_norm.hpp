@@ -13,8 +13,8 @@
 //
 // State: cols scalars per matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
 #pragma once
-#include "../detail/draw.hpp"
 #include "../detail/line_norms.hpp"
+#include "../detail/random_block.hpp"
 #include "projected.hpp"
 
 namespace matopt {
@@ -46,14 +46,14 @@ struct replace_or_zero {
   }
 };
 // x = x t
-struct multiply_by {
+struct times {
   template <class T>
   MATOPT_HD void operator()(T& x, T t) const {
     x *= t;
   }
 };
 // x = x / n, with x / 0 taken as 0
-struct divide_by {
+struct over_norm {
   template <class T>
   MATOPT_HD void operator()(T& x, T n) const {
     x = n > T(0) ? x / n : T(0);
@@ -105,7 +105,7 @@ struct power_iteration {
     const auto frame = e.frame();
     const auto [x, largest] = detail::take_scaled(e, w);
     const auto known = e.take(1, 1);
-    detail::draw(e, t.right, seed);
+    detail::random_block(e, t.right, static_cast<std::uint64_t>(seed));
     e.reduce(fn::abs_max{}, known, as_const(s.right));
     e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
     for (index_t i = 0; i < iterations; ++i) {
@@ -114,7 +114,7 @@ struct power_iteration {
       e.gemm(C(1), x.t(), t.left, C(0), t.right, t.right);
       unit(e, t.right, t.value);
     }
-    e.for_each(fn::multiply_by{}, t.value, as_const(largest));
+    e.for_each(fn::times{}, t.value, as_const(largest));
     e.for_each(fn::assign{}, s.right, as_const(t.right));
   }
 
@@ -122,7 +122,7 @@ struct power_iteration {
   template <class E, class C>
   void unit(E& e, view<C> x, view<C> norm) const {
     detail::matrix_norm(e, norm, x);
-    e.for_each(fn::divide_by{}, x, per_matrix(norm));
+    e.for_each(fn::over_norm{}, x, per_matrix(norm));
   }
 };
 
@@ -138,7 +138,7 @@ struct exact_norm {
     const view<C> u = e.take(w.rows, q, true), s = e.take(q, 1), v = e.take(w.cols, q, true);
     e.svd(x, u, s, v);
     e.for_each(fn::assign{}, t.value, as_const(s.row_block(0, 1)));
-    e.for_each(fn::multiply_by{}, t.value, as_const(largest));
+    e.for_each(fn::times{}, t.value, as_const(largest));
     // zero has no directions, whatever the decomposition returns for it
     e.for_each(fn::replace_or_zero{}, t.left, as_const(u.col_block(0, 1)), per_matrix(t.value));
     e.for_each(fn::replace_or_zero{}, t.right, as_const(v.col_block(0, 1)), per_matrix(t.value));

@@ -60,7 +60,7 @@ struct along_outer {
 };
 // The search for the root, of 1 x 1 numbers. It lies on this `side` of 0, between `inside` and `beyond`, once that is
 // `found`.
-struct choose_side {
+struct bracket_side {
   template <class T>
   MATOPT_HD void operator()(T& side, T& inside, T& beyond, T& found, T f) const {
     side = -math::sign(f);
@@ -68,7 +68,7 @@ struct choose_side {
     found = T(0);
   }
 };
-struct widen {
+struct bracket_widen {
   template <class T>
   MATOPT_HD void operator()(T& inside, T& beyond, T& found, T f, T side) const {
     if (found > T(0)) return;
@@ -80,13 +80,13 @@ struct widen {
     beyond *= T(2);
   }
 };
-struct halve {
+struct bracket_halve {
   template <class T>
   MATOPT_HD void operator()(T& inside, T& beyond, T f, T middle, T side) const {
     (f * side < T(0) ? inside : beyond) = middle;
   }
 };
-struct middle_of {
+struct bracket_middle {
   template <class T>
   MATOPT_HD void operator()(T& middle, T inside, T beyond, T found) const {
     middle = found > T(0) ? (inside + beyond) / T(2) : T(0);
@@ -183,19 +183,19 @@ struct spectral_sphere {
       turn(at);
       e.reduce(fn::along_outer{}, f, as_const(u), per_row(top.left), per_column(top.right.t()));
     };
-    e.for_each(fn::fill{0}, lambda);
+    e.for_each(fn::set_constant{0}, lambda);
     evaluate(lambda);
-    e.for_each(fn::choose_side{}, side, inside, beyond, found, as_const(f));
+    e.for_each(fn::bracket_side{}, side, inside, beyond, found, as_const(f));
     for (index_t i = 0; i <= doublings; ++i) {
       evaluate(beyond);
-      e.for_each(fn::widen{}, inside, beyond, found, as_const(f), as_const(side));
+      e.for_each(fn::bracket_widen{}, inside, beyond, found, as_const(f), as_const(side));
     }
     for (index_t i = 0; i < bisections; ++i) {
-      e.for_each(fn::middle_of{}, lambda, as_const(inside), as_const(beyond), as_const(found));
+      e.for_each(fn::bracket_middle{}, lambda, as_const(inside), as_const(beyond), as_const(found));
       evaluate(lambda);
-      e.for_each(fn::halve{}, inside, beyond, as_const(f), as_const(lambda), as_const(side));
+      e.for_each(fn::bracket_halve{}, inside, beyond, as_const(f), as_const(lambda), as_const(side));
     }
-    e.for_each(fn::middle_of{}, lambda, as_const(inside), as_const(beyond), as_const(found));
+    e.for_each(fn::bracket_middle{}, lambda, as_const(inside), as_const(beyond), as_const(found));
     turn(lambda);
   }
   template <class E, class St, class W, class U, class C>

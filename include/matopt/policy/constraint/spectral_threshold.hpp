@@ -7,9 +7,9 @@
 // The first two: NVIDIA Emerging-Optimizers (spectral_hardcap, spectral-clipped decay; after Cesista), there by matrix
 // signs, here by the decomposition. The third is the prox of tau ||W||_*; nuclear_polar_decay is its cheap form, and is
 // reported to do no worse. All subtract U diag(amount) V^T, so a W without anything to cut stays as it is, to the bit.
-// "Every k-th step" is not offered for the prox: no verb may look at the count of steps and rest, so it would save
-// nothing. spectral_max counts in units of sqrt(fan_out / fan_in) unless spectral_relative is off. State: none. Needs:
-// svd, gemm.
+// "Every k-th step" is not offered for the prox: a constraint runs the same verbs in every step, so a count in
+// its state would save nothing. spectral_max counts in units of sqrt(fan_out / fan_in) unless spectral_relative is off.
+// State: none. Needs: svd, gemm.
 #pragma once
 #include "spectral_normalize.hpp"
 
@@ -17,7 +17,7 @@ namespace matopt {
 
 namespace fn {
 // u = u c (s - most)+
-struct excess {
+struct excess_amount {
   double most, fixed, by_lr;
   template <class T>
   MATOPT_HD void operator()(T& u, T s, T lr) const {
@@ -25,7 +25,7 @@ struct excess {
   }
 };
 // u = u min(s, tau)
-struct threshold {
+struct threshold_amount {
   double strength;
   template <class T>
   MATOPT_HD void operator()(T& u, T s, T lr) const {
@@ -33,7 +33,7 @@ struct threshold {
   }
 };
 // w = w - x
-struct subtract {
+struct take_off {
   template <class T>
   MATOPT_HD void operator()(T& w, T x) const {
     w -= x;
@@ -50,10 +50,10 @@ void subtract_spectrum(E& e, F f, view<W> w, matrix_broadcast<C> lr) {
   const index_t q = math::min(w.rows, w.cols);
   const view<C> u = e.take(w.rows, q, true), s = e.take(q, 1), v = e.take(w.cols, q, true);
   e.svd(x, u, s, v);
-  e.for_each(fn::multiply_by{}, s, per_matrix(largest));
+  e.for_each(fn::times{}, s, per_matrix(largest));
   e.for_each(f, u, per_column(s.t()), lr);
   e.gemm(C(1), u, v.t(), C(0), x, x);
-  e.for_each(fn::subtract{}, w, as_const(x));
+  e.for_each(fn::take_off{}, w, as_const(x));
 }
 }  // namespace detail
 
@@ -71,7 +71,8 @@ struct exact_hard_cap {
   }
   template <class E, class St, class W, class U, class C>
   void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
-    detail::subtract_spectrum(e, fn::excess{most * detail::spectral_unit(relative, w.rows, w.cols), 1, 0}, w, lr);
+    detail::subtract_spectrum(e, fn::excess_amount{most * detail::spectral_unit(relative, w.rows, w.cols), 1, 0}, w,
+                              lr);
   }
 };
 
@@ -91,7 +92,8 @@ struct spectral_clipped_decay {
   }
   template <class E, class St, class W, class U, class C>
   void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
-    detail::subtract_spectrum(e, fn::excess{most * detail::spectral_unit(relative, w.rows, w.cols), 0, decay}, w, lr);
+    detail::subtract_spectrum(e, fn::excess_amount{most * detail::spectral_unit(relative, w.rows, w.cols), 0, decay}, w,
+                              lr);
   }
 };
 
@@ -107,7 +109,7 @@ struct nuclear_prox {
   }
   template <class E, class St, class W, class U, class C>
   void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
-    detail::subtract_spectrum(e, fn::threshold{strength}, w, lr);
+    detail::subtract_spectrum(e, fn::threshold_amount{strength}, w, lr);
   }
 };
 

@@ -20,7 +20,7 @@ struct part_along {
   }
 };
 // x = value
-struct fill {
+struct set_constant {
   double value;
   template <class T>
   MATOPT_HD void operator()(T& x) const {

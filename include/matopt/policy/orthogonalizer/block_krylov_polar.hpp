@@ -14,10 +14,11 @@
 // continues from the last V_k. State: n n scalars per matrix with WarmStart. Needs: svd, orthonormalize, gemm,
 // random_normal.
 #pragma once
+#include <cstdint>
 #include <limits>
 
 #include "../../core/policy.hpp"
-#include "../detail/draw.hpp"
+#include "../detail/random_block.hpp"
 #include "svd_polar.hpp"
 
 namespace matopt {
@@ -76,7 +77,7 @@ struct block_krylov_polar {
     e.for_each(fn::divide{}, scaled, as_const(m), per_matrix(largest));
 
     const view<T> start = e.take(n, b, true), image = e.take(m.rows, b, true), krylov = e.take(n, b * iterations, true);
-    detail::draw(e, start, seed);
+    detail::random_block(e, start, static_cast<std::uint64_t>(seed));
     if constexpr (WarmStart) e.for_each(fn::replace_if_set{}, start.col_block(0, k), as_const(s.basis.col_block(0, k)));
     e.orthonormalize(start, T(tolerance));
     view<T> block = start;

@@ -1,4 +1,4 @@
-// A random block that is the same for every matrix of a bucket: what a matrix gets must not depend on its place there.
+// A random matrix that is the same for every matrix of a bucket: what a matrix gets must not depend on its place there.
 #pragma once
 #include <cstdint>
 
@@ -7,9 +7,9 @@
 namespace matopt::detail {
 
 template <class E, class T>
-void draw(E& e, view<T> x, index_t seed) {
+void random_block(E& e, view<T> x, std::uint64_t seed) {
   view<T> first = x.matrix(0);
-  e.random_normal(first, static_cast<std::uint64_t>(seed));
+  e.random_normal(first, seed);
   if (x.batch == 1) return;
   view<T> others = x.matrix(1);
   others.batch = first.batch = x.batch - 1, others.batch_stride = x.batch_stride;
