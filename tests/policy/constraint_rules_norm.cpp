@@ -1,5 +1,6 @@
 #include <matopt/muon.hpp>
 #include <matopt/policy/constraint/cautious_decay.hpp>
+#include <matopt/policy/constraint/cautious_decay_after.hpp>
 #include <matopt/policy/constraint/clamped_decay.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/constraint/decay_after.hpp>
@@ -26,11 +27,12 @@ void append_norm_constraints(std::vector<constraint_rule>& rules) {
       norm_brake, projected<radial_brake, projected<update_floor, projected<first_order_radius, clamped_decay>>>>>;
   rules.push_back(describe_constraint("brakes, clamped_decay", brakes{}, at_rest::rounded));
 
-  using lines = muon::with_constraint<projected<norm_control, projected<oblique, decay_after>>>;
-  rules.push_back(describe_constraint("norm_control by rows, oblique by columns",
-                                      lines{.constraint = {.projection = {.rate = .1, .axis = norm_axis::rows},
-                                                           .inner = {.projection = {.axis = norm_axis::columns}}}},
-                                      at_rest::rounded));
+  using lines =
+      muon::with_constraint<projected<cautious_decay_after, projected<norm_control, projected<oblique, decay_after>>>>;
+  lines by_lines{};
+  by_lines.constraint.inner.projection = {.rate = .1, .axis = norm_axis::rows};
+  by_lines.constraint.inner.inner.projection.axis = norm_axis::columns;
+  rules.push_back(describe_constraint("norm_control by rows, oblique by columns", by_lines, at_rest::rounded));
 
   using ball = muon::with_constraint<projected<hyperball, projected<relative_update>>>;
   rules.push_back(describe_constraint("hyperball, relative_update", ball{}, at_rest::rounded));

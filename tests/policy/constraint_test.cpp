@@ -3,6 +3,7 @@
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
 #include <matopt/policy/constraint/cautious_decay.hpp>
+#include <matopt/policy/constraint/cautious_decay_after.hpp>
 #include <matopt/policy/constraint/clamped_decay.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/constraint/decay_after.hpp>
@@ -129,6 +130,23 @@ TEST_CASE("cautious_decay: the mask", "[constraint]") {
   CHECK(same(stepped(c, tiny, -1e-200 * w, 1e-3), stepped(decoupled_decay{}, tiny, -1e-200 * w, 1e-3)));
 }
 
+TEST_CASE("cautious_decay_after: the mask of the step, on what the pin has left", "[constraint]") {
+  const mat w = random_mat(4, 5, 1), u = random_mat(4, 5, 2);
+  using pinned = projected<hyperball>;
+  const projected<cautious_decay_after, pinned> c{.projection = {.decay = .3}};
+  const mat pin = stepped(pinned{}, w, u, .9);
+  mat expected = pin;
+  for (std::size_t i = 0; i < w.a.size(); ++i)
+    if (w.a[i] * u.a[i] > 0) expected.a[i] *= 1 - .9 * .3;
+  CHECK(largest(stepped(c, w, u, .9) - expected) < tight);
+  CHECK(largest(pin - expected) > .01);
+  bool crossed = false;  // the mask is of the weight before the step
+  for (std::size_t i = 0; i < w.a.size(); ++i) crossed |= w.a[i] * pin.a[i] < 0;
+  CHECK(crossed);
+  CHECK(same(stepped(c, zeros(4, 5), u, .9), zeros(4, 5)));
+  CHECK(largest(stepped(c, w, zeros(4, 5), .9) - w) < tight);  // strict: no decay without an update
+}
+
 TEST_CASE("clamped_decay", "[constraint]") {
   const mat w = random_mat(4, 5, 1), u = random_mat(4, 5, 2);
   const clamped_decay c{.decay = .3};
@@ -163,6 +181,7 @@ TEST_CASE("decays take one rate per column", "[constraint]") {
   check(cautious_decay{.decay = .1}), check(clamped_decay{.decay = .1}), check(frank_wolfe{});
   check(decay_after{.decay = .1});
   check(projected<norm_control, clamped_decay>{.projection = {.rate = 0, .times_lr = true}, .inner = {.decay = .1}});
+  check(projected<cautious_decay_after, decay_after>{.projection = {.decay = .3}, .inner = {.decay = .1}});
   static_assert(takes_column_rates<coupled_decay>);
   static_assert(!takes_column_rates<projected<hyperball>>);
   static_assert(!takes_column_rates<projected<rate_penalty, row_norm<>>>);
@@ -389,6 +408,9 @@ TEST_CASE("projected: what it passes on", "[constraint]") {
     CHECK(r.name() == "rule<ema,none,none,projected<norm_control,decoupled_decay>,unit_scale>");
     r.constraint.projection.rate = -1;
     CHECK(throws_naming("norm_rate", [&] { r.validate(); }));
+    projected<norm_control, nuclear_budget<piecewise_rank>> inner{};  // the inner policy's own check
+    inner.inner.rank.fractions = {.5, .25};
+    CHECK_THROWS_AS(inner.validate(), error);
   }
   SECTION("the order: outer before, inner before, step, inner after, outer after") {
     // the floor lifts what the relative update has set to ||W||, and the control that acts last has the last word
