@@ -8,9 +8,8 @@ namespace small_gpt {
 const rule_book& rules() {
   static const rule_book book = [] {
     rule_book b;
-    add_muon_rules(b);
-    add_numuon_rules(b);
-    add_muown_rules(b);
+    add_muon_rules(b), add_normalized_rules(b), add_adaptive_rules(b);
+    add_estimator_rules(b), add_baseline_rules(b), add_constrained_rules(b);
     return b;
   }();
   return book;
@@ -19,8 +18,8 @@ const rule_book& rules() {
 double default_rate(const std::string& rule) {
   if (rule == "adamw") return 3e-3;
   if (rule == "muown" || rule == "numuown") return 5e-3;
-  if (rule == "angular_muown") return 0.04;
-  return 0.02;
+  if (rule == "numuon") return 0.02;
+  return rules().published_lr(rule);
 }
 
 std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set) {

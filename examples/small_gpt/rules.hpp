@@ -1,7 +1,7 @@
 // The rules that the command line knows, with their base rates.
 #pragma once
-#include <matopt/rule_registry.hpp>
 #include <matopt/core/index.hpp>
+#include <matopt/rule_registry.hpp>
 #include <string>
 #include <vector>
 
@@ -17,10 +17,14 @@ using rule_book = matopt::rule_registry<matopt::eigen_backend>;
 // All rules; built once. Each translation unit rules_*.cpp adds its own, so that they compile side by side.
 const rule_book& rules();
 void add_muon_rules(rule_book&);
-void add_numuon_rules(rule_book&);
-void add_muown_rules(rule_book&);
+void add_normalized_rules(rule_book&);
+void add_adaptive_rules(rule_book&);
+void add_estimator_rules(rule_book&);
+void add_baseline_rules(rule_book&);
+void add_constrained_rules(rule_book&);
 
-// The rate of the hidden matrices when the user gives none.
+// The rate of the hidden matrices when the user gives none: the authors', but for a few that this small model wants
+// higher.
 double default_rate(const std::string& rule);
 
 // "key=value" strings as settings; errors name the string.

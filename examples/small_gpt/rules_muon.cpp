@@ -1,13 +1,10 @@
-#include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
-#include <matopt/muon.hpp>
+#include <matopt/published_rules.hpp>
 
 #include "rules.hpp"
 
 namespace small_gpt {
 
-using namespace matopt;
-
-void add_muon_rules(rule_book& book) { book.add<muon>("muon").add<adamw>("adamw"); }
+void add_muon_rules(rule_book& book) { matopt::add_muon_rules(book); }
 
 }  // namespace small_gpt

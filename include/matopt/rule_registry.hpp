@@ -22,7 +22,7 @@ class rule_registry {
   // Knows `defaults` as `name` from now on; returns itself.
   template <class Rule>
   requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
-    entries_[name] = {settings_of(defaults),
+    entries_[name] = {settings_of(defaults), Rule::published_lr(),
                       [defaults](Backend& backend, const std::vector<setting>& settings, optimizer_options options) {
                         Rule rule = defaults;
                         for (const auto& s : settings) set_setting(rule, s.name, s.value);
@@ -39,6 +39,9 @@ class rule_registry {
   // The settings of a rule, with its defaults.
   const std::vector<setting>& settings(const std::string& name) const { return find(name).settings; }
 
+  // The learning rate of the method's authors; 0 if the rule names none.
+  double published_lr(const std::string& name) const { return find(name).lr; }
+
   any_optimizer<Backend, Types> make(const std::string& name, Backend& backend,
                                      const std::vector<setting>& settings = {}, optimizer_options options = {}) const {
     return find(name).make(backend, settings, options);
@@ -47,6 +50,7 @@ class rule_registry {
  private:
   struct entry {
     std::vector<setting> settings;
+    double lr;
     std::function<any_optimizer<Backend, Types>(Backend&, const std::vector<setting>&, optimizer_options)> make;
   };
   const entry& find(const std::string& name) const {

@@ -52,21 +52,20 @@ struct subject_options {
   optimizer_options optimizer{};
 };
 
-template <class Rule, class Backend, class T>
+template <class Backend, class T>
 class subject_of final : public subject<T> {
-  static constexpr bool two_gradients = matopt::needs_reference<typename Rule::momentum_type>;
   static constexpr bool late = requires(Backend b) { b.synchronize(); };
+  using optimizer = any_optimizer<Backend, types<T>>;
 
  public:
-  subject_of(const Rule& rule, const subject_options& o) : backend_(o.threads), opt_(backend_, rule, o.optimizer) {}
+  // make(backend, options): the optimizer
+  template <class Make>
+  subject_of(Make make, const subject_options& o) : backend_(o.threads), opt_(make(backend_, o.optimizer)) {}
 
   void add(const std::string& name, view<T> w, view<const T> g, view<const T> r, const parameter_options& o) override {
-    if constexpr (two_gradients)
-      opt_.add(name, w, g, r, o);
-    else
-      opt_.add(name, w, g, o);
+    opt_.add(name, w, g, r, o);
   }
-  bool needs_reference() const override { return two_gradients; }
+  bool needs_reference() const override { return opt_.needs_reference(); }
   void finalize() override { opt_.finalize(); }
   void step(double lr) override { opt_.step(lr); }
   step_status poll_status() override { return opt_.poll_status(); }
@@ -91,15 +90,21 @@ class subject_of final : public subject<T> {
 
  private:
   Backend backend_;
-  optimizer<Rule, Backend, types<T>> opt_;
+  optimizer opt_;
 };
+
+template <class Backend, class T, class Make>
+std::unique_ptr<subject<T>> make_subject(Make make, const subject_options& o) {
+  return std::make_unique<subject_of<Backend, T>>(make, o);
+}
 
 // Steps one parameter with mixed element types from W0 with the gradients given; the weight after it, in double.
 using mixed_run = std::function<mat(const mat& w0, const std::vector<mat>& gradients, double lr)>;
 
 struct contract_rule {
   std::string name;
-  bool exact_at_rest = true;  // a zero update gives the same weights to the bit, not to rounding
+  bool exact_at_rest = true;      // a zero update gives the same weights to the bit, not to rounding
+  bool unique_trajectory = true;  // false where rounding decides between equally right steps (SOAP's equal eigenvalues)
   std::function<std::unique_ptr<subject<float>>(const subject_options&)> in_float{};
   std::function<std::unique_ptr<subject<double>>(const subject_options&)> in_double{}, late{};
   mixed_run in_double_types{};
@@ -138,15 +143,15 @@ mixed_run make_mixed(const Rule& rule) {
 template <class Rule>
 contract_rule describe_rule(std::string name, const Rule& rule = {}, bool exact_at_rest = true) {
   contract_rule r{std::move(name), exact_at_rest};
-  r.in_float = [rule](const subject_options& o) {
-    return std::make_unique<subject_of<Rule, counting_backend, float>>(rule, o);
+  const auto with = [rule]<class B, class T>(std::type_identity<B>, std::type_identity<T>) {
+    return [rule](const subject_options& o) -> std::unique_ptr<subject<T>> {
+      return make_subject<B, T>(
+          [&](B& b, const optimizer_options& p) { return any_optimizer<B, types<T>>(b, rule, p); }, o);
+    };
   };
-  r.in_double = [rule](const subject_options& o) {
-    return std::make_unique<subject_of<Rule, counting_backend, double>>(rule, o);
-  };
-  r.late = [rule](const subject_options& o) {
-    return std::make_unique<subject_of<Rule, deferred_backend<counting_backend>, double>>(rule, o);
-  };
+  r.in_float = with(std::type_identity<counting_backend>{}, std::type_identity<float>{});
+  r.in_double = with(std::type_identity<counting_backend>{}, std::type_identity<double>{});
+  r.late = with(std::type_identity<deferred_backend<counting_backend>>{}, std::type_identity<double>{});
   r.in_double_types = make_mixed<Rule, types<double>>(rule);
   return r;
 }
@@ -160,12 +165,14 @@ void append_numuon_warm(std::vector<contract_rule>& rules);
 void append_muown(std::vector<contract_rule>& rules);
 void append_angular(std::vector<contract_rule>& rules);
 void append_numuown(std::vector<contract_rule>& rules);
+void append_published(std::vector<contract_rule>& rules);  // all that are not above, each with its published defaults
 
 inline const std::vector<contract_rule>& contract_rules() {
   static const std::vector<contract_rule> all = [] {
     std::vector<contract_rule> rules;
     append_muon(rules), append_adamw(rules), append_numuon(rules), append_numuon_exact(rules);
     append_numuon_warm(rules), append_muown(rules), append_angular(rules), append_numuown(rules);
+    append_published(rules);
     return rules;
   }();
   return all;

@@ -49,7 +49,7 @@ void add_several(bench<T>& b) {
 
 TEST_CASE("contract: any layout, shape and content leaves finite weights and state, and nothing else touched",
           "[contract]") {
-  everywhere([](auto&, auto make, auto zero) {
+  everywhere([](auto& rule, auto make, auto zero) {
     using T = decltype(zero);
     for (const shape s : all_shapes)
       for (const content c : all_contents) {
@@ -69,7 +69,7 @@ TEST_CASE("contract: any layout, shape and content leaves finite weights and sta
           // Where the arithmetic is well-conditioned the layout does not show.
           if (l == layout::row_major)
             expected = w;
-          else if (c == content::random || c == content::zero)
+          else if (rule.unique_trajectory && (c == content::random || c == content::zero))
             REQUIRE(relative_difference(w, expected) < tolerance<T>);
         }
       }
@@ -84,7 +84,7 @@ TEST_CASE("contract: a random gradient moves every weight matrix", "[contract]")
     b->synchronize();
     std::vector<std::vector<T>> before;
     for (std::size_t i = 0; i < b.size(); ++i) before.push_back(elements(b[i].w.cv()));
-    b.run(1);
+    b.run(2);  // SOAP only measures in the first step
     for (std::size_t i = 0; i < b.size(); ++i) {
       CAPTURE(i);
       CHECK(relative_difference(elements(b[i].w.cv()), before[i]) > 1e-4);

@@ -34,6 +34,8 @@ MATOPT_HD inline float sqrt(float x) { return ::sqrtf(x); }
 MATOPT_HD inline double sqrt(double x) { return ::sqrt(x); }
 MATOPT_HD inline float pow(float x, float y) { return ::powf(x, y); }
 MATOPT_HD inline double pow(double x, double y) { return ::pow(x, y); }
+MATOPT_HD inline float log(float x) { return ::logf(x); }
+MATOPT_HD inline double log(double x) { return ::log(x); }
 MATOPT_HD inline float copysign(float x, float s) { return ::copysignf(x, s); }
 MATOPT_HD inline double copysign(double x, double s) { return ::copysign(x, s); }
 // Squares saturate at the largest finite number: one huge gradient must not leave an infinite second moment behind.

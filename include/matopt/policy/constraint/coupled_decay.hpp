@@ -4,8 +4,8 @@
 //
 // Luon (github.com/JiaxuanZou0714/Luon) is Muon with it: where decay W outweighs the gradients, the step is along
 // -polar(W), the nuclear norm's subgradient; elsewhere it tilts the polar factor, by an amount that depends on ||G||.
-// Also the L2 form of SGD and of PNM (arXiv 2103.17182). Luon's decay is 0.5. Zero decay changes no bit. The step never
-// sees a gradient that is zero while W is not. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+// Also the L2 form of SGD and of PNM (arXiv 2103.17182). Luon's decay is 0.5. Zero decay changes no bit. State: none.
+// FLOPs: 4 per parameter. Needs: elementwise verbs.
 #pragma once
 #include "../../core/policy.hpp"
 

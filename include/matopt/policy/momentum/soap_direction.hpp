@@ -15,7 +15,9 @@
 // if the very first step is skipped, the bases begin as identities. State: 2 scalars per parameter and 2 m^2 + 2 n^2
 // per matrix. FLOPs: 12 mn(m + n) per step, every f-th about 10 (m^3 + n^3) more. Needs: gemm, svd, orthonormalize.
 #pragma once
+#include <cmath>
 #include <limits>
+#include <utility>
 
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
@@ -62,6 +64,14 @@ struct permutation_entry {  // 1 where column `place` takes entry `row`
   template <class T>
   MATOPT_HD void operator()(T& x, T place, T column) const {
     x = place == column ? T(1) : T(0);
+  }
+};
+// x into [-limit, limit]
+struct limit_to {
+  double limit;
+  template <class T>
+  MATOPT_HD void operator()(T& x) const {
+    x = math::min(math::max(x, T(-limit)), T(limit));
   }
 };
 struct multiply_into {
@@ -129,6 +139,9 @@ struct soap_direction {
     if (normalize_grads) normalize(e, u);
 
     if (e.phase() == 2) turn(e, s, s.m, s.m, false);
+    // Entries so large that the preconditioners' products would overflow count as less; nothing else is changed by it.
+    const double size = static_cast<double>(math::max(u.rows, u.cols));
+    e.for_each(fn::limit_to{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, gradient);
     remember(e, s.left, gradient);
     remember(e, s.right, gradient.t());
     if (e.phase() == 0) first_basis(e, s.left, s.left_basis), first_basis(e, s.right, s.right_basis);

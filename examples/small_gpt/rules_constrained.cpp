@@ -1,6 +1,5 @@
 #include <matopt/eigen.hpp>
-#include <matopt/muown.hpp>
-#include <matopt/numuon.hpp>
+#include <matopt/published_rules.hpp>
 
 #include "rules.hpp"
 
@@ -12,6 +11,9 @@ using namespace matopt;
 using numuown =
     muown::with_orthogonalizer<block_krylov_polar<>>::with_constraint<nuclear_budget<cosine_rank, row_norm<>>>;
 
-void add_numuon_rules(rule_book& book) { book.add<numuon>("numuon").add<numuown>("numuown"); }
+void add_constrained_rules(rule_book& book) {
+  matopt::add_constrained_rules(book);
+  book.add<numuown>("numuown");
+}
 
 }  // namespace small_gpt

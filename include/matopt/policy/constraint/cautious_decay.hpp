@@ -1,0 +1,50 @@
+// Cautious decay: only the entries decay that the update shrinks anyway.
+//
+//   W <- W - lr (scale u + decay 1[u . W >= 0] . W)          u and W as they were before the step
+//
+// Cautious Weight Decay, arXiv 2510.12402, Algorithm 1. Where public implementations differ: the paper, microsoft/dion
+// and the Muon of modded-nanogpt include u W = 0, the Adam of modded-nanogpt and its optimization track do not
+// (cautious_strict). Included, a zero update decays all of W. State: none. FLOPs: 6 per parameter. Needs: elementwise
+// verbs.
+#pragma once
+#include "../../core/policy.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct cautious_decay_and_step {
+  double decay, scale;
+  bool strict;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T lr) const {
+    const T along = math::sign(u) * math::sign(w);  // the product itself may underflow
+    const bool shrinks = strict ? along > T(0) : along >= T(0);
+    w = w * (T(1) - (shrinks ? lr * T(decay) : T(0))) - lr * T(scale) * u;
+  }
+};
+}  // namespace fn
+
+struct cautious_decay {
+  double decay = 0;
+  bool strict = false;
+
+  static constexpr bool takes_column_rates = true;
+
+  static std::string name() { return "cautious_decay"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+    visit("cautious_strict", self.strict);
+  }
+
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+    return g;
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+    e.for_each(fn::cautious_decay_and_step{decay, scale, strict}, w, as_const(u), lr);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,96 @@
+// A constraint that is an inner constraint plus something done to the update before, or to the weight after, its step.
+//
+//   P.before(pass, state, w, u, lr, scale)      adjusts the update u, given the weight (or the weight itself)
+//   Inner.retract(...)                          moves the weight
+//   P.after(pass, state, w, u, lr, scale)       corrects the weight
+//
+// A weight projection P has one of the two, or both; settings, state and init as every policy. Scratch that `before`
+// takes without a frame lasts until the end of `after`. `after` finds in u what Inner left there, which is the update
+// if Inner only reads it (decays do, row_norm does not). P may be nested: the outer one acts first before the step, and
+// last after it.
+//   using cap = projected<spectral_normalize<>, decoupled_decay>;
+//
+// P says `static constexpr bool takes_column_rates = true` if lr may be one per column; `needs_svd = true` if it runs
+// e.svd; `needs_full_rank = true` if a rank budget would cut its own decompositions, too, and then none is allowed.
+#pragma once
+#include "decoupled_decay.hpp"
+
+namespace matopt {
+
+namespace detail {
+using any_pass = pass<struct no_backend, float>;  // stands for a pass where only the form of a policy is looked at
+}
+
+// clang-format off
+template <class P>
+concept acts_before_step =
+  requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
+    p.before(e, s, w, w, lr, scale);
+  };
+template <class P>
+concept acts_after_step =
+  requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
+    p.after(e, s, w, w, lr, scale);
+  };
+template <class P>
+concept weight_projection = std::copyable<P> && requires { { P::name() } -> std::convertible_to<std::string>; } &&
+  (acts_before_step<P> || acts_after_step<P>);
+template <class P>
+concept needs_svd = requires { requires P::needs_svd; };
+template <class P>
+concept needs_full_rank = requires { requires P::needs_full_rank; };
+// clang-format on
+
+template <weight_projection Projection, class Inner = decoupled_decay>
+requires(!limits_rank<Inner> || !matopt::needs_full_rank<Projection>) struct projected {
+  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
+  static constexpr bool takes_column_rates =
+      matopt::takes_column_rates<Projection> && matopt::takes_column_rates<Inner>;
+  static constexpr bool needs_svd = matopt::needs_svd<Projection> || matopt::needs_svd<Inner>;
+  static constexpr bool needs_full_rank = matopt::needs_full_rank<Projection> || matopt::needs_full_rank<Inner>;
+
+  Projection projection{};
+  Inner inner{};
+
+  static std::string name() { return "projected<" + Projection::name() + "," + Inner::name() + ">"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    if constexpr (detail::has_settings<Projection>) Projection::settings(self.projection, visit);
+    if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
+  }
+  void validate() const {
+    if constexpr (requires { projection.validate(); }) projection.validate();
+    if constexpr (requires { inner.validate(); }) inner.validate();
+  }
+  double rank_budget(index_t step, index_t q) const requires limits_rank<Inner> { return inner.rank_budget(step, q); }
+
+  template <class S, class C>
+  struct state {
+    state_for<Projection, S, C> projection{};
+    state_for<Inner, S, C> inner{};
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    lay_out(projection, l, s.projection);
+    lay_out(inner, l, s.inner);
+  }
+  template <class E, class St, class W>
+  void init(E& e, St& s, view<W> w) const {
+    if constexpr (requires { projection.init(e, s.projection, w); }) projection.init(e, s.projection, w);
+    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
+  }
+
+  template <class E, class St, class W, class G, class U>
+  auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+    return inner.lift(e, s.inner, w, g, u);
+  }
+  template <class E, class St, class W, class U, class Rate>
+  requires(E::can_factor || !needs_svd) void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
+    const auto frame = e.frame();
+    if constexpr (acts_before_step<Projection>) projection.before(e, s.projection, w, u, lr, scale);
+    inner.retract(e, s.inner, w, u, lr, scale);
+    if constexpr (acts_after_step<Projection>) projection.after(e, s.projection, w, u, lr, scale);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,59 @@
+// Updates whose size is measured by the weight's.
+//
+//   relative_update   u <- u ||W|| / ||u||                          lr is the relative change; use unit_scale
+//   update_floor      u <- u max(1, floor_ratio ||W|| / ||u||)      an update may be larger, not smaller
+//
+// relative_update: NVIDIA Emerging-Optimizers' hook of that name. update_floor: the "u/w floor" of the optimization
+// track of modded-nanogpt (0.35, later 0.3825), and with floor_axis = rows its row floor. The norms are those of u and
+// W as they reach the policy; lr and scale do not enter. A zero update stays zero; a zero weight gets none from
+// relative_update. State: none. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
+#pragma once
+#include "norm_sphere.hpp"
+
+namespace matopt {
+
+namespace fn {
+// u = u max(1, ratio n_w / n_u)
+struct raise_norm {
+  double ratio;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T nu, T nw) const {
+    const T floor = T(ratio) * nw;
+    if (nu > T(0) && nu < floor) u = u / nu * floor;
+  }
+};
+}  // namespace fn
+
+struct relative_update {
+  static std::string name() { return "relative_update"; }
+
+  template <class E, class St, class W, class U, class Rate>
+  void before(E& e, St&, view<W> w, view<U> u, Rate, double) const {
+    const auto frame = e.frame();
+    const auto of_w = e.take(1, 1), of_u = e.take(1, 1);
+    detail::matrix_norm(e, of_w, w), detail::matrix_norm(e, of_u, u);
+    e.for_each(fn::to_norm{}, u, per_matrix(of_u), per_matrix(of_w));
+  }
+};
+
+struct update_floor {
+  double ratio = 0.35;
+  norm_axis axis = norm_axis::matrix;
+
+  static std::string name() { return "update_floor"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("floor_ratio", self.ratio, range{.low = 0});
+    visit("floor_axis", self.axis);
+  }
+
+  template <class E, class St, class W, class U, class Rate>
+  void before(E& e, St&, view<W> w, view<U> u, Rate, double) const {
+    const auto frame = e.frame();
+    const auto of_w = detail::take_lines(e, axis, w), of_u = detail::take_lines(e, axis, w);
+    detail::line_norms(e, axis, of_w, w), detail::line_norms(e, axis, of_u, u);
+    detail::by_line(axis, [&](auto per) { e.for_each(fn::raise_norm{ratio}, u, per(of_u), per(of_w)); });
+  }
+};
+
+}  // namespace matopt

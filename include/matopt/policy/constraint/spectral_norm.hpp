@@ -1,0 +1,148 @@
+// Estimates of a weight's spectral norm and its singular directions, for the policies that bound it.
+//
+//   power_iteration   y = W v / ||W v||,  v = W^T y / ||W^T y||, repeated;  sigma = ||W^T y||;  begins at the last v
+//   exact_norm        the leading triple of the singular value decomposition
+//
+// Such a policy takes the estimate as a template parameter, refuses what is none, and calls
+//   estimate(pass, state, w, triple)        triple: sigma 1 x 1, u rows x 1, v cols x 1; u^T W v = sigma; 0 for W = 0
+//
+// The power iteration's sigma is never too large, and relatively too small by O((sigma_2 / sigma_1)^(4 iterations))
+// from a random start; warm starts carry the accuracy from step to step. The first start is random and the same for
+// every matrix of a shape. A start without any part along u_1 gets one by rounding only, so never if W is diagonal.
+// W is divided by its largest entry first: no product overflows.
+//
+// State: cols scalars per matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
+#pragma once
+#include "../detail/line_norms.hpp"
+#include "../detail/random_block.hpp"
+#include "projected.hpp"
+
+namespace matopt {
+
+template <class C>
+struct singular_triple {
+  view<C> value, left, right;
+};
+
+// clang-format off
+template <class P>
+concept norm_estimate = std::copyable<P> && requires { { P::name() } -> std::convertible_to<std::string>; } &&
+  requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, singular_triple<float> t) { p.estimate(e, s, w, t); };
+// clang-format on
+
+namespace fn {
+// v = y, unless all of y is zero
+struct replace_unless_zero {
+  template <class T>
+  MATOPT_HD void operator()(T& v, T y, T largest) const {
+    if (largest > T(0)) v = y;
+  }
+};
+// v = y, or 0 where n is 0
+struct replace_or_zero {
+  template <class T>
+  MATOPT_HD void operator()(T& v, T y, T n) const {
+    v = n > T(0) ? y : T(0);
+  }
+};
+// x = x t
+struct times {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T t) const {
+    x *= t;
+  }
+};
+// x = x / n, with x / 0 taken as 0
+struct over_norm {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T n) const {
+    x = n > T(0) ? x / n : T(0);
+  }
+};
+}  // namespace fn
+
+namespace detail {
+// W / max |W| in the compute type, and max |W|.
+template <class C>
+struct scaled_copy {
+  view<C> x, largest;
+};
+template <class E, class W>
+auto take_scaled(E& e, view<W> w) {
+  using C = typename E::compute;
+  const scaled_copy<C> copy{e.take_like(w), e.take(1, 1)};
+  e.reduce(fn::abs_max{}, copy.largest, as_const(w));
+  e.for_each(fn::divide{}, copy.x, as_const(w), per_matrix(copy.largest));
+  return copy;
+}
+template <class E, class W>
+auto take_triple(E& e, view<W> w) {
+  return singular_triple<typename E::compute>{e.take(1, 1), e.take(w.rows, 1), e.take(w.cols, 1)};
+}
+}  // namespace detail
+
+struct power_iteration {
+  index_t iterations = 20;
+  index_t seed = 0;
+
+  static std::string name() { return "power_iteration"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("power_iterations", self.iterations, range{.low = 1, .high = 1000});
+    visit("power_seed", self.seed, range{.low = 0, .high = 9007199254740992.0});
+  }
+
+  template <class S, class C>
+  struct state {
+    view<C> right;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    s.right = l.block("spectral_direction", l.column_count(), 1);
+  }
+  template <class E, class St, class W, class C>
+  void estimate(E& e, St& s, view<W> w, const singular_triple<C>& t) const {
+    const auto frame = e.frame();
+    const auto [x, largest] = detail::take_scaled(e, w);
+    const auto known = e.take(1, 1);
+    detail::random_block(e, t.right, static_cast<std::uint64_t>(seed));
+    e.reduce(fn::abs_max{}, known, as_const(s.right));
+    e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
+    for (index_t i = 0; i < iterations; ++i) {
+      e.gemm(C(1), x, t.right, C(0), t.left, t.left);
+      unit(e, t.left, t.value);
+      e.gemm(C(1), x.t(), t.left, C(0), t.right, t.right);
+      unit(e, t.right, t.value);
+    }
+    e.for_each(fn::times{}, t.value, as_const(largest));
+    e.for_each(fn::assign{}, s.right, as_const(t.right));
+  }
+
+ private:
+  template <class E, class C>
+  void unit(E& e, view<C> x, view<C> norm) const {
+    detail::matrix_norm(e, norm, x);
+    e.for_each(fn::over_norm{}, x, per_matrix(norm));
+  }
+};
+
+struct exact_norm {
+  static constexpr bool needs_svd = true;
+
+  static std::string name() { return "exact_norm"; }
+  template <class E, class St, class W, class C>
+  void estimate(E& e, St&, view<W> w, const singular_triple<C>& t) const {
+    const auto frame = e.frame();
+    const auto [x, largest] = detail::take_scaled(e, w);
+    const index_t q = math::min(w.rows, w.cols);
+    const view<C> u = e.take(w.rows, q, true), s = e.take(q, 1), v = e.take(w.cols, q, true);
+    e.svd(x, u, s, v);
+    e.for_each(fn::assign{}, t.value, as_const(s.row_block(0, 1)));
+    e.for_each(fn::times{}, t.value, as_const(largest));
+    // zero has no directions, whatever the decomposition returns for it
+    e.for_each(fn::replace_or_zero{}, t.left, as_const(u.col_block(0, 1)), per_matrix(t.value));
+    e.for_each(fn::replace_or_zero{}, t.right, as_const(v.col_block(0, 1)), per_matrix(t.value));
+  }
+};
+
+}  // namespace matopt

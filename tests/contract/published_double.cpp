@@ -1,0 +1,17 @@
+#include <matopt/published_rules.hpp>
+
+#include "published.hpp"
+
+namespace matopt::test {
+
+template <>
+const rule_registry<counting_backend, types<double>>& published_rules() {
+  static const rule_registry<counting_backend, types<double>> rules = [] {
+    rule_registry<counting_backend, types<double>> r;
+    add_published_rules(r);
+    return r;
+  }();
+  return rules;
+}
+
+}  // namespace matopt::test
