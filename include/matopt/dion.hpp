@@ -5,7 +5,7 @@
 //
 // Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion: lr 0.01, decay 0.01, full rank
 // (dion_rank_fraction 1). Equations and differences: dion_polar.hpp. State: 1 scalar per parameter and min(m, n) times
-// the rank. FLOPs: 8 mnr and the orthonormalisation's 2 max(m, n) r^2 for rank r. Needs: orthonormalize.
+// the rank. FLOPs: 8 mnr and an orthonormalisation of max(m, n) x r, r the rank. Needs: orthonormalize.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -13,7 +13,8 @@
 // eigenvalues: after one gradient the longer side has such a space, so trajectories on rectangular matrices differ
 // between correct programs. Whether a step renews the bases goes by the host's count of steps, skipped ones included;
 // if the very first step is skipped, the bases begin as identities. State: 2 scalars per parameter and 2 m^2 + 2 n^2
-// per matrix. FLOPs: 12 mn(m + n) per step, every f-th about 10 (m^3 + n^3) more. Needs: gemm, svd, orthonormalize.
+// per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 10 (m^3 + n^3) + 6 mn(m + n) more. Needs: gemm, svd,
+// orthonormalize.
 #pragma once
 #include <cmath>
 #include <limits>
