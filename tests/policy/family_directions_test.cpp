@@ -407,6 +407,24 @@ TEST_CASE("published defaults, and what with_*<> keeps of them", "[presets]") {
   CHECK(dion{}.constraint.decay == 0.01);
   CHECK(reg{}.constraint.decay == 0.1);
 
+  CHECK(lion::published_lr() == 1e-4);
+  CHECK(moonlight::published_lr() == 1e-3);
+  CHECK(normuon::published_lr() == 0.02);
+  CHECK(normuon_dion::published_lr() == 0.01);
+  CHECK(normuon_paper::published_lr() == 0.02);
+  CHECK(adamuon::published_lr() == 0.02);
+  CHECK(adamuon_paper::published_lr() == 0.02);
+  CHECK(muon_nsr::published_lr() == 6e-4);
+  CHECK(muon_nsr_suite_a::published_lr() == 1e-3);
+  CHECK(muon_nsr_suite_b::published_lr() == 8e-3);
+  CHECK(namo::published_lr() == 0.01);
+  CHECK(mars_m::published_lr() == 1e-3);
+  CHECK(mars_shampoo::published_lr() == 3e-3);
+  CHECK(polargrad::published_lr() == 0.02);
+  CHECK(scion::published_lr() == 3.6e-4);
+  CHECK(soap::published_lr() == 3e-3);
+  CHECK(dion::published_lr() == 0.01);
+
   using swapped = torch_muon::with_normalizer<target_rms>;
   CHECK(swapped{}.orthogonalizer.rule == eps_rule::max);
   CHECK(swapped{}.constraint.decay == 0.1);

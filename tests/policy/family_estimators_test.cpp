@@ -8,8 +8,12 @@
 #include <matopt/mars_lion.hpp>
 #include <matopt/mars_m.hpp>
 #include <matopt/muon_mvr.hpp>
+#include <matopt/muon_nsr.hpp>
 #include <matopt/muon_storm.hpp>
 #include <matopt/nadamw.hpp>
+#include <matopt/namo.hpp>
+#include <matopt/namo_d.hpp>
+#include <matopt/optax_muon.hpp>
 #include <matopt/pnm.hpp>
 #include <matopt/policy/momentum/no_momentum.hpp>
 #include <matopt/soap.hpp>
@@ -322,6 +326,23 @@ TEST_CASE("Lion by hand", "[lion]") {
     CHECK(largest(direction.update(g) - 0.1 * g) < 1e-15);
     CHECK(largest(direction.update(2 * g) - (0.9 * 0.01 + 0.2) * g) < 1e-15);
   });
+}
+
+TEST_CASE("a skipped step does not count", "[estimators]") {
+  // Neither parities nor corrections nor last gradients move in it.
+  const mat w0 = random_mat(4, 5, 1), bad = std::nan("") * w0;
+  const auto check = [&](const auto& rule) {
+    runner<> plain(rule, w0), skipping(rule, w0);
+    for (std::uint64_t t = 0; t < 4; ++t) {
+      const mat g = random_mat(4, 5, 10 + t), before = skipping.weight();
+      CHECK(largest(skipping.step(bad, 0.1) - before) == 0);
+      CHECK(largest(plain.step(g, 0.1) - skipping.step(g, 0.1)) == 0);
+    }
+    CHECK(skipping.optimizer().poll_status().skipped == 4);
+  };
+  check(pnm{}), check(adapnm{}), check(adamw{}), check(nadamw{}), check(lion{});
+  check(mars_m{}), check(mars_adamw{}), check(mars_m_efficient{}), check(muon_mvr1{});
+  check(optax_muon{}), check(muon_nsr{}), check(namo{}), check(namo_d{});
 }
 
 // --- SOAP ---
