@@ -1,0 +1,12 @@
+// expect: reference_is_comparable
+#include <matopt/eigen.hpp>
+#include <matopt/muon_storm.hpp>
+#include <matopt/policy/constraint/row_norm.hpp>
+
+#ifdef MATOPT_MAKE_IT_FAIL
+using constraint = matopt::row_norm<>;
+#else
+using constraint = matopt::decoupled_decay;
+#endif
+
+template class matopt::optimizer<matopt::muon_storm::with_constraint<constraint>, matopt::eigen_backend>;
