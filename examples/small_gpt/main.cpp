@@ -240,7 +240,7 @@ int main(int argc, char** argv) {
     if (*c_inspect) print_matrices(inspect(*load(o, cpu, false), cpu));
     if (*c_rules)
       for (const auto& name : rules().names()) {
-        std::printf("%s  (lr %g)\n", name.c_str(), default_rate(name));
+        std::printf("%s  (lr %g)  state %s\n", name.c_str(), default_rate(name), state_cost(name).c_str());
         for (const auto& s : rules().settings(name)) std::printf("    %s = %s\n", s.name.c_str(), s.value.c_str());
       }
   } catch (const std::exception& e) {

@@ -1,6 +1,7 @@
 #include "rules.hpp"
 
 #include <algorithm>
+#include <map>
 #include <matopt/eigen.hpp>
 
 namespace small_gpt {
@@ -20,6 +21,33 @@ double default_rate(const std::string& rule) {
   if (rule == "muown" || rule == "numuown") return 5e-3;
   if (rule == "numuon") return 0.02;
   return rules().published_lr(rule);
+}
+
+std::string state_cost(const std::string& rule) {
+  constexpr matopt::index_t rows = 67, cols = 41;
+  std::vector<float> w(rows * cols), g(rows * cols), r(rows * cols);
+  matopt::eigen_backend cpu(1);
+  optimizer o = rules().make(rule, cpu);
+  const auto view_of = [](auto& x) { return matopt::row_major(x.data(), rows, cols); };
+  o.add("w", view_of(w), view_of(g), view_of(r));
+  o.finalize();
+  std::map<std::string, int> kinds;
+  for (const auto& t : o.state_tensors()) {
+    const bool tall = t.rows == rows, wide = t.cols == cols;
+    ++kinds[tall && wide                       ? "1 parameter"
+            : tall && t.cols == 1              ? "2 row"
+            : wide && t.rows == 1              ? "3 column"
+            : t.rows == 1 && t.cols == 1       ? "4 matrix"
+            : t.rows == rows                   ? "5 m x m block"
+            : t.rows == cols && t.cols == cols ? "6 n x n block"
+                                               : "7 block"];
+  }
+  std::string text;
+  for (const auto& [kind, count] : kinds) {
+    const std::string name = kind.substr(2);
+    text += (text.empty() ? "" : ", ") + std::to_string(count) + (kind[0] >= '5' ? " " + name : " per " + name);
+  }
+  return text.empty() ? "none" : text;
 }
 
 std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set) {

@@ -27,6 +27,9 @@ void add_constrained_rules(rule_book&);
 // higher.
 double default_rate(const std::string& rule);
 
+// What the rule keeps beside a weight: "1 per parameter, 1 per row".
+std::string state_cost(const std::string& rule);
+
 // "key=value" strings as settings; errors name the string.
 std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set);
 

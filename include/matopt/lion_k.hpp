@@ -8,15 +8,19 @@
 // Newton-Schulz with Keller's coefficients overshoots: its directions have norms up to 1.21, so the ball is that much
 // larger.
 #pragma once
+#include <concepts>
 #include <limits>
 
-#include "core/index.hpp"
+#include "policy/constraint/decoupled_decay.hpp"
+#include "policy/constraint/frank_wolfe.hpp"
 
 namespace matopt {
 
-// s / decay for a rule with decoupled decay, or radius s under Frank-Wolfe; infinite without decay. For other
-// constraints that have a `decay` it compiles, and means nothing.
+// s / decay for a rule with decoupled decay, or radius s under Frank-Wolfe; infinite without decay. Other constraints
+// do not compile.
 template <class Rule>
+requires std::same_as<typename Rule::constraint_type, decoupled_decay> ||
+    std::same_as<typename Rule::constraint_type, frank_wolfe>
 double feasible_radius(const Rule& rule, index_t fan_out, index_t fan_in) {
   const double scale = rule.scale.factor(fan_out, fan_in), unbounded = std::numeric_limits<double>::infinity();
   if constexpr (requires { rule.constraint.radius; })

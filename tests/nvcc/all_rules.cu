@@ -1,16 +1,18 @@
 // Every rule on the CPU backend, in a file that nvcc compiles: the headers serve programs that are partly CUDA.
-#include <matopt/adamw.hpp>
-#include <matopt/angular_muown.hpp>
 #include <matopt/eigen.hpp>
-#include <matopt/muon.hpp>
-#include <matopt/muown.hpp>
-#include <matopt/numuon.hpp>
+#include <matopt/policy/constraint/norm_control.hpp>
+#include <matopt/policy/constraint/rate_penalty.hpp>
+#include <matopt/policy/constraint/spectral_cap.hpp>
+#include <matopt/policy/constraint/spectral_sphere.hpp>
+#include <matopt/policy/constraint/spectral_threshold.hpp>
+#include <matopt/published_rules.hpp>
 
-template class matopt::optimizer<matopt::muon, matopt::eigen_backend>;
-template class matopt::optimizer<matopt::numuon, matopt::eigen_backend>;
-template class matopt::optimizer<matopt::muown, matopt::eigen_backend>;
-template class matopt::optimizer<matopt::angular_muown, matopt::eigen_backend>;
-template class matopt::optimizer<matopt::adamw, matopt::eigen_backend>;
+void every_rule(matopt::rule_registry<matopt::eigen_backend>& rules) {
+  matopt::add_published_rules(rules);
+  using capped = matopt::muon::with_constraint<matopt::projected<matopt::soft_cap<>>>;
+  using sphere = matopt::muon::with_constraint<matopt::projected<matopt::spectral_sphere<>>>;
+  rules.add<capped>("capped").add<sphere>("sphere");
+}
 
 // Views and functors are what kernels will take: they have to be usable there.
 __global__ void assign(matopt::view<float> y, matopt::view<const float> x) {

@@ -107,7 +107,7 @@ concept column_rates_are_taken = !rates_by_column<Momentum> || takes_column_rate
 namespace detail {
 template <class P>
 index_t phase_of(const P& momentum, index_t step) {
-  if constexpr (requires { momentum.phase(step); })
+  if constexpr (requires { P::phases; })
     return momentum.phase(step);
   else
     return 0;

@@ -53,7 +53,7 @@ struct adapted_rate {
 }  // namespace fn
 
 template <bool ByColumn, class Inner = nesterov_ema>
-struct adaptive_rate {
+requires(!rates_by_column<Inner>) struct adaptive_rate {
   static constexpr bool needs_reference = matopt::needs_reference<Inner>;
   static constexpr bool rates_by_column = ByColumn;
   static constexpr index_t phases = phase_count<Inner>;
@@ -95,7 +95,7 @@ struct adaptive_rate {
     squares(e, rate, as_const(g));
     e.for_each(fn::mean_square{mu2}, s.v, as_const(rate));
     e.for_each(fn::bias_corrections{detail::first_beta(inner), mu2}, s.c1, s.c2);
-    detail::accumulate(inner, e, s.inner, g, u);
+    const auto lr = detail::accumulate(inner, e, s.inner, g, u);
 
     norms(e, rate, u);
     e.for_each(fn::norm_over_root{eps}, rate, as_const(s.v));
@@ -105,7 +105,7 @@ struct adaptive_rate {
         e.reduce(fn::identity{}, sum, as_const(rate));
         e.for_each(fn::clamp_to_mean{clamp, static_cast<double>(rate.cols)}, rate, per_matrix(sum));
       }
-    e.for_each(fn::adapted_rate{}, rate, e.lr(), per_matrix(s.c1), per_matrix(s.c2));
+    e.for_each(fn::adapted_rate{}, rate, lr, per_matrix(s.c1), per_matrix(s.c2));
     if constexpr (ByColumn)
       return per_column(rate);
     else

@@ -10,7 +10,10 @@
 namespace matopt {
 
 template <class Orthogonalizer, class Inner = ema>
-struct polar_first {
+requires(!needs_reference<Inner>) struct polar_first {
+  static constexpr bool rates_by_column = matopt::rates_by_column<Inner>;
+  static constexpr index_t phases = phase_count<Inner>;
+
   Orthogonalizer orthogonalizer{};
   Inner inner{};
 
@@ -20,6 +23,8 @@ struct polar_first {
     if constexpr (detail::has_settings<Orthogonalizer>) Orthogonalizer::settings(self.orthogonalizer, visit);
     Inner::settings(self.inner, visit);
   }
+
+  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
 
   template <class S, class C>
   struct state {
@@ -39,15 +44,16 @@ struct polar_first {
   }
   template <class E, class St, class G, class U>
   requires requires(const Orthogonalizer& o, E& e, St& s, view<U> u) { o.orthogonalize(e, s.orthogonalizer, u); }
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
-    const auto frame = e.frame();
+  auto accumulate(E& e, St& s, view<G> g, view<U> u) const {
+    // No frame: a rate that Inner returns lasts until the end of the step.
     const view<U> before = e.take_like(u), size = e.take(1, 1);
     e.for_each(fn::assign{}, before, as_const(g));
     e.for_each(fn::assign{}, u, as_const(before));
     orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
     e.reduce(fn::product{}, size, as_const(before), as_const(u));
-    detail::accumulate(inner, e, s.inner, as_const(u), u);
+    const auto lr = detail::accumulate(inner, e, s.inner, as_const(u), u);
     e.for_each(fn::multiply{}, u, per_matrix(size));
+    return lr;
   }
 };
 
