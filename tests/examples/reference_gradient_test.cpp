@@ -64,8 +64,11 @@ namespace small_gpt {  // what rules_*.cpp have in the program
 void add_muon_rules(rule_book& book) {
   book.add<matopt::adamw>("adamw").add<matopt::adamw::with_momentum<difference>>("difference");
 }
-void add_numuon_rules(rule_book&) {}
-void add_muown_rules(rule_book&) {}
+void add_normalized_rules(rule_book&) {}
+void add_adaptive_rules(rule_book&) {}
+void add_estimator_rules(rule_book&) {}
+void add_baseline_rules(rule_book&) {}
+void add_constrained_rules(rule_book&) {}
 
 }  // namespace small_gpt
 
