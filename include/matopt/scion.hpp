@@ -3,10 +3,12 @@
 //   d <- (1 - alpha) d + alpha G       constrained:    W <- (1 - lr) W - lr radius lmo(d)
 //                                      unconstrained:  W <- W - lr radius lmo(d)                (constrained = false)
 //   scion               lmo = sqrt(m / n) NS5(d)                   hidden matrices, radius 50
+//   scion_convolution   lmo = sqrt(m / channels) NS5(d) / kernel   kernels as m x (channels kernel)
 //   scion_sign          lmo = sign(d) / n                          output head, radius 3000
 //   scion_column        columns of d to norm sqrt(m) / n           embeddings (one-hot inputs)
 //   scion_row           rows of d to norm 1 / sqrt(n)              another head
 //   scion_vector        entries over their RMS                     gains and biases as n x 1
+//
 // Pethick et al.: Training Deep Learning Models with Norm-Constrained LMOs (arXiv 2502.07529); follows
 // LIONS-EPFL/scion: its `momentum` is alpha, 1 - ours; 0.1 recommended, so momentum 0.9 here. lr 3.6e-4 with these
 // two radii; the others' 1 is not a published figure. No other decay: 1 - lr is one. Other flags of the official norms
@@ -32,6 +34,7 @@ struct scion_defaults {
 };
 
 using scion = rule<ema, newton_schulz<>, no_normalizer, frank_wolfe, spectral_ratio, scion_defaults<50>>;
+using scion_convolution = scion::with_scale<convolution_ratio>;
 using scion_sign = rule<ema, sign_direction, no_normalizer, frank_wolfe, inverse_fan_in, scion_defaults<3000>>;
 using scion_column = rule<ema, column_direction, no_normalizer, frank_wolfe, inverse_fan_in, scion_defaults<1>>;
 using scion_row = rule<ema, row_direction, no_normalizer, frank_wolfe, unit_scale, scion_defaults<1>>;

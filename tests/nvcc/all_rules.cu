@@ -1,4 +1,4 @@
-// Every rule on the CPU backend, in a file that nvcc compiles: the headers serve programs that are partly CUDA.
+// The rules on the CPU backend, in a file that nvcc compiles: the headers serve programs that are partly CUDA.
 #include <matopt/eigen.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/rate_penalty.hpp>
@@ -7,8 +7,12 @@
 #include <matopt/policy/constraint/spectral_threshold.hpp>
 #include <matopt/published_rules.hpp>
 
-void every_rule(matopt::rule_registry<matopt::eigen_backend>& rules) {
-  matopt::add_published_rules(rules);
+// One of each kind; the headers of all are read above.
+void every_kind(matopt::rule_registry<matopt::eigen_backend>& rules) {
+  matopt::add_constrained_rules(rules);
+  rules.add<matopt::muon>("muon").add<matopt::adamw>("adamw").add<matopt::normuon>("normuon");
+  rules.add<matopt::namo_d>("namo_d").add<matopt::mars_m_exact>("mars_m_exact").add<matopt::soap>("soap");
+  rules.add<matopt::dion>("dion").add<matopt::polargrad_qdwh>("polargrad_qdwh");
   using capped = matopt::muon::with_constraint<matopt::projected<matopt::soft_cap<>>>;
   using sphere = matopt::muon::with_constraint<matopt::projected<matopt::spectral_sphere<>>>;
   rules.add<capped>("capped").add<sphere>("sphere");

@@ -364,6 +364,8 @@ TEST_CASE("scales", "[scale]") {
   CHECK(spectral_ratio{}.factor(2, 8) == 0.5);
   CHECK(fan_out_root{}.factor(9, 4) == 3);
   CHECK(inverse_fan_in{}.factor(9, 4) == 0.25);
+  CHECK(convolution_ratio{9}.factor(16, 27) == Approx(std::sqrt(16.0 / 3) / 9));
+  CHECK(convolution_ratio{3}.factor(16, 12) == Approx(2.0 / 3));
   CHECK(match_rms{}.factor(4, 9) == Approx(0.6));
   CHECK(match_rms{.rms = 1}.factor(9, 4) == Approx(3));
   CHECK(unit_scale{}.factor(9, 4) == 1);

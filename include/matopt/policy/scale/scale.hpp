@@ -5,6 +5,7 @@
 //   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
 //   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised
 //   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
+//   convolution_ratio    sqrt(fan_out / channels) / kernel  Scion's SpectralConv; fan_in = channels * kernel
 //   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2 is the RMS of AdamW's
 //                                                           updates
 #pragma once
@@ -41,6 +42,21 @@ struct fan_out_root {
 struct inverse_fan_in {
   static std::string name() { return "inverse_fan_in"; }
   double factor(index_t, index_t fan_in) const { return 1 / static_cast<double>(fan_in); }
+};
+
+// For a convolution stored as fan_out x (channels * kernel); `kernel` is the number of pixels, 9 for 3 x 3.
+struct convolution_ratio {
+  index_t kernel = 9;
+
+  static std::string name() { return "convolution_ratio"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("kernel", self.kernel, range{.low = 1});
+  }
+  double factor(index_t fan_out, index_t fan_in) const {
+    const double pixels = static_cast<double>(kernel), channels = static_cast<double>(fan_in) / pixels;
+    return std::sqrt(static_cast<double>(fan_out) / channels) / pixels;
+  }
 };
 
 struct match_rms {
