@@ -6,11 +6,11 @@
 #include <random>
 
 #include <matopt/adamw.hpp>
-#include <matopt/rule_registry.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
+#include <matopt/rule_registry.hpp>
 #include <matopt/state_io.hpp>
 
 using namespace matopt;
