@@ -10,6 +10,7 @@
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
@@ -76,7 +77,7 @@ class eigen_backend {
   void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
     if (stopped(guard)) return;
     using A = common_arithmetic<V, Vs...>;
-    using R = reduction_of<F>;
+    using R = fn::reduction_of<F>;
     const index_t rows_per_task = std::max<index_t>(1, grain / std::max<index_t>(1, first.cols));
     const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
     const bool contiguous =
@@ -84,8 +85,10 @@ class eigen_backend {
     run_tasks(first.batch * chunks, first.rows * first.cols * first.batch, [&](index_t task) {
       const index_t b = task / chunks, begin = task % chunks * rows_per_task;
       const index_t end = std::min(first.rows, begin + rows_per_task);
-      for (index_t i = begin; i < end; ++i)
-        out(i, 0, b) = static_cast<T>(reduce_line<A, R>(f, contiguous, b, i, first, rest...));
+      for (index_t i = begin; i < end; ++i) {
+        const auto line = reduce_line<A, R>(f, contiguous, b, i, first, rest...);
+        put_results(out, i, b, fn::finish<F, A>(line.at));
+      }
     });
   }
 
@@ -97,14 +100,14 @@ class eigen_backend {
   }
 
   template <class T>
-  void gemm(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
-            view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta, view<const std::type_identity_t<T>> c,
+  void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+            view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
     if (!stopped(guard)) product(alpha, a, b, beta, c, d, false);
   }
   template <class T>
-  void gemm_symmetric(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
-                      view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta,
+  void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+                      view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
     if (!stopped(guard)) product(alpha, a, b, beta, c, d, true);
   }
@@ -200,42 +203,6 @@ class eigen_backend {
 
   static bool stopped(const status_word* guard) { return guard && *guard != 0; }
 
-  template <class V>
-  struct element_of;
-  template <class T>
-  struct element_of<view<T>> {
-    using type = T;
-  };
-  template <class T>
-  struct element_of<row_broadcast<T>> {
-    using type = T;
-  };
-  template <class T>
-  struct element_of<column_broadcast<T>> {
-    using type = T;
-  };
-  template <class T>
-  struct element_of<matrix_broadcast<T>> {
-    using type = T;
-  };
-  template <class V>
-  requires std::is_same_v<V, row_number> || std::is_same_v<V, column_number>
-  struct element_of<V> {
-    using type = float;  // takes on the type of the others
-  };
-  template <class... V>
-  using common_arithmetic = arithmetic_t<typename element_of<V>::type...>;
-
-  template <class F>
-  static auto reduction_tag() {
-    if constexpr (requires { typename F::reduction; })
-      return typename F::reduction{};
-    else
-      return fn::sum{};
-  }
-  template <class F>
-  using reduction_of = decltype(reduction_tag<F>());
-
   template <class T>
   static view<T> transposed(const view<T>& v) {
     return v.t();
@@ -282,7 +249,7 @@ class eigen_backend {
   }
 
   template <class A, class R, class F, class... V>
-  static A reduce_line(const F& f, bool contiguous, index_t b, index_t i, const V&... v) {
+  static auto reduce_line(const F& f, bool contiguous, index_t b, index_t i, const V&... v) {
     constexpr auto along = lines::axis::columns;
     return contiguous ? lines::reduce<A, R>(f, length_of(v...), lines::line<along, true>(v, b, i)...)
                       : lines::reduce<A, R>(f, length_of(v...), lines::line<along, false>(v, b, i)...);
@@ -292,27 +259,40 @@ class eigen_backend {
     return first.cols;
   }
 
+  template <class T, class A, int N>
+  static void put_results(const view<T>& out, index_t row, index_t b, const fn::terms<A, N>& results) {
+    for (int k = 0; k < N; ++k) out(row, k, b) = static_cast<T>(results.at[k]);
+  }
+
   // Rows first, then their results in double, in an order that the shape fixes: at most 64 chunks of rows per matrix.
   template <class F, class T, class V, class... Vs>
   void reduce_matrix(const F& f, view<T> out, const V& first, const Vs&... rest) {
     using A = common_arithmetic<V, Vs...>;
-    using R = reduction_of<F>;
+    using R = fn::reduction_of<F>;
     constexpr index_t most = 64;
     const bool contiguous =
         lines::contiguous<lines::axis::columns>(first) && (lines::contiguous<lines::axis::columns>(rest) && ...);
     const index_t rows_per_task =
         std::max({index_t{1}, grain / std::max<index_t>(1, first.cols), (first.rows + most - 1) / most});
     const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
+    using sums = std::array<double, fn::sums_of<F>>;
+    sums none;
+    none.fill(R::template identity<double>());
     const auto chunk = [&](index_t b, index_t c) {
-      double sum = R::template identity<double>();
-      for (index_t i = c * rows_per_task; i < std::min(first.rows, (c + 1) * rows_per_task); ++i)
-        sum = R::combine(sum, static_cast<double>(reduce_line<A, R>(f, contiguous, b, i, first, rest...)));
+      sums sum = none;
+      for (index_t i = c * rows_per_task; i < std::min(first.rows, (c + 1) * rows_per_task); ++i) {
+        const auto line = reduce_line<A, R>(f, contiguous, b, i, first, rest...);
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], static_cast<double>(line.at[k]));
+      }
       return sum;
     };
     const auto whole = [&](index_t b, const auto& part) {
-      double sum = R::template identity<double>();
-      for (index_t c = 0; c < chunks; ++c) sum = R::combine(sum, part(c));
-      out(0, 0, b) = static_cast<T>(sum);
+      sums sum = none;
+      for (index_t c = 0; c < chunks; ++c) {
+        const sums next = part(c);
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], next[k]);
+      }
+      put_results(out, 0, b, fn::finish<F, A>(sum.data()));
     };
     if (first.batch >= pool_.size() || chunks == 1) {
       run_tasks(first.batch, first.batch * first.rows * first.cols,
@@ -320,7 +300,7 @@ class eigen_backend {
       return;
     }
     for (index_t b = 0; b < first.batch; ++b) {
-      double parts[most];
+      sums parts[most];
       run_tasks(chunks, first.rows * first.cols, [&](index_t c) { parts[c] = chunk(b, c); });
       whole(b, [&](index_t c) { return parts[c]; });
     }

@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "core/policy.hpp"
+#include "policy/detail/norms.hpp"
 
 namespace matopt {
 
@@ -45,6 +46,7 @@ struct rule {
   using normalizer_type = Normalizer;
   using constraint_type = Constraint;
   using scale_type = Scale;
+  using preset_type = Preset;
 
   template <class X>
   using with_momentum = rule<X, Orthogonalizer, Normalizer, Constraint, Scale, Preset>;
@@ -111,18 +113,98 @@ struct rule {
     });
   }
 
-  // One step of one bucket; `reference` is looked at only by a momentum that needs one.
+  // One step of one bucket; `reference` is looked at only by a momentum that needs one. Neighbouring slots whose work is
+  // an elementwise formula share one pass over memory.
   template <class E, class St, class W, class G>
   void step(E& e, St& s, view<W> w, view<const G> g, view<const G> reference) const {
     const auto frame = e.frame();
-    const auto u = e.take_like(w);
-    const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
-    orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
-    normalizer.normalize(e, s.normalizer, u);
-    constraint.retract(e, s.constraint, w, u, lr, scale.factor(w.rows, w.cols));
+    const double factor = scale.factor(w.rows, w.cols);
+    if constexpr (all_elementwise<E, St, W, G>) {
+      gradient_formula(e, s, w, g, [&](const auto& f) {
+        run(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
+                   constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
+      });
+    } else {
+      const auto u = e.take_like(w);
+      if constexpr (measures_norm<E, St>) {
+        const auto norm = detail::take_norm(e);
+        const auto lr = direction(e, s, w, g, reference, u, &norm);
+        finish(e, s, w, u, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
+      } else {
+        const auto lr = direction(e, s, w, g, reference, u, static_cast<detail::scaled_norm<typename E::compute>*>(nullptr));
+        orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
+        finish(e, s, w, u, u, lr, factor);
+      }
+    }
   }
 
  private:
+  template <class E, class St>
+  static constexpr bool measures_norm = requires(const Orthogonalizer o, E& e, St& s, view<typename E::compute> u,
+                                                 detail::scaled_norm<typename E::compute> n) {
+    o.orthogonalize(e, s.orthogonalizer, u, n);
+  };
+  // From the gradient to the direction, by one formula: the momentum's, joined with the lift if that is one.
+  template <class E, class St, class W, class G>
+  static constexpr bool lift_joins = detail::has_lift_formula<Constraint, E, decltype(St::constraint), W, const G>&&
+      detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
+  template <class E, class St, class W, class G>
+  static constexpr bool gradient_is_formula = lift_joins<E, St, W, G> ||
+      (!changes_gradient<Constraint> && detail::has_formula<Momentum, E, decltype(St::momentum), view<const G>>);
+  template <class E, class St, class W, class G>
+  static constexpr bool all_elementwise = gradient_is_formula<E, St, W, G>&& detail::has_plain_formula<Orthogonalizer>&&
+      detail::has_plain_formula<Normalizer>&& detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
+
+  template <class E, class St, class W, class G, class Use>
+  void gradient_formula(E& e, St& s, view<W> w, view<const G> g, Use use) const {
+    if constexpr (lift_joins<E, St, W, G>) {
+      const auto lifted = constraint.lift_formula(e, s.constraint, w, g);
+      momentum.formula(e, s.momentum, update_slot{}, [&](const auto& f) { use(lifted >> f); });
+    } else {
+      momentum.formula(e, s.momentum, g, use);
+    }
+  }
+  // Lift and momentum: writes the direction u, and its norm if there is a place for it. Returns the learning rate.
+  template <class E, class St, class W, class G, class U, class Norm>
+  auto direction(E& e, St& s, view<W> w, view<const G> g, view<const G> reference, view<U> u, const Norm* norm) const {
+    if constexpr (gradient_is_formula<E, St, W, G>) {
+      gradient_formula(e, s, w, g, [&](const auto& f) {
+        if (norm)
+          run_and_reduce(e, fn::scaled_norm{}, norm->pair, f, u);
+        else
+          run(e, f, u);
+      });
+      return e.lr();
+    } else {
+      const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
+      if (norm) e.reduce(fn::scaled_norm{}, norm->pair, as_const(u));
+      return lr;
+    }
+  }
+  // Normalizer and constraint: from what the orthogonalizer gave, in u or in a matrix of its own, to the weight.
+  template <class E, class St, class W, class U, class Y, class Rate>
+  void finish(E& e, St& s, view<W> w, view<U> u, view<Y> y, Rate lr, double factor) const {
+    using C = typename E::compute;
+    constexpr bool retracts = detail::has_retract_formula<Constraint, E, decltype(St::constraint), W> &&
+        std::is_same_v<Rate, matrix_broadcast<C>>;
+    constexpr bool plain = detail::has_plain_formula<Normalizer>;
+    constexpr bool joins = retracts && detail::has_formula<Normalizer, E, decltype(St::normalizer), view<const Y>>;
+    if constexpr (joins) {
+      normalizer.formula(e, s.normalizer, as_const(y), [&](const auto& f) {
+        run(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
+                   constraint.retract_formula(e, s.constraint, w, lr, factor));
+      });
+    } else if constexpr (plain && only_reads_update<Constraint>) {
+      constraint.retract(e, s.constraint, w, as_const(y), lr, factor);
+    } else if constexpr (std::is_same_v<Y, C>) {
+      detail::normalize(normalizer, e, s.normalizer, y);
+      constraint.retract(e, s.constraint, w, y, lr, factor);
+    } else {
+      e.for_each(fn::assign{}, u, as_const(y));
+      detail::normalize(normalizer, e, s.normalizer, u);
+      constraint.retract(e, s.constraint, w, u, lr, factor);
+    }
+  }
   template <class E, class St, class T, class G, class U>
   auto accumulate(E& e, St& s, view<T> g, view<const G> reference, view<U> u) const {
     if constexpr (needs_reference<Momentum>)

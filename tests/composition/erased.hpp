@@ -137,8 +137,12 @@ requires normalizer_policy<P, eigen_backend, types<double>>
 class typed_normalizer final : public typed<P, erased_normalizer> {
  public:
   using typed<P, erased_normalizer>::typed;
-  void normalize(real_pass& e, void* s, view<double> u) const override { this->policy.normalize(e, this->state(s), u); }
-  void normalize(dry_pass& e, void* s, view<double> u) const override { this->policy.normalize(e, this->state(s), u); }
+  void normalize(real_pass& e, void* s, view<double> u) const override {
+    detail::normalize(this->policy, e, this->state(s), u);
+  }
+  void normalize(dry_pass& e, void* s, view<double> u) const override {
+    detail::normalize(this->policy, e, this->state(s), u);
+  }
 };
 template <class P>
 requires constraint_policy<P, eigen_backend, types<double>>

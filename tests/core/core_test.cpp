@@ -6,6 +6,7 @@
 
 #include <matopt/core/arena.hpp>
 #include <matopt/core/bfloat16.hpp>
+#include <matopt/core/float16.hpp>
 #include <matopt/core/math.hpp>
 #include <matopt/core/overlap.hpp>
 #include <matopt/core/philox.hpp>
@@ -328,4 +329,33 @@ TEST_CASE("errors carry the library's name and one base", "[settings]") {
   CHECK_THROWS_WITH(throw bad_value("x", "1", "2"), "matopt: x is 1; legal: 2");
   CHECK_THROWS_AS(throw bad_order("y"), error);
   CHECK_THROWS_AS(throw bad_file("z"), std::runtime_error);
+}
+
+TEST_CASE("float16: every value, halves between neighbours, and the ends", "[types]") {
+  const auto value = [](unsigned bits) {  // by the definition of binary16
+    const int sign = bits & 0x8000U ? -1 : 1, exponent = static_cast<int>(bits >> 10 & 31U);
+    const double fraction = bits & 0x3ffU;
+    return sign * (exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24));
+  };
+  const auto of = [](double x) { return static_cast<unsigned>(float16(static_cast<float>(x)).bits); };
+  for (unsigned bits = 0; bits < 0x10000; ++bits) {
+    float16 h;
+    h.bits = static_cast<std::uint16_t>(bits);
+    if ((bits & 0x7c00U) == 0x7c00U) continue;
+    REQUIRE(static_cast<double>(static_cast<float>(h)) == value(bits));
+    REQUIRE(of(value(bits)) == bits);
+    if ((bits & 0x7fffU) == 0x7bffU) continue;
+    const double middle = (value(bits) + value(bits + 1)) / 2;
+    REQUIRE(of(middle) == bits + (bits & 1U));  // ties go to the even one
+    REQUIRE(of(std::nextafterf(static_cast<float>(middle), static_cast<float>(value(bits)))) == bits);
+    REQUIRE(of(std::nextafterf(static_cast<float>(middle), static_cast<float>(value(bits + 1)))) == bits + 1);
+  }
+  CHECK(of(65519) == 0x7bffU);
+  CHECK(of(65520) == 0x7c00U);
+  CHECK(of(-1e38) == 0xfc00U);
+  CHECK(of(std::numeric_limits<double>::infinity()) == 0x7c00U);
+  CHECK((of(std::numeric_limits<double>::quiet_NaN()) & 0x7fffU) > 0x7c00U);
+  float16 infinity;
+  infinity.bits = 0x7c00U;
+  CHECK(std::isinf(static_cast<float>(infinity)));
 }

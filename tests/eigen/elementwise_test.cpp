@@ -23,7 +23,69 @@ struct two_outputs {
   }
 };
 
+// sum (x / s)^2
+struct scaled_square {
+  template <class T>
+  T operator()(T x, T s) const {
+    return x / s * (x / s);
+  }
+};
+// y = 2 x, and the sum of y
+struct double_and_sum {
+  template <class T>
+  T operator()(T& y, T x) const {
+    y = x + x;
+    return y;
+  }
+};
+
 }  // namespace
+
+TEMPLATE_TEST_CASE("a norm neither overflows nor vanishes, whatever the sizes of the entries", "[eigen]", float, double) {
+  using T = TestType;
+  eigen_backend cpu(1);
+  const double big = std::is_same_v<T, float> ? 1e37 : 1e300, tiny = std::is_same_v<T, float> ? 1e-36 : 1e-300;
+  for (const double size : {1.0, big, tiny, 0.0})
+    for (const double other : {1.0, big, tiny, 0.0}) {
+      CAPTURE(size, other);
+      stored<T> x(5, 37), row(5, 1), pair(1, 2);
+      x.fill([&](index_t i, index_t j, index_t) { return (i + j) % 2 ? size : other; });
+      cpu.reduce(nullptr, fn::scaled_norm{}, pair.v(), x.cv());
+      cpu.reduce_rows(nullptr, fn::norm{}, row.v(), x.cv());
+      const double top = std::max(size, other);
+      const auto expected = [&](double sizes, double others) {
+        return top > 0 ? top * std::sqrt(sizes * (size / top) * (size / top) + others * (other / top) * (other / top)) : 0.0;
+      };
+      const double whole = static_cast<double>(pair(0, 0)) * std::sqrt(static_cast<double>(pair(0, 1)));
+      CHECK(whole == Approx(expected(92, 93)).epsilon(20 * eps<T>));
+      CHECK(static_cast<double>(row(0, 0)) == Approx(expected(18, 19)).epsilon(20 * eps<T>));
+    }
+}
+
+TEMPLATE_TEST_CASE("a reduction stores the outputs among its arguments", "[eigen]", float, double) {
+  using T = TestType;
+  for (const int threads : {1, 3})
+    for (const layout l : all_layouts)
+      for (const index_t n : {1, 17, 400}) {
+        CAPTURE(threads, name_of(l), n);
+        eigen_backend cpu(threads);
+        stored<T> x(n, 129, l, 2), y(n, 129, l, 2), z(n, 129, l, 2), total(1, 1, layout::row_major, 2), row(n, 1, l, 2);
+        x.fill_random(1);
+        cpu.reduce(nullptr, double_and_sum{}, total.v(), y.v(), x.cv());
+        cpu.reduce_rows(nullptr, double_and_sum{}, row.v(), z.v(), x.cv());
+        for (index_t b = 0; b < 2; ++b) {
+          double sum = 0;
+          for (index_t i = 0; i < n; ++i)
+            for (index_t j = 0; j < 129; ++j) {
+              REQUIRE(y(i, j, b) == 2 * x(i, j, b));
+              REQUIRE(z(i, j, b) == 2 * x(i, j, b));
+              sum += static_cast<double>(y(i, j, b));
+            }
+          REQUIRE(static_cast<double>(total(0, 0, b)) == Approx(sum).margin(static_cast<double>(n) * 129 * eps<T>));
+        }
+        REQUIRE(y.intact());
+      }
+}
 
 TEMPLATE_TEST_CASE("reduce and reduce_rows: every storage, batches, broadcasts", "[eigen]", float, double) {
   using T = TestType;
@@ -39,7 +101,7 @@ TEMPLATE_TEST_CASE("reduce and reduce_rows: every storage, batches, broadcasts",
               row(rows, 1, l, batch);
           x.fill_random(1), scale.fill([](index_t i, index_t, index_t) { return static_cast<double>(1 + i % 3); });
           cpu.reduce(nullptr, fn::square{}, total.v(), x.cv());
-          cpu.reduce_rows(nullptr, fn::scaled_square{}, row.v(), x.cv(), per_row(scale.cv()));
+          cpu.reduce_rows(nullptr, scaled_square{}, row.v(), x.cv(), per_row(scale.cv()));
           for (index_t b = 0; b < batch; ++b) {
             const mat m = to_mat(x.cv().matrix(b));
             REQUIRE(static_cast<double>(total(0, 0, b)) == Approx(dot(m, m)).epsilon(40 * eps<T>));

@@ -60,8 +60,13 @@ TEMPLATE_TEST_CASE("Newton-Schulz is its scalar map on the singular values", "[n
           }
           for (index_t i = 0; i < m; ++i) mapped(i, j) *= y;
         }
-        const mat got = orthogonalized<TestType>(newton_schulz<>{.coefficients = set, .steps = steps}, x);
-        CHECK(largest(got - mapped * transposed(f.v)) < (std::is_same_v<TestType, float> ? 2e-4 : 1e-11));
+        for (const auto form : {newton_schulz_form::standard, newton_schulz_form::gram}) {
+          CAPTURE(static_cast<int>(form));
+          const mat got =
+              orthogonalized<TestType>(newton_schulz<>{.coefficients = set, .steps = steps, .form = form}, x);
+          CHECK(largest(got - mapped * transposed(f.v)) <
+                (form == newton_schulz_form::gram ? gram_tolerance<TestType> : tolerance<TestType>));
+        }
       }
 }
 

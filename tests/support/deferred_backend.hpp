@@ -33,6 +33,11 @@ class deferred_backend {
   };
 
  public:
+  template <class T>
+  static constexpr bool multiplies = matopt::multiplies<Inner, T>;
+  template <class C>
+  using product_type = typename matopt::detail::product_type<Inner, C>::type;
+
   class buffer {
    public:
     buffer() = default;
@@ -102,14 +107,14 @@ class deferred_backend {
     record([=, this] { inner_.reduce_rows(guard, f, out, v...); });
   }
   template <class T>
-  void gemm(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
-            view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta, view<const std::type_identity_t<T>> c,
+  void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+            view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
     record([=, this] { inner_.gemm(guard, alpha, a, b, beta, c, d); });
   }
   template <class T>
-  void gemm_symmetric(const status_word* guard, std::type_identity_t<T> alpha, view<const std::type_identity_t<T>> a,
-                      view<const std::type_identity_t<T>> b, std::type_identity_t<T> beta,
+  void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+                      view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
     record([=, this] { inner_.gemm_symmetric(guard, alpha, a, b, beta, c, d); });
   }

@@ -3,13 +3,18 @@
 // Every verb is ordered after the verbs before it, may run later than the call, and works on all matrices of a batch.
 // `guard` is a word in the backend's memory: if it is not zero when the verb runs, a verb that writes memory which
 // outlives the step writes nothing (null: always write). So a step is abandoned as a whole without the host ever
-// reading anything.
+// reading anything. Products, svd and the factorizations write scratch only, and need not look at the guard.
+//
+// Optional members: `template <class T> static constexpr bool multiplies` says which storage types (bfloat16, float16,
+// tfloat32) products take besides float and double; `template <class C> using product_type` is the type in which a
+// chain of products that starts and ends in C is best done.
 #pragma once
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 
 #include "functors.hpp"
+#include "types.hpp"
 #include "view.hpp"
 
 namespace matopt {
@@ -17,6 +22,16 @@ namespace matopt {
 using status_word = std::uint32_t;
 
 namespace detail {
+template <class B, class C>
+struct product_type {
+  using type = C;
+};
+template <class B, class C>
+requires requires { typename B::template product_type<C>; }
+struct product_type<B, C> {
+  using type = typename B::template product_type<C>;
+};
+
 struct any_functor {  // stands for a functor in the concepts
   template <class... A>
   MATOPT_HD float operator()(A&&...) const {
@@ -35,12 +50,15 @@ concept backend = requires(B b, const B cb, const status_word* guard, view<C> m,
   { b.upload(to, from, bytes) } -> std::same_as<void>;              // host to backend; `from` may change after the call
   { b.download(to, from, bytes) } -> std::same_as<void>;            // backend to host; waits; never called by a step
   { b.for_each(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;     // f(m(i,j), c(i,j)) for all i, j
-  { b.reduce(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;       // m(0,0) = combination over all i, j of f(c(i,j))
-  { b.reduce_rows(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;  // m(i,0) = combination over j of f(c(i,j))
+  { b.reduce(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;       // m(0,0) = combination over all i, j of f(c(i,j)); outputs are stored, too
+  { b.reduce_rows(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;  // m(i,0) = combination over j of f(c(i,j)); further results in further columns
   { b.gemm(guard, alpha, c, c, beta, c, m) } -> std::same_as<void>;             // D = alpha A B + beta C; C may be D
   { b.gemm_symmetric(guard, alpha, c, c, beta, c, m) } -> std::same_as<void>;   // the same; the caller promises a symmetric D
   { b.random_normal(guard, m, seed, counter) } -> std::same_as<void>;           // Philox; matrix b is stream b
 };
+
+template <class B, class T>
+concept multiplies = std::is_same_v<T, float> || std::is_same_v<T, double> || requires { requires B::template multiplies<T>; };
 
 // What exact and top-k orthogonalizers need besides:
 template <class B, class C>

@@ -6,6 +6,7 @@
 // That an argument is constant along a row is said in its type, so a backend can load it once per row and vectorise the
 // rest. A broadcast view with one matrix serves every matrix of a batch.
 #pragma once
+#include "types.hpp"
 #include "view.hpp"
 
 namespace matopt {
@@ -39,5 +40,29 @@ constexpr matrix_broadcast<std::remove_const_t<T>> per_matrix(view<T> v) {
 // The number of the row or column, counted from 0, as an argument.
 struct row_number {};
 struct column_number {};
+
+// The type in which all arguments of a verb meet; a number takes on the type of the others.
+template <class V>
+struct element_of {
+  using type = float;
+};
+template <class T>
+struct element_of<view<T>> {
+  using type = T;
+};
+template <class T>
+struct element_of<row_broadcast<T>> {
+  using type = T;
+};
+template <class T>
+struct element_of<column_broadcast<T>> {
+  using type = T;
+};
+template <class T>
+struct element_of<matrix_broadcast<T>> {
+  using type = T;
+};
+template <class... V>
+using common_arithmetic = arithmetic_t<typename element_of<V>::type...>;
 
 }  // namespace matopt

@@ -12,6 +12,10 @@ struct dry_backend {
   const B& real;
 
   using buffer = typename B::buffer;
+  template <class T>
+  static constexpr bool multiplies = matopt::multiplies<B, T>;
+  template <class C>
+  using product_type = typename detail::product_type<B, C>::type;
   buffer allocate(std::size_t) { return {}; }
   void upload(void*, const void*, std::size_t) {}
   void download(void*, const void*, std::size_t) {}

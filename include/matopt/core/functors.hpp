@@ -1,7 +1,10 @@
 // Elementwise formulas that several policies share. A functor of for_each takes its outputs by reference first and its
 // inputs by value after them; a functor of a reduction returns one term and names how terms combine (sum, unless it
-// says otherwise). Formulas of one method stand beside that method's equations, in its policy header.
+// says otherwise), and may have outputs besides. One that needs several sums returns terms<T, n> and makes results of
+// them in finish(). Formulas of one method stand beside that method's equations, in its policy header.
 #pragma once
+#include <type_traits>
+
 #include "math.hpp"
 
 namespace matopt::fn {
@@ -27,6 +30,60 @@ struct maximum {  // of terms that are not negative
   }
 };
 
+// How a functor's terms combine.
+template <class F>
+struct reduction {
+  using type = sum;
+};
+template <class F>
+requires requires { typename F::reduction; }
+struct reduction<F> {
+  using type = typename F::reduction;
+};
+template <class F>
+using reduction_of = typename reduction<F>::type;
+
+// Several terms at once.
+template <class T, int N>
+struct terms {
+  T at[N];
+};
+
+// How many sums a reduction's functor forms, and how many results it makes of them.
+template <class F>
+inline constexpr int sums_of = 1;
+template <class F>
+requires requires { F::sums; }
+inline constexpr int sums_of<F> = F::sums;
+template <class F>
+inline constexpr int results_of = 1;
+template <class F>
+requires requires { F::results; }
+inline constexpr int results_of<F> = F::results;
+
+// The terms of one element, whichever way the functor returns them.
+template <class T>
+MATOPT_HD constexpr terms<T, 1> as_terms(T x) {
+  return {{x}};
+}
+template <class T, int N>
+MATOPT_HD constexpr terms<T, N> as_terms(terms<T, N> x) {
+  return x;
+}
+// The results, given the sums; T is the arithmetic type of the elements.
+template <class F, class T, class A>
+MATOPT_HD constexpr auto finish(const A* sums) {
+  if constexpr (requires { F::template finish<T>(sums); })
+    return F::template finish<T>(sums);
+  else
+    return terms<A, 1>{{sums[0]}};
+}
+
+// y stays
+struct nothing {
+  template <class T>
+  MATOPT_HD void operator()(T&) const {}
+};
 // y = x
 struct assign {
   template <class T>
@@ -53,6 +110,14 @@ struct add {
   template <class T>
   MATOPT_HD void operator()(T& y, T x) const {
     y += x;
+  }
+};
+// y = factor x
+struct scaled {
+  double factor;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = T(factor) * x;
   }
 };
 // y = max(y, x), of flags
@@ -100,15 +165,45 @@ struct square {
     return x * x;
   }
 };
-// sum (x / s)^2, with 0 / 0 taken as 0
-struct scaled_square {
+// ||x|| = s sqrt(q), as the two numbers (s, q), in one pass and without overflow or underflow: squares of large, of
+// ordinary and of small entries are summed apart, each kind scaled by a power of two (Blue: A portable Fortran program
+// to find the Euclidean norm of a vector; ACM TOMS 4, 1978). s = q = 0 for x = 0.
+struct scaled_norm {
+  static constexpr int sums = 3, results = 2;
   template <class T>
-  MATOPT_HD T operator()(T x, T s) const {
-    const T q = s > T(0) ? x / s : T(0);
-    return q * q;
+  struct limits {
+    static constexpr bool single = std::is_same_v<T, float>;
+    static constexpr T large = single ? T(0x1p52) : T(0x1p486), small = single ? T(0x1p-63) : T(0x1p-511);
+    static constexpr T shrink = single ? T(0x1p-76) : T(0x1p-538), grow = single ? T(0x1p75) : T(0x1p537);
+  };
+  template <class T>
+  MATOPT_HD terms<T, 3> operator()(T x) const {
+    using l = limits<T>;
+    const T a = math::abs(x);
+    const T high = a > l::large ? a * l::shrink : T(0), low = a < l::small ? a * l::grow : T(0);
+    const T middle = a > l::large || a < l::small ? T(0) : a;
+    return {{high * high, middle * middle, low * low}};
+  }
+  // T: the type of the entries, in which the limits are
+  template <class T, class A>
+  MATOPT_HD static terms<A, 2> finish(const A* sum) {
+    using l = limits<T>;
+    const A shrink = A(l::shrink), grow = A(l::grow);
+    if (sum[0] > A(0)) return {{A(1) / shrink, sum[0] + sum[1] * shrink * shrink}};
+    if (sum[1] > A(0)) return {{A(1), sum[1] + sum[2] / grow / grow}};
+    return {{sum[2] > A(0) ? A(1) / grow : A(0), sum[2]}};
   }
 };
-// n = s sqrt(q): a norm from its largest entry and the sum of scaled squares
+// ||x|| itself
+struct norm : scaled_norm {
+  static constexpr int results = 1;
+  template <class T, class A>
+  MATOPT_HD static terms<A, 1> finish(const A* sum) {
+    const terms<A, 2> n = scaled_norm::finish<T>(sum);
+    return {{n.at[0] * math::sqrt(n.at[1])}};
+  }
+};
+// n = s sqrt(q)
 struct scaled_root {
   template <class T>
   MATOPT_HD void operator()(T& n, T s, T q) const {

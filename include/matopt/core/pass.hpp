@@ -27,6 +27,9 @@ class pass {
   template <class T>
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
+  template <class T>
+  static constexpr bool can_multiply = multiplies<B, T>;
+  using product = typename detail::product_type<B, C>::type;  // what a chain of products is best done in
 
   pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank,
        index_t phase = 0)
@@ -73,12 +76,12 @@ class pass {
     backend_.reduce_rows(guard_, f, out, v...);
   }
   template <class T>
-  void gemm(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta, view<const given<T>> c,
-            view<T> d) {
+  void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
+            view<const given<T>> c, view<T> d) {
     backend_.gemm(guard_, alpha, a, b, beta, c, d);
   }
   template <class T>
-  void gemm_symmetric(given<T> alpha, view<const given<T>> a, view<const given<T>> b, given<T> beta,
+  void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
                       view<const given<T>> c, view<T> d) {
     backend_.gemm_symmetric(guard_, alpha, a, b, beta, c, d);
   }

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <string>
 
+#include "elementwise.hpp"
 #include "gradient_pair.hpp"
 #include "pass.hpp"
 #include "settings.hpp"
@@ -11,6 +12,66 @@
 #include "types.hpp"
 
 namespace matopt {
+
+namespace detail {
+template <class P>
+index_t phase_of(const P& momentum, index_t step) {
+  if constexpr (requires { P::phases; })
+    return momentum.phase(step);
+  else
+    return 0;
+}
+
+// What a verb may read although it is also written elsewhere: a view as a const one.
+template <class T>
+view<const T> readable(view<T> v) {
+  return v;
+}
+template <class G>
+const G& readable(const G& g) {
+  return g;
+}
+
+struct any_use {
+  template <class F>
+  void operator()(const F&) const {}
+};
+// P's work is one elementwise formula, given the gradient as a G.
+template <class P, class E, class St, class G>
+concept has_formula = requires(const P p, E& e, St& s, G g) { p.formula(e, s, g, any_use{}); };
+template <class P>
+concept has_plain_formula = requires(const P p) { p.formula(); };
+template <class P, class E, class St, class W>
+concept has_retract_formula = requires(const P p, E& e, St& s, view<W> w) { p.retract_formula(e, s, w, e.lr(), 1.0); };
+template <class P, class E, class St, class W, class G>
+concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, view<G> g) { p.lift_formula(e, s, w, g); };
+
+// Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
+template <class P, class E, class St, class G, class U>
+requires(has_formula<P, E, St, G> || requires(const P p, E& e, St& s, const G& g, view<U> u) { p.accumulate(e, s, g, u); })
+auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
+  if constexpr (has_formula<P, E, St, G>) {
+    momentum.formula(e, s, readable(g), [&](const auto& f) { run(e, f, u); });
+    return e.lr();
+  } else if constexpr (std::is_void_v<decltype(momentum.accumulate(e, s, g, u))>) {
+    momentum.accumulate(e, s, g, u);
+    return e.lr();
+  } else {
+    return momentum.accumulate(e, s, g, u);
+  }
+}
+// Runs a normalizer in place.
+template <class P, class E, class St, class C>
+requires(has_formula<P, E, St, view<const C>> || requires(const P p, E& e, St& s, view<C> u) { p.normalize(e, s, u); })
+void normalize(const P& normalizer, E& e, St& s, view<C> u) {
+  if constexpr (has_formula<P, E, St, view<const C>>) {
+    const auto frame = e.frame();
+    normalizer.formula(e, s, as_const(u), [&](const auto& f) { run(e, f, u); });
+  } else {
+    normalizer.normalize(e, s, u);
+  }
+}
+}  // namespace detail
 
 template <class P, class Types>
 using state_of = state_for<P, typename Types::state, typename Types::compute>;
@@ -24,6 +85,8 @@ concept policy = std::copyable<P> && requires(const P p, state_layout<typename T
 };
 
 // Momentum: accumulate(pass, state, g, u) takes the gradient g into its state and writes the direction u. u may be g.
+//   In its place, where that is one elementwise formula: formula(pass, state, g, use) calls use(elementwise(...)) with it. It may run
+//   verbs before, and if it takes update_slot as g, it may be joined with a constraint's lift.
 //   `static constexpr bool needs_reference = true`: g is a gradient_pair.
 //   It may return the learning rate of this step in place of pass.lr(): one per matrix, or, with
 //   `static constexpr bool rates_by_column = true`, one per column. Scratch that it takes without a frame lasts until the end of retract.
@@ -46,25 +109,31 @@ template <class P, class B, class Types>
 concept momentum_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, gradient_for<P, typename Types::gradient> g,
            gradient_for<P, typename Types::compute> lifted, view<typename Types::compute> u) {
-    p.accumulate(e, s, g, u);
-    p.accumulate(e, s, lifted, u);
+    detail::accumulate(p, e, s, g, u);
+    detail::accumulate(p, e, s, lifted, u);
   };
 
 // Orthogonalizer: orthogonalize(pass, state, u) replaces u by the step direction of its geometry. One that keeps to pass.rank()
-// and pass.tail() says so by `static constexpr bool honours_rank = true`.
+// and pass.tail() says so by `static constexpr bool honours_rank = true`. If it is one elementwise formula, formula() gives that, too.
+//   It may return a view of its own with the result, taken before any frame, in place of void; and may take the norm of u as a fourth
+//   argument, a detail::scaled_norm that the step then has measured while u was written.
 template <class P, class B, class Types>
 concept orthogonalizer_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { p.orthogonalize(e, s, u); };
 
-// Normalizer: normalize(pass, state, u) rescales u in place.
+// Normalizer: normalize(pass, state, u) rescales u in place. In its place, where that ends in one elementwise formula:
+//   formula(pass, state, u, use), which only reads u, of any element type, runs verbs and calls use(elementwise(...)); or formula(), if
+//   it need not look at u.
 template <class P, class B, class Types>
 concept normalizer_policy = policy<P, Types> &&
-  requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { p.normalize(e, s, u); };
+  requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { detail::normalize(p, e, s, u); };
 
 // Constraint: lift(pass, state, w, g, u) returns the gradient in the coordinates that are optimised: g itself, or u after
 // writing it; `static constexpr bool changes_gradient = true` says the latter. Scratch that lift takes without a frame lasts
 // until the end of retract. retract(pass, state, w, u, lr, scale) writes the weight, moved by -lr * scale * u in those
 // coordinates. lr is one number per matrix; `static constexpr bool takes_column_rates = true`: one per column will do, too.
+//   `static constexpr bool only_reads_update = true`: retract leaves u alone and takes it in any element type. Where lift or retract is
+//   one elementwise formula, lift_formula(pass, state, w, g) and retract_formula(pass, state, w, lr, scale) give that, too.
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,
@@ -76,6 +145,8 @@ template <class P>
 concept changes_gradient = requires { requires P::changes_gradient; };
 template <class P>
 concept takes_column_rates = requires { requires P::takes_column_rates; };
+template <class P>
+concept only_reads_update = requires { requires P::only_reads_update; };
 
 // Scale: factor(fan_out, fan_in), a number fixed by the shape.
 template <class P>
@@ -103,26 +174,5 @@ concept reference_is_comparable = !needs_reference<Momentum> || !changes_gradien
 template <class Momentum, class Constraint>
 concept column_rates_are_taken = !rates_by_column<Momentum> || takes_column_rates<Constraint>;
 // clang-format on
-
-namespace detail {
-template <class P>
-index_t phase_of(const P& momentum, index_t step) {
-  if constexpr (requires { P::phases; })
-    return momentum.phase(step);
-  else
-    return 0;
-}
-
-// Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
-template <class P, class E, class St, class G, class U>
-auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
-  if constexpr (std::is_void_v<decltype(momentum.accumulate(e, s, g, u))>) {
-    momentum.accumulate(e, s, g, u);
-    return e.lr();
-  } else {
-    return momentum.accumulate(e, s, g, u);
-  }
-}
-}  // namespace detail
 
 }  // namespace matopt

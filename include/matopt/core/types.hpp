@@ -5,20 +5,23 @@
 #include <type_traits>
 
 #include "bfloat16.hpp"
+#include "float16.hpp"
+#include "tfloat32.hpp"
 
 namespace matopt {
 
-// The type in which stored elements are computed with: float for bfloat16, itself otherwise.
+// Types that only hold: float is what they are computed with.
+template <class T>
+concept storage_only = std::is_same_v<std::remove_const_t<T>, bfloat16> ||
+    std::is_same_v<std::remove_const_t<T>, float16> || std::is_same_v<std::remove_const_t<T>, tfloat32>;
+
+// The type in which stored elements are computed with.
 template <class T>
 struct arithmetic {
   using type = std::remove_const_t<T>;
 };
-template <>
-struct arithmetic<bfloat16> {
-  using type = float;
-};
-template <>
-struct arithmetic<const bfloat16> {
+template <storage_only T>
+struct arithmetic<T> {
   using type = float;
 };
 template <class... T>

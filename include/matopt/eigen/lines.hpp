@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "../core/broadcast.hpp"
+#include "../core/functors.hpp"
 #include "../core/types.hpp"
 
 namespace matopt::lines {
@@ -125,20 +126,34 @@ void apply(const F& f, index_t n, const L&... line) {
 }
 
 // The combination of f(x_i, y_i, ...) over i < n, in sixteen interleaved partial results: the order is fixed and
-// vectorises.
+// vectorises. Outputs among the arguments are stored back.
 template <class A, class R, class F, class... L>
-A reduce(const F& f, index_t n, const L&... line) {
+auto reduce(const F& f, index_t n, const L&... line) {
   constexpr index_t lanes = 16;
-  A part[lanes];
-  for (auto& p : part) p = R::template identity<A>();
+  constexpr int sums = fn::sums_of<F>;
+  A part[sums][lanes];
+  for (auto& row : part)
+    for (auto& p : row) p = R::template identity<A>();
+  const auto take = [&](index_t i, index_t lane) {
+    const auto element = [&](auto... x) {
+      const auto t = fn::as_terms(f(x...));
+      (line.put(i, static_cast<typename L::value>(x)), ...);
+      return t;
+    };
+    const auto t = element(static_cast<A>(line.get(i))...);
+    for (int k = 0; k < sums; ++k) part[k][lane] = R::combine(part[k][lane], static_cast<A>(t.at[k]));
+  };
   index_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    for (index_t j = 0; j < lanes; ++j)
-      part[j] = R::combine(part[j], static_cast<A>(f(static_cast<A>(line.get(i + j))...)));
-  for (; i < n; ++i) part[i % lanes] = R::combine(part[i % lanes], static_cast<A>(f(static_cast<A>(line.get(i))...)));
-  for (index_t width = lanes / 2; width > 0; width /= 2)
-    for (index_t j = 0; j < width; ++j) part[j] = R::combine(part[j], part[j + width]);
-  return part[0];
+    for (index_t j = 0; j < lanes; ++j) take(i + j, j);
+  for (; i < n; ++i) take(i, i % lanes);
+  fn::terms<A, sums> out;
+  for (int k = 0; k < sums; ++k) {
+    for (index_t width = lanes / 2; width > 0; width /= 2)
+      for (index_t j = 0; j < width; ++j) part[k][j] = R::combine(part[k][j], part[k][j + width]);
+    out.at[k] = part[k][0];
+  }
+  return out;
 }
 
 }  // namespace matopt::lines

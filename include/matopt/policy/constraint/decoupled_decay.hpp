@@ -23,7 +23,7 @@ struct decay_and_step {
 struct decoupled_decay {
   double decay = 0;
 
-  static constexpr bool takes_column_rates = true;
+  static constexpr bool takes_column_rates = true, only_reads_update = true;
 
   static std::string name() { return "decoupled_decay"; }
   template <class Self, class Visit>
@@ -38,6 +38,10 @@ struct decoupled_decay {
   template <class E, class St, class W, class U, class Rate>
   void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
     e.for_each(fn::decay_and_step{decay, scale}, w, as_const(u), lr);
+  }
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
+    return elementwise(fn::decay_and_step{decay, scale}, w, update_slot{}, lr);
   }
 };
 

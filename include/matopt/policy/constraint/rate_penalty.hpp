@@ -96,7 +96,7 @@ struct rate_penalty {
     if (estimate) {
       const auto sum = e.take(1, 1);
       const auto norm = detail::frobenius(e, w);
-      e.reduce(fn::scaled_sum_abs{}, sum, as_const(w), per_matrix(norm.largest));
+      e.reduce(fn::scaled_sum_abs{}, sum, as_const(w), per_matrix(norm.scale));
       e.for_each(fn::gaussian_shape{count}, s.shape, as_const(norm.squares), as_const(sum));
     } else {
       e.for_each(fn::set_constant{shape}, s.shape);

@@ -43,11 +43,16 @@ struct initial_magnitude {
     if (!(g > T(zero))) g = T(zero_row_magnitude);
   }
 };
-// d = rowsum(G . W / g)
+// d = rowsum(G . W / g), and rowsum(W^2), which tells a zero row
 struct magnitude_gradient {
+  static constexpr int sums = 2, results = 2;
   template <class T>
-  MATOPT_HD T operator()(T grad, T w, T g) const {
-    return grad * (w / g);
+  MATOPT_HD terms<T, 2> operator()(T grad, T w, T g) const {
+    return {{grad * (w / g), w * w}};
+  }
+  template <class T, class A>
+  MATOPT_HD static terms<A, 2> finish(const A* sum) {
+    return {{sum[0], sum[1]}};
   }
 };
 // (g / r) (G - d W / g)
@@ -57,12 +62,18 @@ struct direction_gradient {
     u = g / r * (grad - d * (w / g));
   }
 };
-// R = r W / g - lr scale u, in the place of u
-struct move_direction {
+// R = r W / g - lr scale u
+template <class T>
+MATOPT_HD T moved_direction(T w, T u, T g, T r, T lr_scale) {
+  return r * (w / g) - lr_scale * u;
+}
+// The terms of ||R_i||
+struct moved_norm : norm {
   double scale;
+  explicit moved_norm(double s) : scale(s) {}
   template <class T>
-  MATOPT_HD void operator()(T& u, T w, T g, T r, T lr) const {
-    u = r * (w / g) - lr * T(scale) * u;
+  MATOPT_HD terms<T, 3> operator()(T u, T w, T g, T r, T lr) const {
+    return norm::operator()(moved_direction(w, u, g, r, lr * T(scale)));
   }
 };
 // |g| >= least_magnitude, sign kept
@@ -80,19 +91,20 @@ struct decay_magnitude {
     g *= T(1) - lr * T(decay);
   }
 };
-// W = g R / n - lr decay W, n = ||R_i||
+// W = g R / n - lr decay W, n = ||R_i||, with the old g in R
 struct compose_rows {
-  double decay;
+  double scale, decay;
   template <class T>
-  MATOPT_HD void operator()(T& w, T direction, T g, T n, T lr) const {
+  MATOPT_HD void operator()(T& w, T u, T g, T g_old, T r, T n, T lr) const {
+    const T direction = moved_direction(w, u, g_old, r, lr * T(scale));
     w = g * (n > T(0) ? direction / n : T(0)) - lr * T(decay) * w;
   }
 };
-// r = n, except where the row had no direction before (largest entry <= zero_row) or has none now
+// r = n, except where the row had no direction before (square norm <= zero_row^2) or has none now
 struct carry_norm {
   template <class T>
-  MATOPT_HD void operator()(T& r, T n, T largest_before) const {
-    if (largest_before > T(zero_row) && n > T(0)) r = n;
+  MATOPT_HD void operator()(T& r, T n, T squares_before) const {
+    if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;
   }
 };
 // g = n with the sign of g
@@ -106,7 +118,7 @@ struct resync_magnitude {
 
 template <class Magnitude = adam_magnitude>
 struct row_norm {
-  static constexpr bool changes_gradient = true;
+  static constexpr bool changes_gradient = true, only_reads_update = true;
 
   Magnitude magnitude{};
   double decay = 0;
@@ -123,7 +135,7 @@ struct row_norm {
   template <class S, class C>
   struct state {
     view<C> g, r;
-    view<C> gradient;  // scratch, from lift to retract
+    view<C> gradient, squares;  // scratch, from lift to retract: the magnitude's gradient, and ||W_i||^2
     state_for<Magnitude, S, C> magnitude;
   };
   template <class Layout, class St>
@@ -140,28 +152,38 @@ struct row_norm {
 
   template <class E, class St, class W, class G, class U>
   view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    s.gradient = e.take(w.rows, 1);
-    e.reduce_rows(fn::magnitude_gradient{}, s.gradient, as_const(g), as_const(w), per_row(s.g));
-    e.for_each(fn::direction_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.r), per_row(s.gradient));
+    run(e, lift_formula(e, s, w, g), u);
     return u;
+  }
+  template <class E, class St, class W, class G>
+  auto lift_formula(E& e, St& s, view<W> w, view<G> g) const {
+    const auto sums = e.take(w.rows, 2);
+    s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1);
+    e.reduce_rows(fn::magnitude_gradient{}, sums, as_const(g), as_const(w), per_row(s.g));
+    return elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(s.g), per_row(s.r),
+                       per_row(s.gradient));
   }
 
   template <class E, class St, class W, class U, class C>
   void retract(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
-    const auto norm = e.take(w.rows, 1), before = e.take(w.rows, 1);
-    e.reduce_rows(fn::abs_max{}, before, as_const(w));
-    e.for_each(fn::move_direction{scale}, u, as_const(w), per_row(s.g), per_row(s.r), lr);
-    detail::row_norms(e, norm, u);
+    const auto norm = e.take(w.rows, 1), old = e.take(w.rows, 1);
+    e.reduce_rows(fn::moved_norm{scale}, norm, as_const(u), as_const(w), per_row(s.g), per_row(s.r), lr);
+    e.for_each(fn::assign{}, old, as_const(s.g));
     magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
     if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, lr);
     e.for_each(fn::floor_magnitude{}, s.g);
     const double weight_decay = decay_on == decay_target::weight ? decay : 0;
-    e.for_each(fn::compose_rows{weight_decay}, w, as_const(u), per_row(s.g), per_row(norm), lr);
-    e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(before));
+    const fn::compose_rows compose{scale, weight_decay};
     if (weight_decay > 0) {
-      detail::row_norms(e, norm, w);
-      e.for_each(fn::resync_magnitude{}, s.g, as_const(norm));
+      const auto after = e.take(w.rows, 1);
+      e.reduce_rows(detail::then_reduce<fn::compose_rows, fn::norm>(compose), after, w, as_const(u), per_row(s.g),
+                    per_row(old), per_row(s.r), per_row(norm), lr);
+      e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
+      e.for_each(fn::resync_magnitude{}, s.g, as_const(after));
+    } else {
+      e.for_each(compose, w, as_const(u), per_row(s.g), per_row(old), per_row(s.r), per_row(norm), lr);
+      e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
     }
   }
 };

@@ -76,8 +76,9 @@ struct row_sphere {
 
   template <class E, class St, class W, class G, class U>
   view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    s.gradient = e.take(w.rows, 1);
-    e.reduce_rows(fn::magnitude_gradient{}, s.gradient, as_const(g), as_const(w), per_row(s.g));
+    const auto sums = e.take(w.rows, 2);
+    s.gradient = sums.col_block(0, 1);
+    e.reduce_rows(fn::magnitude_gradient{}, sums, as_const(g), as_const(w), per_row(s.g));
     e.for_each(fn::sphere_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.gradient));
     return u;
   }

@@ -46,7 +46,7 @@ template <class E, class T, class C>
 void matrix_norm(E& e, view<C> out, view<T> x) {
   const auto frame = e.frame();
   const auto n = frobenius(e, x);
-  e.for_each(fn::scaled_root{}, out, as_const(n.largest), as_const(n.squares));
+  e.for_each(fn::scaled_root{}, out, as_const(n.scale), as_const(n.squares));
 }
 // out = ||line of x||, one number per line
 template <class E, class T, class C>

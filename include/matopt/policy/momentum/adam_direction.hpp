@@ -86,14 +86,14 @@ struct adam_direction {
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }
 
-  template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+  template <class E, class St, class G, class Use>
+  void formula(E& e, St& s, G g, Use use) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
     const fn::adam adam{beta1, beta2, eps, eps_mode == adam_eps::corrected, nesterov};
     if (amsgrad)
-      e.for_each(adam, s.m, s.v, s.largest, u, as_const(g), per_matrix(s.c1), per_matrix(s.c2));
+      use(elementwise(adam, s.m, s.v, s.largest, update_slot{}, g, per_matrix(s.c1), per_matrix(s.c2)));
     else
-      e.for_each(adam, s.m, s.v, u, as_const(g), per_matrix(s.c1), per_matrix(s.c2));
+      use(elementwise(adam, s.m, s.v, update_slot{}, g, per_matrix(s.c1), per_matrix(s.c2)));
   }
 };
 

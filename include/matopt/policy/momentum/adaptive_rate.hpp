@@ -126,7 +126,7 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
       detail::row_norms(e, out.t(), u.t());
     } else {
       const auto norm = detail::frobenius(e, u);
-      e.for_each(fn::scaled_root{}, out, as_const(norm.largest), as_const(norm.squares));
+      e.for_each(fn::scaled_root{}, out, as_const(norm.scale), as_const(norm.squares));
     }
   }
 };

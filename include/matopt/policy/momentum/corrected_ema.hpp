@@ -53,10 +53,10 @@ struct basic_corrected_ema {
     s.buffer = l.matrix("momentum"), s.correction = l.scalar("momentum_correction");
   }
 
-  template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+  template <class E, class St, class G, class Use>
+  void formula(E& e, St& s, G g, Use use) const {
     e.for_each(fn::bias_correction{beta}, s.correction);
-    e.for_each(fn::corrected_momentum{beta, Nesterov}, s.buffer, u, as_const(g), per_matrix(s.correction));
+    use(elementwise(fn::corrected_momentum{beta, Nesterov}, s.buffer, update_slot{}, g, per_matrix(s.correction)));
   }
 };
 

@@ -112,7 +112,7 @@ struct basic_mars {
     if (clip) {
       const auto frame = e.frame();
       const auto norm = detail::frobenius(e, u);
-      e.for_each(fn::clip_to_one{}, u, per_matrix(norm.largest), per_matrix(norm.squares));
+      e.for_each(fn::clip_to_one{}, u, per_matrix(norm.scale), per_matrix(norm.squares));
     }
     return detail::accumulate(inner, e, s.inner, as_const(u), u);
   }

@@ -46,9 +46,9 @@ struct basic_momentum {
     s.buffer = l.matrix("momentum");
   }
 
-  template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
-    e.for_each(fn::momentum{beta, Mean ? 1 - beta : 1, Nesterov}, s.buffer, u, as_const(g));
+  template <class E, class St, class G, class Use>
+  void formula(E&, St& s, G g, Use use) const {
+    use(elementwise(fn::momentum{beta, Mean ? 1 - beta : 1, Nesterov}, s.buffer, update_slot{}, g));
   }
 };
 

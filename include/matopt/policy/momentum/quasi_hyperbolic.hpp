@@ -40,9 +40,9 @@ struct quasi_hyperbolic {
     s.buffer = l.matrix("momentum");
   }
 
-  template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
-    e.for_each(fn::quasi_hyperbolic{beta, gamma}, s.buffer, u, as_const(g));
+  template <class E, class St, class G, class Use>
+  void formula(E&, St& s, G g, Use use) const {
+    use(elementwise(fn::quasi_hyperbolic{beta, gamma}, s.buffer, update_slot{}, g));
   }
 };
 

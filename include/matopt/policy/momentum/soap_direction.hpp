@@ -81,6 +81,14 @@ struct multiply_into {
     y = a * b;
   }
 };
+// u = u / rms, with `squares` the sum over `count` entries
+struct divide_by_rms {
+  double count;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T squares) const {
+    u = u / (T(1e-30) + math::sqrt(squares / T(count)));
+  }
+};
 }  // namespace fn
 
 struct soap_direction {
@@ -177,7 +185,11 @@ struct soap_direction {
   template <class E, class C>
   void remember(E& e, view<C> side, view<C> g) const {
     const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;
-    if (side.rows > 0) e.gemm_symmetric(C(1 - bs), g, g.t(), C(bs), side, side);
+    if (side.rows == 0) return;
+    const auto frame = e.frame();
+    const view<C> sum = e.take(side.rows, side.rows, true);
+    e.gemm_symmetric(C(1 - bs), g, g.t(), C(bs), side, sum);
+    e.for_each(fn::assign{}, side, as_const(sum));
   }
   template <class E, class C>
   void first_basis(E& e, view<C> side, view<C> basis) const {
@@ -222,15 +234,8 @@ struct soap_direction {
     const auto frame = e.frame();
     const view<C> squares = e.take(1, 1);
     e.reduce(fn::square{}, squares, as_const(u));
-    e.for_each(divide_by_rms{static_cast<double>(u.rows) * static_cast<double>(u.cols)}, u, per_matrix(squares));
+    e.for_each(fn::divide_by_rms{static_cast<double>(u.rows) * static_cast<double>(u.cols)}, u, per_matrix(squares));
   }
-  struct divide_by_rms {
-    double count;
-    template <class T>
-    MATOPT_HD void operator()(T& u, T squares) const {
-      u = u / (T(1e-30) + math::sqrt(squares / T(count)));
-    }
-  };
 };
 
 }  // namespace matopt

@@ -13,7 +13,7 @@
 // State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. V saturates instead of overflowing.
 #pragma once
 #include "../../core/policy.hpp"
-#include "../detail/norms.hpp"
+#include "../detail/line_norms.hpp"
 #include "corrected_ema.hpp"
 
 namespace matopt {
@@ -23,7 +23,8 @@ struct variance_adaptive {
   double beta, alpha, eps;
   bool signal, late;
   template <class T>
-  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c) const {
+  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c, T gain) const {
+    g *= gain;
     const T before = m;
     m = T(beta) * m + T(1 - beta) * g;
     const T d = (late ? m : before) - g;
@@ -33,12 +34,12 @@ struct variance_adaptive {
     u = looked / (math::sqrt(under) + T(eps));
   }
 };
-// x max(1, least / (n + 1e-8)), n = largest sqrt(squares)
-struct amplify {
+// max(1, least / (n + 1e-8)), n = scale sqrt(squares)
+struct amplification {
   double least;
   template <class T>
-  MATOPT_HD void operator()(T& y, T x, T largest, T squares) const {
-    y = x * math::max(T(1), T(least) / (largest * math::sqrt(squares) + T(1e-8)));
+  MATOPT_HD void operator()(T& gain, T scale, T squares) const {
+    gain = math::max(T(1), T(least) / (scale * math::sqrt(squares) + T(1e-8)));
   }
 };
 }  // namespace fn
@@ -71,24 +72,17 @@ struct variance_adaptive {
     s.buffer = l.matrix("momentum"), s.variance = l.matrix("variance"), s.correction = l.scalar("momentum_correction");
   }
 
-  template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+  template <class E, class St, class G, class Use>
+  void formula(E& e, St& s, view<G> g, Use use) const {
+    const auto gain = e.take(1, 1);
+    e.for_each(fn::set_constant{1}, gain);
     if (amplify_below > 0) {
-      const auto frame = e.frame();
       const auto norm = detail::frobenius(e, g);
-      e.for_each(fn::amplify{amplify_below}, u, as_const(g), per_matrix(norm.largest), per_matrix(norm.squares));
-      step(e, s, as_const(u), u);
-    } else {
-      step(e, s, as_const(g), u);
+      e.for_each(fn::amplification{amplify_below}, gain, as_const(norm.scale), as_const(norm.squares));
     }
-  }
-
- private:
-  template <class E, class St, class G, class U>
-  void step(E& e, St& s, view<G> g, view<U> u) const {
     e.for_each(fn::bias_correction{beta}, s.correction);
-    e.for_each(fn::variance_adaptive{beta, alpha, eps, Signal, late_variance}, s.buffer, s.variance, u, g,
-               per_matrix(s.correction));
+    use(elementwise(fn::variance_adaptive{beta, alpha, eps, Signal, late_variance}, s.buffer, s.variance, update_slot{},
+                    g, per_matrix(s.correction), per_matrix(gain)));
   }
 };
 

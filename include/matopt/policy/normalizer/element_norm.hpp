@@ -16,12 +16,22 @@
 namespace matopt {
 
 namespace fn {
-struct divide_by_running_root {
+// v <- beta v + (1 - beta) u^2, and the terms of ||y||, y = u / (sqrt(v) + eps)
+struct running_root_norm : scaled_norm {
   double beta, eps;
+  running_root_norm(double b, double e) : beta(b), eps(e) {}
   template <class T>
-  MATOPT_HD void operator()(T& v, T& u) const {
+  MATOPT_HD terms<T, 3> operator()(T& v, T u) const {
     v = T(beta) * v + T(1 - beta) * u * u;
-    u = u / (math::sqrt(v) + T(eps));
+    return scaled_norm::operator()(u / (math::sqrt(v) + T(eps)));
+  }
+};
+// u = u f / (sqrt(v) + eps)
+struct over_running_root {
+  double eps;
+  template <class T>
+  MATOPT_HD void operator()(T& u, T v, T f) const {
+    u = u / (math::sqrt(v) + T(eps)) * f;
   }
 };
 }  // namespace fn
@@ -48,13 +58,14 @@ struct element_norm {
     s.v = l.matrix("update_second_moment");
   }
 
-  template <class E, class St, class C>
-  void normalize(E& e, St& s, view<C> u) const {
-    const auto frame = e.frame();
-    e.for_each(fn::divide_by_running_root{beta, eps}, s.v, u);
-    const auto norm = detail::frobenius(e, u);
-    e.for_each(fn::set_norm{rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols)), norm_eps}, u,
-               per_matrix(norm.largest), per_matrix(norm.squares));
+  template <class E, class St, class U, class Use>
+  void formula(E& e, St& s, view<U> u, Use use) const {
+    const auto norm = detail::take_norm(e);
+    const auto factor = e.take(1, 1);
+    e.reduce(fn::running_root_norm{beta, eps}, norm.pair, s.v, as_const(u));
+    const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
+    e.for_each(fn::factor_to_norm{size, norm_eps}, factor, as_const(norm.scale), as_const(norm.squares));
+    use(elementwise(fn::over_running_root{eps}, update_slot{}, as_const(s.v), per_matrix(factor)));
   }
 };
 

@@ -28,37 +28,53 @@ enum class norm_floor { add, max };
 constexpr auto enum_names(norm_floor) { return std::array<std::string_view, 2>{"add", "max"}; }
 
 namespace fn {
-// v <- beta v + (1 - beta) sum / count
+// v <- beta v + (1 - beta) n^2 / count
 struct running_mean {
   double beta, count;
   template <class T>
-  MATOPT_HD void operator()(T& v, T sum) const {
-    v = T(beta) * v + T(1 - beta) * (sum / T(count));
+  MATOPT_HD void operator()(T& v, T n) const {
+    v = T(beta) * v + T(1 - beta) * (n * n / T(count));
   }
 };
+// y = n / (sqrt(v) + eps)
+struct over_root {
+  double eps;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T n, T v) const {
+    y = n / (math::sqrt(v) + T(eps));
+  }
+};
+// f = n / (y + eps), or n / max(y, eps), n and y as scale and sum of scaled squares, over (sqrt(v) + root_eps)
+struct restoring_factor {
+  double root_eps, eps;
+  bool add;
+  template <class T>
+  MATOPT_HD void operator()(T& f, T v, T scale, T squares, T now_scale, T now_squares) const {
+    const T n = scale * math::sqrt(squares), y = now_scale * math::sqrt(now_squares);
+    f = n / (add ? y + T(eps) : math::max(y, T(eps))) / (math::sqrt(v) + T(root_eps));
+  }
+};
+// f = size / (n + eps); 0 for n = 0
+struct factor_to_norm {
+  double size, eps;
+  template <class T>
+  MATOPT_HD void operator()(T& f, T scale, T squares) const {
+    f = scale > T(0) ? T(size) / (scale * math::sqrt(squares) + T(eps)) : T(0);
+  }
+};
+// f = f / (sqrt(v) + eps)
 struct divide_by_root {
   double eps;
   template <class T>
-  MATOPT_HD void operator()(T& u, T v) const {
-    u = u / (math::sqrt(v) + T(eps));
+  MATOPT_HD void operator()(T& f, T v) const {
+    f = f / (math::sqrt(v) + T(eps));
   }
 };
-// x n / (y + eps), or x n / max(y, eps), n and y as largest and sum of scaled squares
-struct restore_norm {
-  double eps;
-  bool add;
+// u = u f
+struct times_factor {
   template <class T>
-  MATOPT_HD void operator()(T& x, T largest, T squares, T now_largest, T now_squares) const {
-    const T n = largest * math::sqrt(squares), y = now_largest * math::sqrt(now_squares);
-    x *= n / (add ? y + T(eps) : math::max(y, T(eps)));
-  }
-};
-// x size / (n + eps); 0 for n = 0
-struct set_norm {
-  double size, eps;
-  template <class T>
-  MATOPT_HD void operator()(T& x, T largest, T squares) const {
-    x = largest > T(0) ? x * (T(size) / (largest * math::sqrt(squares) + T(eps))) : T(0);
+  MATOPT_HD void operator()(T& u, T f) const {
+    u *= f;
   }
 };
 }  // namespace fn
@@ -89,23 +105,30 @@ struct neuron_norm {
     s.v = by_row(l.row_count(), l.column_count()) ? l.rows("neuron_mean_square") : l.columns("neuron_mean_square");
   }
 
-  template <class E, class St, class C>
-  void normalize(E& e, St& s, view<C> update) const {
-    const auto frame = e.frame();
+  // All that is needed of u are the norms of its lines: ||u||_F and ||y||_F follow from them.
+  template <class E, class St, class U, class Use>
+  void formula(E& e, St& s, view<U> update, Use use) const {
     const bool rows = by_row(update.rows, update.cols);
-    const view<C> u = rows ? update : update.t(), v = rows ? s.v : s.v.t();
-    const view<C> sum = e.take(u.rows, 1);
-    const auto before = detail::frobenius(e, u);
-    e.reduce_rows(fn::square{}, sum, as_const(u));
-    e.for_each(fn::running_mean{beta2, static_cast<double>(u.cols)}, v, as_const(sum));
-    e.for_each(fn::divide_by_root{eps}, u, per_row(v));
-    const auto after = detail::frobenius(e, u);
-    if (restore == restored_size::rms)
-      e.for_each(fn::set_norm{rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols)), 0}, u,
-                 per_matrix(after.largest), per_matrix(after.squares));
+    const view<U> u = rows ? update : update.t();
+    const auto v = rows ? s.v : s.v.t();
+    const auto n = e.take(u.rows, 1), y = e.take(u.rows, 1), factor = e.take(u.rows, 1);
+    detail::row_norms(e, n, u);
+    e.for_each(fn::running_mean{beta2, static_cast<double>(u.cols)}, v, as_const(n));
+    e.for_each(fn::over_root{eps}, y, as_const(n), as_const(v));
+    const auto after = detail::frobenius(e, y);
+    if (restore == restored_size::rms) {
+      const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
+      e.for_each(fn::factor_to_norm{size, 0}, factor, per_matrix(after.scale), per_matrix(after.squares));
+      e.for_each(fn::divide_by_root{eps}, factor, as_const(v));
+    } else {
+      const auto before = detail::frobenius(e, n);
+      e.for_each(fn::restoring_factor{eps, eps, floor == norm_floor::add}, factor, as_const(v), per_matrix(before.scale),
+                 per_matrix(before.squares), per_matrix(after.scale), per_matrix(after.squares));
+    }
+    if (rows)
+      use(elementwise(fn::times_factor{}, update_slot{}, per_row(factor)));
     else
-      e.for_each(fn::restore_norm{eps, floor == norm_floor::add}, u, per_matrix(before.largest),
-                 per_matrix(before.squares), per_matrix(after.largest), per_matrix(after.squares));
+      use(elementwise(fn::times_factor{}, update_slot{}, per_column(factor.t())));
   }
 
  private:

@@ -8,6 +8,7 @@ struct no_normalizer {
   static std::string name() { return "none"; }
   template <class E, class St, class U>
   void normalize(E&, St&, view<U>) const {}
+  auto formula() const { return elementwise(fn::nothing{}, update_slot{}); }
 };
 
 }  // namespace matopt

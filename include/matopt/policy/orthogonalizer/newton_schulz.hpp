@@ -5,9 +5,11 @@
 //
 // Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
 // Where public implementations differ: most add eps 1e-7 to the norm; torch.optim.Muon takes max(norm, eps); optax adds
-// 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, the compute type by
-// default. The norm is formed relative to the largest entry: no finite input overflows or vanishes. Zero gives zero.
-// State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars. FLOPs: 2 m^2 (2n + m) per quintic step.
+// 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, by default in what
+// the backend says its products are best done in: the compute type on the CPU, float16 for float on NVIDIA GPUs (the
+// speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
+// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), and
+// mn more if Element is not the compute type. FLOPs: 2 m^2 (2n + m) per quintic step; gram: about half at n = 4 m.
 // Needs: gemm. Ignores a rank budget, and so is refused with one.
 #pragma once
 #include <array>
@@ -24,8 +26,27 @@ namespace matopt {
 enum class eps_rule { add, max };
 constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"add", "max"}; }
 
+// standard  the equations above. gram  the same polynomial by products of m x m matrices, for m < n:
+//
+//   R = X X^T     repeat:  Z = b R + c R^2     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q X
+//
+// Dao-AILab (dao-ailab.github.io, 2026). In 16 bits R loses small eigenvalues and then diverges: after the second step,
+// and every third from there, X and R are formed anew. automatic: gram for n >= 1.5 m, but standard in double.
+enum class newton_schulz_form { automatic, standard, gram };
+constexpr auto enum_names(newton_schulz_form) {
+  return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
+}
+
 namespace fn {
-// y = x / (margin n + eps), or x / max(margin n, eps), with n = largest sqrt(squares) and 0 for n = 0
+// y = x + a I
+struct add_to_diagonal {
+  double a;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T row, T column) const {
+    y = x + (row == column ? T(a) : T(0));
+  }
+};
+// y = x / (margin n + eps), or x / max(margin n, eps), with n = scale sqrt(squares) and 0 for n = 0
 struct normalize {
   double margin, eps;
   bool add;
@@ -47,6 +68,7 @@ struct newton_schulz {
   index_t steps = 5;
   double eps = 1e-7;
   eps_rule rule = eps_rule::add;
+  newton_schulz_form form = newton_schulz_form::automatic;
 
   static std::string name() { return "newton_schulz"; }
   template <class Self, class Visit>
@@ -55,36 +77,97 @@ struct newton_schulz {
     visit("ns_steps", self.steps, range{.low = 1, .high = 99});
     visit("ns_eps", self.eps, range{.low = 0});
     visit("ns_eps_rule", self.rule);
+    visit("ns_form", self.form);
   }
 
+  template <class E>
+  using element = std::conditional_t<std::is_void_v<Element>, typename E::product, Element>;
+
+  // In place.
   template <class E, class St, class C>
-  void orthogonalize(E& e, St&, view<C> u) const {
-    using T = std::conditional_t<std::is_void_v<Element>, C, Element>;
+  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St& s, view<C> u) const {
     const auto frame = e.frame();
-    const view<C> m = u.rows > u.cols ? u.t() : u;
-    const index_t n = m.rows;
+    const auto x = orthogonalize(e, s, u, detail::frobenius(e, u));
+    if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
+      e.for_each(fn::assign{}, u, as_const(x));
+  }
+  // Returns the result, which lies in u or in scratch; u is overwritten.
+  template <class E, class St, class C>
+  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<C> u,
+                                                                    const detail::scaled_norm<C>& norm) const {
+    using T = element<E>;
+    const bool tall = u.rows > u.cols;
+    const view<C> m = tall ? u.t() : u;
     view<T> x, y = e.template take_like<T>(m);
     if constexpr (std::is_same_v<T, C>)
       x = m;
     else
       x = e.template take_like<T>(m);
-    const view<T> gram = e.template take<T>(n, n), poly = e.template take<T>(n, n);
-
-    const auto norm = detail::frobenius(e, m);
+    const auto frame = e.frame();
     e.for_each(fn::normalize{norm_margin(coefficients), eps, rule == eps_rule::add}, x, as_const(m),
-               per_matrix(norm.largest), per_matrix(norm.squares));
+               per_matrix(norm.scale), per_matrix(norm.squares));
+    if (by_gram(m.rows, m.cols, std::is_same_v<T, double>))
+      gram_steps(e, x, y);
+    else
+      standard_steps(e, x, y);
+    return tall ? x.t() : x;
+  }
+
+ private:
+  bool by_gram(index_t m, index_t n, bool in_double) const {
+    if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
+    return !in_double && 2 * n >= 3 * m;
+  }
+  // x ends as the result; y is as large as x.
+  template <class E, class T>
+  void standard_steps(E& e, view<T>& x, view<T>& y) const {
+    using A = arithmetic_t<T>;
+    const index_t n = x.rows;
+    const view<T> gram = e.template take<T>(n, n), poly = e.template take<T>(n, n);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
       const auto [a, b, c] = matopt::coefficients(coefficients, i);
-      e.gemm_symmetric(T(1), x, x.t(), T(0), gram, gram);
+      e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
       if (c == 0) {
-        e.gemm(T(b), gram, x, T(a), x, y);
+        e.gemm(A(b), gram, x, A(a), x, y);
       } else {
-        e.gemm_symmetric(T(c), gram, gram, T(b), gram, poly);
-        e.gemm(T(1), poly, x, T(a), x, y);
+        e.gemm_symmetric(A(c), gram, gram, A(b), gram, poly);
+        e.gemm(A(1), poly, x, A(a), x, y);
       }
     }
-    if (static_cast<const void*>(x.data) != static_cast<const void*>(m.data) || !m.data)
-      e.for_each(fn::assign{}, m, as_const(x));
+  }
+  template <class E, class T>
+  void gram_steps(E& e, view<T>& x, view<T>& y) const {
+    using A = arithmetic_t<T>;
+    constexpr bool sixteen_bits = sizeof(T) == 2;
+    const index_t n = x.rows;
+    view<T> r = e.template take<T>(n, n), z = e.template take<T>(n, n), q = e.template take<T>(n, n),
+            t = e.template take<T>(n, n);
+    const auto restarts = [&](index_t i) { return sixteen_bits && i >= 2 && (i - 2) % 3 == 0; };
+    bool fresh = true;  // Q = I
+    e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
+    for (index_t i = 0; i < steps; ++i) {
+      if (restarts(i)) {
+        e.gemm(A(1), q, x, A(0), y, y);
+        std::swap(x, y);
+        e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
+        fresh = true;
+      }
+      const auto [a, b, c] = matopt::coefficients(coefficients, i);
+      e.gemm_symmetric(A(c), r, r, A(b), r, z);
+      if (fresh) {
+        e.for_each(fn::add_to_diagonal{a}, q, as_const(z), row_number{}, column_number{});
+      } else {
+        e.gemm_symmetric(A(1), q, z, A(a), q, t);
+        std::swap(q, t);
+      }
+      fresh = false;
+      if (i + 1 < steps && !restarts(i + 1)) {
+        e.gemm_symmetric(A(1), r, z, A(a), r, t);
+        e.gemm_symmetric(A(1), z, t, A(a), t, r);
+      }
+    }
+    e.gemm(A(1), q, x, A(0), y, y);
+    std::swap(x, y);
   }
 };
 

@@ -8,6 +8,7 @@ struct no_orthogonalizer {
   static std::string name() { return "none"; }
   template <class E, class St, class U>
   void orthogonalize(E&, St&, view<U>) const {}
+  auto formula() const { return elementwise(fn::nothing{}, update_slot{}); }
 };
 
 }  // namespace matopt

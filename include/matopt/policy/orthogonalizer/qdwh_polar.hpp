@@ -50,6 +50,17 @@ struct set_identity {
 };
 }  // namespace fn
 
+namespace fn {
+// x = old x + fresh y
+struct combine {
+  double old, fresh;
+  template <class T>
+  MATOPT_HD void operator()(T& x, T y) const {
+    x = T(old) * x + T(fresh) * y;
+  }
+};
+}  // namespace fn
+
 struct qdwh_polar {
   index_t steps = 0;
   double lower = 1.1920928955078125e-07;
@@ -88,7 +99,7 @@ struct qdwh_polar {
         e.for_each(fn::assign{}, next, as_const(x));
         e.solve_lower(gram, next.t(), false);
         e.solve_lower(gram, next.t(), true);
-        e.for_each(combine{b / c, a - b / c}, x, as_const(next));
+        e.for_each(fn::combine{b / c, a - b / c}, x, as_const(next));
       }
     }
     e.gemm_symmetric(T(-0.5), x.t(), x, T(0), gram, gram);
@@ -97,13 +108,6 @@ struct qdwh_polar {
   }
 
  private:
-  struct combine {
-    double old, fresh;
-    template <class T>
-    MATOPT_HD void operator()(T& x, T y) const {
-      x = T(old) * x + T(fresh) * y;
-    }
-  };
   // Divides by sqrt(||x||_1 ||x||_inf), which is at least the largest singular value; by the largest entry first, so
   // that no finite input overflows.
   template <class E, class T>

@@ -11,6 +11,7 @@ struct sign_direction {
   void orthogonalize(E& e, St&, view<U> u) const {
     e.for_each(fn::take_sign{}, u);
   }
+  auto formula() const { return elementwise(fn::take_sign{}, update_slot{}); }
 };
 
 }  // namespace matopt

@@ -1,0 +1,138 @@
+// elementwise: a formula together with its arguments, before it runs. A policy whose work is one elementwise formula
+// hands it over in this form, and the step joins it with its neighbours': one pass over memory instead of several, and
+// intermediate matrices that are never stored.
+//
+//   elementwise(fn::momentum{...}, s.buffer, update_slot{}, g)      m <- ..., u <- ..., given g
+//
+// The arguments are those of for_each, with update_slot in the place of the update u. A formula may only read what
+// another one of the same join does not write, apart from u.
+#pragma once
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "broadcast.hpp"
+#include "functors.hpp"
+
+namespace matopt {
+
+struct update_slot {};  // stands for the update u
+
+namespace detail {
+// f with u in the places that Slot marks and the other arguments in the rest, in their order.
+template <class F, bool... Slot>
+struct with_update_first {
+  F f;
+  template <class T, class... Rest>
+  MATOPT_HD void operator()(T& u, Rest&... rest) const {
+    T* const others[] = {&u, &rest...};
+    call(others, std::make_index_sequence<sizeof...(Slot)>{});
+  }
+
+ private:
+  // The place of argument i among `others`.
+  static constexpr std::size_t place(std::size_t i) {
+    constexpr bool slot[] = {Slot...};
+    if (slot[i]) return 0;
+    std::size_t n = 1;
+    for (std::size_t k = 0; k < i; ++k) n += !slot[k];
+    return n;
+  }
+  template <class T, std::size_t... I>
+  MATOPT_HD void call(T* const* others, std::index_sequence<I...>) const {
+    f(*others[place(I)]...);
+  }
+};
+
+// First f, then g, on the same u: the first Count of the other arguments are f's.
+template <class F, std::size_t Count, class G>
+struct one_after_the_other {
+  F f;
+  G g;
+  template <class T, class... Rest>
+  MATOPT_HD void operator()(T& u, Rest&... rest) const {
+    T* const others[] = {&u, &rest...};  // never empty
+    call<0>(f, u, others, std::make_index_sequence<Count>{});
+    call<Count>(g, u, others, std::make_index_sequence<sizeof...(Rest) - Count>{});
+  }
+
+ private:
+  template <std::size_t From, class H, class T, std::size_t... I>
+  MATOPT_HD static void call(const H& h, T& u, T* const* others, std::index_sequence<I...>) {
+    h(u, *others[1 + From + I]...);
+  }
+};
+
+// f with a u of its own.
+template <class F>
+struct with_own_update {
+  F f;
+  template <class T, class... Rest>
+  MATOPT_HD void operator()(T& first, Rest&... rest) const {
+    T u{};
+    f(u, first, rest...);
+  }
+};
+
+// f, and then the terms of the reduction R of u.
+template <class F, class R>
+struct then_reduce : R {
+  F f;
+  MATOPT_HD constexpr then_reduce(F formula) : f(formula) {}
+  template <class T, class... Rest>
+  MATOPT_HD auto operator()(T& u, Rest&... rest) const {
+    f(u, rest...);
+    return R::operator()(u);
+  }
+};
+
+template <class A>
+auto unless_slot(A a) {
+  if constexpr (std::is_same_v<A, update_slot>)
+    return std::tuple<>{};
+  else
+    return std::tuple<A>{a};
+}
+}  // namespace detail
+
+// f(u, arguments...): the form that elementwise() brings every formula into.
+template <class F, class... A>
+struct update_formula {
+  F f;
+  std::tuple<A...> arguments;
+};
+
+template <class F, class... A>
+auto elementwise(F f, A... a) {
+  const auto of = [&]<class... B>(std::tuple<B...> arguments) {
+    using first = detail::with_update_first<F, std::is_same_v<A, update_slot>...>;
+    return update_formula<first, B...>{{f}, arguments};
+  };
+  return of(std::tuple_cat(detail::unless_slot(a)...));
+}
+
+// x, and then y on the same u.
+template <class F, class... A, class G, class... B>
+auto operator>>(const update_formula<F, A...>& x, const update_formula<G, B...>& y) {
+  return update_formula<detail::one_after_the_other<F, sizeof...(A), G>, A..., B...>{
+      {x.f, y.f}, std::tuple_cat(x.arguments, y.arguments)};
+}
+
+// Runs a formula on u ...
+template <class E, class F, class... A, class U>
+void run(E& e, const update_formula<F, A...>& x, view<U> u) {
+  std::apply([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
+}
+// ... on u, with a reduction of it in the same pass ...
+template <class E, class R, class F, class... A, class U, class T>
+void run_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>& x, view<U> u) {
+  std::apply([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
+}
+// ... or without storing u.
+template <class E, class F, class... A>
+void run(E& e, const update_formula<F, A...>& x) {
+  std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+}
+
+}  // namespace matopt

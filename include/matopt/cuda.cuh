@@ -1,0 +1,246 @@
+// cuda_backend: runs the verbs on an NVIDIA GPU; compile with nvcc -std=c++20 --expt-relaxed-constexpr, link cublasLt.
+//
+//   matopt::cuda_backend gpu(stream);                        the current device, work ordered on `stream`
+//   matopt::optimizer<matopt::muon, matopt::cuda_backend> opt(gpu);
+//   opt.add("w", matopt::row_major(w, 64, 128), matopt::row_major(g, 64, 128));      device pointers
+//
+// Verbs only launch: nothing that a step uses allocates, waits or reads back, so a step can be captured in a graph
+// (cuda/captured_step.cuh). Results are the same bits in every run on the same kind of device. Products take float,
+// double, float16, bfloat16 and tfloat32 and sum the 16-bit types in float; what a rule does not decide, the
+// Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must come
+// from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is not
+// this device's.
+#pragma once
+#if !defined(__CUDACC__)
+#error "matopt/cuda.cuh has kernels: compile this file with nvcc"
+#endif
+#if !defined(__CUDACC_RELAXED_CONSTEXPR__)
+#error "matopt/cuda.cuh needs nvcc --expt-relaxed-constexpr"
+#endif
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include "core/backend.hpp"
+#include "core/broadcast.hpp"
+#include "core/philox.hpp"
+#include "cuda/buffer.cuh"
+#include "cuda/factorize.cuh"
+#include "cuda/jacobi_svd.cuh"
+#include "cuda/map.cuh"
+#include "cuda/product.cuh"
+#include "cuda/random.cuh"
+#include "cuda/reduce.cuh"
+
+namespace matopt {
+
+class cuda_backend {
+ public:
+  using buffer = cuda::buffer;
+  template <class T>
+  static constexpr bool multiplies = storage_only<T> || std::is_floating_point_v<T>;
+  template <class C>
+  using product_type = std::conditional_t<std::is_same_v<C, float>, float16, C>;
+  static constexpr std::size_t workspace_bytes = cuda::products::workspace_bytes + cuda::meeting_place::bytes;
+
+  explicit cuda_backend(cudaStream_t stream = nullptr)
+      : device_(usable_device()),
+        stream_(stream),
+        products_(stream),
+        meeting_memory_(cuda::meeting_place::bytes, stream),
+        meeting_(cuda::meeting_place::in(meeting_memory_.data())) {}
+
+  int device() const { return device_; }
+  cudaStream_t stream() const { return stream_; }
+  // Later verbs wait for the event; the event happens when earlier verbs are done.
+  void wait(cudaEvent_t event) { cuda::check(cudaStreamWaitEvent(stream_, event), "wait for an event"); }
+  void record(cudaEvent_t event) { cuda::check(cudaEventRecord(event, stream_), "record an event"); }
+  void synchronize() { cuda::check(cudaStreamSynchronize(stream_), "synchronize"); }
+
+  buffer allocate(std::size_t bytes) { return buffer(bytes, stream_); }
+  void upload(void* to, const void* from, std::size_t bytes) {
+    cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "upload");
+  }
+  void download(void* to, const void* from, std::size_t bytes) {
+    cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "download");
+    synchronize();
+  }
+  // Throws bad_value unless the memory can be used by kernels of this device.
+  void require_memory(const std::string& what, const void* p) const {
+    const std::string legal = "memory of CUDA device " + std::to_string(device_);
+    cudaPointerAttributes a{};
+    cuda::check(cudaPointerGetAttributes(&a, p), "look up a pointer");
+    if (a.type == cudaMemoryTypeManaged) return;
+    if (a.type != cudaMemoryTypeDevice) throw bad_value(what, "host memory", legal);
+    if (a.device != device_) throw bad_value(what, "memory of CUDA device " + std::to_string(a.device), legal);
+  }
+
+  template <class F, class T, class... V>
+  void for_each(const status_word* guard, F f, view<T> first, V... rest) {
+    // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
+    const bool along_columns = first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1);
+    over_lines(along_columns ? cuda::line_along::columns : cuda::line_along::rows, first, rest...,
+               [&](const cuda::extent& e, const auto&... v) {
+                 cuda::map<common_arithmetic<view<T>, V...>>(stream_, guard, f, e, v...);
+               });
+    cuda::check_launch("for_each");
+  }
+  template <class F, class T, class V, class... Vs>
+  void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    over_lines(first.row_stride < first.col_stride ? cuda::line_along::rows : cuda::line_along::columns, first, rest...,
+               [&](const cuda::extent& e, const auto&... v) {
+                 cuda::reduce<common_arithmetic<V, Vs...>>(stream_, guard, f, e, out, meeting_, v...);
+               });
+    cuda::check_launch("reduce");
+  }
+  template <class F, class T, class V, class... Vs>
+  void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    const cuda::extent e{first.rows, first.cols, first.batch};
+    if (e.lines == 0 || e.batch == 0) return;
+    constexpr auto along = cuda::line_along::columns;
+    const bool side_by_side = first.col_stride != 1 && first.row_stride == 1 && first.rows > 1;
+    cuda::reduce_lines<common_arithmetic<V, Vs...>>(stream_, guard, f, e, side_by_side, out, cuda::argument(first, along),
+                                                    cuda::argument(rest, along)...);
+    cuda::check_launch("reduce_rows");
+  }
+
+  template <class T>
+  void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+            view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c, view<T> d) {
+    if (d.rows == 0 || d.cols == 0 || d.batch == 0) return;
+    if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
+    if (beta == 0) {
+      c = d;  // not read
+    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
+      for_each(guard, fn::assign{}, d, c);
+      c = d;
+    }
+    if (a.cols == 0)
+      for_each(guard, fn::scaled{static_cast<double>(beta)}, d, c);
+    else
+      products_.run(stream_, alpha, a, b, beta, c, d);
+  }
+  template <class T>
+  void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
+                      view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
+                      view<const std::type_identity_t<T>> c, view<T> d) {
+    gemm(guard, alpha, a, b, beta, c, d);
+  }
+
+  // Element (i, j) of matrix b is number i cols + j of stream b.
+  template <class T>
+  void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
+    const index_t each = x.rows * x.cols;
+    if (each == 0 || x.batch == 0) return;
+    const dim3 grid(static_cast<unsigned>(std::min<index_t>(1 << 20, (each + 255) / 256)),
+                    static_cast<unsigned>(std::min(cuda::most_batch, x.batch)));
+    cuda::random_normal_kernel<<<grid, cuda::block_size, 0, stream_>>>(guard, x, seed, counter);
+    cuda::check_launch("random_normal");
+  }
+
+  template <class T>
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
+    return cuda::jacobi_svd<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
+           std::byte* workspace) {
+    cuda::jacobi_svd<T>::run(stream_, guard, a, u, s, v, reinterpret_cast<T*>(workspace));
+    cuda::check_launch("svd");
+  }
+  template <class T>
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
+    if (x.cols == 0 || x.batch == 0) return;
+    const unsigned threads = x.rows * x.cols >= 1 << 14 ? 1024 : 256;
+    cuda::orthonormalize_kernel<<<static_cast<unsigned>(x.batch), threads, shared_memory<T>(x.cols), stream_>>>(
+        guard, x, tolerance);
+    cuda::check_launch("orthonormalize");
+  }
+  template <class T>
+  void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
+    if (a.cols == 0 || a.batch == 0) return;
+    cuda::cholesky_kernel<<<static_cast<unsigned>(a.batch), a.cols > 256 ? 1024 : 256, shared_memory<T>(a.cols),
+                            stream_>>>(guard, a, status);
+    cuda::check_launch("cholesky");
+  }
+  template <class T>
+  void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
+    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
+    const dim3 grid(static_cast<unsigned>((x.cols + 31) / 32), static_cast<unsigned>(x.batch));
+    cuda::solve_lower_kernel<<<grid, 256, 0, stream_>>>(guard, l, x, transpose);
+    cuda::check_launch("solve_lower");
+  }
+
+ private:
+  // The current device, if there is one that this program's kernels run on.
+  static int usable_device() {
+    int count = 0, device = 0;
+    if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
+      cudaGetLastError();
+      int driver = 0, runtime = 0;
+      cudaDriverGetVersion(&driver);
+      cudaRuntimeGetVersion(&runtime);
+      std::string what = status == cudaSuccess ? "no GPU" : cudaGetErrorString(status);
+      what += "; driver for CUDA " + version(driver) + ", runtime " + version(runtime);
+      throw cuda_error("find a device", what, std::source_location::current());
+    }
+    cuda::check(cudaGetDevice(&device), "find a device");
+    cudaFuncAttributes attributes{};
+    if (const cudaError_t status = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
+        status != cudaSuccess) {
+      cudaGetLastError();
+      int major = 0, minor = 0;
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+      throw cuda_error("find a device",
+                       std::string(cudaGetErrorString(status)) + ": the device has compute capability " +
+                           std::to_string(major) + "." + std::to_string(minor) + "; compile for that (nvcc -arch)",
+                       std::source_location::current());
+    }
+    return device;
+  }
+  static std::string version(int v) {
+    return v == 0 ? "none" : std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+  }
+
+  template <class T>
+  static std::size_t shared_memory(index_t columns) {
+    return static_cast<std::size_t>(columns) * sizeof(T);
+  }
+
+  // Calls use(extent, arguments...) with the arguments as kernels take them, all lines as one where that is possible.
+  template <class V, class... Rest>
+  void over_lines(cuda::line_along along, const V& first, const Rest&... rest_and_use) {
+    with_last(
+        [&](const auto& use, const auto&... rest) {
+          const bool columns = along == cuda::line_along::columns;
+          cuda::extent e{columns ? first.rows : first.cols, columns ? first.cols : first.rows, first.batch};
+          if (e.lines == 0 || e.length == 0 || e.batch == 0) return;
+          const auto run = [&](const auto&... v) {
+            if ((cuda::joins_lines(v, e.length) && ...)) e.length *= e.lines, e.lines = 1;
+            use(e, v...);
+          };
+          run(cuda::argument(first, along), cuda::argument(rest, along)...);
+        },
+        rest_and_use...);
+  }
+  // f(last, all but the last...)
+  template <class F, class... A>
+  static void with_last(F f, const A&... a) {
+    const auto all = std::tie(a...);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      f(std::get<sizeof...(A) - 1>(all), std::get<I>(all)...);
+    }(std::make_index_sequence<sizeof...(A) - 1>{});
+  }
+
+  int device_;
+  cudaStream_t stream_;
+  cuda::products products_;
+  buffer meeting_memory_;
+  cuda::meeting_place meeting_;
+};
+
+}  // namespace matopt

@@ -1,0 +1,47 @@
+// buffer: zeroed device memory that is freed with its owner.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "error.cuh"
+
+namespace matopt::cuda {
+
+class buffer {
+ public:
+  buffer() = default;
+  buffer(std::size_t bytes, cudaStream_t stream) {
+    if (bytes == 0) return;
+    void* p = nullptr;
+    if (const cudaError_t status = cudaMalloc(&p, bytes); status != cudaSuccess) {
+      cudaGetLastError();  // running out of memory is not sticky
+      std::size_t free = 0, total = 0;
+      cudaMemGetInfo(&free, &total);
+      throw cuda_error("allocate",
+                       std::string(cudaGetErrorString(status)) + ": " + std::to_string(bytes) + " bytes asked for, " +
+                           std::to_string(free) + " of " + std::to_string(total) + " free",
+                       std::source_location::current());
+    }
+    data_ = static_cast<std::byte*>(p);
+    try {
+      check(cudaMemsetAsync(data_, 0, bytes, stream), "allocate");
+    } catch (...) {
+      cudaFree(data_);
+      throw;
+    }
+  }
+  buffer(buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+  buffer& operator=(buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  ~buffer() { cudaFree(data_); }  // waits for work that uses the memory
+
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+};
+
+}  // namespace matopt::cuda

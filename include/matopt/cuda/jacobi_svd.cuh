@@ -1,0 +1,228 @@
+// The thin singular value decomposition by one-sided Jacobi rotations, for batches, without the host.
+//
+//   X J_1 J_2 ... = Y S      X = A for tall A, A^T otherwise; pairs of columns of X are turned until they are orthogonal
+//   A = Y S J^T, or J S Y^T
+//
+// A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Small
+// matrices are done by one block each; for larger ones every round is a launch, and sweeps after the last one that
+// turned something return at once: the number of launches is fixed by the shape, so the host reads nothing back and a
+// graph can hold it. cuSOLVER's routines wait for the device. The factor J is orthogonal even where singular values are
+// zero; such columns of Y are zero.
+#pragma once
+#include <limits>
+
+#include "factorize.cuh"
+
+namespace matopt::cuda {
+
+inline constexpr int jacobi_max_sweeps = 30;
+
+// Where the pieces for one matrix lie, in scalars.
+struct jacobi_layout {
+  index_t rows, cols;  // of X
+  MATOPT_HD index_t turned() const { return rows * cols; }
+  MATOPT_HD index_t norms() const { return turned() + cols * cols; }
+  MATOPT_HD index_t rest() const { return norms() + cols; }  // max |A|, ||X||^2, and three flags
+  MATOPT_HD index_t size() const { return (rest() + 5 + 31) / 32 * 32; }
+};
+
+// A warp's or a block's share of a pair: f() for each of its rows.
+struct jacobi_team {
+  int rank, size;
+};
+
+__device__ inline index_t tournament_player(index_t i, index_t round, index_t players) {
+  return i == 0 ? 0 : 1 + (round + i - 1) % (players - 1);
+}
+
+// X = A / max |A|, J = I, no flags.
+template <class T>
+__global__ void __launch_bounds__(1024)
+    jacobi_begin(const status_word* guard, view<const T> a, jacobi_layout l, T* memory) {
+  if (guard && *guard) return;
+  T* const x = memory + blockIdx.x * l.size();
+  T* const j = x + l.turned();
+  T* const rest = x + l.rest();
+  __shared__ double of_warp[32];
+  __shared__ T largest;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const index_t b = blockIdx.x;
+  double most = 0;
+  for (index_t k = threadIdx.x; k < l.rows * l.cols; k += blockDim.x) {
+    const T value = a(k % l.rows, k / l.rows, b);
+    x[k] = value;
+    most = math::max(most, static_cast<double>(math::abs(value)));
+  }
+  most = over_warp<fn::maximum>(most);
+  if (lane == 0) of_warp[warp] = most;
+  __syncthreads();
+  if (warp == 0) {
+    most = over_warp<fn::maximum>(of_warp[lane]);
+    if (lane == 0) largest = static_cast<T>(most);
+  }
+  __syncthreads();
+  double squares = 0;
+  for (index_t k = threadIdx.x; k < l.rows * l.cols; k += blockDim.x) {
+    x[k] = largest > T(0) ? x[k] / largest : T(0);
+    squares += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+  }
+  for (index_t k = threadIdx.x; k < l.cols * l.cols; k += blockDim.x) j[k] = T(k / l.cols == k % l.cols);
+  squares = over_warp<fn::sum>(squares);
+  __syncthreads();
+  if (lane == 0) of_warp[warp] = squares;
+  __syncthreads();
+  if (warp == 0) {
+    squares = over_warp<fn::sum>(of_warp[lane]);
+    if (lane == 0) {
+      rest[0] = largest, rest[1] = static_cast<T>(squares);
+      rest[2] = T(1), rest[3] = rest[4] = T(0);
+    }
+  }
+}
+
+// The rotation that makes columns with these inner products orthogonal; false if they are.
+template <class T>
+__device__ bool jacobi_rotation(const jacobi_layout& l, T all_squares, T pp, T qq, T pq, T& c, T& s) {
+  const T eps = std::numeric_limits<T>::epsilon(), negligible = all_squares * eps * eps * eps;
+  if (!(pp > negligible) || !(qq > negligible)) return false;
+  if (!(math::abs(pq) > eps * math::sqrt(static_cast<T>(l.cols)) * math::sqrt(pp) * math::sqrt(qq))) return false;
+  const T zeta = (qq - pp) / (T(2) * pq);
+  const T t = (zeta < T(0) ? T(-1) : T(1)) / (math::abs(zeta) + math::sqrt(T(1) + zeta * zeta));
+  c = T(1) / math::sqrt(T(1) + t * t);
+  s = c * t;
+  return true;
+}
+template <class T>
+__device__ void jacobi_turn(T* p, T* q, index_t n, T c, T s, jacobi_team t) {
+  for (index_t i = t.rank; i < n; i += t.size) {
+    const T a = p[i], b = q[i];
+    p[i] = c * a - s * b;
+    q[i] = s * a + c * b;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word* guard, jacobi_layout l, T* memory) {
+  if (guard && *guard) return;
+  T* const x = memory + blockIdx.x * l.size();
+  T* const j = x + l.turned();
+  const T all_squares = x[l.rest() + 1];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const index_t players = l.cols + l.cols % 2;
+  __shared__ int turned;
+  for (int sweep = 0; sweep < jacobi_max_sweeps; ++sweep) {
+    __syncthreads();
+    if (threadIdx.x == 0) turned = 0;
+    __syncthreads();
+    for (index_t round = 0; round < players - 1; ++round) {
+      for (index_t pair = warp; pair < players / 2; pair += 32) {
+        const index_t p = tournament_player(pair, round, players), q = tournament_player(players - 1 - pair, round, players);
+        if (p >= l.cols || q >= l.cols) continue;
+        T *xp = x + p * l.rows, *xq = x + q * l.rows, pp = 0, qq = 0, pq = 0;
+        for (index_t i = lane; i < l.rows; i += 32) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
+        pp = warp_sum(pp), qq = warp_sum(qq), pq = warp_sum(pq);
+        T c, s;
+        if (!jacobi_rotation(l, all_squares, pp, qq, pq, c, s)) continue;
+        turned = 1;
+        jacobi_turn(xp, xq, l.rows, c, s, {lane, 32});
+        jacobi_turn(j + p * l.cols, j + q * l.cols, l.cols, c, s, {lane, 32});
+      }
+      __syncthreads();
+    }
+    if (!turned) break;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(128)
+    jacobi_round(const status_word* guard, jacobi_layout l, T* memory, int sweep, index_t round) {
+  if (guard && *guard) return;
+  const index_t players = l.cols + l.cols % 2, pair = blockIdx.x;
+  T* const x = memory + blockIdx.y * l.size();
+  T* const rest = x + l.rest();
+  // Whether the sweep before turned something, this one does, and the next one will: three flags that take turns.
+  T *const before = rest + 2 + sweep % 3, *const now = rest + 2 + (sweep + 1) % 3, *const next = rest + 2 + (sweep + 2) % 3;
+  if (round == 0 && pair == 0 && threadIdx.x == 0) *next = T(0);
+  if (*before == T(0)) return;
+  const index_t p = tournament_player(pair, round, players), q = tournament_player(players - 1 - pair, round, players);
+  T* const j = x + l.turned();
+  T pp = 0, qq = 0, pq = 0, c = 1, s = 0;
+  bool turns = false;
+  if (p < l.cols && q < l.cols) {
+    T *xp = x + p * l.rows, *xq = x + q * l.rows;
+    for (index_t i = threadIdx.x; i < l.rows; i += 128) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
+    __shared__ T part[3][4];
+    pp = warp_sum(pp), qq = warp_sum(qq), pq = warp_sum(pq);
+    if (threadIdx.x % 32 == 0) part[0][threadIdx.x / 32] = pp, part[1][threadIdx.x / 32] = qq, part[2][threadIdx.x / 32] = pq;
+    __syncthreads();
+    const auto total = [&](const T* of) { return of[0] + of[1] + of[2] + of[3]; };
+    turns = jacobi_rotation(l, rest[1], total(part[0]), total(part[1]), total(part[2]), c, s);
+    if (turns) {
+      jacobi_turn(xp, xq, l.rows, c, s, {static_cast<int>(threadIdx.x), 128});
+      jacobi_turn(j + p * l.cols, j + q * l.cols, l.cols, c, s, {static_cast<int>(threadIdx.x), 128});
+    }
+  }
+  if (turns && threadIdx.x == 0) *now = T(1);
+}
+
+// Norms of the columns of X, descending, and the columns in that order: X / norm to y, J to j.
+template <class T>
+__global__ void __launch_bounds__(1024)
+    jacobi_sort_and_store(const status_word* guard, jacobi_layout l, T* memory, view<T> y, view<T> values, view<T> other) {
+  if (guard && *guard) return;
+  T* const x = memory + blockIdx.x * l.size();
+  T* const j = x + l.turned();
+  T* const norm = x + l.norms();
+  const T largest = x[l.rest()];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const index_t b = blockIdx.x;
+  for (index_t k = warp; k < l.cols; k += 32) {
+    T squares = 0;
+    for (index_t i = lane; i < l.rows; i += 32) squares += x[k * l.rows + i] * x[k * l.rows + i];
+    squares = warp_sum(squares);
+    if (lane == 0) norm[k] = math::sqrt(squares);
+  }
+  __syncthreads();
+  for (index_t k = warp; k < l.cols; k += 32) {
+    const T n = norm[k];
+    int before = 0;
+    for (index_t i = lane; i < l.cols; i += 32) before += norm[i] > n || (norm[i] == n && i < k);
+    before = warp_sum(before);
+    const index_t to = before < l.cols ? before : l.cols - 1;
+    if (lane == 0) values(to, 0, b) = n * largest;
+    for (index_t i = lane; i < l.rows; i += 32) y(i, to, b) = n > T(0) ? x[k * l.rows + i] / n : T(0);
+    for (index_t i = lane; i < l.cols; i += 32) other(i, to, b) = largest > T(0) ? j[k * l.cols + i] : T(0);
+  }
+}
+
+template <class T>
+class jacobi_svd {
+ public:
+  static constexpr index_t one_block = 96;  // columns up to which a block does a whole matrix
+
+  static jacobi_layout layout_of(index_t rows, index_t cols) {
+    return rows > cols ? jacobi_layout{rows, cols} : jacobi_layout{cols, rows};
+  }
+  static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
+    return static_cast<std::size_t>(layout_of(rows, cols).size() * batch) * sizeof(T);
+  }
+
+  static void run(cudaStream_t stream, const status_word* guard, const view<const T>& a, const view<T>& u,
+                  const view<T>& s, const view<T>& v, T* memory) {
+    const jacobi_layout l = layout_of(a.rows, a.cols);
+    const bool tall = a.rows > a.cols;
+    const auto batch = static_cast<unsigned>(a.batch);
+    jacobi_begin<<<batch, 1024, 0, stream>>>(guard, tall ? a : a.t(), l, memory);
+    const index_t players = l.cols + l.cols % 2;
+    if (l.cols > 1 && l.cols <= one_block) {
+      jacobi_sweeps_in_block<<<batch, 1024, 0, stream>>>(guard, l, memory);
+    } else if (l.cols > 1) {
+      for (int sweep = 0; sweep < jacobi_max_sweeps; ++sweep)
+        for (index_t round = 0; round < players - 1; ++round)
+          jacobi_round<<<dim3(static_cast<unsigned>(players / 2), batch), 128, 0, stream>>>(guard, l, memory, sweep, round);
+    }
+    jacobi_sort_and_store<<<batch, 1024, 0, stream>>>(guard, l, memory, tall ? u : v, s, tall ? v : u);
+  }
+};
+
+}  // namespace matopt::cuda

@@ -1,0 +1,126 @@
+// Slots whose work is one elementwise formula share a pass over memory. What a rule computes must not depend on that.
+#include <catch2/catch.hpp>
+
+#include <matopt/adamw.hpp>
+#include <matopt/lion.hpp>
+#include <matopt/muon.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/normuon.hpp>
+#include <matopt/policy/normalizer/element_norm.hpp>
+#include <matopt/policy/normalizer/target_rms.hpp>
+
+#include "../support/matrices.hpp"
+#include "../support/tolerance.hpp"
+#include "matopt/eigen.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+// The same policies without their formulas: each writes its result to memory before the next one reads it.
+template <class P>
+struct apart_momentum : P {
+  template <class E, class St, class G, class U>
+  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+    P::formula(e, s, as_const(g), [&](const auto& f) { run(e, f, u); });
+  }
+  template <class... A>
+  void formula(A...) const = delete;
+};
+template <class P>
+struct apart_orthogonalizer : P {
+  template <class E, class St, class U>
+  void orthogonalize(E& e, St& s, view<U> u) const {
+    P::orthogonalize(e, s, u);
+  }
+  void formula() const = delete;
+};
+template <class P>
+struct apart_normalizer : P {
+  template <class E, class St, class U>
+  void normalize(E& e, St& s, view<U> u) const {
+    if constexpr (requires { P::formula(e, s, as_const(u), detail::any_use{}); })
+      P::formula(e, s, as_const(u), [&](const auto& f) { run(e, f, u); });
+  }
+  template <class... A>
+  void formula(A...) const = delete;
+};
+template <class P>
+struct apart_constraint : P {
+  static constexpr bool only_reads_update = false;
+  template <class... A>
+  void retract_formula(A...) const = delete;
+  template <class... A>
+  void lift_formula(A...) const = delete;
+  template <class E, class St, class W, class G, class U>
+  auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+    if constexpr (matopt::changes_gradient<P>) {
+      run(e, P::lift_formula(e, s, w, g), u);
+      return as_const(u);
+    } else {
+      return g;
+    }
+  }
+};
+template <class R>
+using apart = rule<apart_momentum<typename R::momentum_type>, apart_orthogonalizer<typename R::orthogonalizer_type>,
+                   apart_normalizer<typename R::normalizer_type>, apart_constraint<typename R::constraint_type>,
+                   typename R::scale_type, typename R::preset_type>;
+
+template <class Rule, class T>
+std::vector<T> trajectory(layout l) {
+  eigen_backend cpu(1);
+  stored<T> w(24, 40, l), g(24, 40, l);
+  w.fill_random(1, 0.5);
+  optimizer<Rule, eigen_backend, types<T>> opt(cpu);
+  opt.add("w", w.v(), g.cv());
+  opt.finalize();
+  for (std::uint64_t t = 0; t < 5; ++t) {
+    g.fill_random(10 + t);
+    opt.step(0.02);
+  }
+  return elements(w.cv());
+}
+
+template <class Rule>
+void check() {
+  const auto compare = [](auto zero) {
+    using T = decltype(zero);
+    for (const layout l : all_layouts) {
+      CAPTURE(name_of(l), Rule::name());
+      const auto joined = trajectory<Rule, T>(l), each = trajectory<apart<Rule>, T>(l);
+      double worst = 0;
+      for (std::size_t i = 0; i < joined.size(); ++i)
+        worst = std::max(worst, std::abs(static_cast<double>(joined[i]) - static_cast<double>(each[i])));
+      CHECK(worst < tolerance<T>);
+    }
+  };
+  compare(float{});
+  compare(double{});
+}
+
+}  // namespace
+
+TEST_CASE("joined formulas compute what the slots do one by one", "[join]") {
+  check<muon>();
+  check<adamw>();
+  check<lion>();
+  check<muown>();
+  check<normuon>();
+  check<muon::with_normalizer<element_norm>>();
+  check<muon::with_normalizer<target_rms>>();
+}
+
+TEST_CASE("a rule that is elementwise throughout takes no scratch", "[join]") {
+  std::vector<float> w(24 * 40, 1.0F), g(24 * 40, 0.5F);
+  const auto scratch = [&]<class Rule>(Rule rule) {
+    eigen_backend cpu(1);
+    optimizer<Rule, eigen_backend> opt(cpu, rule);
+    opt.add("w", row_major(w.data(), 24, 40), row_major<const float>(g.data(), 24, 40));
+    return opt.memory().scratch_bytes;
+  };
+  CHECK(scratch(adamw{}) == 0);
+  CHECK(scratch(lion{}) == 0);
+  CHECK(scratch(apart<adamw>{}) >= 24 * 40 * sizeof(float));
+}
