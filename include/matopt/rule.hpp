@@ -185,8 +185,7 @@ struct rule {
   template <class E, class St, class W, class U, class Y, class Rate>
   void finish(E& e, St& s, view<W> w, view<U> u, view<Y> y, Rate lr, double factor) const {
     using C = typename E::compute;
-    constexpr bool retracts = detail::has_retract_formula<Constraint, E, decltype(St::constraint), W> &&
-        std::is_same_v<Rate, matrix_broadcast<C>>;
+    constexpr bool retracts = detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
     constexpr bool plain = detail::has_plain_formula<Normalizer>;
     constexpr bool joins = retracts && detail::has_formula<Normalizer, E, decltype(St::normalizer), view<const Y>>;
     if constexpr (joins) {
@@ -194,15 +193,15 @@ struct rule {
         run(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
                    constraint.retract_formula(e, s.constraint, w, lr, factor));
       });
-    } else if constexpr (plain && only_reads_update<Constraint>) {
-      constraint.retract(e, s.constraint, w, as_const(y), lr, factor);
+    } else if constexpr (plain && (retracts || only_reads_update<Constraint>)) {
+      detail::retract(constraint, e, s.constraint, w, as_const(y), lr, factor);
     } else if constexpr (std::is_same_v<Y, C>) {
       detail::normalize(normalizer, e, s.normalizer, y);
-      constraint.retract(e, s.constraint, w, y, lr, factor);
+      detail::retract(constraint, e, s.constraint, w, y, lr, factor);
     } else {
       e.for_each(fn::assign{}, u, as_const(y));
       detail::normalize(normalizer, e, s.normalizer, u);
-      constraint.retract(e, s.constraint, w, u, lr, factor);
+      detail::retract(constraint, e, s.constraint, w, u, lr, factor);
     }
   }
   template <class E, class St, class T, class G, class U>

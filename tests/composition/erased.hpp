@@ -176,9 +176,9 @@ class typed_constraint final : public typed<P, erased_constraint> {
   template <class E>
   void run(E& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const {
     if (!lr.by_column)
-      this->policy.retract(e, this->state(s), w, u, matrix_broadcast<double>{lr.values}, scale);
+      detail::retract(this->policy, e, this->state(s), w, u, matrix_broadcast<double>{lr.values}, scale);
     else if constexpr (takes_column_rates<P>)
-      this->policy.retract(e, this->state(s), w, u, column_broadcast<double>{lr.values}, scale);
+      detail::retract(this->policy, e, this->state(s), w, u, column_broadcast<double>{lr.values}, scale);
     else
       throw std::logic_error("rates per column that nobody takes");
   }

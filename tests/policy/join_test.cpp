@@ -53,6 +53,10 @@ struct apart_constraint : P {
   void retract_formula(A...) const = delete;
   template <class... A>
   void lift_formula(A...) const = delete;
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
+    detail::retract(static_cast<const P&>(*this), e, s, w, u, lr, scale);
+  }
   template <class E, class St, class W, class G, class U>
   auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
     if constexpr (matopt::changes_gradient<P>) {

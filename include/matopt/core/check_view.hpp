@@ -1,5 +1,6 @@
 // check_view: refuses a view that no matrix of the caller's can be.
 #pragma once
+#include <cstdint>
 #include <string>
 
 #include "error.hpp"
@@ -24,6 +25,8 @@ void check_view(const std::string& what, const view<T>& v) {
   if (v.table || !v.data || v.rows < 1 || v.cols < 1 || v.batch < 1 || !distinct)
     throw bad_value(what, text(v),
                     "a view that is not null, at least 1x1, with positive strides that reach each element once");
+  if (reinterpret_cast<std::uintptr_t>(v.data) % alignof(T) != 0)
+    throw bad_value(what, "an address that is no multiple of " + std::to_string(alignof(T)), "aligned to its elements");
 }
 
 }  // namespace matopt::detail

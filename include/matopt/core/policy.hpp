@@ -71,6 +71,16 @@ void normalize(const P& normalizer, E& e, St& s, view<C> u) {
     normalizer.normalize(e, s, u);
   }
 }
+// Runs a constraint's retract.
+template <class P, class E, class St, class W, class U, class Rate>
+requires(requires(const P p, E& e, St& s, view<W> w, Rate lr) { p.retract_formula(e, s, w, lr, 1.0); } ||
+         requires(const P p, E& e, St& s, view<W> w, view<U> u, Rate lr) { p.retract(e, s, w, u, lr, 1.0); })
+void retract(const P& constraint, E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) {
+  if constexpr (requires { constraint.retract_formula(e, s, w, lr, scale); })
+    run(e, elementwise(fn::assign{}, update_slot{}, as_const(u)) >> constraint.retract_formula(e, s, w, lr, scale));
+  else
+    constraint.retract(e, s, w, u, lr, scale);
+}
 }  // namespace detail
 
 template <class P, class Types>
@@ -132,14 +142,15 @@ concept normalizer_policy = policy<P, Types> &&
 // writing it; `static constexpr bool changes_gradient = true` says the latter. Scratch that lift takes without a frame lasts
 // until the end of retract. retract(pass, state, w, u, lr, scale) writes the weight, moved by -lr * scale * u in those
 // coordinates. lr is one number per matrix; `static constexpr bool takes_column_rates = true`: one per column will do, too.
-//   `static constexpr bool only_reads_update = true`: retract leaves u alone and takes it in any element type. Where lift or retract is
-//   one elementwise formula, lift_formula(pass, state, w, g) and retract_formula(pass, state, w, lr, scale) give that, too.
+//   `static constexpr bool only_reads_update = true`: retract leaves u alone and takes it in any element type.
+//   In the place of retract, where that is one elementwise formula: retract_formula(pass, state, w, lr, scale). Where lift ends in one,
+//   lift_formula(pass, state, w, g) gives that, too.
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,
            view<const typename Types::gradient> g, view<typename Types::compute> u, matrix_broadcast<typename Types::compute> lr, double scale) {
     p.lift(e, s, w, g, u);
-    p.retract(e, s, w, u, lr, scale);
+    detail::retract(p, e, s, w, u, lr, scale);
   };
 template <class P>
 concept changes_gradient = requires { requires P::changes_gradient; };

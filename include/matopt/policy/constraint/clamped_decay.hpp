@@ -35,9 +35,9 @@ struct clamped_decay {
   view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
     return g;
   }
-  template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
-    e.for_each(fn::clamped_decay_and_step{decay, scale}, w, as_const(u), lr);
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
+    return elementwise(fn::clamped_decay_and_step{decay, scale}, w, update_slot{}, lr);
   }
 };
 

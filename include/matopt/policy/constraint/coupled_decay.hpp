@@ -44,12 +44,12 @@ struct coupled_decay {
 
   template <class E, class St, class W, class G, class U>
   view<const U> lift(E& e, St&, view<W> w, view<G> g, view<U> u) const {
-    e.for_each(fn::penalized_gradient{decay}, u, as_const(g), as_const(w));
+    return elementwise(fn::penalized_gradient{decay}, u, as_const(g), as_const(w));
     return u;
   }
-  template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
-    e.for_each(fn::plain_step{scale}, w, as_const(u), lr);
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
+    e.for_each(fn::plain_step{scale}, w, update_slot{}, lr);
   }
 };
 

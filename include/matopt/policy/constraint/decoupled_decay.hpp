@@ -23,7 +23,7 @@ struct decay_and_step {
 struct decoupled_decay {
   double decay = 0;
 
-  static constexpr bool takes_column_rates = true, only_reads_update = true;
+  static constexpr bool takes_column_rates = true;
 
   static std::string name() { return "decoupled_decay"; }
   template <class Self, class Visit>
@@ -34,10 +34,6 @@ struct decoupled_decay {
   template <class E, class St, class W, class G, class U>
   view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
     return g;
-  }
-  template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
-    e.for_each(fn::decay_and_step{decay, scale}, w, as_const(u), lr);
   }
   template <class E, class St, class W, class Rate>
   auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {

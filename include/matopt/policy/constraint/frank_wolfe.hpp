@@ -28,9 +28,9 @@ struct frank_wolfe {
   view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
     return g;
   }
-  template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
-    e.for_each(fn::decay_and_step{constrained ? 1.0 : 0.0, radius * scale}, w, as_const(u), lr);
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
+    return elementwise(fn::decay_and_step{constrained ? 1.0 : 0.0, radius * scale}, w, update_slot{}, lr);
   }
 };
 

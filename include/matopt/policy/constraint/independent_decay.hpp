@@ -49,13 +49,11 @@ struct independent_decay {
   view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
     return g;
   }
-  template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St&, view<W> w, view<U> u, Rate lr, double scale) const {
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
     const auto strength = [&](matopt::decay_rate r) { return rate == r ? decay : 0; };
-    e.for_each(
-        fn::polynomial_decay_and_step{strength(matopt::decay_rate::independent), strength(matopt::decay_rate::coupled),
-                                      strength(matopt::decay_rate::squared) / lr_max, scale},
-        w, as_const(u), lr);
+    return elementwise(fn::polynomial_decay_and_step{strength(matopt::decay_rate::independent), strength(matopt::decay_rate::coupled),
+                                      strength(matopt::decay_rate::squared) / lr_max, scale}, w, update_slot{}, lr);
   }
 };
 

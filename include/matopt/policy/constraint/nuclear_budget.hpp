@@ -5,7 +5,8 @@
 //   t_i = 1 for i <= floor(tau),  t_i = tau - floor(tau) for the next,  0 after                     (Proposition 3.2)
 //
 // The paper ignores the residual direction and takes the rank k = ceil(r(t) q) itself, tau = k; `residual = true` keeps
-// it, with tau = r(t) q. `Inner` is what happens to the weight: decay, Muown's row norms, ... Paper: NuMuon, arXiv
+// it, with tau = r(t) q; else k is rounded up to `rank_multiple`, 1 in the paper: a larger one lets a recorded step
+// (CUDA graphs) last longer. `Inner` is what happens to the weight: decay, Muown's row norms, ... Paper: NuMuon, arXiv
 // 2603.03597. The k singular values of the update are 1; nothing is divided by k. The orthogonalizer must honour the
 // budget; one that would ignore it does not compile.
 #pragma once
@@ -25,6 +26,7 @@ struct nuclear_budget {
 
   RankSchedule rank{};
   bool residual = false;
+  index_t rank_multiple = 1;
   Inner inner{};
 
   static std::string name() { return "nuclear_budget<" + RankSchedule::name() + "," + Inner::name() + ">"; }
@@ -32,6 +34,7 @@ struct nuclear_budget {
   static void settings(Self& self, Visit&& visit) {
     RankSchedule::settings(self.rank, visit);
     visit("residual", self.residual);
+    visit("rank_multiple", self.rank_multiple, range{.low = 1, .high = 65536});
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
   }
   void validate() const {
@@ -42,8 +45,9 @@ struct nuclear_budget {
   // The 1e-9 keeps a product that is whole up to rounding (0.625 * 64 = 40) from gaining a rank.
   double rank_budget(index_t step, index_t q) const {
     const double tau = rank.fraction(step) * static_cast<double>(q);
-    return residual ? std::min(tau, static_cast<double>(q))
-                    : std::clamp(std::ceil(tau - 1e-9), 1.0, static_cast<double>(q));
+    if (residual) return std::min(tau, static_cast<double>(q));
+    const double multiple = static_cast<double>(rank_multiple);
+    return std::clamp(multiple * std::ceil((tau - 1e-9) / multiple), 1.0, static_cast<double>(q));
   }
 
   template <class S, class C>
@@ -62,7 +66,7 @@ struct nuclear_budget {
   }
   template <class E, class St, class W, class U, class Rate>
   void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
-    inner.retract(e, s, w, u, lr, scale);
+    detail::retract(inner, e, s, w, u, lr, scale);
   }
 };
 

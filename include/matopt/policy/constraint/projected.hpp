@@ -88,7 +88,7 @@ requires(!limits_rank<Inner> || !matopt::needs_full_rank<Projection>) struct pro
   requires(E::can_factor || !needs_svd) void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
     const auto frame = e.frame();
     if constexpr (acts_before_step<Projection>) projection.before(e, s.projection, w, u, lr, scale);
-    inner.retract(e, s.inner, w, u, lr, scale);
+    detail::retract(inner, e, s.inner, w, u, lr, scale);
     if constexpr (acts_after_step<Projection>) projection.after(e, s.projection, w, u, lr, scale);
   }
 };
