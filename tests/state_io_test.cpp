@@ -10,6 +10,7 @@
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/rule_registry.hpp>
 #include <matopt/state_io.hpp>
 
@@ -76,6 +77,41 @@ TEST_CASE("saved and loaded state continues bit for bit", "[state_io]") {
     for (int t = 3; t < 6; ++t) whole.step(t), second.step(t);
     CHECK(whole.w == second.w);
   }
+}
+
+TEST_CASE("a master weight is saved and loaded, and goes before the weight", "[state_io]") {
+  const folder tmp;
+  using rule = muon::with_constraint<master_weights<>>;
+  struct small {
+    std::vector<bfloat16> w = std::vector<bfloat16>(12), g = std::vector<bfloat16>(12);
+    eigen_backend cpu{1};
+    optimizer<rule, eigen_backend, types<bfloat16>> opt{cpu, {.constraint = {.rounding = rounding_mode::stochastic}}};
+    small() {
+      for (std::size_t i = 0; i < w.size(); ++i) w[i] = bfloat16(std::sin(static_cast<float>(i) * 1.7F));
+      opt.add("w", col_major(w.data(), 3, 4), row_major<const bfloat16>(g.data(), 3, 4));
+      opt.finalize();
+    }
+    void step(int t) {
+      for (std::size_t i = 0; i < g.size(); ++i)
+        g[i] = bfloat16(std::cos(static_cast<float>(i * 3) + static_cast<float>(t)));
+      opt.step(1e-3);
+    }
+    std::vector<std::uint16_t> bits() const {
+      std::vector<std::uint16_t> out;
+      for (const bfloat16 x : w) out.push_back(x.bits);
+      return out;
+    }
+  };
+  small whole, first, second;
+  for (int t = 0; t < 5; ++t) whole.step(t), first.step(t);
+  save_state(first.opt, tmp.file("s"));
+  const auto saved = tensor_file::load(tmp.file("s")).tensors.at("optimizer.w.master");
+  CHECK(saved.type == element_type::f32);
+  CHECK(saved.shape == std::vector<index_t>{3, 4});
+  load_state(second.opt, tmp.file("s"));  // and its weight is still the one it began with
+  CHECK(whole.bits() != second.bits());
+  for (int t = 5; t < 8; ++t) whole.step(t), second.step(t);
+  CHECK(whole.bits() == second.bits());
 }
 
 TEST_CASE("state of another rule, shape or parameter is refused and changes nothing", "[state_io]") {

@@ -7,10 +7,16 @@
 //   opt.finalize();                                    allocates twice: state and scratch
 //   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and
 //                                                        enqueue()
+//   opt.step(lr, gradient_scale);                      the same for gradients times a factor: one over the number of
+//                                                        accumulated batches, one over a loss scale, a clipping factor
 //
 // A rule that estimates from two gradients takes add("name", weight_view, gradient_view, reference_view): before each
 // step the caller also fills in the second one, for example the gradient of the same batch at the weights before the
 // last step. That of the first step is not used, but must be finite.
+//
+// With options.scales_gradient every step first multiplies the gradients (and reference gradients) by its
+// gradient_scale, into scratch of the compute type; the rule sees these, and whether a gradient is finite is decided by
+// them. Without, gradient_scale is 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
 //
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
 // outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
@@ -37,7 +43,8 @@ enum class on_nonfinite { skip_step, ignore };
 
 struct optimizer_options {
   on_nonfinite nonfinite = on_nonfinite::skip_step;
-  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+  index_t batch_limit = 0;       // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+  bool scales_gradient = false;  // steps take a gradient_scale; one more scratch matrix per gradient
 };
 
 struct step_status {
@@ -130,15 +137,16 @@ class any_optimizer {
     finalized_ = true;
   }
 
-  void step(double lr) {
-    begin_step(lr);
+  void step(double lr, double gradient_scale = 1) {
+    begin_step(lr, gradient_scale);
     enqueue();
   }
 
-  // Hands this step's numbers over to the backend: rates, step number, rank. One copy.
-  void begin_step(double lr) {
+  // Hands this step's numbers over to the backend: rates, gradient scale, step number, rank. One copy.
+  void begin_step(double lr, double gradient_scale = 1) {
     require_finalized("begin_step()");
     if (!std::isfinite(lr) || lr < 0) throw bad_value("lr", detail::text(lr), detail::text(range{.low = 0}));
+    check_gradient_scale(gradient_scale);
     for (std::size_t i = 0; i < buckets_.size(); ++i) {
       bucket& k = buckets_[i];
       const index_t q = std::min(k.w.rows, k.w.cols);
@@ -148,10 +156,21 @@ class any_optimizer {
       numbers_[i] = {.lr = static_cast<C>(lr * k.lr_scale),
                      .step = static_cast<C>(steps_ + 1),
                      .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
-                     .counter = static_cast<std::uint32_t>(steps_ + 1)};
+                     .counter = static_cast<std::uint32_t>(steps_ + 1),
+                     .gradient_scale = static_cast<C>(gradient_scale)};
     }
     backend_->upload(control_.numbers, numbers_.data(), numbers_.size() * sizeof(step_numbers<C>));
     ++steps_;
+  }
+
+  // Throws what begin_step() would throw of this gradient scale.
+  void check_gradient_scale(double s) const {
+    if (const range legal{.low = 0, .low_open = true}; !legal.contains(s))
+      throw bad_value("gradient_scale", detail::text(s), "finite and " + detail::text(legal));
+    if (const C held = static_cast<C>(s); !math::finite(held) || !(held > C(0)))
+      throw bad_value("gradient_scale", detail::text(s), "finite and > 0 in the compute type, which is float");
+    if (s != 1 && !options_.scales_gradient)
+      throw bad_value("gradient_scale", detail::text(s), "1, unless optimizer_options::scales_gradient is set");
   }
 
   // The step itself: verbs of the backend only, the same ones each time as long as ranks() and phase() are.
@@ -296,7 +315,8 @@ class any_optimizer {
                         static_cast<index_t>(out[at->second].members.size()) == options_.batch_limit;
       if (is_new || full) {
         at->second = out.size();
-        out.push_back({rule_->bind(p.decay), p.lr_scale, {}, 0, p.w, p.g, p.r, {}, nullptr, 0, 0});
+        out.push_back(
+            {rule_->bind(p.decay, options_.scales_gradient), p.lr_scale, {}, 0, p.w, p.g, p.r, {}, nullptr, 0, 0});
       }
       out[at->second].members.push_back(i);
     }
@@ -356,12 +376,17 @@ class any_optimizer {
     return {*backend_, scratch_arena_, guard, k.numbers, k.w.batch, k.rank, k.phase};
   }
 
-  // skip = 1 if any gradient is not finite; remembers for poll_status() which.
+  // skip = 1 if any gradient is not finite as the rule sees it; remembers for poll_status() which.
   void check_gradients() {
     const index_t n = static_cast<index_t>(parameters_.size());
-    for (const auto& k : buckets_) {
+    for (auto& k : buckets_) {
       const view<status_word> flag{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1};
-      if (needs_reference())
+      const auto s = make_pass(k, nullptr).gradient_scale();
+      if (options_.scales_gradient && needs_reference())
+        backend_->reduce(nullptr, fn::scaled_not_both_finite<C>{}, flag, k.g, k.r, s);
+      else if (options_.scales_gradient)
+        backend_->reduce(nullptr, fn::scaled_not_finite<C>{}, flag, k.g, s);
+      else if (needs_reference())
         backend_->reduce(nullptr, fn::not_both_finite{}, flag, k.g, k.r);
       else
         backend_->reduce(nullptr, fn::not_finite{}, flag, k.g);

@@ -46,7 +46,9 @@ template <class Backend, class Types>
 class any_rule {
  public:
   virtual ~any_rule() = default;
-  virtual std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay) const = 0;
+  // With a decay in place of the rule's own; and with gradients that are multiplied by the step's gradient scale first.
+  virtual std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay,
+                                                            bool scales_gradient) const = 0;
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
   virtual bool has_decay() const = 0;
@@ -59,7 +61,7 @@ class typed_bucket final : public bucket_rule<Backend, Types> {
   using C = typename Types::compute;
 
  public:
-  explicit typed_bucket(Rule rule) : rule_(std::move(rule)) {}
+  typed_bucket(Rule rule, bool scales_gradient) : rule_(std::move(rule)), scales_gradient_(scales_gradient) {}
 
   std::vector<placed_state> place(arena& memory, const bucket_shape& shape) override {
     std::vector<placed_state> out;
@@ -71,12 +73,12 @@ class typed_bucket final : public bucket_rule<Backend, Types> {
     return out;
   }
   std::size_t scratch(const Backend& backend, const bucket_shape& s) const override {
-    return plan_scratch<Types>(rule_, backend, s.rows, s.cols, s.batch, s.column_major);
+    return plan_scratch<Types>(rule_, backend, s.rows, s.cols, s.batch, s.column_major, scales_gradient_);
   }
   void init(pass<Backend, C>& e, typename base::weights w) override { rule_.init(e, state_, w); }
   void step(pass<Backend, C>& e, typename base::weights w, typename base::gradients g,
             typename base::gradients reference) override {
-    rule_.step(e, state_, w, g, reference);
+    detail::run_step(rule_, scales_gradient_, e, state_, w, g, reference);
   }
   double rank_budget(index_t step, index_t q) const override {
     if constexpr (limits_rank<typename Rule::constraint_type>)
@@ -88,6 +90,7 @@ class typed_bucket final : public bucket_rule<Backend, Types> {
 
  private:
   Rule rule_;
+  bool scales_gradient_;
   typename Rule::template state<Types> state_{};
 };
 
@@ -96,10 +99,10 @@ class typed_rule final : public any_rule<Backend, Types> {
  public:
   explicit typed_rule(Rule r) : rule(std::move(r)) { rule.validate(); }
 
-  std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay) const override {
+  std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay, bool scales_gradient) const override {
     Rule own = rule;
     if (decay) visit_decay(own, [&](double& d) { d = *decay; });
-    return std::make_unique<typed_bucket<Rule, Backend, Types>>(std::move(own));
+    return std::make_unique<typed_bucket<Rule, Backend, Types>>(std::move(own), scales_gradient);
   }
   std::string signature() const override { return Rule::name(); }
   std::vector<setting> settings() const override { return settings_of(rule); }

@@ -5,6 +5,8 @@
 //   groups.add("token_embedding", e, ge, role::embedding);
 //   groups.finalize();
 //   groups.step(schedule.factor(t));      one schedule: its factor multiplies every rate
+//   groups.step(factor, gradient_scale);  and every gradient times the same scale, if both optimizers have
+//                                         optimizer_options::scales_gradient
 //
 // If needs_reference(role), a parameter of that role is added with a second gradient, as optimizer.hpp says:
 // add(name, w, g, reference, role). For other roles it may be given, and is not looked at.
@@ -84,15 +86,16 @@ class param_groups {
     each([](auto& o) { o.finalize(); });
   }
 
-  void step(double factor = 1) {
-    begin_step(factor);
+  void step(double factor = 1, double gradient_scale = 1) {
+    begin_step(factor, gradient_scale);
     enqueue();
   }
-  void begin_step(double factor = 1) {
+  void begin_step(double factor = 1, double gradient_scale = 1) {
     if (const range legal{.low = 0}; !legal.contains(factor))
       throw bad_value("factor", detail::text(factor), detail::text(legal));
-    if (matrix_.size() > 0) matrix_.begin_step(matrix_lr_ * factor);
-    if (rest_.size() > 0) rest_.begin_step(rest_lr_ * factor);
+    each([&](const auto& o) { o.check_gradient_scale(gradient_scale); });  // or one of two would have begun
+    if (matrix_.size() > 0) matrix_.begin_step(matrix_lr_ * factor, gradient_scale);
+    if (rest_.size() > 0) rest_.begin_step(rest_lr_ * factor, gradient_scale);
   }
   // A gradient that is not finite in one group makes both skip the step.
   void enqueue() {

@@ -7,6 +7,7 @@
 #include "core/dry_backend.hpp"
 #include "core/pass.hpp"
 #include "core/policy.hpp"
+#include "core/scaled_gradient.hpp"
 
 namespace matopt {
 
@@ -24,11 +25,21 @@ struct memory_report {
   std::size_t total() const { return state_bytes + scratch_bytes; }
 };
 
+namespace detail {
+// One step of one bucket as the engine runs and plans it.
+template <class Rule, class E, class St, class W, class G>
+void run_step(const Rule& r, bool scales_gradient, E& e, St& s, view<W> w, view<const G> g, view<const G> reference) {
+  if (!scales_gradient) return r.step(e, s, w, g, reference);
+  with_scaled_gradient<needs_reference<typename Rule::momentum_type>>(
+      e, w, g, reference, [&](auto scaled, auto second) { r.step(e, s, w, scaled, second); });
+}
+}  // namespace detail
+
 // Bytes of scratch that one step of `r` takes for `batch` matrices of a shape and order, whatever the rank and phase.
 // The step's own code runs on a backend that does nothing.
 template <class Types, class Rule, class B>
-std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch,
-                         bool column_major) {
+std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch, bool column_major,
+                         bool scales_gradient = false) {
   using C = typename Types::compute;
   dry_backend<B> dry{backend};
   arena counting;
@@ -49,7 +60,7 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
     if (rank == q) r.init(first, s, w);
     for (index_t phase = 0; phase < Rule::phases; ++phase) {
       pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank, phase);
-      r.step(e, s, w, g, g);
+      detail::run_step(r, scales_gradient, e, s, w, g, g);
     }
   }
   return counting.peak;

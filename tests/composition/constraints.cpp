@@ -6,6 +6,7 @@
 #include <matopt/policy/constraint/decoupled_decay.hpp>
 #include <matopt/policy/constraint/frank_wolfe.hpp>
 #include <matopt/policy/constraint/independent_decay.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/norm_sphere.hpp>
 #include <matopt/policy/constraint/nuclear_budget.hpp>
@@ -39,6 +40,8 @@ const constraints& all_constraints() {
         add<projected<nuclear_polar_decay<>>>(l);
     add<stiefel<>>(l), add<projected<spectral_retraction<>>>(l), add<projected<spectral_sphere<>>>(l);
     add<projected<rate_penalty>>(l), add<projected<spectral_normalize<>, row_norm<>>>(l);
+    add<master_weights<>>(l), add<master_weights<row_norm<>>>(l), add<master_weights<projected<oblique>>>(l);
+    add<nuclear_budget<fixed_rank, master_weights<>>>(l);
     return l;
   }();
   return list;

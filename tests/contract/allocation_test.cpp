@@ -71,7 +71,7 @@ namespace {
 template <class T>
 void check_steps(const contract_rule& rule, int threads) {
   CAPTURE(rule.name, threads, sizeof(T));
-  bench<T> b(rule.make<T>({.threads = threads}));
+  bench<T> b(rule.make<T>({.threads = threads, .optimizer = {.scales_gradient = threads > 1}}));
   b.add("small.a", {24, 40}), b.add("small.b", {24, 40}), b.add("tall", {40, 7}, layout::column_major);
   b.add("large", {300, 200}, layout::row_major, 3), b.add("block", {65, 130}, layout::sub_block, 4);
   b.finalize();

@@ -33,7 +33,7 @@ class subject {
                    const parameter_options& o = {}) = 0;
   virtual bool needs_reference() const = 0;
   virtual void finalize() = 0;
-  virtual void step(double lr) = 0;
+  virtual void step(double lr, double gradient_scale = 1) = 0;
   virtual step_status poll_status() = 0;
   virtual void rebind(const std::string& name, view<const T> g) = 0;
   virtual memory_report memory() const = 0;
@@ -67,7 +67,7 @@ class subject_of final : public subject<T> {
   }
   bool needs_reference() const override { return opt_.needs_reference(); }
   void finalize() override { opt_.finalize(); }
-  void step(double lr) override { opt_.step(lr); }
+  void step(double lr, double gradient_scale = 1) override { opt_.step(lr, gradient_scale); }
   step_status poll_status() override { return opt_.poll_status(); }
   void rebind(const std::string& name, view<const T> g) override { opt_.rebind(name, g); }
   memory_report memory() const override { return opt_.memory(); }

@@ -297,13 +297,38 @@ TEST_CASE("contract: lr_scale multiplies the rate", "[contract]") {
   });
 }
 
+TEST_CASE("contract: a scale of the gradients is another gradient", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    bench<T> scaled(make({.optimizer = {.scales_gradient = true}})), multiplied(make({}));
+    add_several(scaled), add_several(multiplied);
+    for (const double s : {0.5, 4.0, 1.0}) {  // powers of two: not even rounding may differ
+      scaled->synchronize(), multiplied->synchronize();
+      for (std::size_t i = 0; i < scaled.size(); ++i)
+        for (auto* b : {&scaled, &multiplied}) {
+          const double factor = b == &scaled ? 1 : s;
+          auto& p = (*b)[i];
+          fill_gradient(p.g, content::random, 60 + i), fill_gradient(p.r, content::random, 70 + i);
+          p.g.fill([&](index_t r, index_t c, index_t) { return factor * static_cast<double>(p.g(r, c)); });
+          p.r.fill([&](index_t r, index_t c, index_t) { return factor * static_cast<double>(p.r(r, c)); });
+        }
+      scaled->step(0.02, s), multiplied->step(0.02);
+    }
+    CHECK(same_bits(scaled.weights(), multiplied.weights()));
+    CHECK(same_bits(scaled.state(), multiplied.state()));
+    CHECK(scaled->poll_status());
+    for (std::size_t i = 0; i < scaled.size(); ++i) CHECK(scaled[i].g.intact());
+  });
+}
+
 TEST_CASE("contract: memory() is what finalize() asks for", "[contract]") {
   everywhere([](auto&, auto make, auto zero) {
     using T = decltype(zero);
     for (const int threads : {1, 5})
-      for (const index_t limit : {0, 1}) {
+      for (const index_t limit : {0, 1, 2}) {
         CAPTURE(threads, limit);
-        bench<T> b(make({.threads = threads, .optimizer = {.batch_limit = limit}}));
+        const optimizer_options options{.batch_limit = limit, .scales_gradient = limit == 2};
+        bench<T> b(make({.threads = threads, .optimizer = options}));
         b.add("a", {24, 40}), b.add("b", {24, 40}), b.add("c", {3, 9}, layout::column_major);
         const memory_report planned = b->memory();
         REQUIRE(b->asked() == 0);

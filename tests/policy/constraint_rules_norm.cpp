@@ -4,11 +4,13 @@
 #include <matopt/policy/constraint/clamped_decay.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/constraint/decay_after.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/norm_sphere.hpp>
 #include <matopt/policy/constraint/radial_brake.hpp>
 #include <matopt/policy/constraint/rate_penalty.hpp>
 #include <matopt/policy/constraint/relative_update.hpp>
+#include <matopt/policy/constraint/row_norm.hpp>
 
 #include "constraint_contract.hpp"
 
@@ -36,6 +38,10 @@ void append_norm_constraints(std::vector<constraint_rule>& rules) {
 
   using ball = muon::with_constraint<projected<hyperball, projected<relative_update>>>;
   rules.push_back(describe_constraint("hyperball, relative_update", ball{}, at_rest::rounded));
+
+  using master = muon::with_constraint<master_weights<row_norm<>>>;
+  rules.push_back(describe_constraint("master_weights, row_norm",
+                                      master{.constraint = {.rounding = rounding_mode::stochastic}}, at_rest::rounded));
 }
 
 }  // namespace matopt::test

@@ -158,6 +158,30 @@ struct not_both_finite {
     return T(!math::finite(x) || !math::finite(y));
   }
 };
+// The same of s x, in the type C that it is about to have.
+template <class C>
+struct scaled_not_finite {
+  using reduction = maximum;
+  template <class T>
+  MATOPT_HD T operator()(T x, T s) const {
+    return T(!math::finite(static_cast<C>(s * x)));
+  }
+};
+template <class C>
+struct scaled_not_both_finite {
+  using reduction = maximum;
+  template <class T>
+  MATOPT_HD T operator()(T x, T y, T s) const {
+    return T(!math::finite(static_cast<C>(s * x)) || !math::finite(static_cast<C>(s * y)));
+  }
+};
+// y = s x
+struct scaled {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T s) const {
+    y = s * x;
+  }
+};
 // sum x^2
 struct square {
   template <class T>

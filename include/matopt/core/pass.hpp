@@ -18,6 +18,7 @@ struct step_numbers {
   C step = 0;  // 1 for the first step
   C tail = 1;  // weight of the last of the `rank` directions (less than 1 only with a residual direction)
   std::uint32_t counter = 0;  // step, for random numbers
+  C gradient_scale = 1;       // factor of the gradients, with optimizer_options::scales_gradient
 };
 
 template <class B, class C>
@@ -45,6 +46,7 @@ class pass {
   matrix_broadcast<C> lr() const { return number(numbers_ ? &numbers_->lr : nullptr); }
   matrix_broadcast<C> step() const { return number(numbers_ ? &numbers_->step : nullptr); }
   matrix_broadcast<C> tail() const { return number(numbers_ ? &numbers_->tail : nullptr); }
+  matrix_broadcast<C> gradient_scale() const { return number(numbers_ ? &numbers_->gradient_scale : nullptr); }
   index_t rank() const {
     return rank_;
   }  // singular directions that the constraint allows; min(rows, cols) if it does not care

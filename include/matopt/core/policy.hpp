@@ -148,8 +148,10 @@ concept normalizer_policy = policy<P, Types> &&
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,
-           view<const typename Types::gradient> g, view<typename Types::compute> u, matrix_broadcast<typename Types::compute> lr, double scale) {
+           view<const typename Types::gradient> g, view<const typename Types::compute> scaled, view<typename Types::compute> u,
+           matrix_broadcast<typename Types::compute> lr, double scale) {
     p.lift(e, s, w, g, u);
+    p.lift(e, s, w, scaled, u);
     detail::retract(p, e, s, w, u, lr, scale);
   };
 template <class P>
@@ -158,6 +160,13 @@ template <class P>
 concept takes_column_rates = requires { requires P::takes_column_rates; };
 template <class P>
 concept only_reads_update = requires { requires P::only_reads_update; };
+
+//   `static constexpr bool keeps_master = true`: what retract writes is a copy of its state, so that a change of the weight
+//   by anyone else does not last. A decorator that would change it is not allowed around such a constraint.
+template <class P>
+concept keeps_master = requires { requires P::keeps_master; };
+template <class P>
+concept master_is_outermost = !keeps_master<P>;
 
 // Scale: factor(fan_out, fan_in), a number fixed by the shape.
 template <class P>

@@ -23,6 +23,7 @@ template <class RankSchedule = cosine_rank, class Inner = decoupled_decay>
 struct nuclear_budget {
   static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
   static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
+  static constexpr bool keeps_master = matopt::keeps_master<Inner>;
 
   RankSchedule rank{};
   bool residual = false;

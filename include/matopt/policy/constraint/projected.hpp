@@ -9,6 +9,7 @@
 // if Inner only reads it (decays do, row_norm does not). P may be nested: the outer one acts first before the step, and
 // last after it.
 //   using cap = projected<spectral_normalize<>, decoupled_decay>;
+// Around a constraint that keeps a master copy of the weight, P's corrections would not last; it does not compile.
 //
 // P says `static constexpr bool takes_column_rates = true` if lr may be one per column; `needs_svd = true` if it runs
 // e.svd; `needs_full_rank = true` if a rank budget would cut its own decompositions, too, and then none is allowed.
@@ -42,7 +43,7 @@ concept needs_full_rank = requires { requires P::needs_full_rank; };
 // clang-format on
 
 template <weight_projection Projection, class Inner = decoupled_decay>
-requires(!limits_rank<Inner> || !matopt::needs_full_rank<Projection>) struct projected {
+requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_full_rank<Projection>)) struct projected {
   static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
   static constexpr bool takes_column_rates =
       matopt::takes_column_rates<Projection> && matopt::takes_column_rates<Inner>;

@@ -1,0 +1,170 @@
+// step(lr, gradient_scale): a gradient times a number, whatever the rule. For every rule: contract/contract_test.cpp.
+#include <catch2/catch.hpp>
+
+#include <matopt/adamw.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/muon.hpp>
+#include <matopt/muon_storm.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/param_groups.hpp>
+
+#include "support/matrices.hpp"
+#include "support/tolerance.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+template <class Rule, class Types>
+struct run {
+  using W = typename Types::weight;
+  using G = typename Types::gradient;
+  eigen_backend cpu{1};
+  stored<W> w{6, 9};
+  stored<G> g{6, 9}, r{6, 9};
+  optimizer<Rule, eigen_backend, Types> opt;
+
+  explicit run(const Rule& rule, bool scales) : opt(cpu, rule, {.scales_gradient = scales}) {
+    w.fill_random(1);
+    if constexpr (needs_reference<typename Rule::momentum_type>)
+      opt.add("w", w.v(), g.cv(), r.cv());
+    else
+      opt.add("w", w.v(), g.cv());
+    opt.finalize();
+  }
+};
+
+// Scale s on gradient g against gradient s g, with another s in each step (Muon by itself does not see a constant one).
+template <class Rule, class T>
+void check_scale(const Rule& rule) {
+  run<Rule, types<T>> scaled(rule, true), multiplied(rule, false), plain(rule, false);
+  const double scales[] = {0.3, 1.7, 0.01, 1};
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    scaled.g.fill_random(10 + t), scaled.r.fill_random(20 + t), plain.g.fill_random(10 + t),
+        plain.r.fill_random(20 + t);
+    const auto times = [&](const stored<T>& x) {
+      return [&, s = static_cast<T>(scales[t])](index_t i, index_t j, index_t) {
+        return static_cast<double>(s * x(i, j));
+      };
+    };
+    multiplied.g.fill(times(scaled.g)), multiplied.r.fill(times(scaled.r));
+    scaled.opt.step(0.02, scales[t]), multiplied.opt.step(0.02), plain.opt.step(0.02);
+    CHECK(largest(to_mat(scaled.w.cv()) - to_mat(multiplied.w.cv())) < tolerance<T>);
+  }
+  CHECK(largest(to_mat(scaled.w.cv()) - to_mat(plain.w.cv())) > 1e-3);
+}
+
+}  // namespace
+
+TEST_CASE("scale s on gradient g is gradient s g", "[gradient_scale]") {
+  check_scale<muon, double>({}), check_scale<muon, float>({});
+  check_scale<adamw, double>({.momentum = {.eps = 0.5}}), check_scale<adamw, float>({.momentum = {.eps = 0.5}});
+  check_scale<muown, double>({}), check_scale<muown, float>({});
+  check_scale<muon_storm, double>({}), check_scale<muon_storm, float>({});
+}
+
+TEST_CASE("a scaled gradient has the compute type", "[gradient_scale]") {
+  // 0.3 g of a bfloat16 g, not rounded to bfloat16 again
+  run<adamw, types<float, bfloat16, float>> scaled({.momentum = {.eps = 0.5}}, true);
+  run<adamw, types<float>> wide({.momentum = {.eps = 0.5}}, false);
+  for (std::uint64_t t = 0; t < 3; ++t) {
+    scaled.g.fill_random(10 + t);
+    wide.g.fill(
+        [&](index_t i, index_t j, index_t) { return static_cast<double>(0.3F * static_cast<float>(scaled.g(i, j))); });
+    scaled.opt.step(0.02, 0.3), wide.opt.step(0.02);
+    CHECK(same_bits(elements(scaled.w.cv()), elements(wide.w.cv())));
+  }
+}
+
+TEST_CASE("the check of finite gradients sees what the rule sees", "[gradient_scale]") {
+  const auto skipped = [](auto& r, double scale) {
+    const auto before = elements(r.w.cv());
+    r.opt.step(0.02, scale);
+    const bool unchanged = same_bits(before, elements(r.w.cv()));
+    const step_status status = r.opt.poll_status();
+    CHECK(status.skipped == index_t{unchanged});
+    CHECK(status.parameters.size() == std::size_t{unchanged});
+    return unchanged;
+  };
+  SECTION("overflow by the scale") {
+    run<muon, types<float>> r({}, true);
+    r.g.fill_random(2), r.g.v()(3, 4) = 1e30F;
+    CHECK(!skipped(r, 1));
+    CHECK(!skipped(r, 1e-5));
+    CHECK(skipped(r, 1e10));
+    r.g.v()(3, 4) = std::nanf("");
+    CHECK(skipped(r, 1));
+  }
+  SECTION("of the reference gradient") {
+    run<muon_storm, types<float>> r({}, true);
+    r.g.fill_random(2), r.r.fill_random(3), r.r.v()(5, 8) = -1e30F;
+    CHECK(!skipped(r, 1));
+    CHECK(skipped(r, 1e10));
+  }
+  SECTION("a double gradient beyond float") {
+    run<muon, types<float, double, float>> r({}, true);
+    r.g.fill_random(2, 1e40);
+    CHECK(skipped(r, 1));
+    CHECK(!skipped(r, 1e-30));
+  }
+}
+
+TEST_CASE("gradient scales outside their range, and one that was not asked for", "[gradient_scale][errors]") {
+  run<muon, types<float>> with({}, true), without({}, false);
+  const auto before = elements(with.w.cv());
+  for (const double s : {0.0, -1.0, std::nan(""), static_cast<double>(INFINITY)}) {
+    CHECK_THROWS_AS(with.opt.step(0.1, s), bad_value);
+    CHECK_THROWS_WITH(with.opt.begin_step(0.1, s), Contains("gradient_scale is ") && Contains("finite and > 0"));
+    CHECK_THROWS_WITH(without.opt.begin_step(0.1, s), Contains("finite and > 0"));
+  }
+  for (const double s : {1e-60, 1e60})  // 0 and infinity in float
+    CHECK_THROWS_WITH(with.opt.step(0.1, s), Contains("gradient_scale is 1e") && Contains("compute type"));
+  CHECK_THROWS_WITH(without.opt.step(0.1, 0.5),
+                    Contains("gradient_scale is 0.5") && Contains("optimizer_options::scales_gradient"));
+  CHECK(with.opt.steps() == 0);
+  CHECK(without.opt.steps() == 0);
+  CHECK(same_bits(before, elements(with.w.cv())));
+  without.opt.step(0.1, 1);
+  run<muon, types<double>> wide({}, true);
+  wide.opt.step(0.1, 1e-60);
+  CHECK(wide.opt.steps() == 1);
+}
+
+TEST_CASE("parameter groups scale all gradients, or none", "[gradient_scale]") {
+  using matrix = optimizer<muon, eigen_backend, types<double>>;
+  using rest = optimizer<adamw, eigen_backend, types<double>>;
+  struct both {
+    eigen_backend cpu{1};
+    stored<double> w{6, 9}, g{6, 9}, v{1, 7}, gv{1, 7};
+    param_groups<matrix, rest> groups;
+    both(bool first, bool second)
+        : groups(matrix(cpu, {}, {.scales_gradient = first}), 0.02,
+                 rest(cpu, {.momentum = {.eps = 0.5}}, {.scales_gradient = second}), 0.1) {
+      w.fill_random(1), v.fill_random(2), g.fill_random(3), gv.fill_random(4);
+      groups.add("w", w.v(), g.cv(), role::hidden);
+      groups.add("v", v.v(), gv.cv(), role::vector);
+      groups.finalize();
+    }
+    void times(double s) {
+      for (auto* x : {&g, &gv})
+        for (auto& e : x->memory()) e *= s;
+    }
+  };
+  both scaled(true, true), multiplied(false, false);
+  for (const double s : {0.25, 8.0, 1.0}) {
+    multiplied.times(s);
+    scaled.groups.step(0.5, s), multiplied.groups.step(0.5);
+    multiplied.times(1 / s);
+    CHECK(same_bits(elements(scaled.w.cv()), elements(multiplied.w.cv())));
+    CHECK(same_bits(elements(scaled.v.cv()), elements(multiplied.v.cv())));
+  }
+  both half(true, false);
+  const auto w = elements(half.w.cv());
+  CHECK_THROWS_WITH(half.groups.step(1, 0.5), Contains("scales_gradient"));
+  CHECK(half.groups.matrix().steps() == 0);  // the group that could have begun has not
+  CHECK(same_bits(w, elements(half.w.cv())));
+  half.groups.step(1, 1);
+  CHECK(half.groups.matrix().steps() == 1);
+}
