@@ -32,7 +32,7 @@ if(TARGET nlohmann_json::nlohmann_json)
   target_link_libraries(matopt_io INTERFACE matopt nlohmann_json::nlohmann_json)
 endif()
 
-if(NOT TARGET CUDA::cudart)
+if(NOT TARGET CUDA::cudart AND TARGET Threads::Threads) # without threads FindCUDAToolkit stops the configuration
   find_package(CUDAToolkit QUIET)
 endif()
 if(TARGET CUDA::cudart AND TARGET CUDA::cublas AND TARGET CUDA::cublasLt AND TARGET CUDA::cusolver)
