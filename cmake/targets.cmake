@@ -2,6 +2,7 @@
 #   matopt::matopt   core, policies and rules; needs nothing
 #   matopt::eigen    and the CPU backend; needs Eigen 3.4 and threads
 #   matopt::io       and checkpoints (safetensors); needs nlohmann_json
+#   matopt::cuda     and the GPU backend, for files that nvcc compiles; needs the CUDA toolkit
 # A target whose packages are not found here is left out. matopt-config.cmake.in says the same for an installed tree.
 include(GNUInstallDirs)
 
@@ -29,4 +30,13 @@ if(TARGET nlohmann_json::nlohmann_json)
   add_library(matopt_io INTERFACE)
   add_library(matopt::io ALIAS matopt_io)
   target_link_libraries(matopt_io INTERFACE matopt nlohmann_json::nlohmann_json)
+endif()
+
+if(NOT TARGET CUDA::cudart AND TARGET Threads::Threads) # without threads FindCUDAToolkit stops the configuration
+  find_package(CUDAToolkit QUIET)
+endif()
+if(TARGET CUDA::cudart AND TARGET CUDA::cublas AND TARGET CUDA::cublasLt AND TARGET CUDA::cusolver)
+  add_library(matopt_cuda INTERFACE)
+  add_library(matopt::cuda ALIAS matopt_cuda)
+  target_link_libraries(matopt_cuda INTERFACE matopt CUDA::cudart CUDA::cublas CUDA::cublasLt CUDA::cusolver)
 endif()

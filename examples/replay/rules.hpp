@@ -1,5 +1,5 @@
 // The rules of golden files: from a case's rule and settings to an optimizer. Each translation unit rules_*.cpp adds
-// its family to the table, for one element type after the other.
+// its family to the table of a backend, for one element type after the other.
 #pragma once
 #include <functional>
 #include <map>
@@ -10,35 +10,29 @@
 
 #include "settings_reader.hpp"
 
-namespace matopt {
-class eigen_backend;
-}
-
 namespace replay {
 
-using matopt::eigen_backend;
-
-template <class T>
-using any_optimizer = matopt::any_optimizer<eigen_backend, matopt::types<T>>;
+template <class B, class T>
+using any_optimizer = matopt::any_optimizer<B, matopt::types<T>>;
 
 // An optimizer that has taken in the settings of a case, its learning rate, and state that the case prescribes.
-template <class T>
+template <class B, class T>
 struct prepared {
-  any_optimizer<T> optimizer;
+  any_optimizer<B, T> optimizer;
   double lr;
   std::map<std::string, json> state{};  // by the name of the state
   bool transposed = false;              // the case's matrices are [in, out]
 };
 
 // `two_gradients`: the case brings reference gradients.
-template <class T>
-using maker = std::function<prepared<T>(eigen_backend&, settings_reader&, bool two_gradients)>;
+template <class B, class T>
+using maker = std::function<prepared<B, T>(B&, settings_reader&, bool two_gradients)>;
 
-template <class T>
+template <class B, class T>
 class rule_table {
  public:
-  void add(const std::string& name, maker<T> m) { makers_[name] = std::move(m); }
-  const maker<T>& find(const std::string& name) const {
+  void add(const std::string& name, maker<B, T> m) { makers_[name] = std::move(m); }
+  const maker<B, T>& find(const std::string& name) const {
     const auto at = makers_.find(name);
     if (at != makers_.end()) return at->second;
     std::vector<std::string> known;
@@ -47,32 +41,32 @@ class rule_table {
   }
 
  private:
-  std::map<std::string, maker<T>> makers_;
+  std::map<std::string, maker<B, T>> makers_;
 };
 
 // All rules, built once.
-template <class T>
-const rule_table<T>& rules();
+template <class B, class T>
+const rule_table<B, T>& rules();
 
-template <class T>
-void add_muon_rules(rule_table<T>&);
-template <class T>
-void add_normalized_rules(rule_table<T>&);
-template <class T>
-void add_adaptive_rules(rule_table<T>&);
-template <class T>
-void add_estimator_rules(rule_table<T>&);
-template <class T>
-void add_baseline_rules(rule_table<T>&);
-template <class T>
-void add_direction_rules(rule_table<T>&);
-template <class T>
-void add_constraint_rules(rule_table<T>&);
+template <class B, class T>
+void add_muon_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_normalized_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_adaptive_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_estimator_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_baseline_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_direction_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_constraint_rules(rule_table<B, T>&);
 
 // The end of every maker: the optimizer of `rule`, with the settings that all have.
-template <class T, class Rule>
-prepared<T> finish(eigen_backend& backend, settings_reader& s, Rule rule, double default_lr = Rule::published_lr()) {
-  return {any_optimizer<T>(backend, std::move(rule)), s.number("lr", default_lr)};
+template <class B, class T, class Rule>
+prepared<B, T> finish(B& backend, settings_reader& s, Rule rule, double default_lr = Rule::published_lr()) {
+  return {any_optimizer<B, T>(backend, std::move(rule)), s.number("lr", default_lr)};
 }
 
 }  // namespace replay

@@ -1,10 +1,10 @@
 // Rules with a constraint on the update or the weight.
 #include <matopt/angular_muown.hpp>
-#include <matopt/eigen.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
+#include "backend.hpp"
 #include "rules.hpp"
 
 namespace replay {
@@ -47,9 +47,9 @@ const std::vector<std::string> scales{"none", "sqrt_out_over_in", "sqrt_max1", "
 
 }  // namespace
 
-template <class T>
-void add_constraint_rules(rule_table<T>& table) {
-  table.add("numuon", [](eigen_backend& b, settings_reader& s, bool) {
+template <class B, class T>
+void add_constraint_rules(rule_table<B, T>& table) {
+  table.add("numuon", [](B& b, settings_reader& s, bool) {
     const auto make = [&](auto r) {
       s.put(r, "weight_decay", "decay");
       s.put(r, "momentum", "momentum");
@@ -62,7 +62,7 @@ void add_constraint_rules(rule_table<T>& table) {
         for (const char* same : {"rank_start", "rank_end", "rank_hold_steps", "rank_end_step"}) s.put(r, same, same);
       if (rank.kind == "piecewise")
         for (const char* same : {"rank_boundaries", "rank_fractions"}) s.put(r, same, same);
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     };
     using any = numuon::with_scale<any_scale>::with_constraint<nuclear_budget<any_rank>>;
     const bool nesterov = s.flag("nesterov", false);
@@ -74,10 +74,10 @@ void add_constraint_rules(rule_table<T>& table) {
   });
 
   const auto muown_like = []<class Rule>(Rule, auto settings) {
-    return [=](eigen_backend& b, settings_reader& s, bool) {
+    return [=](B& b, settings_reader& s, bool) {
       const auto make = [&](auto r) {
         s.put(r, "momentum", "momentum");
-        return finish<T>(b, s, settings(s, r));
+        return finish<B, T>(b, s, settings(s, r));
       };
       const auto with_momentum = [&]<class R>(R r) {
         return s.flag("nesterov", true) ? make(r) : make(typename R::template with_momentum<heavy_ball>{});
@@ -98,7 +98,7 @@ void add_constraint_rules(rule_table<T>& table) {
   const auto betas = [](settings_reader& s, auto& r) {
     for (const char* same : {"beta1", "beta2", "eps"}) s.put(r, same, same);
   };
-  table.add("muown", [=](eigen_backend& b, settings_reader& s, bool two) {
+  table.add("muown", [=](B& b, settings_reader& s, bool two) {
     const auto with_decay = [=](settings_reader& in, auto r) {
       coefficients(in, r);
       in.put(r, "weight_decay", "decay");
@@ -125,7 +125,6 @@ void add_constraint_rules(rule_table<T>& table) {
             }));
 }
 
-template void add_constraint_rules(rule_table<double>&);
-template void add_constraint_rules(rule_table<float>&);
+REPLAY_INSTANTIATE_RULES(add_constraint_rules);
 
 }  // namespace replay

@@ -1,24 +1,24 @@
 // Steps of other norms, and of the spectral norm with its size.
-#include <matopt/eigen.hpp>
 #include <matopt/polargrad.hpp>
 #include <matopt/scion.hpp>
 
+#include "backend.hpp"
 #include "rules.hpp"
 
 namespace replay {
 
 using namespace matopt;
 
-template <class T>
-void add_direction_rules(rule_table<T>& table) {
-  table.add("scion", [](eigen_backend& b, settings_reader& s, bool) {
+template <class B, class T>
+void add_direction_rules(rule_table<B, T>& table) {
+  table.add("scion", [](B& b, settings_reader& s, bool) {
     const auto make = [&](auto r) {
       r.momentum.beta = 1 - s.number("momentum", 0.1);  // theirs is the weight of the gradient
       s.put(r, "scale", "radius");
       r.constraint.constrained = !s.flag("unconstrained", false);
       if constexpr (requires { r.orthogonalizer.steps; }) s.put(r, "ns_steps", "ns_steps");
       s.ignore("ns_steps"), s.ignore("ortho");
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     };
     const std::string norm = s.word("norm", "spectral", {"spectral", "sign", "colnorm", "rownorm", "biasrms"});
     if (norm == "sign") return make(scion_sign{});
@@ -28,11 +28,11 @@ void add_direction_rules(rule_table<T>& table) {
     return s.word("ortho", "ns5", {"ns5", "svd"}) == "svd" ? make(scion::with_orthogonalizer<svd_polar>{})
                                                            : make(scion{});
   });
-  table.add("polargrad", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("polargrad", [](B& b, settings_reader& s, bool) {
     const auto make = [&](auto r) {
       s.put(r, "weight_decay", "decay");
       s.put(r, "momentum", "momentum");
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     };
     const std::string ortho = s.word("ortho", "svd", {"svd", "qdwh", "ns5"});
     const bool first = s.flag("polar_first", false);
@@ -54,7 +54,6 @@ void add_direction_rules(rule_table<T>& table) {
   });
 }
 
-template void add_direction_rules(rule_table<double>&);
-template void add_direction_rules(rule_table<float>&);
+REPLAY_INSTANTIATE_RULES(add_direction_rules);
 
 }  // namespace replay

@@ -1,5 +1,4 @@
 // Rules on a corrected gradient; with reference gradients in their two-gradient form.
-#include <matopt/eigen.hpp>
 #include <matopt/mars_adamw.hpp>
 #include <matopt/mars_lion.hpp>
 #include <matopt/mars_m.hpp>
@@ -8,6 +7,7 @@
 #include <matopt/muon_storm.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
+#include "backend.hpp"
 #include "rules.hpp"
 
 namespace replay {
@@ -59,11 +59,11 @@ Rule mars_betas(settings_reader& s, Rule r) {
 
 }  // namespace
 
-template <class T>
-void add_estimator_rules(rule_table<T>& table) {
+template <class B, class T>
+void add_estimator_rules(rule_table<B, T>& table) {
   const auto mars = [](auto last, auto given) {
-    return [=](eigen_backend& b, settings_reader& s, bool two) {
-      const auto make = [&](auto r) { return finish<T>(b, s, mars_betas(s, mars_settings(s, r))); };
+    return [=](B& b, settings_reader& s, bool two) {
+      const auto make = [&](auto r) { return finish<B, T>(b, s, mars_betas(s, mars_settings(s, r))); };
       return two ? make(given) : make(last);
     };
   };
@@ -72,15 +72,15 @@ void add_estimator_rules(rule_table<T>& table) {
   table.add("mars_shampoo", mars(mars_shampoo{}, mars_shampoo_exact{}));
 
   const auto muon_like = [](auto last, auto given) {
-    return [=](eigen_backend& b, settings_reader& s, bool two) {
+    return [=](B& b, settings_reader& s, bool two) {
       const bool scaled = s.word("scale_mode", "rms", {"rms", "none"}) == "rms";
       const auto make = [&](auto r) {
         r = mars_settings(s, r);
         s.put(r, "momentum", "momentum");
         s.put(r, "rms", "rms");
-        if (scaled) return finish<T>(b, s, r);
+        if (scaled) return finish<B, T>(b, s, r);
         using unscaled = typename decltype(r)::template with_scale<unit_scale>;
-        return finish<T>(b, s, unscaled{r.momentum, r.orthogonalizer, r.normalizer, r.constraint, {}});
+        return finish<B, T>(b, s, unscaled{r.momentum, r.orthogonalizer, r.normalizer, r.constraint, {}});
       };
       const auto pick = [&](auto r) { return with_ortho(s, r, make); };
       return two ? pick(given) : pick(last);
@@ -89,27 +89,26 @@ void add_estimator_rules(rule_table<T>& table) {
   table.add("mars_m", muon_like(mars_m{}, mars_m_exact{}));
   table.add("muon_mvr", muon_like(muon_mvr1{}, muon_mvr2{}));
 
-  table.add("mars_m_efficient", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("mars_m_efficient", [](B& b, settings_reader& s, bool) {
     return with_ortho(s, mars_m_efficient{}, [&](auto r) {
       s.put(r, "weight_decay", "decay");
       s.put(r, "momentum", "momentum");
       s.put(r, "gamma", "gamma");
       s.put(r, "rms", "rms");
       s.ignore("clip");  // this form has none
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     });
   });
-  table.add("muon_storm", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("muon_storm", [](B& b, settings_reader& s, bool) {
     return with_ortho(s, muon_storm::with_scale<any_factor>{}, [&](auto r) {
       s.put(r, "weight_decay", "decay");
       r.momentum.inner.beta = 1 - s.number("alpha", 0.05);
       r.scale.value = s.number("scale", 1);
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     });
   });
 }
 
-template void add_estimator_rules(rule_table<double>&);
-template void add_estimator_rules(rule_table<float>&);
+REPLAY_INSTANTIATE_RULES(add_estimator_rules);
 
 }  // namespace replay

@@ -1,10 +1,10 @@
 // Muon as several projects have it.
-#include <matopt/eigen.hpp>
 #include <matopt/moonlight.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/optax_muon.hpp>
 #include <matopt/torch_muon.hpp>
 
+#include "backend.hpp"
 #include "rules.hpp"
 
 namespace replay {
@@ -23,25 +23,25 @@ Rule common(settings_reader& s, Rule r, const char* momentum = "momentum") {
 
 }  // namespace
 
-template <class T>
-void add_muon_rules(rule_table<T>& table) {
-  table.add("muon_kj", [](eigen_backend& b, settings_reader& s, bool) {
+template <class B, class T>
+void add_muon_rules(rule_table<B, T>& table) {
+  table.add("muon_kj", [](B& b, settings_reader& s, bool) {
     s.ignore("conv_scale");  // of convolutions
-    return s.flag("nesterov", true) ? finish<T>(b, s, common(s, muon{}))
-                                    : finish<T>(b, s, common(s, muon::with_momentum<ema>{}));
+    return s.flag("nesterov", true) ? finish<B, T>(b, s, common(s, muon{}))
+                                    : finish<B, T>(b, s, common(s, muon::with_momentum<ema>{}));
   });
-  table.add("muon_torch", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("muon_torch", [](B& b, settings_reader& s, bool) {
     const bool nesterov = s.flag("nesterov", true);
     const auto make = [&]<class R>(R r) {
       r = common(s, r);
       s.put(r, "eps", "ns_eps");
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     };
     const std::string adjust = s.word("adjust_lr_fn", "original", {"original", "match_rms_adamw"});
     if (adjust == "original") return nesterov ? make(torch_muon{}) : make(torch_muon::with_momentum<ema>{});
     return nesterov ? make(torch_muon_match_rms{}) : make(torch_muon_match_rms::with_momentum<ema>{});
   });
-  table.add("muon_optax", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("muon_optax", [](B& b, settings_reader& s, bool) {
     s.word("preconditioning", "frobenius", {"frobenius"});
     const bool nesterov = s.flag("nesterov", true), adaptive = s.flag("adaptive", false);
     const double rms = s.number("consistent_rms", 0);
@@ -49,7 +49,7 @@ void add_muon_rules(rule_table<T>& table) {
       r = common(s, r, "beta");
       s.put(r, "eps", "ns_eps");
       if constexpr (requires { r.scale.rms; }) r.scale.rms = rms;
-      auto out = finish<T>(b, s, r);
+      auto out = finish<B, T>(b, s, r);
       out.transposed = true;  // optax's own layout
       return out;
     };
@@ -61,17 +61,16 @@ void add_muon_rules(rule_table<T>& table) {
     };
     return adaptive ? with_momentum(optax_muon_adaptive{}) : with_momentum(optax_muon{});
   });
-  table.add("moonlight", [](eigen_backend& b, settings_reader& s, bool) {
+  table.add("moonlight", [](B& b, settings_reader& s, bool) {
     const auto make = [&]<class R>(R r) {
       r = common(s, r);
       s.put(r, "rms", "rms");
-      return finish<T>(b, s, r);
+      return finish<B, T>(b, s, r);
     };
     return s.flag("nesterov", true) ? make(moonlight{}) : make(moonlight::with_momentum<heavy_ball>{});
   });
 }
 
-template void add_muon_rules(rule_table<double>&);
-template void add_muon_rules(rule_table<float>&);
+REPLAY_INSTANTIATE_RULES(add_muon_rules);
 
 }  // namespace replay

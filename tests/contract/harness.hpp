@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "../support/tolerance.hpp"
-#include "contract.hpp"
+#include "subject.hpp"
 
 namespace matopt::test {
 
@@ -52,7 +52,7 @@ struct parameter_data {
   }
 };
 
-// Owns the parameters, keeps a late backend's poison out of the way, and remembers nothing else.
+// Owns the parameters, keeps a late backend's poison and a mirror's age out of the way, and remembers nothing else.
 template <class T>
 class bench {
  public:
@@ -101,37 +101,22 @@ class bench {
   std::vector<std::byte> state() {
     std::vector<std::byte> out;
     s_->synchronize();
-    each_state_element([&](const std::byte* at, std::size_t bytes) { out.insert(out.end(), at, at + bytes); });
+    for (const auto& t : s_->read_state()) out.insert(out.end(), t.bytes.begin(), t.bytes.end());
     return out;
   }
   bool state_is_finite() {
-    bool finite = true;
+    const auto finite = []<class E>(E x, const std::byte* at) {
+      std::memcpy(&x, at, sizeof x);
+      return math::finite(x);
+    };
     s_->synchronize();
-    each_state_element([&](const std::byte* at, std::size_t bytes) {
-      if (bytes == 4) {
-        float x;
-        std::memcpy(&x, at, 4);
-        finite &= math::finite(x);
-      } else {
-        double x;
-        std::memcpy(&x, at, 8);
-        finite &= math::finite(x);
-      }
-    });
-    return finite;
+    for (const auto& t : s_->read_state())
+      for (std::size_t i = 0; i < t.bytes.size(); i += size_of(t.type))
+        if (!(size_of(t.type) == 4 ? finite(float{}, &t.bytes[i]) : finite(double{}, &t.bytes[i]))) return false;
+    return true;
   }
 
  private:
-  template <class F>
-  void each_state_element(F f) {
-    for (const auto& s : s_->state_tensors())
-      for (index_t i = 0; i < s.rows; ++i)
-        for (index_t j = 0; j < s.cols; ++j)
-          f(static_cast<const std::byte*>(s.data) +
-                (i * s.row_stride + j * s.col_stride) * static_cast<index_t>(size_of(s.type)),
-            size_of(s.type));
-  }
-
   // Declared before the subject: a late backend writes the arrays once more when it goes.
   std::vector<std::unique_ptr<parameter_data<T>>> owned_;
   std::unique_ptr<subject<T>> s_;

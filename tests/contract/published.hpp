@@ -1,8 +1,12 @@
 // The published rules on one backend and element type; each instance is a translation unit of its own.
 #pragma once
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include <matopt/rule_registry.hpp>
 
-#include "contract.hpp"
+#include "subject.hpp"
 
 namespace matopt::test {
 
@@ -19,6 +23,35 @@ std::unique_ptr<subject<T>> published_subject(const std::string& name, const sub
     if (s.name == "constrained") calm.push_back({"constrained", "false"});
   }
   return make_subject<B, T>([&](B& b, const optimizer_options& p) { return rules.make(name, b, calm, p); }, o);
+}
+
+// The same on the CPU, for other backends to be held against.
+std::unique_ptr<subject<float>> published_on_cpu(const std::string& name, const subject_options& o, float);
+std::unique_ptr<subject<double>> published_on_cpu(const std::string& name, const subject_options& o, double);
+
+// Adds the rules of backend B that are not in the table yet.
+template <class B>
+void append_published_on(std::vector<contract_rule>& rules) {
+  const auto& published = published_rules<B, double>();
+  for (const std::string& name : published.names()) {
+    if (std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return r.name == name; })) continue;
+    const auto& settings = published.settings(name);
+    contract_rule r{name};
+    r.unique_trajectory = name != "soap";
+    r.exact_at_rest = name != "muown" && name != "angular_muown";
+    r.newton_schulz =
+        std::any_of(settings.begin(), settings.end(), [](const setting& s) { return s.name == "ns_steps"; });
+    r.in_float = [=](const subject_options& o) { return published_subject<B, float>(name, o); };
+    r.in_double = [=](const subject_options& o) { return published_subject<B, double>(name, o); };
+    rules.push_back(std::move(r));
+  }
+}
+// ... with the CPU's form of each.
+inline void compare_with_cpu(std::vector<contract_rule>& rules) {
+  for (auto& r : rules) {
+    r.float_on_cpu = [name = r.name](const subject_options& o) { return published_on_cpu(name, o, float{}); };
+    r.double_on_cpu = [name = r.name](const subject_options& o) { return published_on_cpu(name, o, double{}); };
+  }
 }
 
 }  // namespace matopt::test

@@ -1,5 +1,6 @@
 #include <matopt/published_rules.hpp>
 
+#include "contract.hpp"
 #include "published.hpp"
 
 namespace matopt::test {

@@ -1,5 +1,4 @@
-#include <algorithm>
-
+#include "contract.hpp"
 #include "published.hpp"
 
 namespace matopt::test {
@@ -12,17 +11,19 @@ template <>
 const rule_registry<deferred_backend<counting_backend>, types<double>>& published_rules();
 
 void append_published(std::vector<contract_rule>& rules) {
-  for (const std::string& name : published_rules<counting_backend, double>().names()) {
-    if (std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return r.name == name; })) continue;
-    contract_rule r{name};
-    r.unique_trajectory = name != "soap";
-    r.in_float = [=](const subject_options& o) { return published_subject<counting_backend, float>(name, o); };
-    r.in_double = [=](const subject_options& o) { return published_subject<counting_backend, double>(name, o); };
-    r.late = [=](const subject_options& o) {
+  const std::size_t before = rules.size();
+  append_published_on<counting_backend>(rules);
+  for (std::size_t i = before; i < rules.size(); ++i)
+    rules[i].late = [name = rules[i].name](const subject_options& o) {
       return published_subject<deferred_backend<counting_backend>, double>(name, o);
     };
-    rules.push_back(std::move(r));
-  }
+}
+
+std::unique_ptr<subject<float>> published_on_cpu(const std::string& name, const subject_options& o, float) {
+  return published_subject<counting_backend, float>(name, o);
+}
+std::unique_ptr<subject<double>> published_on_cpu(const std::string& name, const subject_options& o, double) {
+  return published_subject<counting_backend, double>(name, o);
 }
 
 }  // namespace matopt::test

@@ -1,6 +1,7 @@
 // The constraints' own table of rules for the checks of constraint_contract_test.cpp. Several constraints are nested in
 // one rule, so that fewer optimizers are compiled.
 #pragma once
+#include "../contract/contract.hpp"
 #include "../contract/harness.hpp"
 
 namespace matopt::test {

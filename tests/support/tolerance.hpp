@@ -1,4 +1,4 @@
-// The one table of tolerances, relative to the largest entry of the expected matrix.
+// The one table of tolerances, relative to the largest entry of the expected matrix, and what else backends promise.
 //
 //   double     1e-11    the golden vectors are themselves accurate to about 1e-13; the exact polar loses a condition
 //                       number of up to 22, and rounding orders differ
@@ -8,6 +8,8 @@
 //                       amplified
 //   gram form  10-fold  the Gram matrix is formed once, so an error in it lasts through all steps
 #pragma once
+#include <type_traits>
+
 #include <matopt/core/bfloat16.hpp>
 
 namespace matopt::test {
@@ -20,5 +22,29 @@ template <>
 inline constexpr double tolerance<bfloat16> = 2e-2;
 template <class T>
 inline constexpr double gram_tolerance = 10 * tolerance<T>;
+
+// What a backend promises of its results.
+struct accuracy {
+  double in_double = tolerance<double>, in_float = tolerance<float>;
+  double newton_schulz_in_float = tolerance<float>;  // of rules that iterate products
+  double rest = 16;            // units of rounding that a zero update may move a weight whose rule rounds at rest
+  bool bits_of_bucket = true;  // a matrix's result is the same to the bit whatever other matrices step with it
+
+  template <class T>
+  constexpr double limit(bool newton_schulz) const {
+    if constexpr (std::is_same_v<T, double>) return in_double;
+    return newton_schulz ? newton_schulz_in_float : in_float;
+  }
+};
+
+inline constexpr accuracy cpu_accuracy{};
+// Multiply-adds are fused and sums run in other orders; a library chooses its product kernels by the size of a batch.
+// Newton-Schulz may iterate in 16 bits: the tolerance of those.
+inline constexpr accuracy cuda_accuracy{
+    .in_double = 1e-10, .in_float = 2e-4, .newton_schulz_in_float = 2e-2, .rest = 16, .bits_of_bucket = false};
+
+// By the type of a backend; specialised beside the backends that promise less than the CPU's.
+template <class B>
+inline constexpr accuracy accuracy_of = cpu_accuracy;
 
 }  // namespace matopt::test
