@@ -153,6 +153,7 @@ class any_optimizer {
       const double budget = k.rule->rank_budget(steps_, q);
       k.rank = std::clamp<index_t>(static_cast<index_t>(std::ceil(budget - 1e-9)), 1, q);
       k.phase = k.rule->phase(steps_);
+      ranks_[i] = k.rank;
       numbers_[i] = {.lr = static_cast<C>(lr * k.lr_scale),
                      .step = static_cast<C>(steps_ + 1),
                      .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
@@ -198,11 +199,7 @@ class any_optimizer {
   }
 
   // The rank of each bucket in the step begun last, and the phase; a change asks for another recording of enqueue().
-  std::vector<index_t> ranks() const {
-    std::vector<index_t> out;
-    for (const auto& k : buckets_) out.push_back(k.rank);
-    return out;
-  }
+  const std::vector<index_t>& ranks() const { return ranks_; }
 
   index_t phase() const { return buckets_.empty() ? 0 : buckets_.front().phase; }
 
@@ -408,6 +405,7 @@ class any_optimizer {
       }
     backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
     numbers_.assign(buckets_.size(), {});
+    ranks_.assign(buckets_.size(), 0);
   }
 
   static std::size_t bytes_of(const state_tensor& t) {
@@ -435,6 +433,7 @@ class any_optimizer {
   arena scratch_arena_{};
   control_words control_{};
   std::vector<step_numbers<C>> numbers_;
+  std::vector<index_t> ranks_;
   std::vector<const void*> tables_;
   index_t steps_ = 0;
   bool finalized_ = false;

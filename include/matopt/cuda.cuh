@@ -119,7 +119,7 @@ class cuda_backend {
       c = d;
     }
     if (a.cols == 0)
-      for_each(guard, fn::scaled{static_cast<double>(beta)}, d, c);
+      for_each(guard, fn::multiple{static_cast<double>(beta)}, d, c);
     else
       products_.run(stream_, alpha, a, b, beta, c, d);
   }

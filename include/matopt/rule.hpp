@@ -121,7 +121,7 @@ struct rule {
     const double factor = scale.factor(w.rows, w.cols);
     if constexpr (all_elementwise<E, St, W, G>) {
       gradient_formula(e, s, w, g, [&](const auto& f) {
-        run(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
+        run_formula(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
                    constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
       });
     } else {
@@ -170,9 +170,9 @@ struct rule {
     if constexpr (gradient_is_formula<E, St, W, G>) {
       gradient_formula(e, s, w, g, [&](const auto& f) {
         if (norm)
-          run_and_reduce(e, fn::scaled_norm{}, norm->pair, f, u);
+          run_formula_and_reduce(e, fn::scaled_norm{}, norm->pair, f, u);
         else
-          run(e, f, u);
+          run_formula(e, f, u);
       });
       return e.lr();
     } else {
@@ -190,7 +190,7 @@ struct rule {
     constexpr bool joins = retracts && detail::has_formula<Normalizer, E, decltype(St::normalizer), view<const Y>>;
     if constexpr (joins) {
       normalizer.formula(e, s.normalizer, as_const(y), [&](const auto& f) {
-        run(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
+        run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
                    constraint.retract_formula(e, s.constraint, w, lr, factor));
       });
     } else if constexpr (plain && (retracts || only_reads_update<Constraint>)) {

@@ -6,6 +6,7 @@
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/normuon.hpp>
+#include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/normalizer/element_norm.hpp>
 #include <matopt/policy/normalizer/target_rms.hpp>
 
@@ -23,7 +24,7 @@ template <class P>
 struct apart_momentum : P {
   template <class E, class St, class G, class U>
   void accumulate(E& e, St& s, view<G> g, view<U> u) const {
-    P::formula(e, s, as_const(g), [&](const auto& f) { run(e, f, u); });
+    P::formula(e, s, as_const(g), [&](const auto& f) { run_formula(e, f, u); });
   }
   template <class... A>
   void formula(A...) const = delete;
@@ -41,7 +42,7 @@ struct apart_normalizer : P {
   template <class E, class St, class U>
   void normalize(E& e, St& s, view<U> u) const {
     if constexpr (requires { P::formula(e, s, as_const(u), detail::any_use{}); })
-      P::formula(e, s, as_const(u), [&](const auto& f) { run(e, f, u); });
+      P::formula(e, s, as_const(u), [&](const auto& f) { run_formula(e, f, u); });
   }
   template <class... A>
   void formula(A...) const = delete;
@@ -60,7 +61,7 @@ struct apart_constraint : P {
   template <class E, class St, class W, class G, class U>
   auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
     if constexpr (matopt::changes_gradient<P>) {
-      run(e, P::lift_formula(e, s, w, g), u);
+      run_formula(e, P::lift_formula(e, s, w, g), u);
       return as_const(u);
     } else {
       return g;
@@ -77,7 +78,9 @@ std::vector<T> trajectory(layout l) {
   eigen_backend cpu(1);
   stored<T> w(24, 40, l), g(24, 40, l);
   w.fill_random(1, 0.5);
-  optimizer<Rule, eigen_backend, types<T>> opt(cpu);
+  Rule rule;
+  if constexpr (requires { rule.constraint.decay; }) rule.constraint.decay = 0.1;
+  optimizer<Rule, eigen_backend, types<T>> opt(cpu, rule);
   opt.add("w", w.v(), g.cv());
   opt.finalize();
   for (std::uint64_t t = 0; t < 5; ++t) {
@@ -111,6 +114,8 @@ TEST_CASE("joined formulas compute what the slots do one by one", "[join]") {
   check<adamw>();
   check<lion>();
   check<muown>();
+  check<muon::with_constraint<coupled_decay>>();
+  check<adamw::with_constraint<coupled_decay>>();
   check<normuon>();
   check<muon::with_normalizer<element_norm>>();
   check<muon::with_normalizer<target_rms>>();

@@ -8,6 +8,7 @@
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
 #include "../support/orthogonalize.hpp"
+#include "../support/tolerance.hpp"
 
 using namespace matopt;
 using namespace matopt::test;

@@ -4,8 +4,8 @@
 //
 //   elementwise(fn::momentum{...}, s.buffer, update_slot{}, g)      m <- ..., u <- ..., given g
 //
-// The arguments are those of for_each, with update_slot in the place of the update u. A formula may only read what
-// another one of the same join does not write, apart from u.
+// The arguments are those of for_each, with update_slot in the place of the update u. Of joined formulas each sees what
+// memory held before, apart from u, and no two write the same matrix.
 #pragma once
 #include <cstddef>
 #include <tuple>
@@ -121,17 +121,17 @@ auto operator>>(const update_formula<F, A...>& x, const update_formula<G, B...>&
 
 // Runs a formula on u ...
 template <class E, class F, class... A, class U>
-void run(E& e, const update_formula<F, A...>& x, view<U> u) {
+void run_formula(E& e, const update_formula<F, A...>& x, view<U> u) {
   std::apply([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
 }
 // ... on u, with a reduction of it in the same pass ...
 template <class E, class R, class F, class... A, class U, class T>
-void run_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>& x, view<U> u) {
+void run_formula_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>& x, view<U> u) {
   std::apply([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
 }
 // ... or without storing u.
 template <class E, class F, class... A>
-void run(E& e, const update_formula<F, A...>& x) {
+void run_formula(E& e, const update_formula<F, A...>& x) {
   std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 

@@ -113,7 +113,7 @@ struct add {
   }
 };
 // y = factor x
-struct scaled {
+struct multiple {
   double factor;
   template <class T>
   MATOPT_HD void operator()(T& y, T x) const {

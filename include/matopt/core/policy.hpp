@@ -51,7 +51,7 @@ template <class P, class E, class St, class G, class U>
 requires(has_formula<P, E, St, G> || requires(const P p, E& e, St& s, const G& g, view<U> u) { p.accumulate(e, s, g, u); })
 auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
   if constexpr (has_formula<P, E, St, G>) {
-    momentum.formula(e, s, readable(g), [&](const auto& f) { run(e, f, u); });
+    momentum.formula(e, s, readable(g), [&](const auto& f) { run_formula(e, f, u); });
     return e.lr();
   } else if constexpr (std::is_void_v<decltype(momentum.accumulate(e, s, g, u))>) {
     momentum.accumulate(e, s, g, u);
@@ -66,7 +66,7 @@ requires(has_formula<P, E, St, view<const C>> || requires(const P p, E& e, St& s
 void normalize(const P& normalizer, E& e, St& s, view<C> u) {
   if constexpr (has_formula<P, E, St, view<const C>>) {
     const auto frame = e.frame();
-    normalizer.formula(e, s, as_const(u), [&](const auto& f) { run(e, f, u); });
+    normalizer.formula(e, s, as_const(u), [&](const auto& f) { run_formula(e, f, u); });
   } else {
     normalizer.normalize(e, s, u);
   }
@@ -77,7 +77,7 @@ requires(requires(const P p, E& e, St& s, view<W> w, Rate lr) { p.retract_formul
          requires(const P p, E& e, St& s, view<W> w, view<U> u, Rate lr) { p.retract(e, s, w, u, lr, 1.0); })
 void retract(const P& constraint, E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) {
   if constexpr (requires { constraint.retract_formula(e, s, w, lr, scale); })
-    run(e, elementwise(fn::assign{}, update_slot{}, as_const(u)) >> constraint.retract_formula(e, s, w, lr, scale));
+    run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(u)) >> constraint.retract_formula(e, s, w, lr, scale));
   else
     constraint.retract(e, s, w, u, lr, scale);
 }

@@ -10,8 +10,7 @@
 // tables. Needs a stream of its own, not the default one. The optimizer must outlive this. Errors: bad_value for the
 // default stream; cuda_error.
 #pragma once
-#include <map>
-#include <utility>
+#include <algorithm>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -30,30 +29,39 @@ class captured_step {
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;
   ~captured_step() {
-    for (auto& [key, graph] : graphs_)
-      if (graph.exec) cudaGraphExecDestroy(graph.exec);
+    for (auto& r : recordings_)
+      if (r.exec) cudaGraphExecDestroy(r.exec);
   }
 
   // The arguments are those of the optimizer's begin_step().
   template <class... A>
   void step(A... numbers) {
     opt_->begin_step(numbers...);
-    recording& r = graphs_[{opt_->ranks(), opt_->phase()}];
-    if (!r.exec) {
-      if (!std::exchange(r.warm, true)) return opt_->enqueue();
-      record(r);
+    auto r = std::find_if(recordings_.begin(), recordings_.end(), [&](const recording& x) {
+      return x.ranks == opt_->ranks() && x.phase == opt_->phase();
+    });
+    if (r == recordings_.end()) {
+      recordings_.push_back({opt_->ranks(), opt_->phase()});
+      return opt_->enqueue();
     }
-    check(cudaGraphLaunch(r.exec, stream_), "launch a graph");
+    if (!r->exec) record(*r);
+    check(cudaGraphLaunch(r->exec, stream_), "launch a graph");
   }
 
-  // Recordings made so far, and the kernels and other nodes of the last one launched or made.
-  index_t recordings() const { return recordings_; }
-  index_t nodes() const { return nodes_; }
+  // The nodes (kernels, copies) of each graph recorded so far.
+  std::vector<index_t> nodes() const {
+    std::vector<index_t> out;
+    for (const auto& r : recordings_)
+      if (r.exec) out.push_back(r.nodes);
+    return out;
+  }
 
  private:
   struct recording {
-    bool warm = false;
+    std::vector<index_t> ranks;
+    index_t phase;
     cudaGraphExec_t exec = nullptr;
+    index_t nodes = 0;
   };
 
   void record(recording& r) {
@@ -72,14 +80,12 @@ class captured_step {
     if (status == cudaSuccess) status = cudaGraphInstantiate(&r.exec, graph, 0);
     cudaGraphDestroy(graph);
     check(status, "record a step");
-    nodes_ = static_cast<index_t>(count);
-    ++recordings_;
+    r.nodes = static_cast<index_t>(count);
   }
 
   Optimizer* opt_;
   cudaStream_t stream_;
-  std::map<std::pair<std::vector<index_t>, index_t>, recording> graphs_;
-  index_t recordings_ = 0, nodes_ = 0;
+  std::vector<recording> recordings_;
 };
 
 }  // namespace matopt::cuda

@@ -43,13 +43,17 @@ struct coupled_decay {
   }
 
   template <class E, class St, class W, class G, class U>
-  view<const U> lift(E& e, St&, view<W> w, view<G> g, view<U> u) const {
-    return elementwise(fn::penalized_gradient{decay}, u, as_const(g), as_const(w));
+  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+    run_formula(e, lift_formula(e, s, w, g), u);
     return u;
+  }
+  template <class E, class St, class W, class G>
+  auto lift_formula(E&, St&, view<W> w, view<G> g) const {
+    return elementwise(fn::penalized_gradient{decay}, update_slot{}, as_const(g), as_const(w));
   }
   template <class E, class St, class W, class Rate>
   auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    e.for_each(fn::plain_step{scale}, w, update_slot{}, lr);
+    return elementwise(fn::plain_step{scale}, w, update_slot{}, lr);
   }
 };
 

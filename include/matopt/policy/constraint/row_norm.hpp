@@ -152,7 +152,7 @@ struct row_norm {
 
   template <class E, class St, class W, class G, class U>
   view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    run(e, lift_formula(e, s, w, g), u);
+    run_formula(e, lift_formula(e, s, w, g), u);
     return u;
   }
   template <class E, class St, class W, class G>

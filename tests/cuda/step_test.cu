@@ -1,0 +1,249 @@
+// Whole steps on the GPU: recorded and replayed, without allocation, the same bits every time, and refused where the
+// memory or the stream is not what a step can use.
+#include <catch2/catch.hpp>
+
+#include <matopt/cuda/captured_step.cuh>
+#include <matopt/published_rules.hpp>
+#include <matopt/numuon.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
+
+#include "device.cuh"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace matopt {
+extern template void add_muon_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_normalized_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_adaptive_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_estimator_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_baseline_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_constrained_rules(rule_registry<cuda_backend, types<float>>&);
+}  // namespace matopt
+
+namespace {
+
+const rule_registry<cuda_backend, types<float>>& rules() {
+  static const rule_registry<cuda_backend, types<float>> all = [] {
+    rule_registry<cuda_backend, types<float>> r;
+    add_published_rules(r);
+    return r;
+  }();
+  return all;
+}
+
+// Three parameters of two shapes, with gradients that change from step to step.
+struct problem {
+  stream s;
+  cuda_backend gpu{s.s};
+  on_device<float> w{gpu, 24, 40, layout::row_major, 3}, g{gpu, 24, 40, layout::row_major, 3}, r{gpu, 24, 40, layout::row_major, 3};
+  on_device<float> w2{gpu, 56, 32}, g2{gpu, 56, 32}, r2{gpu, 56, 32};
+  any_optimizer<cuda_backend> opt;
+
+  template <class Make>
+  explicit problem(Make make) : opt(make(gpu)) {
+    w.host.fill_random(1, 0.5), w2.host.fill_random(2, 0.5), w.up(), w2.up();
+    opt.add("w", w.v(), g.cv(), r.cv());
+    opt.add("v", w2.v(), g2.cv(), r2.cv());
+    opt.finalize();
+  }
+  void gradients(std::uint64_t t) {
+    for (auto* x : {&g, &r}) x->host.fill_random(10 + t + (x == &r ? 500 : 0)), x->up();
+    for (auto* x : {&g2, &r2}) x->host.fill_random(900 + t + (x == &r2 ? 500 : 0)), x->up();
+  }
+  std::vector<float> weights() {
+    w.down(), w2.down();
+    auto out = elements(w.host.cv());
+    const auto more = elements(w2.host.cv());
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+  }
+};
+auto published(const std::string& name) {
+  return [name](cuda_backend& gpu) { return rules().make(name, gpu, {}); };
+}
+double rate(int t) { return 0.02 / (1 + t); }
+
+std::vector<float> eager(const std::string& name, int steps) {
+  problem p(published(name));
+  for (int t = 0; t < steps; ++t) p.gradients(static_cast<std::uint64_t>(t)), p.opt.step(rate(t));
+  return p.weights();
+}
+
+}  // namespace
+
+TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while the rate changes", "[cuda]") {
+  for (const auto& name : rules().names()) {
+    CAPTURE(name);
+    problem p(published(name));
+    cuda::captured_step fast(p.opt);
+    for (int t = 0; t < 20; ++t) p.gradients(static_cast<std::uint64_t>(t)), fast.step(rate(t));
+    CHECK(same_bits(p.weights(), eager(name, 20)));
+    CHECK(!fast.nodes().empty());
+    CHECK(p.opt.poll_status());
+  }
+}
+
+TEST_CASE("GPU: a replay whose numbers stay as they were is seen", "[cuda]") {
+  problem p(published("muown"));
+  cuda::captured_step fast(p.opt);
+  for (int t = 0; t < 20; ++t) p.gradients(static_cast<std::uint64_t>(t)), fast.step(rate(0));
+  CHECK_FALSE(same_bits(p.weights(), eager("muown", 20)));
+}
+
+TEST_CASE("GPU: a changing rank is recorded anew, and rounding it up makes that rare", "[cuda]") {
+  const auto recordings = [](index_t multiple) {
+    numuon rule;
+    rule.constraint.rank_multiple = multiple;
+    rule.constraint.rank = {.start = 1, .end = 0.25, .hold = 0, .total = 20};
+    problem p([&](cuda_backend& gpu) { return any_optimizer<cuda_backend>(gpu, rule); });
+    problem q([&](cuda_backend& gpu) { return any_optimizer<cuda_backend>(gpu, rule); });
+    cuda::captured_step fast(p.opt);
+    for (int t = 0; t < 30; ++t) {
+      p.gradients(static_cast<std::uint64_t>(t)), q.gradients(static_cast<std::uint64_t>(t));
+      fast.step(0.02), q.opt.step(0.02);
+    }
+    CHECK(same_bits(p.weights(), q.weights()));
+    return fast.nodes().size();
+  };
+  const auto each = recordings(1), rounded = recordings(16);
+  CHECK(rounded < each);
+}
+
+TEST_CASE("GPU: a hundred steps allocate nothing, and two runs give the same bits", "[cuda]") {
+  for (const auto& name : rules().names()) {
+    CAPTURE(name);
+    problem p(published(name));
+    for (int t = 0; t < 4; ++t) p.gradients(static_cast<std::uint64_t>(t)), p.opt.step(0.02);  // loads the kernels
+    p.gpu.synchronize();
+    std::size_t before = 0, after = 0, total = 0;
+    cudaMemGetInfo(&before, &total);
+    for (int t = 0; t < 100; ++t) p.opt.step(0.02);
+    p.gpu.synchronize();
+    cudaMemGetInfo(&after, &total);
+    CHECK(before == after);
+    CHECK(same_bits(eager(name, 6), eager(name, 6)));
+  }
+}
+
+TEST_CASE("GPU: what memory() reports is what finalize() takes", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  on_device<float> w(gpu, 2048, 1024, layout::row_major, 8), g(gpu, 2048, 1024, layout::row_major, 8);
+  auto opt = rules().make("muon", gpu, {});
+  opt.add("w", w.v(), g.cv());
+  std::size_t before = 0, after = 0, total = 0;
+  cudaMemGetInfo(&before, &total);
+  const memory_report report = opt.memory();
+  opt.finalize();
+  cudaMemGetInfo(&after, &total);
+  const std::size_t page = std::size_t{2} << 20;  // the driver deals memory out in pages, two buffers round up
+  CHECK(before - after >= report.total());
+  CHECK(before - after <= report.total() + 2 * page);
+}
+
+TEST_CASE("GPU: one step of GPT-2's matrices is some tens of launches", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  // The shapes matter, not the sizes: 48 + 12 + 12 matrices in three buckets.
+  on_device<float> a(gpu, 48, 48, layout::row_major, 48), ga(gpu, 48, 48, layout::row_major, 48);
+  on_device<float> b(gpu, 192, 48, layout::row_major, 12), gb(gpu, 192, 48, layout::row_major, 12);
+  on_device<float> c(gpu, 48, 192, layout::row_major, 12), gc(gpu, 48, 192, layout::row_major, 12);
+  auto opt = rules().make("muon", gpu, {});
+  opt.add("a", a.v(), ga.cv()), opt.add("b", b.v(), gb.cv()), opt.add("c", c.v(), gc.cv());
+  opt.finalize();
+  cuda::captured_step fast(opt);
+  fast.step(0.02), fast.step(0.02);
+  REQUIRE(fast.nodes().size() == 1);
+  CHECK(fast.nodes()[0] < 100);
+}
+
+TEST_CASE("GPU: memory that kernels cannot use is refused before anything is launched", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  auto opt = rules().make("muon", gpu, {});
+  on_device<float> good(gpu, 8, 8);
+  std::vector<float> host(64);
+  float* pinned = nullptr;
+  cudaMallocHost(&pinned, 64 * sizeof(float));
+  using Catch::Matchers::Contains;
+  CHECK_THROWS_WITH(opt.add("w", row_major(host.data(), 8, 8), good.cv()),
+                    Contains("weight of \"w\"") && Contains("host memory") && Contains("CUDA device"));
+  CHECK_THROWS_WITH(opt.add("w", good.v(), row_major<const float>(host.data(), 8, 8)), Contains("gradient of \"w\""));
+  CHECK_THROWS_WITH(opt.add("w", row_major(pinned, 8, 8), good.cv()), Contains("host memory"));
+  CHECK_THROWS_WITH(opt.add("w", row_major(reinterpret_cast<float*>(reinterpret_cast<char*>(good.v().data) + 2), 7, 8), good.cv().row_block(0, 7)),
+                    Contains("multiple of 4"));
+  CHECK(opt.size() == 0);
+  opt.add("w", good.v(), row_major<const float>(good.v().data + 0, 8, 8).row_block(0, 8)) ;
+  cudaFreeHost(pinned);
+}
+
+TEST_CASE("GPU: a step cannot be recorded on the default stream", "[cuda]") {
+  cuda_backend gpu;
+  on_device<float> w(gpu, 8, 8), g(gpu, 8, 8);
+  auto opt = rules().make("muon", gpu, {});
+  opt.add("w", w.v(), g.cv());
+  opt.finalize();
+  CHECK_THROWS_WITH(cuda::captured_step(opt), Catch::Matchers::Contains("default stream"));
+  opt.step(0.02);
+  CHECK(opt.poll_status());
+}
+
+TEST_CASE("GPU: running out of memory says how much was asked for", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  CHECK_THROWS_WITH(gpu.allocate(std::size_t{1} << 50),
+                    Catch::Matchers::Contains("out of memory") && Catch::Matchers::Contains("1125899906842624 bytes"));
+  CHECK_NOTHROW(gpu.allocate(1024));  // and the backend is still good
+}
+
+TEST_CASE("GPU: work waits for an event, and tells when it is done", "[cuda]") {
+  stream first, second;
+  cuda_backend a(first.s), b(second.s);
+  on_device<float> x(a, 2000, 2000), total(b, 1, 1);
+  x.host.fill([](index_t, index_t, index_t) { return 1; });
+  x.up();
+  cudaEvent_t written = nullptr;
+  cudaEventCreate(&written);
+  for (int i = 0; i < 50; ++i) a.for_each(nullptr, fn::multiple{1.0}, x.v(), x.cv());
+  a.for_each(nullptr, fn::multiple{2.0}, x.v(), x.cv());
+  a.record(written);
+  b.wait(written);
+  b.reduce(nullptr, fn::identity{}, total.v(), x.cv());
+  total.down();
+  CHECK(total.host(0, 0) == 8e6F);
+  cudaEventDestroy(written);
+}
+
+TEST_CASE("GPU: bfloat16 weights with a master, and stochastic rounding", "[cuda]") {
+  using mixed = types<bfloat16, bfloat16, float>;
+  for (const auto mode : {rounding_mode::nearest, rounding_mode::stochastic}) {
+    const auto run = [&](auto& backend, auto w, auto g, auto fill) {
+      using B = std::remove_reference_t<decltype(backend)>;
+      muon::with_constraint<master_weights<>> rule;
+      rule.orthogonalizer.steps = 1;
+      rule.constraint.rounding = mode;
+      any_optimizer<B, mixed> opt(backend, rule);
+      opt.add("w", w, g);
+      opt.finalize();
+      for (std::uint64_t t = 0; t < 4; ++t) fill(t), opt.step(0.01);
+    };
+    stream s;
+    cuda_backend gpu(s.s);
+    on_device<bfloat16> w(gpu, 24, 40), g(gpu, 24, 40);
+    w.host.fill_random(1, 0.5), w.up();
+    run(gpu, w.v(), g.cv(), [&](std::uint64_t t) { g.host.fill_random(5 + t), g.up(); });
+    w.down();
+    std::vector<double> seen;
+    stored<bfloat16> start(24, 40);
+    start.fill_random(1, 0.5);
+    double moved = 0;
+    for (index_t i = 0; i < 24; ++i)
+      for (index_t j = 0; j < 40; ++j) {
+        REQUIRE(math::finite(static_cast<float>(w.host(i, j))));
+        moved = std::max(moved, std::abs(static_cast<double>(w.host(i, j)) - static_cast<double>(start(i, j))));
+      }
+    CHECK(moved > 1e-3);
+    CHECK(moved < 0.1);
+  }
+}

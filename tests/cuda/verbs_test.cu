@@ -1,0 +1,292 @@
+// The GPU backend's verbs against the CPU's, or against naive references in double, at awkward sizes, storages and
+// batches, with poisoned outputs.
+#define CATCH_CONFIG_NO_CPP17_UNCAUGHT_EXCEPTIONS
+#include <catch2/catch.hpp>
+
+#include <matopt/policy/momentum/momentum.hpp>
+
+#include "device.cuh"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+template <class T>
+constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+template <>
+constexpr double eps<float16> = 0x1p-10;
+template <>
+constexpr double eps<bfloat16> = 0x1p-7;
+template <>
+constexpr double eps<tfloat32> = 0x1p-10;
+
+struct size {
+  index_t rows, cols;
+};
+constexpr size awkward[] = {{1, 1}, {1, 300}, {300, 1}, {7, 5}, {17, 16}, {65, 129}, {127, 1000}, {300, 257}};
+
+// y = x row + column m + number of the row - number of the column
+struct mix {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T row, T column, T m, T i, T j) const {
+    y = x * row + column * m + i - j;
+  }
+};
+struct double_and_sum {
+  template <class T>
+  MATOPT_HD T operator()(T& y, T x) const {
+    y = x + x;
+    return y;
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("GPU: for_each with every kind of argument", "[cuda]", float, double, bfloat16) {
+  using T = TestType;
+  using C = arithmetic_t<T>;
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const layout l : all_layouts)
+    for (const auto [m, n] : awkward)
+      for (const index_t batch : {1, 3}) {
+        CAPTURE(name_of(l), m, n, batch);
+        on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch);
+        on_device<C> row(gpu, m, 1, layout::row_major, batch), column(gpu, 1, n), one(gpu, 1, 1, layout::row_major, batch);
+        x.host.fill_random(1), y.host.fill_random(2), row.host.fill_random(3), column.host.fill_random(4), one.host.fill_random(5);
+        x.up(), y.up(), row.up(), column.up(), one.up();
+        gpu.for_each(nullptr, mix{}, y.v(), x.cv(), per_row(row.cv()), per_column(column.cv()), per_matrix(one.cv()),
+                     row_number{}, column_number{});
+        y.down();
+        for (index_t b = 0; b < batch; ++b)
+          for (index_t i = 0; i < m; ++i)
+            for (index_t j = 0; j < n; ++j) {
+              const double expected = static_cast<double>(x.host(i, j, b)) * static_cast<double>(row.host(i, 0, b)) +
+                                      static_cast<double>(column.host(0, j)) * static_cast<double>(one.host(0, 0, b)) +
+                                      static_cast<double>(i - j);
+              REQUIRE(static_cast<double>(y.host(i, j, b)) == Approx(expected).epsilon(4 * eps<T>).margin(4 * eps<T>));
+            }
+        REQUIRE(y.host.intact());
+      }
+}
+
+TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
+  const auto* guard = reinterpret_cast<const status_word*>(word.data());
+  for (const layout l : all_layouts)
+    for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {1000, 1025}})
+      for (const index_t batch : {1, 3}) {
+        CAPTURE(name_of(l), m, n, batch);
+        on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch), total(gpu, 1, 1, layout::row_major, batch),
+            pair(gpu, 1, 2, layout::row_major, batch), row(gpu, m, 1, l, batch), most(gpu, 1, 1, layout::row_major, batch);
+        x.host.fill_random(1, 3), x.up(), total.host.fill_random(5), total.up();
+        gpu.reduce(guard, double_and_sum{}, total.v(), y.v(), x.cv());
+        gpu.reduce(guard, fn::scaled_norm{}, pair.v(), x.cv());
+        gpu.reduce(guard, fn::abs_max{}, most.v(), x.cv());
+        gpu.reduce_rows(guard, fn::norm{}, row.v(), x.cv());
+        total.down(), pair.down(), row.down(), y.down(), most.down();
+        for (index_t b = 0; b < batch; ++b) {
+          const mat a = to_mat(x.host.cv().matrix(b));
+          double sum = 0, size = 0;
+          for (const double e : a.a) sum += 2 * e, size += std::abs(e);
+          REQUIRE(static_cast<double>(total.host(0, 0, b)) == Approx(sum).margin(8 * size * eps<T>));
+          REQUIRE(static_cast<double>(pair.host(0, 0, b)) * std::sqrt(static_cast<double>(pair.host(0, 1, b))) ==
+                  Approx(frobenius(a)).epsilon(20 * eps<T>));
+          REQUIRE(static_cast<double>(most.host(0, 0, b)) == largest(a));
+          for (index_t i = 0; i < m; ++i) {
+            double squares = 0;
+            for (index_t j = 0; j < n; ++j) {
+              squares += a(i, j) * a(i, j);
+              REQUIRE(static_cast<double>(y.host(i, j, b)) == 2 * a(i, j));
+            }
+            REQUIRE(static_cast<double>(row.host(i, 0, b)) == Approx(std::sqrt(squares)).epsilon(20 * eps<T>));
+          }
+        }
+      }
+  const status_word stop = 1;
+  gpu.upload(word.data(), &stop, sizeof stop);
+  on_device<T> x(gpu, 33, 65), total(gpu, 1, 1), row(gpu, 33, 1);
+  total.host.fill_random(1), row.host.fill_random(2), total.up(), row.up();
+  const auto before = elements(row.host.cv());
+  const T whole = total.host(0, 0);
+  gpu.reduce(guard, fn::square{}, total.v(), x.cv());
+  gpu.reduce_rows(guard, fn::square{}, row.v(), x.cv());
+  gpu.for_each(guard, fn::assign{}, row.v(), total.cv());
+  total.down(), row.down();
+  CHECK(total.host(0, 0) == whole);
+  CHECK(same_bits(elements(row.host.cv()), before));
+}
+
+TEMPLATE_TEST_CASE("GPU: norms of huge, tiny and mixed entries", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  const double big = std::is_same_v<T, float> ? 1e37 : 1e300, tiny = std::is_same_v<T, float> ? 1e-36 : 1e-300;
+  for (const double size : {1.0, big, tiny, 0.0})
+    for (const double other : {1.0, big, tiny, 0.0}) {
+      CAPTURE(size, other);
+      on_device<T> x(gpu, 50, 60), pair(gpu, 1, 2);
+      x.host.fill([&](index_t i, index_t j, index_t) { return (i + j) % 2 ? size : other; });
+      x.up();
+      gpu.reduce(nullptr, fn::scaled_norm{}, pair.v(), x.cv());
+      pair.down();
+      const double top = std::max(size, other);
+      const double expected =
+          top > 0 ? top * std::sqrt(1500 * ((size / top) * (size / top) + (other / top) * (other / top))) : 0.0;
+      CHECK(static_cast<double>(pair.host(0, 0)) * std::sqrt(static_cast<double>(pair.host(0, 1))) ==
+            Approx(expected).epsilon(20 * eps<T>));
+    }
+}
+
+TEMPLATE_TEST_CASE("GPU: products", "[cuda]", float, double, float16, bfloat16, tfloat32) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  const auto check = [&](index_t m, index_t n, index_t k, index_t batch, layout la, layout lb, layout ld, double beta, bool in_place) {
+    CAPTURE(m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, in_place);
+    on_device<T> a(gpu, m, k, la, batch), b(gpu, k, n, lb, batch), c(gpu, m, n, ld, batch), d(gpu, m, n, ld, batch);
+    a.host.fill_random(1), b.host.fill_random(2), c.host.fill_random(3);
+    d.host.fill([](index_t, index_t, index_t) { return std::numeric_limits<double>::quiet_NaN(); });
+    a.up(), b.up(), c.up(), d.up();
+    auto& out = in_place ? c : d;
+    const auto expected_of = [&](index_t z) {
+      return 0.75 * (to_mat(a.host.cv().matrix(z)) * to_mat(b.host.cv().matrix(z))) + beta * to_mat(c.host.cv().matrix(z));
+    };
+    std::vector<mat> expected;
+    for (index_t z = 0; z < batch; ++z) expected.push_back(expected_of(z));
+    gpu.gemm<T>(nullptr, arithmetic_t<T>(0.75), a.cv(), b.cv(), arithmetic_t<T>(beta), c.cv(), out.v());
+    out.down();
+    for (index_t z = 0; z < batch; ++z)
+      REQUIRE(largest(to_mat(out.host.cv().matrix(z)) - expected[static_cast<std::size_t>(z)]) <=
+              4 * eps<T> * (2 + std::sqrt(static_cast<double>(k))));
+    if (ld == layout::sub_block) REQUIRE(out.host.intact());
+  };
+  for (const index_t m : {1, 7, 64, 129})
+    for (const index_t n : {1, 8, 127})
+      for (const index_t k : {1, 33, 128})
+        for (const double beta : {0.0, -0.5})
+          check(m, n, k, 1 + (m + n) % 3, layout::row_major, layout::row_major, layout::row_major, beta, beta != 0 && k == 33);
+  for (const layout la : all_layouts)
+    for (const layout lb : all_layouts)
+      for (const layout ld : all_layouts) check(65, 40, 31, 2, la, lb, ld, 0.5, ld == la);
+  check(1000, 257, 129, 1, layout::row_major, layout::column_major, layout::row_major, 1, false);
+  check(16, 24, 32, 50, layout::row_major, layout::row_major, layout::column_major, 1, false);
+}
+
+TEST_CASE("GPU: the same random numbers as on the CPU, bit for bit", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer counter = gpu.allocate(4);
+  const std::uint32_t step = 77;
+  gpu.upload(counter.data(), &step, 4);
+  on_device<double> x(gpu, 300, 257, layout::row_major, 3);
+  on_device<float> y(gpu, 31, 257, layout::column_major, 2);
+  const view<const std::uint32_t> at{reinterpret_cast<const std::uint32_t*>(counter.data()), 1, 1, 1, 1};
+  gpu.random_normal(nullptr, x.v(), 123456789012345ULL, at);
+  gpu.random_normal(nullptr, y.v(), 5, at);
+  x.down(), y.down();
+  for (index_t b = 0; b < 3; ++b)
+    for (index_t i = 0; i < 300; ++i)
+      for (index_t j = 0; j < 257; ++j)
+        REQUIRE(x.host(i, j, b) == philox::normal(123456789012345ULL, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * 257 + j)));
+  for (index_t b = 0; b < 2; ++b)
+    for (index_t i = 0; i < 31; ++i)
+      for (index_t j = 0; j < 257; ++j)
+        REQUIRE(y.host(i, j, b) == static_cast<float>(philox::normal(5, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * 257 + j))));
+}
+
+TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  const double limit = 200 * eps<T>;
+  for (const auto [m, n] : {size{1, 1}, {1, 7}, {7, 1}, {5, 3}, {24, 40}, {64, 64}, {40, 130}, {130, 120}})
+    for (const layout l : all_layouts)
+      for (const int kind : {0, 1, 2, 3}) {  // random, of rank 2 at most, zero, tiny
+        if (m > 50 && l != layout::row_major) continue;
+        CAPTURE(m, n, name_of(l), kind);
+        const index_t q = std::min(m, n), batch = 2;
+        on_device<T> a(gpu, m, n, l, batch), u(gpu, m, q, layout::column_major, batch), sv(gpu, q, 1, layout::column_major, batch),
+            v(gpu, n, q, layout::column_major, batch);
+        const double scale = kind == 3 ? 1e-30 : 1;
+        const mat left = random_mat(m, 2, 3), right = random_mat(2, n, 4), low = left * right;
+        if (kind == 0 || kind == 3) a.host.fill_random(9, scale);
+        if (kind == 1) a.host.fill([&](index_t i, index_t j, index_t) { return low(i, j); });
+        a.up();
+        cuda_backend::buffer work = gpu.allocate(gpu.svd_workspace<T>(m, n, batch));
+        gpu.svd(nullptr, a.cv(), u.v(), sv.v(), v.v(), work.data());
+        u.down(), sv.down(), v.down();
+        for (index_t b = 0; b < batch; ++b) {
+          const mat x = to_mat(a.host.cv().matrix(b)), ub = to_mat(u.host.cv().matrix(b)), vb = to_mat(v.host.cv().matrix(b));
+          mat us = ub;
+          for (index_t j = 0; j < q; ++j) {
+            const double value = static_cast<double>(sv.host(j, 0, b));
+            REQUIRE(value >= 0);
+            if (j > 0) REQUIRE(value <= static_cast<double>(sv.host(j - 1, 0, b)));
+            for (index_t i = 0; i < m; ++i) us(i, j) *= value;
+          }
+          REQUIRE(largest(us * transposed(vb) - x) <= limit * (scale + largest(x)));
+          if (kind != 0) continue;
+          REQUIRE(largest(transposed(ub) * ub - identity(q)) < limit);
+          REQUIRE(largest(transposed(vb) * vb - identity(q)) < limit);
+        }
+      }
+}
+
+TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular solves", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  const double limit = 300 * eps<T>;
+  for (const auto [m, n] : {size{1, 1}, {7, 3}, {40, 40}, {129, 65}, {300, 130}}) {
+    CAPTURE(m, n);
+    on_device<T> x(gpu, m, n, layout::column_major, 2), before(gpu, m, n, layout::column_major, 2);
+    // Column 1 depends on column 0, and the last one is zero.
+    x.host.fill_random(4);
+    if (n > 2)
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t i = 0; i < m; ++i) x.host.v()(i, 1, b) = -2 * x.host(i, 0, b), x.host.v()(i, n - 1, b) = 0;
+    x.up();
+    gpu.orthonormalize(nullptr, x.v(), T(32 * eps<T>));
+    x.down();
+    for (index_t b = 0; b < 2; ++b) {
+      mat expected = identity(n);
+      if (n > 2) expected(1, 1) = expected(n - 1, n - 1) = 0;
+      const mat q = to_mat(x.host.cv().matrix(b));
+      REQUIRE(largest(transposed(q) * q - expected) < limit);
+    }
+    const index_t k = n;
+    on_device<T> a(gpu, k, k, layout::column_major, 2), r(gpu, k, m, layout::column_major, 2);
+    const mat root = random_mat(k, 2 * k, 8), positive = root * transposed(root) + identity(k);
+    a.host.fill([&](index_t i, index_t j, index_t) { return positive(i, j); });
+    r.host.fill_random(6);
+    a.up(), r.up();
+    const mat start = to_mat(r.host.cv().matrix(1));
+    cuda_backend::buffer words = gpu.allocate(2 * sizeof(status_word));
+    const view<status_word> status = row_major(reinterpret_cast<status_word*>(words.data()), 1, 1, 2);
+    gpu.cholesky(nullptr, a.v(), status);
+    gpu.solve_lower(nullptr, a.cv(), r.v(), false);
+    gpu.solve_lower(nullptr, a.cv(), r.v(), true);
+    a.down(), r.down();
+    status_word flags[2] = {9, 9};
+    gpu.download(flags, words.data(), sizeof flags);
+    CHECK((flags[0] == 0 && flags[1] == 0));
+    const mat l = to_mat(a.host.cv().matrix(1));
+    for (index_t i = 0; i < k; ++i)
+      for (index_t j = i + 1; j < k; ++j) REQUIRE(l(i, j) == 0);
+    REQUIRE(largest(l * transposed(l) - positive) < limit * largest(positive));
+    REQUIRE(largest(positive * to_mat(r.host.cv().matrix(1)) - start) < limit * largest(positive) * 10);
+  }
+  on_device<T> a(gpu, 3, 3, layout::column_major);
+  a.host.fill([](index_t i, index_t j, index_t) { return i == j ? (i == 1 ? -1.0 : 1.0) : 0.0; });
+  a.up();
+  cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
+  gpu.cholesky(nullptr, a.v(), row_major(reinterpret_cast<status_word*>(word.data()), 1, 1));
+  status_word flag = 9;
+  gpu.download(&flag, word.data(), sizeof flag);
+  CHECK(flag == 1);
+}
