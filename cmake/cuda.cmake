@@ -18,6 +18,6 @@ string(REPLACE "-O3" "" CMAKE_CUDA_FLAGS_RELEASE "${CMAKE_CUDA_FLAGS_RELEASE}")
 # C++20 as a plain flag: CMake 3.25 does not know yet that nvcc has it. What these programs compute is right or wrong, not
 # fast: little optimisation of the host's part, and of the kernels.
 add_library(matopt_cuda_flags INTERFACE)
-target_compile_options(matopt_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -O1 -Xptxas=-O1 -Xcompiler=-Wall>)
+target_compile_options(matopt_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -O1 -Xptxas=-O1 -Xcompiler=-Wall>)
 
 add_custom_target(gpu_programs)

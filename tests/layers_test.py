@@ -31,7 +31,7 @@ def layer_of(path):
         return "rule"
     if path in IO:
         return "io"
-    if path in ("eigen.hpp", "cuda.hpp"):
+    if path in ("eigen.hpp", "cuda.cuh"):
         return path[:-4]
     return "published"
 

@@ -29,7 +29,7 @@ double default_tolerance(const options& o) {
       {"eigen", "double", 1e-11},  // golden files are accurate to about 1e-13
       {"eigen", "float", 2e-4},
       {"cuda", "double", 1e-10},  // multiply-adds are fused, and sums run in other orders
-      {"cuda", "float", 2e-4},
+      {"cuda", "float", 2e-2},    // Newton-Schulz iterates in float16, whose rounding five steps amplify
   };
   for (const line& l : lines)
     if (o.backend == l.backend && o.scalar == l.scalar) return l.tolerance;
