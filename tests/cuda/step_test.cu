@@ -72,7 +72,7 @@ std::vector<float> eager(const std::string& name, int steps) {
 
 }  // namespace
 
-TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while the rate changes", "[cuda]") {
+TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while the rate changes", "[cuda][slow]") {
   for (const auto& name : rules().names()) {
     CAPTURE(name);
     problem p(published(name));
@@ -81,6 +81,13 @@ TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while 
     CHECK(same_bits(p.weights(), eager(name, 20)));
     CHECK(!fast.nodes().empty());
     CHECK(p.opt.poll_status());
+  }
+}
+
+TEST_CASE("GPU: every rule takes finite steps", "[cuda]") {
+  for (const auto& name : rules().names()) {
+    CAPTURE(name);
+    for (const float w : eager(name, 2)) REQUIRE(math::finite(w));
   }
 }
 
@@ -110,7 +117,7 @@ TEST_CASE("GPU: a changing rank is recorded anew, and rounding it up makes that 
   CHECK(rounded < each);
 }
 
-TEST_CASE("GPU: a hundred steps allocate nothing, and two runs give the same bits", "[cuda]") {
+TEST_CASE("GPU: a hundred steps allocate nothing, and two runs give the same bits", "[cuda][slow]") {
   for (const auto& name : rules().names()) {
     CAPTURE(name);
     problem p(published(name));
