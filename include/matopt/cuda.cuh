@@ -46,8 +46,16 @@ class cuda_backend {
   using product_type = std::conditional_t<std::is_same_v<C, float>, float16, C>;
   static constexpr std::size_t workspace_bytes = cuda::products::workspace_bytes + cuda::meeting_place::bytes;
 
+  // Eight waves of tiles of the smallest product: more matrices at a time would only take more scratch.
+  template <class T>
+  index_t product_batch(index_t m, index_t, index_t batch) const {
+    const index_t tiles = ((m + 127) / 128) * ((m + 255) / 256);
+    return std::clamp<index_t>(8 * multiprocessors_ / tiles, 1, batch);
+  }
+
   explicit cuda_backend(cudaStream_t stream = nullptr)
       : device_(usable_device()),
+        multiprocessors_(multiprocessors_of(device_)),
         stream_(stream),
         products_(stream),
         meeting_memory_(cuda::meeting_place::bytes, stream),
@@ -202,6 +210,11 @@ class cuda_backend {
     }
     return device;
   }
+  static index_t multiprocessors_of(int device) {
+    int n = 0;
+    cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "find a device");
+    return n;
+  }
   static std::string version(int v) {
     return v == 0 ? "none" : std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
   }
@@ -237,6 +250,7 @@ class cuda_backend {
   }
 
   int device_;
+  index_t multiprocessors_;
   cudaStream_t stream_;
   cuda::products products_;
   buffer meeting_memory_;

@@ -111,9 +111,10 @@ TEST_CASE("GPU: a changing rank is recorded anew, and rounding it up makes that 
       fast.step(0.02), q.opt.step(0.02);
     }
     CHECK(same_bits(p.weights(), q.weights()));
-    return fast.nodes().size();
+    return fast.combinations();
   };
-  const auto each = recordings(1), rounded = recordings(16);
+  const auto each = recordings(1), rounded = recordings(8);
+  CHECK(rounded >= 3);
   CHECK(rounded < each);
 }
 
@@ -181,7 +182,6 @@ TEST_CASE("GPU: memory that kernels cannot use is refused before anything is lau
   CHECK_THROWS_WITH(opt.add("w", row_major(reinterpret_cast<float*>(reinterpret_cast<char*>(good.v().data) + 2), 7, 8), good.cv().row_block(0, 7)),
                     Contains("multiple of 4"));
   CHECK(opt.size() == 0);
-  opt.add("w", good.v(), row_major<const float>(good.v().data + 0, 8, 8).row_block(0, 8)) ;
   cudaFreeHost(pinned);
 }
 

@@ -65,7 +65,7 @@ TEMPLATE_TEST_CASE("GPU: for_each with every kind of argument", "[cuda]", float,
               const double expected = static_cast<double>(x.host(i, j, b)) * static_cast<double>(row.host(i, 0, b)) +
                                       static_cast<double>(column.host(0, j)) * static_cast<double>(one.host(0, 0, b)) +
                                       static_cast<double>(i - j);
-              REQUIRE(static_cast<double>(y.host(i, j, b)) == Approx(expected).epsilon(4 * eps<T>).margin(4 * eps<T>));
+              REQUIRE(static_cast<double>(y.host(i, j, b)) == Approx(expected).margin(4 * eps<T> * static_cast<double>(2 + i + j)));
             }
         REQUIRE(y.host.intact());
       }
@@ -95,7 +95,7 @@ TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", f
           for (const double e : a.a) sum += 2 * e, size += std::abs(e);
           REQUIRE(static_cast<double>(total.host(0, 0, b)) == Approx(sum).margin(8 * size * eps<T>));
           REQUIRE(static_cast<double>(pair.host(0, 0, b)) * std::sqrt(static_cast<double>(pair.host(0, 1, b))) ==
-                  Approx(frobenius(a)).epsilon(20 * eps<T>));
+                  Approx(frobenius(a)).epsilon((20 + std::sqrt(static_cast<double>(m * n))) * eps<T>));
           REQUIRE(static_cast<double>(most.host(0, 0, b)) == largest(a));
           for (index_t i = 0; i < m; ++i) {
             double squares = 0;
@@ -203,7 +203,7 @@ TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double
   using T = TestType;
   stream s;
   cuda_backend gpu(s.s);
-  const double limit = 200 * eps<T>;
+  const double limit = 500 * eps<T>;  // every column takes part in hundreds of rotations
   for (const auto [m, n] : {size{1, 1}, {1, 7}, {7, 1}, {5, 3}, {24, 40}, {64, 64}, {40, 130}, {130, 120}})
     for (const layout l : all_layouts)
       for (const int kind : {0, 1, 2, 3}) {  // random, of rank 2 at most, zero, tiny

@@ -13,6 +13,11 @@ struct dry_backend {
 
   using buffer = typename B::buffer;
   template <class T>
+  index_t product_batch(index_t m, index_t n, index_t batch) const requires requires(const B& b) {
+    b.template product_batch<T>(m, n, batch);
+  }
+  { return real.template product_batch<T>(m, n, batch); }
+  template <class T>
   static constexpr bool multiplies = matopt::multiplies<B, T>;
   template <class C>
   using product_type = typename detail::product_type<B, C>::type;

@@ -52,12 +52,25 @@ class pass {
   }  // singular directions that the constraint allows; min(rows, cols) if it does not care
   index_t phase() const { return phase_; }  // what the momentum's phase() says of this step
   index_t batch() const { return batch_; }  // matrices in the bucket
+  // Matrices of m x n, m <= n, that are best taken through a chain of products at a time.
+  template <class T>
+  index_t product_batch(index_t m, index_t n) const {
+    if constexpr (requires { backend_.template product_batch<T>(m, n, batch_); })
+      return backend_.template product_batch<T>(m, n, batch_);
+    else
+      return batch_;
+  }
 
   // --- scratch: one matrix per member of the bucket, given back at the end of the frame ---
   arena_frame frame() { return arena_frame(scratch_); }
   template <class T = C>
   view<T> take(index_t rows, index_t cols, bool column_major = false) {
-    return scratch_.template take<T>(rows, cols, batch_, column_major);
+    return take_batch<T>(batch_, rows, cols, column_major);
+  }
+  // For a part of the bucket, or for something else.
+  template <class T = C>
+  view<T> take_batch(index_t batch, index_t rows, index_t cols, bool column_major = false) {
+    return scratch_.template take<T>(rows, cols, batch, column_major);
   }
   template <class T = C, class U>
   view<T> take_like(view<U> v) {

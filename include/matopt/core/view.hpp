@@ -46,6 +46,12 @@ struct view {
     v.batch = 1, v.batch_stride = 0;
     return v;
   }
+  // Some matrices of a stacked batch.
+  constexpr view matrices(index_t first, index_t count) const {
+    view v = advanced(first * batch_stride);
+    v.batch = count;
+    return v;
+  }
   constexpr bool row_contiguous() const { return col_stride == 1 || cols == 1; }
   constexpr bool col_contiguous() const { return row_stride == 1 || rows == 1; }
 

@@ -22,6 +22,8 @@ namespace matopt::cuda {
 template <class Optimizer>
 class captured_step {
  public:
+  static constexpr std::size_t most_recordings = 16;
+
   explicit captured_step(Optimizer& opt) : opt_(&opt), stream_(opt.backend().stream()) {
     if (stream_ == nullptr || stream_ == cudaStreamLegacy || stream_ == cudaStreamPerThread)
       throw bad_value("stream of captured_step", "the default stream", "a stream made by cudaStreamCreate");
@@ -41,6 +43,11 @@ class captured_step {
       return x.ranks == opt_->ranks() && x.phase == opt_->phase();
     });
     if (r == recordings_.end()) {
+      ++combinations_;
+      if (recordings_.size() == most_recordings) {  // ranks that have passed do not come back
+        if (recordings_.front().exec) check(cudaGraphExecDestroy(recordings_.front().exec), "drop a graph");
+        recordings_.erase(recordings_.begin());
+      }
       recordings_.push_back({opt_->ranks(), opt_->phase()});
       return opt_->enqueue();
     }
@@ -48,7 +55,9 @@ class captured_step {
     check(cudaGraphLaunch(r->exec, stream_), "launch a graph");
   }
 
-  // The nodes (kernels, copies) of each graph recorded so far.
+  // Combinations of ranks and phase met so far.
+  index_t combinations() const { return combinations_; }
+  // The nodes (kernels, copies) of each graph that is kept.
   std::vector<index_t> nodes() const {
     std::vector<index_t> out;
     for (const auto& r : recordings_)
@@ -86,6 +95,7 @@ class captured_step {
   Optimizer* opt_;
   cudaStream_t stream_;
   std::vector<recording> recordings_;
+  index_t combinations_ = 0;
 };
 
 }  // namespace matopt::cuda

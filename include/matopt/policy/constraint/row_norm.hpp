@@ -43,37 +43,65 @@ struct initial_magnitude {
     if (!(g > T(zero))) g = T(zero_row_magnitude);
   }
 };
-// d = rowsum(G . W / g), and rowsum(W^2), which tells a zero row
-struct magnitude_gradient {
+// rowsum(G . W) and rowsum(W^2)
+struct magnitude_sums {
   static constexpr int sums = 2, results = 2;
   template <class T>
-  MATOPT_HD terms<T, 2> operator()(T grad, T w, T g) const {
-    return {{grad * (w / g), w * w}};
+  MATOPT_HD terms<T, 2> operator()(T grad, T w) const {
+    return {{grad * w, w * w}};
   }
   template <class T, class A>
   MATOPT_HD static terms<A, 2> finish(const A* sum) {
     return {{sum[0], sum[1]}};
   }
 };
-// (g / r) (G - d W / g)
-struct direction_gradient {
+// d = d / g, a = g / r, b = d / r: the numbers of a row in its gradient (g / r) (G - d W / g) = a G - b W
+struct gradient_coefficients {
   template <class T>
-  MATOPT_HD void operator()(T& u, T grad, T w, T g, T r, T d) const {
-    u = g / r * (grad - d * (w / g));
+  MATOPT_HD void operator()(T& d, T& a, T& b, T g, T r) const {
+    d = d / g, a = g / r, b = d / r;
   }
 };
-// R = r W / g - lr scale u
+struct direction_gradient {
+  template <class T>
+  MATOPT_HD void operator()(T& u, T grad, T w, T a, T b) const {
+    u = a * grad - b * w;
+  }
+};
+// c = r / g
+struct ratio {
+  template <class T>
+  MATOPT_HD void operator()(T& c, T r, T g) const {
+    c = r / g;
+  }
+};
+// R = c W - lr scale u, c = r / g
 template <class T>
-MATOPT_HD T moved_direction(T w, T u, T g, T r, T lr_scale) {
-  return r * (w / g) - lr_scale * u;
+MATOPT_HD T moved_direction(T w, T u, T c, T lr_scale) {
+  return c * w - lr_scale * u;
 }
 // The terms of ||R_i||
 struct moved_norm : norm {
   double scale;
   explicit moved_norm(double s) : scale(s) {}
   template <class T>
-  MATOPT_HD terms<T, 3> operator()(T u, T w, T g, T r, T lr) const {
-    return norm::operator()(moved_direction(w, u, g, r, lr * T(scale)));
+  MATOPT_HD terms<T, 3> operator()(T u, T w, T c, T lr) const {
+    return norm::operator()(moved_direction(w, u, c, lr * T(scale)));
+  }
+};
+// f = g / n, or 0 for n = 0
+struct row_factor {
+  template <class T>
+  MATOPT_HD void operator()(T& f, T g, T n) const {
+    f = n > T(0) ? g / n : T(0);
+  }
+};
+// W = f R - lr decay W, f = g / ||R_i|| with the new g
+struct compose_rows {
+  double scale, decay;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T u, T c, T f, T lr) const {
+    w = f * moved_direction(w, u, c, lr * T(scale)) - lr * T(decay) * w;
   }
 };
 // |g| >= least_magnitude, sign kept
@@ -89,15 +117,6 @@ struct decay_magnitude {
   template <class T>
   MATOPT_HD void operator()(T& g, T lr) const {
     g *= T(1) - lr * T(decay);
-  }
-};
-// W = g R / n - lr decay W, n = ||R_i||, with the old g in R
-struct compose_rows {
-  double scale, decay;
-  template <class T>
-  MATOPT_HD void operator()(T& w, T u, T g, T g_old, T r, T n, T lr) const {
-    const T direction = moved_direction(w, u, g_old, r, lr * T(scale));
-    w = g * (n > T(0) ? direction / n : T(0)) - lr * T(decay) * w;
   }
 };
 // r = n, except where the row had no direction before (square norm <= zero_row^2) or has none now
@@ -157,34 +176,34 @@ struct row_norm {
   }
   template <class E, class St, class W, class G>
   auto lift_formula(E& e, St& s, view<W> w, view<G> g) const {
-    const auto sums = e.take(w.rows, 2);
+    const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1);
-    e.reduce_rows(fn::magnitude_gradient{}, sums, as_const(g), as_const(w), per_row(s.g));
-    return elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(s.g), per_row(s.r),
-                       per_row(s.gradient));
+    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
+    e.for_each(fn::gradient_coefficients{}, s.gradient, a, b, as_const(s.g), as_const(s.r));
+    return elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(a), per_row(b));
   }
 
   template <class E, class St, class W, class U, class C>
   void retract(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
-    const auto norm = e.take(w.rows, 1), old = e.take(w.rows, 1);
-    e.reduce_rows(fn::moved_norm{scale}, norm, as_const(u), as_const(w), per_row(s.g), per_row(s.r), lr);
-    e.for_each(fn::assign{}, old, as_const(s.g));
+    const auto norm = e.take(w.rows, 1), c = e.take(w.rows, 1), f = e.take(w.rows, 1);
+    e.for_each(fn::ratio{}, c, as_const(s.r), as_const(s.g));
+    e.reduce_rows(fn::moved_norm{scale}, norm, as_const(u), as_const(w), per_row(c), lr);
     magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
     if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, lr);
     e.for_each(fn::floor_magnitude{}, s.g);
+    e.for_each(fn::row_factor{}, f, as_const(s.g), as_const(norm));
     const double weight_decay = decay_on == decay_target::weight ? decay : 0;
     const fn::compose_rows compose{scale, weight_decay};
     if (weight_decay > 0) {
       const auto after = e.take(w.rows, 1);
-      e.reduce_rows(detail::then_reduce<fn::compose_rows, fn::norm>(compose), after, w, as_const(u), per_row(s.g),
-                    per_row(old), per_row(s.r), per_row(norm), lr);
-      e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
+      e.reduce_rows(detail::then_reduce<fn::compose_rows, fn::norm>(compose), after, w, as_const(u), per_row(c),
+                    per_row(f), lr);
       e.for_each(fn::resync_magnitude{}, s.g, as_const(after));
     } else {
-      e.for_each(compose, w, as_const(u), per_row(s.g), per_row(old), per_row(s.r), per_row(norm), lr);
-      e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
+      e.for_each(compose, w, as_const(u), per_row(c), per_row(f), lr);
     }
+    e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
   }
 };
 

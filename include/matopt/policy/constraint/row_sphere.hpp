@@ -78,7 +78,8 @@ struct row_sphere {
   view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
     const auto sums = e.take(w.rows, 2);
     s.gradient = sums.col_block(0, 1);
-    e.reduce_rows(fn::magnitude_gradient{}, sums, as_const(g), as_const(w), per_row(s.g));
+    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
+    e.for_each(fn::ratio{}, s.gradient, as_const(s.gradient), as_const(s.g));
     e.for_each(fn::sphere_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.gradient));
     return u;
   }

@@ -98,18 +98,30 @@ struct newton_schulz {
     using T = element<E>;
     const bool tall = u.rows > u.cols;
     const view<C> m = tall ? u.t() : u;
-    view<T> x, y = e.template take_like<T>(m);
+    view<T> x;
     if constexpr (std::is_same_v<T, C>)
       x = m;
     else
       x = e.template take_like<T>(m);
     const auto frame = e.frame();
-    e.for_each(fn::normalize{norm_margin(coefficients), eps, rule == eps_rule::add}, x, as_const(m),
-               per_matrix(norm.scale), per_matrix(norm.squares));
-    if (by_gram(m.rows, m.cols, std::is_same_v<T, double>))
-      gram_steps(e, x, y);
-    else
-      standard_steps(e, x, y);
+    const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
+    const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
+    for (index_t first = 0; first < m.batch; first += at_once) {
+      const index_t count = math::min(at_once, m.batch - first);
+      const auto frame_of_part = e.frame();
+      // The iteration changes sides in each step, and has to end in x.
+      const bool gram = by_gram(m.rows, m.cols, std::is_same_v<T, double>);
+      const index_t changes = gram ? 1 + restarts<T>() : steps;
+      view<T> from = x.matrices(first, count), to = other.matrices(0, count);
+      if (changes % 2 == 1) std::swap(from, to);
+      e.for_each(fn::normalize{norm_margin(coefficients), eps, rule == eps_rule::add}, from,
+                 as_const(m.matrices(first, count)), per_matrix(norm.scale.matrices(first, count)),
+                 per_matrix(norm.squares.matrices(first, count)));
+      if (gram)
+        gram_steps(e, from, to);
+      else
+        standard_steps(e, from, to);
+    }
     return tall ? x.t() : x;
   }
 
@@ -118,12 +130,23 @@ struct newton_schulz {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
     return !in_double && 2 * n >= 3 * m;
   }
-  // x ends as the result; y is as large as x.
+  // Before which steps x and its Gram matrix are formed anew.
+  template <class T>
+  static bool restarts_before(index_t i) {
+    return sizeof(T) == 2 && i >= 2 && (i - 2) % 3 == 0;
+  }
+  template <class T>
+  index_t restarts() const {
+    index_t n = 0;
+    for (index_t i = 0; i < steps; ++i) n += restarts_before<T>(i);
+    return n;
+  }
+  // x ends as the result, which may lie in y.
   template <class E, class T>
   void standard_steps(E& e, view<T>& x, view<T>& y) const {
     using A = arithmetic_t<T>;
     const index_t n = x.rows;
-    const view<T> gram = e.template take<T>(n, n), poly = e.template take<T>(n, n);
+    const view<T> gram = e.template take_batch<T>(x.batch, n, n), poly = e.template take_batch<T>(x.batch, n, n);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
       const auto [a, b, c] = matopt::coefficients(coefficients, i);
       e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
@@ -138,15 +161,13 @@ struct newton_schulz {
   template <class E, class T>
   void gram_steps(E& e, view<T>& x, view<T>& y) const {
     using A = arithmetic_t<T>;
-    constexpr bool sixteen_bits = sizeof(T) == 2;
     const index_t n = x.rows;
-    view<T> r = e.template take<T>(n, n), z = e.template take<T>(n, n), q = e.template take<T>(n, n),
-            t = e.template take<T>(n, n);
-    const auto restarts = [&](index_t i) { return sixteen_bits && i >= 2 && (i - 2) % 3 == 0; };
+    const auto square = [&] { return e.template take_batch<T>(x.batch, n, n); };
+    view<T> r = square(), z = square(), q = square(), t = square();
     bool fresh = true;  // Q = I
     e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
     for (index_t i = 0; i < steps; ++i) {
-      if (restarts(i)) {
+      if (restarts_before<T>(i)) {
         e.gemm(A(1), q, x, A(0), y, y);
         std::swap(x, y);
         e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
@@ -161,7 +182,7 @@ struct newton_schulz {
         std::swap(q, t);
       }
       fresh = false;
-      if (i + 1 < steps && !restarts(i + 1)) {
+      if (i + 1 < steps && !restarts_before<T>(i + 1)) {
         e.gemm_symmetric(A(1), r, z, A(a), r, t);
         e.gemm_symmetric(A(1), z, t, A(a), t, r);
       }
