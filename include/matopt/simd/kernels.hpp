@@ -2,6 +2,7 @@
 #pragma once
 #ifdef MATOPT_HIGHWAY
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 
@@ -28,18 +29,35 @@ namespace matopt::simd {
 
 MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
   struct table {
-    const kernel_set* sets[4] = {};
+    const kernel_set* sets[8] = {};
     std::size_t count = 0;
+    void add(bool runs, const kernel_set& set) {
+      if (runs) sets[count++] = &set;
+    }
     table() {
       [[maybe_unused]] const auto here = hwy::SupportedTargets();
 #if HWY_TARGETS & HWY_AVX3
-      if (here & HWY_AVX3) sets[count++] = &N_AVX3::kernels;
+#ifndef MATOPT_SIMD_EMULATE_PAIRS
+      add((here & HWY_AVX3) && __builtin_cpu_supports("avx512bf16"), N_AVX3::kernels_with_pairs);
+#endif
+      add(here & HWY_AVX3, N_AVX3::kernels);
 #endif
 #if HWY_TARGETS & HWY_AVX2
-      if (here & HWY_AVX2) sets[count++] = &N_AVX2::kernels;
+      add(here & HWY_AVX2, N_AVX2::kernels);
 #endif
 #if HWY_TARGETS & HWY_NEON
-      if (here & HWY_NEON) sets[count++] = &N_NEON::kernels;
+      add(here & HWY_NEON, N_NEON::kernels);
+#endif
+#ifdef MATOPT_SIMD_EMULATE_PAIRS
+#if HWY_TARGETS & HWY_AVX3
+      add(here & HWY_AVX3, N_AVX3::kernels_with_pairs);
+#endif
+#if HWY_TARGETS & HWY_AVX2
+      add(here & HWY_AVX2, N_AVX2::kernels_with_pairs);
+#endif
+#if HWY_TARGETS & HWY_NEON
+      add(here & HWY_NEON, N_NEON::kernels_with_pairs);
+#endif
 #endif
     }
   };

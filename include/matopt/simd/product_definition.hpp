@@ -31,7 +31,7 @@ class product_run {
       depth_ = std::min(most_depth, depth - depth_begin_);
       steps_ = ceil_div(depth_, kernels_.depth_per_step);
       last_ = depth_begin_ + depth_ == depth;
-      step_block_ = ceil_div(steps_, std::max<index_t>(1, ceil_div(steps_, max_step_block)));
+      step_block_ = steps_ == 0 ? 1 : ceil_div(steps_, ceil_div(steps_, max_step_block));
       blocks();
     }
   }
