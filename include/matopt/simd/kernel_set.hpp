@@ -17,10 +17,11 @@ template <class E>
 using pack_function = void (*)(const E* from, index_t line_stride, index_t depth_stride, index_t lines, index_t depth,
                                float* panel);
 
-// Row i is written up to column min(cols, diagonal + i). C is not read where beta is 0; it may be D.
+// Row i is written up to column min(cols, diagonal + i). C is not read where beta is 0; it may be D. `next`, 64 bytes
+// per step, will be read soon: fetched meanwhile.
 using multiply_function = void (*)(index_t steps, const float* a, const float* b, float alpha, float beta,
                                    const float* c, index_t c_stride, float* d, index_t d_stride, index_t rows,
-                                   index_t cols, index_t diagonal);
+                                   index_t cols, index_t diagonal, const float* next);
 
 // to[j][i] = from[i][j] for j < min(cols, diagonal + i)
 template <class E>

@@ -37,7 +37,7 @@ class product_run {
   }
 
  private:
-  static constexpr index_t max_step_block = 256;  // of one pass over the accumulators
+  static constexpr index_t max_step_block = 384;  // of one pass over the accumulators
   static constexpr index_t panels_per_task = 4;   // in packing
   static constexpr index_t unlimited = index_t{1} << 40;
 
@@ -165,11 +165,17 @@ class product_run {
     for (index_t s = 0; s == 0 || s < steps_; s += step_block_) {
       const index_t steps = std::min(step_block_, steps_ - s);
       for (index_t i = 0; i < rows; i += set_.rows)
-        for (index_t j = 0; j < cols && diagonal + i - j + set_.rows - 1 > 0; j += set_.cols)
-          kernels_.multiply(steps, a + i * steps_ + s * set_.rows, b + j * steps_ + s * set_.cols, p_.alpha,
-                            s == 0 ? beta : 1, s == 0 ? c + i * c_stride + j : sums + i * sums_stride + j,
-                            s == 0 ? c_stride : sums_stride, sums + i * sums_stride + j, sums_stride,
-                            std::min(set_.rows, rows - i), std::min(set_.cols, cols - j), diagonal + i - j);
+        for (index_t j = 0; j < cols && diagonal + i - j + set_.rows - 1 > 0; j += set_.cols) {
+          const float* const panel = b + j * steps_ + s * set_.cols;
+          // The next block of this panel of B, half of it by each of two rows of micro-tiles; it would come from memory
+          // just when it is needed. A's panels are read more slowly and need no help.
+          const bool more = s + step_block_ < steps_;
+          const float* const next = more ? panel + (steps + i / set_.rows % 2 * (steps / 2)) * set_.cols : panel;
+          kernels_.multiply(steps, a + i * steps_ + s * set_.rows, panel, p_.alpha, s == 0 ? beta : 1,
+                            s == 0 ? c + i * c_stride + j : sums + i * sums_stride + j, s == 0 ? c_stride : sums_stride,
+                            sums + i * sums_stride + j, sums_stride, std::min(set_.rows, rows - i),
+                            std::min(set_.cols, cols - j), diagonal + i - j, next);
+        }
     }
     if constexpr (!is_float)
       for (index_t i = 0; i < rows; ++i)
