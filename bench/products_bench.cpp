@@ -20,6 +20,7 @@
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -108,6 +109,8 @@ struct owned {
   }
 };
 matrix random(index_t rows, index_t cols) {
+  // Not timed: the threads of OpenBLAS and OpenMP wait some tens of milliseconds for work before they leave their core.
+  std::this_thread::sleep_for(std::chrono::milliseconds(80));
   std::srand(1);
   return matrix::Random(rows, cols);
 }
@@ -248,6 +251,7 @@ int main(int argc, char** argv) {
   products(RegisterBenchmark("product/ours_bf16", product_ours<bfloat16, false>));
   products(RegisterBenchmark("product/eigen", product_eigen));
   iterations(RegisterBenchmark("ns5/ours", newton_schulz_ours));
+  iterations(RegisterBenchmark("ns5/ours_verbs", newton_schulz_verbs<float>));
   iterations(RegisterBenchmark("ns5/ours_bf16", newton_schulz_verbs<bfloat16>));
   iterations(RegisterBenchmark("ns5/eigen", newton_schulz_eigen));
   if (blas().sgemm) {
