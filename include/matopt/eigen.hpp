@@ -338,7 +338,8 @@ class eigen_backend {
                view<T> d, bool symmetric) {
 #ifdef MATOPT_HIGHWAY
     if constexpr (!std::is_same_v<T, double>)
-      if (kernels_) {
+      // What is tiny or only a line or two wide does not repay packing.
+      if (kernels_ && (symmetric || (std::min(d.rows, d.cols) > 2 && d.rows * d.cols * a.cols > 4096))) {
         const auto run = [](void* pool, index_t tasks, void (*task)(void*, index_t, int), void* closure) {
           static_cast<thread_pool*>(pool)->parallel_for(tasks,
                                                         [&](index_t i, int worker) { task(closure, i, worker); });
@@ -372,10 +373,10 @@ class eigen_backend {
       detail::tile_product<T>::run(alpha, block(a, row, rows, 0, a.cols), block(b, 0, b.rows, col, cols), beta,
                                    block(c, row, rows, col, cols), to,
                                    packing_.data() + static_cast<std::size_t>(worker) * detail::packing<double>::bytes);
-      if (symmetric && i != j) {
+      if (symmetric) {
         const view<T> mirror = block(d, col, cols, row, rows);
         for (index_t q = 0; q < cols; ++q)
-          for (index_t p = 0; p < rows; ++p) mirror(q, p) = to(p, q);
+          for (index_t p = i == j ? q + 1 : 0; p < rows; ++p) mirror(q, p) = to(p, q);
       }
     });
   }
