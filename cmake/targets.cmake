@@ -1,6 +1,7 @@
 # The library's targets. They carry the include path, C++20 and their links, and nothing else: no flags reach a consumer.
 #   matopt::matopt   core, policies and rules; needs nothing
-#   matopt::eigen    and the CPU backend; needs Eigen 3.4 and threads
+#   matopt::eigen    and the CPU backend; needs Eigen 3.4 and threads. Where Highway (hwy) is found, products run on kernels
+#                    of the library's own: matopt_simd, one source file compiled once. MATOPT_HIGHWAY=OFF leaves it out.
 #   matopt::io       and checkpoints (safetensors); needs nlohmann_json
 #   matopt::cuda     and the GPU backend, for files that nvcc compiles; needs the CUDA toolkit
 # A target whose packages are not found here is left out. matopt-config.cmake.in says the same for an installed tree.
@@ -21,6 +22,11 @@ if(TARGET Eigen3::Eigen AND TARGET Threads::Threads)
   add_library(matopt_eigen INTERFACE)
   add_library(matopt::eigen ALIAS matopt_eigen)
   target_link_libraries(matopt_eigen INTERFACE matopt Eigen3::Eigen Threads::Threads)
+  include(${CMAKE_CURRENT_LIST_DIR}/simd.cmake)
+  matopt_add_simd(matopt_simd ${PROJECT_SOURCE_DIR}/include)
+  if(TARGET matopt_simd)
+    target_link_libraries(matopt_eigen INTERFACE matopt_simd)
+  endif()
 endif()
 
 if(NOT TARGET nlohmann_json::nlohmann_json)

@@ -6,7 +6,9 @@
 // Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by
 // shape alone. No verb that a step uses allocates. Storage may be row- or column-major, transposed, or a sub-block;
 // operands of products need one unit stride (the library's own scratch always has it). Element types: float, double,
-// and bfloat16 as storage. Errors: bad_value for an illegal thread count.
+// and bfloat16 as storage; its products are summed in float. With MATOPT_HIGHWAY, products of float and bfloat16 run on
+// the kernels of simd/, chosen at run time: their bits then depend on the kind of processor.
+// Errors: bad_value for an illegal thread count.
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>
@@ -26,11 +28,18 @@
 #include "eigen/product.hpp"
 #include "eigen/thread_pool.hpp"
 #include "eigen/view_of.hpp"
+#ifdef MATOPT_HIGHWAY
+#include "simd/kernel_sets.hpp"
+#include "simd/product.hpp"
+#endif
 
 namespace matopt {
 
 class eigen_backend {
  public:
+  template <class T>
+  static constexpr bool multiplies = std::is_same_v<T, bfloat16>;  // besides float and double
+
   // Owns zeroed memory that begins on a 256-byte boundary.
   class buffer {
    public:
@@ -99,17 +108,18 @@ class eigen_backend {
     reduce_matrix(f, out, first, rest...);
   }
 
+  // T is deduced from the output, so that const and non-const inputs mix. Scalars are in float for 16-bit elements.
   template <class T>
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
-    if (!stopped(guard)) product(alpha, a, b, beta, c, d, false);
+    if (!stopped(guard)) product<T>(alpha, a, b, beta, c, d, false);
   }
   template <class T>
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
-    if (!stopped(guard)) product(alpha, a, b, beta, c, d, true);
+    if (!stopped(guard)) product<T>(alpha, a, b, beta, c, d, true);
   }
 
   // Element (i, j) of matrix b is number i cols + j of stream b.
@@ -306,13 +316,31 @@ class eigen_backend {
     }
   }
 
+  template <class T>
+  void product(arithmetic_t<T> alpha, view<const T> a, view<const T> b, arithmetic_t<T> beta, view<const T> c,
+               view<T> d, bool symmetric) {
+#ifdef MATOPT_HIGHWAY
+    if constexpr (!std::is_same_v<T, double>)
+      // What is tiny or only a line or two wide does not repay packing.
+      if (kernels_ && (symmetric || (std::min(d.rows, d.cols) > 2 && d.rows * d.cols * a.cols > 4096))) {
+        const auto run = [](void* pool, index_t tasks, void (*task)(void*, index_t, int), void* closure) {
+          static_cast<thread_pool*>(pool)->parallel_for(tasks,
+                                                        [&](index_t i, int worker) { task(closure, i, worker); });
+        };
+        return simd::product(*kernels_, workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
+      }
+#endif
+    tiled_product<T>(alpha, a, b, beta, c, d, symmetric);
+  }
+
   // D = alpha A B + beta C by tiles; of a symmetric D only the tiles on and below the diagonal, mirrored.
   template <class T>
-  void product(T alpha, view<const T> a, view<const T> b, T beta, view<const T> c, view<T> d, bool symmetric) {
-    if (d.row_stride != 1) return product(alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
+  void tiled_product(arithmetic_t<T> alpha, view<const T> a, view<const T> b, arithmetic_t<T> beta, view<const T> c,
+                     view<T> d, bool symmetric) {
+    if (d.row_stride != 1) return tiled_product<T>(alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
     // Large tiles pack less; small ones keep all cores busy when there are few.
     const auto count = [](index_t size, index_t tile) { return (size + tile - 1) / tile; };
-    index_t edge = detail::packing<T>::max_rows;
+    index_t edge = detail::tile_product<T>::max_edge;
     while (edge > 64 && d.batch * count(d.rows, edge) * count(d.cols, edge) < 8) edge /= 2;
     const index_t down = count(d.rows, edge), across = count(d.cols, edge);
     const index_t work = d.batch * d.rows * d.cols * std::max<index_t>(1, a.cols) / 4;
@@ -325,28 +353,15 @@ class eigen_backend {
       const index_t row = i * edge, rows = std::min(edge, d.rows - row), col = j * edge,
                     cols = std::min(edge, d.cols - col);
       const view<T> to = block(d, row, rows, col, cols);
-      start_tile(beta, block(c, row, rows, col, cols), to);
-      if (a.cols > 0)
-        detail::add_product(alpha, block(a, row, rows, 0, a.cols), block(b, 0, b.rows, col, cols), to,
-                            packing_.data() + static_cast<std::size_t>(worker) * detail::packing<double>::bytes);
-      if (symmetric && i != j) {
+      detail::tile_product<T>::run(alpha, block(a, row, rows, 0, a.cols), block(b, 0, b.rows, col, cols), beta,
+                                   block(c, row, rows, col, cols), to,
+                                   packing_.data() + static_cast<std::size_t>(worker) * detail::packing<double>::bytes);
+      if (symmetric) {
         const view<T> mirror = block(d, col, cols, row, rows);
         for (index_t q = 0; q < cols; ++q)
-          for (index_t p = 0; p < rows; ++p) mirror(q, p) = to(p, q);
+          for (index_t p = i == j ? q + 1 : 0; p < rows; ++p) mirror(q, p) = to(p, q);
       }
     });
-  }
-  // to = beta from
-  template <class T>
-  static void start_tile(T beta, const view<const T>& from, const view<T>& to) {
-    for (index_t j = 0; j < to.cols; ++j) {
-      T* const y = to.data + j * to.col_stride;
-      if (beta == T(0)) {
-        std::fill_n(y, to.rows, T(0));
-        continue;
-      }
-      for (index_t i = 0; i < to.rows; ++i) y[i] = beta * from(i, j);
-    }
   }
 
   template <class T>
@@ -373,6 +388,10 @@ class eigen_backend {
 
   thread_pool pool_;
   buffer packing_;  // one set of packing buffers per thread
+#ifdef MATOPT_HIGHWAY
+  const simd::kernel_set* kernels_ = simd::kernel_sets().empty() ? nullptr : simd::kernel_sets().front();
+  simd::workspace workspace_{pool_.size()};
+#endif
 };
 
 }  // namespace matopt

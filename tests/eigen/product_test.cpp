@@ -5,6 +5,7 @@
 #include <matopt/eigen.hpp>
 
 #include "../support/matrices.hpp"
+#include "../support/tolerance.hpp"
 
 using namespace matopt;
 using namespace matopt::test;
@@ -32,17 +33,19 @@ void check_gemm(eigen_backend& cpu, index_t m, index_t n, index_t k, layout la, 
     if (beta != 0) e = e + beta * to_mat(from.matrix(i));
     expected.push_back(e);
   }
-  cpu.gemm<T>(nullptr, static_cast<T>(alpha), a.cv(), b.cv(), static_cast<T>(beta), from, d.v());
-  for (index_t i = 0; i < batch; ++i)
-    REQUIRE(largest(to_mat(d.cv().matrix(i)) - expected[static_cast<std::size_t>(i)]) <
-            4 * eps<T> * std::sqrt(static_cast<double>(k) + 1) * 4);
+  using scalar = arithmetic_t<T>;
+  cpu.gemm<T>(nullptr, static_cast<scalar>(alpha), a.cv(), b.cv(), static_cast<scalar>(beta), from, d.v());
+  for (index_t i = 0; i < batch; ++i) {
+    const mat& e = expected[static_cast<std::size_t>(i)];
+    REQUIRE(largest(to_mat(d.cv().matrix(i)) - e) < product_tolerance<T>(largest(e), k));
+  }
   REQUIRE(d.intact());
   REQUIRE(a.intact());
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gemm: awkward sizes", "[eigen]", float, double) {
+TEMPLATE_TEST_CASE("gemm: awkward sizes", "[eigen]", float, double, bfloat16) {
   eigen_backend cpu(3);
   for (const index_t m : sizes)
     for (const index_t n : {index_t{1}, index_t{65}, index_t{130}})
@@ -52,7 +55,7 @@ TEMPLATE_TEST_CASE("gemm: awkward sizes", "[eigen]", float, double) {
     check_gemm<TestType>(cpu, 66, 67, k, layout::column_major, layout::row_major, layout::column_major, -0.5, 1, true);
 }
 
-TEMPLATE_TEST_CASE("gemm: every storage, alpha and beta", "[eigen]", float, double) {
+TEMPLATE_TEST_CASE("gemm: every storage, alpha and beta", "[eigen]", float, double, bfloat16) {
   eigen_backend cpu(2);
   for (const layout a : all_layouts)
     for (const layout b : all_layouts)
@@ -63,6 +66,29 @@ TEMPLATE_TEST_CASE("gemm: every storage, alpha and beta", "[eigen]", float, doub
   for (const double beta : {0.0, 1.0, -0.5})
     check_gemm<TestType>(cpu, 65, 70, 33, layout::sub_block, layout::sub_block, layout::sub_block, 1, beta, true, 5);
   check_gemm<TestType>(cpu, 5, 6, 7, layout::row_major, layout::row_major, layout::row_major, 0, 1, true);
+}
+
+TEMPLATE_TEST_CASE("gemm: the same bits with any number of threads", "[eigen]", float, double, bfloat16) {
+  using T = TestType;
+  for (const auto& [m, n, k, batch] :
+       {std::tuple<index_t, index_t, index_t, index_t>{1000, 129, 127, 1}, {127, 127, 1000, 3}, {33, 7, 129, 50}}) {
+    CAPTURE(m, n, k, batch);
+    stored<T> a(m, k, layout::sub_block, batch), b(k, n, layout::column_major, batch),
+        c(m, n, layout::row_major, batch);
+    a.fill_random(11), b.fill_random(12), c.fill_random(13);
+    std::vector<std::vector<T>> plain, symmetric;
+    for (const int threads : {1, 2, 3}) {
+      eigen_backend cpu(threads);
+      stored<T> d(m, n, layout::row_major, batch), gram(m, m, layout::row_major, batch);
+      cpu.gemm<T>(nullptr, 0.5F, a.cv(), b.cv(), -2, c.cv(), d.v());
+      cpu.gemm_symmetric<T>(nullptr, 1, a.cv(), a.cv().t(), 0, gram.cv(), gram.v());
+      plain.push_back(elements(d.cv())), symmetric.push_back(elements(gram.cv()));
+    }
+    for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+      CHECK(same_bits(plain[i], plain[0]));
+      CHECK(same_bits(symmetric[i], symmetric[0]));
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("gemm_symmetric: equals gemm, and is symmetric", "[eigen]", float, double) {
@@ -79,12 +105,30 @@ TEMPLATE_TEST_CASE("gemm_symmetric: equals gemm, and is symmetric", "[eigen]", f
         for (index_t b = 0; b < batch; ++b) {
           const mat g = to_mat(gram.cv().matrix(b));
           REQUIRE(largest(g - to_mat(expected.cv().matrix(b))) < 60 * eps<TestType>);
-          REQUIRE(largest(g - transposed(g)) < 60 * eps<TestType>);
+          REQUIRE(largest(g - transposed(g)) == 0);
         }
         cpu.gemm_symmetric<TestType>(nullptr, TestType(0.5), gram.cv(), gram.cv(), -2, gram.cv(), poly.v());
         const mat g = to_mat(gram.cv().matrix(batch - 1));
+        REQUIRE(largest(to_mat(poly.cv().matrix(batch - 1)) - transposed(to_mat(poly.cv().matrix(batch - 1)))) == 0);
         REQUIRE(largest(to_mat(poly.cv().matrix(batch - 1)) - (0.5 * (g * g) + (-2.0) * g)) < 300 * eps<TestType>);
       }
+}
+
+TEST_CASE("gemm_symmetric in bfloat16: equals gemm, and is symmetric", "[eigen]") {
+  eigen_backend cpu(3);
+  for (const index_t n : sizes)
+    for (const layout l : {layout::row_major, layout::sub_block, layout::column_major}) {
+      CAPTURE(n, name_of(l));
+      stored<bfloat16> x(n, 40, l, 2), gram(n, n, l, 2), expected(n, n, l, 2);
+      x.fill_random(1, 0.2);
+      cpu.gemm_symmetric<bfloat16>(nullptr, 1, x.cv(), x.cv().t(), 0, gram.cv(), gram.v());
+      cpu.gemm<bfloat16>(nullptr, 1, x.cv(), x.cv().t(), 0, expected.cv(), expected.v());
+      for (index_t b = 0; b < 2; ++b) {
+        const mat g = to_mat(gram.cv().matrix(b));
+        REQUIRE(largest(g - to_mat(expected.cv().matrix(b))) <= 0x1p-8 * largest(g));
+        REQUIRE(largest(g - transposed(g)) == 0);
+      }
+    }
 }
 
 TEST_CASE("a set guard stops every verb that writes", "[eigen]") {

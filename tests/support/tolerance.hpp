@@ -7,10 +7,16 @@
 //   bfloat16   2e-2     weights are rounded to 8 bits: half a unit in the last place is 2e-3, four steps of it, some
 //                       amplified
 //   gram form  10-fold  the Gram matrix is formed once, so an error in it lasts through all steps
+//
+// One product alone, of entries in [-1, 1): the result's own rounding (half a unit in the last place; twice for a very
+// deep product in bfloat16), relative to the largest entry, and the sums' 16 units by the root of the depth.
 #pragma once
+#include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include <matopt/core/bfloat16.hpp>
+#include <matopt/core/index.hpp>
 
 namespace matopt::test {
 
@@ -46,5 +52,13 @@ inline constexpr accuracy cuda_accuracy{
 // By the type of a backend; specialised beside the backends that promise less than the CPU's.
 template <class B>
 inline constexpr accuracy accuracy_of = cpu_accuracy;
+
+template <class T>
+double product_tolerance(double largest, index_t depth) {
+  using sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  const double own = std::is_same_v<T, bfloat16> ? 0x1p-8 * (depth > 40960 ? 2 : 1) : 0;
+  return own * largest +
+         16 * static_cast<double>(std::numeric_limits<sum>::epsilon()) * std::sqrt(static_cast<double>(depth) + 1);
+}
 
 }  // namespace matopt::test

@@ -1,0 +1,24 @@
+# matopt_add_simd(name include_dir): the library `name` with the kernels of products, unless Highway is missing or
+# MATOPT_HIGHWAY is off. Used by the project itself and by the package it installs. What links it compiles with
+# MATOPT_HIGHWAY; the kernels choose the processor's instructions at run time, so no flag for them is needed.
+function(matopt_add_simd name include_dir)
+  option(MATOPT_HIGHWAY "Products on the CPU by kernels written with Highway, if it is found" ON)
+  if(NOT MATOPT_HIGHWAY)
+    return()
+  endif()
+  if(NOT TARGET hwy::hwy)
+    find_package(hwy QUIET)
+    find_package(Threads QUIET)
+  endif()
+  if(NOT TARGET hwy::hwy)
+    return()
+  endif()
+  add_library(${name} STATIC EXCLUDE_FROM_ALL ${include_dir}/matopt/simd/kernels.cpp)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  target_compile_definitions(${name} PUBLIC MATOPT_HIGHWAY MATOPT_SIMD_COMPILED)
+  # In every configuration: without optimisation these kernels are a hundred times slower than none.
+  target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-O3>)
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(${name} PRIVATE ${include_dir})
+  target_link_libraries(${name} PUBLIC hwy::hwy)
+endfunction()

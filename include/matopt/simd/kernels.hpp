@@ -1,0 +1,70 @@
+// Compiles kernels.inc for every processor target and says which of them run here. Needs Highway, and libhwy to link.
+#pragma once
+#ifdef MATOPT_HIGHWAY
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "kernel_set.hpp"
+
+// The oldest targets have too few registers to be worth a kernel, and those after AVX-512's first version bring nothing
+// that a product in float can use. Vectors of unknown length cannot be held in arrays.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "matopt/simd/kernels.inc"
+#include <hwy/foreach_target.h>
+
+#include "kernels.inc"
+
+#ifdef MATOPT_SIMD_COMPILED
+#define MATOPT_SIMD_INLINE
+#else
+#define MATOPT_SIMD_INLINE inline
+#endif
+
+namespace matopt::simd {
+
+MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
+  struct table {
+    const kernel_set* sets[8] = {};
+    std::size_t count = 0;
+    void add(bool runs, const kernel_set& set) {
+      if (runs) sets[count++] = &set;
+    }
+    table() {
+      [[maybe_unused]] const auto here = hwy::SupportedTargets();
+#if HWY_TARGETS & HWY_AVX3
+#ifndef MATOPT_SIMD_EMULATE_PAIRS
+      add((here & HWY_AVX3) && __builtin_cpu_supports("avx512bf16"), N_AVX3::kernels_with_pairs);
+#endif
+      add(here & HWY_AVX3, N_AVX3::kernels);
+#endif
+#if HWY_TARGETS & HWY_AVX2
+      add(here & HWY_AVX2, N_AVX2::kernels);
+#endif
+#if HWY_TARGETS & HWY_NEON
+      add(here & HWY_NEON, N_NEON::kernels);
+#endif
+#ifdef MATOPT_SIMD_EMULATE_PAIRS
+#if HWY_TARGETS & HWY_AVX3
+      add(here & HWY_AVX3, N_AVX3::kernels_with_pairs);
+#endif
+#if HWY_TARGETS & HWY_AVX2
+      add(here & HWY_AVX2, N_AVX2::kernels_with_pairs);
+#endif
+#if HWY_TARGETS & HWY_NEON
+      add(here & HWY_NEON, N_NEON::kernels_with_pairs);
+#endif
+#endif
+    }
+  };
+  static const table t;
+  return {t.sets, t.count};
+}
+
+}  // namespace matopt::simd
+#undef MATOPT_SIMD_INLINE
+#endif
