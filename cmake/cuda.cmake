@@ -1,7 +1,7 @@
 # The language CUDA for the project's own GPU programs. They take minutes to compile, so no default target has them:
 #   cmake --build build --target gpu_programs
 if(NOT TARGET matopt::cuda)
-  message(FATAL_ERROR "matopt: MATOPT_CUDA needs the CUDA toolkit with cuBLAS and cuSOLVER; or configure with -DMATOPT_CUDA=OFF")
+  message(FATAL_ERROR "matopt: MATOPT_CUDA needs the CUDA toolkit with cuBLAS; or configure with -DMATOPT_CUDA=OFF")
 endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES 90)

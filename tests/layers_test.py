@@ -12,7 +12,7 @@ LAYERS = {
     "published": ({"core", "policy", "rule", "published"}, set()),
     "simd": ({"core", "simd"}, {"hwy"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen"}),
-    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cusolver", "nv"}),
+    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
     "compress": ({"core", "policy", "rule", "compress", "metrics"}, set()),
     "metrics": ({"core", "policy", "rule", "compress", "metrics"}, set()),
     "adapters": ({"core", "adapters"}, {"torch", "ATen", "c10", "dlpack", "pybind11", "nanobind"}),

@@ -271,3 +271,19 @@ TEST_CASE("the default names and the bucket of a parameter", "[optimizer]") {
   opt.step(0.1);
   CHECK(opt.ranks() == std::vector<index_t>{4, 4});
 }
+
+TEST_CASE("optimizer: addresses that do not fit their elements are refused", "[optimizer]") {
+  eigen_backend cpu(1);
+  optimizer<muon, eigen_backend> opt(cpu);
+  std::vector<float> w(65), g(65);
+  const auto off = [](std::vector<float>& x) { return reinterpret_cast<float*>(reinterpret_cast<char*>(x.data()) + 2); };
+  using Catch::Matchers::Contains;
+  CHECK_THROWS_WITH(opt.add("w", row_major(off(w), 8, 8), row_major<const float>(g.data(), 8, 8)),
+                    Contains("weight of \"w\"") && Contains("multiple of 4"));
+  CHECK_THROWS_WITH(opt.add("w", row_major(w.data(), 8, 8), row_major<const float>(off(g), 8, 8)),
+                    Contains("gradient of \"w\"") && Contains("multiple of 4"));
+  opt.add("w", row_major(w.data(), 8, 8), row_major<const float>(g.data(), 8, 8));
+  opt.finalize();
+  CHECK_THROWS_WITH(opt.rebind("w", row_major<const float>(off(g), 8, 8)), Contains("multiple of 4"));
+  CHECK_NOTHROW(opt.step(0.02));
+}

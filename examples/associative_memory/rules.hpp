@@ -46,7 +46,7 @@ struct fixed_length {
     const auto frame = e.frame();
     const auto norm = matopt::detail::frobenius(e, u);
     const double length = std::sqrt(static_cast<double>(matopt::math::min(u.rows, u.cols)));
-    e.for_each(fn::to_length{length}, u, matopt::per_matrix(norm.largest), matopt::per_matrix(norm.squares));
+    e.for_each(fn::to_length{length}, u, matopt::per_matrix(norm.scale), matopt::per_matrix(norm.squares));
   }
 };
 

@@ -94,12 +94,9 @@ class any_optimizer {
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
            view<const std::type_identity_t<G>> reference, const parameter_options& o = {}) {
     if (finalized_) throw bad_order("add(\"" + name + "\") after finalize()");
-    if constexpr (requires { backend_->require_memory(name, static_cast<const void*>(w.data)); }) {
-      backend_->require_memory("weight of \"" + name + '"', static_cast<const void*>(w.data));
-      backend_->require_memory("gradient of \"" + name + '"', static_cast<const void*>(g.data));
-      if (needs_reference())
-        backend_->require_memory("reference gradient of \"" + name + '"', static_cast<const void*>(reference.data));
-    }
+    require_memory("weight of \"" + name + '"', w.data);
+    require_gradient(name, "gradient", g);
+    if (needs_reference()) require_gradient(name, "reference gradient", reference);
     parameters_.add(name, w, g, needs_reference() ? reference : g, o, needs_reference(), rule_->has_decay());
   }
   bool needs_reference() const { return rule_->needs_reference(); }
@@ -220,12 +217,14 @@ class any_optimizer {
 
   // The gradient of the parameter that was added as `name` lies at another address from now on, with the same strides.
   void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
+    require_gradient(name, "gradient", g);
     parameters_.rebind(name, g, &parameter<W, G>::g);
     if (finalized_) upload_tables();
   }
   void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
     if (!needs_reference())
       throw bad_value("reference gradient of \"" + name + '"', "given", "not given: this rule estimates from one");
+    require_gradient(name, "reference gradient", r);
     parameters_.rebind(name, r, &parameter<W, G>::r);
     if (finalized_) upload_tables();
   }
@@ -418,6 +417,16 @@ class any_optimizer {
       for (index_t j = 0; j < t.cols; ++j)
         copy(static_cast<std::size_t>(i * t.cols + j) * size,
              static_cast<std::size_t>(i * t.row_stride + j * t.col_stride) * size, size);
+  }
+
+  // Throws if the backend cannot use the memory; that a pointer is null is for others to say.
+  void require_memory(const std::string& what, const void* p) const {
+    if constexpr (requires { backend_->require_memory(what, p); })
+      if (p) backend_->require_memory(what, p);
+  }
+  void require_gradient(const std::string& name, const std::string& kind, const view<const G>& g) const {
+    require_memory(kind + " of \"" + name + '"', g.data);
+    detail::check_aligned(kind + " of \"" + name + '"', g.data);
   }
 
   void require_finalized(const char* call) const {

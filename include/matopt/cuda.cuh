@@ -1,4 +1,4 @@
-// cuda_backend: runs the verbs on an NVIDIA GPU; compile with nvcc -std=c++20 --expt-relaxed-constexpr, link cublasLt.
+// cuda_backend: runs the verbs on an NVIDIA GPU; compile with nvcc -std=c++20 --expt-relaxed-constexpr, link cublasLt and cublas.
 //
 //   matopt::cuda_backend gpu(stream);                        the current device, work ordered on `stream`
 //   matopt::optimizer<matopt::muon, matopt::cuda_backend> opt(gpu);

@@ -193,7 +193,10 @@ struct rule {
         run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
                    constraint.retract_formula(e, s.constraint, w, lr, factor));
       });
-    } else if constexpr (plain && (retracts || only_reads_update<Constraint>)) {
+    } else if constexpr (plain && retracts) {
+      run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> normalizer.formula() >>
+                         constraint.retract_formula(e, s.constraint, w, lr, factor));
+    } else if constexpr (leaves_update<Normalizer> && only_reads_update<Constraint>) {
       detail::retract(constraint, e, s.constraint, w, as_const(y), lr, factor);
     } else if constexpr (std::is_same_v<Y, C>) {
       detail::normalize(normalizer, e, s.normalizer, y);

@@ -14,6 +14,12 @@ std::string text(const view<T>& v) {
          std::to_string(v.col_stride) + "; batch " + std::to_string(v.batch) + ")" + (v.empty() ? ", null" : "");
 }
 
+template <class T>
+void check_aligned(const std::string& what, const T* p) {
+  if (reinterpret_cast<std::uintptr_t>(p) % alignof(T) != 0)
+    throw bad_value(what, "an address that is no multiple of " + std::to_string(alignof(T)), "aligned to its elements");
+}
+
 // Throws bad_value unless the view has memory, is at least 1x1, and reaches each element once.
 template <class T>
 void check_view(const std::string& what, const view<T>& v) {
@@ -25,8 +31,7 @@ void check_view(const std::string& what, const view<T>& v) {
   if (v.table || !v.data || v.rows < 1 || v.cols < 1 || v.batch < 1 || !distinct)
     throw bad_value(what, text(v),
                     "a view that is not null, at least 1x1, with positive strides that reach each element once");
-  if (reinterpret_cast<std::uintptr_t>(v.data) % alignof(T) != 0)
-    throw bad_value(what, "an address that is no multiple of " + std::to_string(alignof(T)), "aligned to its elements");
+  check_aligned(what, v.data);
 }
 
 }  // namespace matopt::detail

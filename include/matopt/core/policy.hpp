@@ -133,7 +133,7 @@ concept orthogonalizer_policy = policy<P, Types> &&
 
 // Normalizer: normalize(pass, state, u) rescales u in place. In its place, where that ends in one elementwise formula:
 //   formula(pass, state, u, use), which only reads u, of any element type, runs verbs and calls use(elementwise(...)); or formula(), if
-//   it need not look at u.
+//   it need not look at u. `static constexpr bool leaves_update = true`: it does nothing.
 template <class P, class B, class Types>
 concept normalizer_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { detail::normalize(p, e, s, u); };
@@ -160,6 +160,8 @@ template <class P>
 concept takes_column_rates = requires { requires P::takes_column_rates; };
 template <class P>
 concept only_reads_update = requires { requires P::only_reads_update; };
+template <class P>
+concept leaves_update = requires { requires P::leaves_update; };
 
 //   `static constexpr bool keeps_master = true`: what retract writes is a copy of its state, so that a change of the weight
 //   by anyone else does not last. A decorator that would change it is not allowed around such a constraint.

@@ -1,4 +1,4 @@
-// cuda_error: a failed call of CUDA, cuBLAS or cuSOLVER, with the verb that made it and where in the source that is.
+// cuda_error: a failed call of CUDA or cuBLAS, with the verb that made it and where in the source that is.
 #pragma once
 #include <cublasLt.h>
 #include <cuda_runtime.h>
