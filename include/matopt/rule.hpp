@@ -128,10 +128,10 @@ struct rule {
       const auto u = e.take_like(w);
       if constexpr (measures_norm<E, St>) {
         const auto norm = detail::take_norm(e);
-        const auto lr = direction(e, s, w, g, reference, u, &norm);
+        const auto lr = direction(e, s, w, g, reference, u, norm);
         finish(e, s, w, u, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
       } else {
-        const auto lr = direction(e, s, w, g, reference, u, static_cast<detail::scaled_norm<typename E::compute>*>(nullptr));
+        const auto lr = direction(e, s, w, g, reference, u, not_measured{});
         orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
         finish(e, s, w, u, u, lr, factor);
       }
@@ -165,19 +165,21 @@ struct rule {
     }
   }
   // Lift and momentum: writes the direction u, and its norm if there is a place for it. Returns the learning rate.
+  struct not_measured {};
   template <class E, class St, class W, class G, class U, class Norm>
-  auto direction(E& e, St& s, view<W> w, view<const G> g, view<const G> reference, view<U> u, const Norm* norm) const {
+  auto direction(E& e, St& s, view<W> w, view<const G> g, view<const G> reference, view<U> u, const Norm& norm) const {
+    constexpr bool measured = !std::is_same_v<Norm, not_measured>;
     if constexpr (gradient_is_formula<E, St, W, G>) {
       gradient_formula(e, s, w, g, [&](const auto& f) {
-        if (norm)
-          run_formula_and_reduce(e, fn::scaled_norm{}, norm->pair, f, u);
+        if constexpr (measured)
+          run_formula_and_reduce(e, fn::scaled_norm{}, norm.pair, f, u);
         else
           run_formula(e, f, u);
       });
       return e.lr();
     } else {
       const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
-      if (norm) e.reduce(fn::scaled_norm{}, norm->pair, as_const(u));
+      if constexpr (measured) e.reduce(fn::scaled_norm{}, norm.pair, as_const(u));
       return lr;
     }
   }
