@@ -46,7 +46,8 @@ class matrices {
     counter_ = gpu.allocate(sizeof(std::uint32_t));
     const view<const std::uint32_t> zero{reinterpret_cast<const std::uint32_t*>(counter_.data()), 1, 1, 1, 1};
     for (auto [memory, seed] : {std::pair{&weights_, 1}, {&gradients_, 2}})
-      gpu.random_normal(nullptr, row_major(reinterpret_cast<float*>(memory->data()), 1, total), static_cast<std::uint64_t>(seed), zero);
+      gpu.random_normal(nullptr, row_major(reinterpret_cast<float*>(memory->data()), 1, total),
+                        static_cast<std::uint64_t>(seed), zero);
   }
   template <class Optimizer>
   void add_to(Optimizer& opt) {
@@ -98,7 +99,8 @@ void step(benchmark::State& state, const std::vector<group>& model, const Rule& 
 template <class Rule>
 void add(const std::string& name, const Rule& rule) {
   for (const auto& [model, groups] : models)
-    benchmark::RegisterBenchmark((model + "/" + name).c_str(), [groups = groups, rule](benchmark::State& s) { step(s, groups, rule); })
+    benchmark::RegisterBenchmark((model + "/" + name).c_str(),
+                                 [groups = groups, rule](benchmark::State& s) { step(s, groups, rule); })
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
 }

@@ -276,7 +276,9 @@ TEST_CASE("optimizer: addresses that do not fit their elements are refused", "[o
   eigen_backend cpu(1);
   optimizer<muon, eigen_backend> opt(cpu);
   std::vector<float> w(65), g(65);
-  const auto off = [](std::vector<float>& x) { return reinterpret_cast<float*>(reinterpret_cast<char*>(x.data()) + 2); };
+  const auto off = [](std::vector<float>& x) {
+    return reinterpret_cast<float*>(reinterpret_cast<char*>(x.data()) + 2);
+  };
   using Catch::Matchers::Contains;
   CHECK_THROWS_WITH(opt.add("w", row_major(off(w), 8, 8), row_major<const float>(g.data(), 8, 8)),
                     Contains("weight of \"w\"") && Contains("multiple of 4"));

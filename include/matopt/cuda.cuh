@@ -1,4 +1,5 @@
-// cuda_backend: runs the verbs on an NVIDIA GPU; compile with nvcc -std=c++20 --expt-relaxed-constexpr, link cublasLt and cublas.
+// cuda_backend: runs the verbs on an NVIDIA GPU; compile with nvcc -std=c++20 --expt-relaxed-constexpr, link cublasLt
+// and cublas.
 //
 //   matopt::cuda_backend gpu(stream);                        the current device, work ordered on `stream`
 //   matopt::optimizer<matopt::muon, matopt::cuda_backend> opt(gpu);
@@ -7,9 +8,9 @@
 // Verbs only launch: nothing that a step uses allocates, waits or reads back, so a step can be captured in a graph
 // (cuda/captured_step.cuh). Results are the same bits in every run on the same kind of device. Products take float,
 // double, float16, bfloat16 and tfloat32 and sum the 16-bit types in float; what a rule does not decide, the
-// Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must come
-// from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is not
-// this device's.
+// Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must
+// come from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is
+// not this device's.
 #pragma once
 #if !defined(__CUDACC__)
 #error "matopt/cuda.cuh has kernels: compile this file with nvcc"
@@ -110,14 +111,15 @@ class cuda_backend {
     if (e.lines == 0 || e.batch == 0) return;
     constexpr auto along = cuda::line_along::columns;
     const bool side_by_side = first.col_stride != 1 && first.row_stride == 1 && first.rows > 1;
-    cuda::reduce_lines<common_arithmetic<V, Vs...>>(stream_, guard, f, e, side_by_side, out, cuda::argument(first, along),
-                                                    cuda::argument(rest, along)...);
+    cuda::reduce_lines<common_arithmetic<V, Vs...>>(stream_, guard, f, e, side_by_side, out,
+                                                    cuda::argument(first, along), cuda::argument(rest, along)...);
     cuda::check_launch("reduce_rows");
   }
 
   template <class T>
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
-            view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c, view<T> d) {
+            view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
+            view<T> d) {
     if (d.rows == 0 || d.cols == 0 || d.batch == 0) return;
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
     if (beta == 0) {
@@ -170,8 +172,8 @@ class cuda_backend {
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     if (a.cols == 0 || a.batch == 0) return;
-    cuda::cholesky_kernel<<<static_cast<unsigned>(a.batch), a.cols > 256 ? 1024 : 256, shared_memory<T>(a.cols),
-                            stream_>>>(guard, a, status);
+    cuda::cholesky_kernel < < <static_cast<unsigned>(a.batch), a.cols> 256 ? 1024 : 256, shared_memory<T>(a.cols),
+        stream_ >>> (guard, a, status);
     cuda::check_launch("cholesky");
   }
   template <class T>
@@ -244,9 +246,8 @@ class cuda_backend {
   template <class F, class... A>
   static void with_last(F f, const A&... a) {
     const auto all = std::tie(a...);
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      f(std::get<sizeof...(A) - 1>(all), std::get<I>(all)...);
-    }(std::make_index_sequence<sizeof...(A) - 1>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { f(std::get<sizeof...(A) - 1>(all), std::get<I>(all)...); }
+    (std::make_index_sequence<sizeof...(A) - 1>{});
   }
 
   int device_;

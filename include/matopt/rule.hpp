@@ -113,8 +113,8 @@ struct rule {
     });
   }
 
-  // One step of one bucket; `reference` is looked at only by a momentum that needs one. Neighbouring slots whose work is
-  // an elementwise formula share one pass over memory.
+  // One step of one bucket; `reference` is looked at only by a momentum that needs one. Neighbouring slots whose work
+  // is an elementwise formula share one pass over memory.
   template <class E, class St, class W, class G>
   void step(E& e, St& s, view<W> w, view<const G> g, view<const G> reference) const {
     const auto frame = e.frame();
@@ -122,7 +122,7 @@ struct rule {
     if constexpr (all_elementwise<E, St, W, G>) {
       gradient_formula(e, s, w, g, [&](const auto& f) {
         run_formula(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
-                   constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
+                           constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
       });
     } else {
       const auto u = e.take_like(w);
@@ -150,7 +150,8 @@ struct rule {
       detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
   template <class E, class St, class W, class G>
   static constexpr bool gradient_is_formula = lift_joins<E, St, W, G> ||
-      (!changes_gradient<Constraint> && detail::has_formula<Momentum, E, decltype(St::momentum), view<const G>>);
+                                              (!changes_gradient<Constraint> &&
+                                               detail::has_formula<Momentum, E, decltype(St::momentum), view<const G>>);
   template <class E, class St, class W, class G>
   static constexpr bool all_elementwise = gradient_is_formula<E, St, W, G>&& detail::has_plain_formula<Orthogonalizer>&&
       detail::has_plain_formula<Normalizer>&& detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
@@ -193,7 +194,7 @@ struct rule {
     if constexpr (joins) {
       normalizer.formula(e, s.normalizer, as_const(y), [&](const auto& f) {
         run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
-                   constraint.retract_formula(e, s.constraint, w, lr, factor));
+                           constraint.retract_formula(e, s.constraint, w, lr, factor));
       });
     } else if constexpr (plain && retracts) {
       run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> normalizer.formula() >>

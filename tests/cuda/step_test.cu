@@ -3,9 +3,9 @@
 #include <catch2/catch.hpp>
 
 #include <matopt/cuda/captured_step.cuh>
-#include <matopt/published_rules.hpp>
 #include <matopt/numuon.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
+#include <matopt/published_rules.hpp>
 
 #include "device.cuh"
 
@@ -36,7 +36,8 @@ const rule_registry<cuda_backend, types<float>>& rules() {
 struct problem {
   stream s;
   cuda_backend gpu{s.s};
-  on_device<float> w{gpu, 24, 40, layout::row_major, 3}, g{gpu, 24, 40, layout::row_major, 3}, r{gpu, 24, 40, layout::row_major, 3};
+  on_device<float> w{gpu, 24, 40, layout::row_major, 3}, g{gpu, 24, 40, layout::row_major, 3},
+      r{gpu, 24, 40, layout::row_major, 3};
   on_device<float> w2{gpu, 56, 32}, g2{gpu, 56, 32}, r2{gpu, 56, 32};
   any_optimizer<cuda_backend> opt;
 
@@ -179,7 +180,8 @@ TEST_CASE("GPU: memory that kernels cannot use is refused before anything is lau
                     Contains("weight of \"w\"") && Contains("host memory") && Contains("CUDA device"));
   CHECK_THROWS_WITH(opt.add("w", good.v(), row_major<const float>(host.data(), 8, 8)), Contains("gradient of \"w\""));
   CHECK_THROWS_WITH(opt.add("w", row_major(pinned, 8, 8), good.cv()), Contains("host memory"));
-  CHECK_THROWS_WITH(opt.add("w", row_major(reinterpret_cast<float*>(reinterpret_cast<char*>(good.v().data) + 2), 7, 8), good.cv().row_block(0, 7)),
+  CHECK_THROWS_WITH(opt.add("w", row_major(reinterpret_cast<float*>(reinterpret_cast<char*>(good.v().data) + 2), 7, 8),
+                            good.cv().row_block(0, 7)),
                     Contains("multiple of 4"));
   CHECK(opt.size() == 0);
   cudaFreeHost(pinned);

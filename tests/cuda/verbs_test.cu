@@ -53,8 +53,10 @@ TEMPLATE_TEST_CASE("GPU: for_each with every kind of argument", "[cuda]", float,
       for (const index_t batch : {1, 3}) {
         CAPTURE(name_of(l), m, n, batch);
         on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch);
-        on_device<C> row(gpu, m, 1, layout::row_major, batch), column(gpu, 1, n), one(gpu, 1, 1, layout::row_major, batch);
-        x.host.fill_random(1), y.host.fill_random(2), row.host.fill_random(3), column.host.fill_random(4), one.host.fill_random(5);
+        on_device<C> row(gpu, m, 1, layout::row_major, batch), column(gpu, 1, n),
+            one(gpu, 1, 1, layout::row_major, batch);
+        x.host.fill_random(1), y.host.fill_random(2), row.host.fill_random(3), column.host.fill_random(4),
+            one.host.fill_random(5);
         x.up(), y.up(), row.up(), column.up(), one.up();
         gpu.for_each(nullptr, mix{}, y.v(), x.cv(), per_row(row.cv()), per_column(column.cv()), per_matrix(one.cv()),
                      row_number{}, column_number{});
@@ -65,7 +67,8 @@ TEMPLATE_TEST_CASE("GPU: for_each with every kind of argument", "[cuda]", float,
               const double expected = static_cast<double>(x.host(i, j, b)) * static_cast<double>(row.host(i, 0, b)) +
                                       static_cast<double>(column.host(0, j)) * static_cast<double>(one.host(0, 0, b)) +
                                       static_cast<double>(i - j);
-              REQUIRE(static_cast<double>(y.host(i, j, b)) == Approx(expected).margin(4 * eps<T> * static_cast<double>(2 + i + j)));
+              REQUIRE(static_cast<double>(y.host(i, j, b)) ==
+                      Approx(expected).margin(4 * eps<T> * static_cast<double>(2 + i + j)));
             }
         REQUIRE(y.host.intact());
       }
@@ -82,7 +85,8 @@ TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", f
       for (const index_t batch : {1, 3}) {
         CAPTURE(name_of(l), m, n, batch);
         on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch), total(gpu, 1, 1, layout::row_major, batch),
-            pair(gpu, 1, 2, layout::row_major, batch), row(gpu, m, 1, l, batch), most(gpu, 1, 1, layout::row_major, batch);
+            pair(gpu, 1, 2, layout::row_major, batch), row(gpu, m, 1, l, batch),
+            most(gpu, 1, 1, layout::row_major, batch);
         x.host.fill_random(1, 3), x.up(), total.host.fill_random(5), total.up();
         gpu.reduce(guard, double_and_sum{}, total.v(), y.v(), x.cv());
         gpu.reduce(guard, fn::scaled_norm{}, pair.v(), x.cv());
@@ -146,7 +150,8 @@ TEMPLATE_TEST_CASE("GPU: products", "[cuda]", float, double, float16, bfloat16, 
   using T = TestType;
   stream s;
   cuda_backend gpu(s.s);
-  const auto check = [&](index_t m, index_t n, index_t k, index_t batch, layout la, layout lb, layout ld, double beta, bool in_place) {
+  const auto check = [&](index_t m, index_t n, index_t k, index_t batch, layout la, layout lb, layout ld, double beta,
+                         bool in_place) {
     CAPTURE(m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, in_place);
     on_device<T> a(gpu, m, k, la, batch), b(gpu, k, n, lb, batch), c(gpu, m, n, ld, batch), d(gpu, m, n, ld, batch);
     a.host.fill_random(1), b.host.fill_random(2), c.host.fill_random(3);
@@ -154,7 +159,8 @@ TEMPLATE_TEST_CASE("GPU: products", "[cuda]", float, double, float16, bfloat16, 
     a.up(), b.up(), c.up(), d.up();
     auto& out = in_place ? c : d;
     const auto expected_of = [&](index_t z) {
-      return 0.75 * (to_mat(a.host.cv().matrix(z)) * to_mat(b.host.cv().matrix(z))) + beta * to_mat(c.host.cv().matrix(z));
+      return 0.75 * (to_mat(a.host.cv().matrix(z)) * to_mat(b.host.cv().matrix(z))) +
+             beta * to_mat(c.host.cv().matrix(z));
     };
     std::vector<mat> expected;
     for (index_t z = 0; z < batch; ++z) expected.push_back(expected_of(z));
@@ -169,7 +175,8 @@ TEMPLATE_TEST_CASE("GPU: products", "[cuda]", float, double, float16, bfloat16, 
     for (const index_t n : {1, 8, 127})
       for (const index_t k : {1, 33, 128})
         for (const double beta : {0.0, -0.5})
-          check(m, n, k, 1 + (m + n) % 3, layout::row_major, layout::row_major, layout::row_major, beta, beta != 0 && k == 33);
+          check(m, n, k, 1 + (m + n) % 3, layout::row_major, layout::row_major, layout::row_major, beta,
+                beta != 0 && k == 33);
   for (const layout la : all_layouts)
     for (const layout lb : all_layouts)
       for (const layout ld : all_layouts) check(65, 40, 31, 2, la, lb, ld, 0.5, ld == la);
@@ -192,11 +199,13 @@ TEST_CASE("GPU: the same random numbers as on the CPU, bit for bit", "[cuda]") {
   for (index_t b = 0; b < 3; ++b)
     for (index_t i = 0; i < 300; ++i)
       for (index_t j = 0; j < 257; ++j)
-        REQUIRE(x.host(i, j, b) == philox::normal(123456789012345ULL, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * 257 + j)));
+        REQUIRE(x.host(i, j, b) == philox::normal(123456789012345ULL, static_cast<std::uint32_t>(b), step,
+                                                  static_cast<std::uint64_t>(i * 257 + j)));
   for (index_t b = 0; b < 2; ++b)
     for (index_t i = 0; i < 31; ++i)
       for (index_t j = 0; j < 257; ++j)
-        REQUIRE(y.host(i, j, b) == static_cast<float>(philox::normal(5, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * 257 + j))));
+        REQUIRE(y.host(i, j, b) == static_cast<float>(philox::normal(5, static_cast<std::uint32_t>(b), step,
+                                                                     static_cast<std::uint64_t>(i * 257 + j))));
 }
 
 TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double) {
@@ -210,8 +219,8 @@ TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double
         if (m > 50 && l != layout::row_major) continue;
         CAPTURE(m, n, name_of(l), kind);
         const index_t q = std::min(m, n), batch = 2;
-        on_device<T> a(gpu, m, n, l, batch), u(gpu, m, q, layout::column_major, batch), sv(gpu, q, 1, layout::column_major, batch),
-            v(gpu, n, q, layout::column_major, batch);
+        on_device<T> a(gpu, m, n, l, batch), u(gpu, m, q, layout::column_major, batch),
+            sv(gpu, q, 1, layout::column_major, batch), v(gpu, n, q, layout::column_major, batch);
         const double scale = kind == 3 ? 1e-30 : 1;
         const mat left = random_mat(m, 2, 3), right = random_mat(2, n, 4), low = left * right;
         if (kind == 0 || kind == 3) a.host.fill_random(9, scale);
@@ -221,7 +230,8 @@ TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double
         gpu.svd(nullptr, a.cv(), u.v(), sv.v(), v.v(), work.data());
         u.down(), sv.down(), v.down();
         for (index_t b = 0; b < batch; ++b) {
-          const mat x = to_mat(a.host.cv().matrix(b)), ub = to_mat(u.host.cv().matrix(b)), vb = to_mat(v.host.cv().matrix(b));
+          const mat x = to_mat(a.host.cv().matrix(b)), ub = to_mat(u.host.cv().matrix(b)),
+                    vb = to_mat(v.host.cv().matrix(b));
           mat us = ub;
           for (index_t j = 0; j < q; ++j) {
             const double value = static_cast<double>(sv.host(j, 0, b));

@@ -133,7 +133,8 @@ struct in_parts : eigen_backend {
 };
 
 template <class B, class T>
-std::pair<std::vector<T>, std::size_t> five_matrices(newton_schulz_form form, index_t steps, index_t rows, index_t cols) {
+std::pair<std::vector<T>, std::size_t> five_matrices(newton_schulz_form form, index_t steps, index_t rows,
+                                                     index_t cols) {
   B cpu(1);
   stored<T> w(rows, cols, layout::row_major, 5), g(rows, cols, layout::row_major, 5);
   w.fill_random(1), g.fill_random(2);
@@ -148,7 +149,8 @@ std::pair<std::vector<T>, std::size_t> five_matrices(newton_schulz_form form, in
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("Newton-Schulz on parts of a bucket gives the same bits, and takes less scratch", "[join]", float, double) {
+TEMPLATE_TEST_CASE("Newton-Schulz on parts of a bucket gives the same bits, and takes less scratch", "[join]", float,
+                   double) {
   for (const auto form : {newton_schulz_form::standard, newton_schulz_form::gram})
     for (const index_t steps : {1, 4, 5})
       for (const auto& [rows, cols] : {std::pair<index_t, index_t>{24, 40}, {40, 24}, {16, 16}}) {

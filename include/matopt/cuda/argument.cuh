@@ -1,5 +1,6 @@
 // The arguments of for_each and reduce as kernels see them: strides along a line and from line to line, whatever kind
-// of view or broadcast they were. A broadcast is a stride of 0, so that one kernel serves all kinds of one element type.
+// of view or broadcast they were. A broadcast is a stride of 0, so that one kernel serves all kinds of one element
+// type.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -44,14 +45,22 @@ template <class T>
 memory_argument<const T> argument(const row_broadcast<T>& v, line_along a) {
   const view<const T>& x = v.values;
   const index_t s = x.row_stride;
-  return {x.data,   x.table, x.offset, broadcast_stride(x), a == line_along::columns ? s : 0,
+  return {x.data,
+          x.table,
+          x.offset,
+          broadcast_stride(x),
+          a == line_along::columns ? s : 0,
           a == line_along::columns ? 0 : s};
 }
 template <class T>
 memory_argument<const T> argument(const column_broadcast<T>& v, line_along a) {
   const view<const T>& x = v.values;
   const index_t s = x.col_stride;
-  return {x.data,   x.table, x.offset, broadcast_stride(x), a == line_along::columns ? 0 : s,
+  return {x.data,
+          x.table,
+          x.offset,
+          broadcast_stride(x),
+          a == line_along::columns ? 0 : s,
           a == line_along::columns ? s : 0};
 }
 template <class T>

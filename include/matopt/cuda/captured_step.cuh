@@ -39,9 +39,8 @@ class captured_step {
   template <class... A>
   void step(A... numbers) {
     opt_->begin_step(numbers...);
-    auto r = std::find_if(recordings_.begin(), recordings_.end(), [&](const recording& x) {
-      return x.ranks == opt_->ranks() && x.phase == opt_->phase();
-    });
+    auto r = std::find_if(recordings_.begin(), recordings_.end(),
+                          [&](const recording& x) { return x.ranks == opt_->ranks() && x.phase == opt_->phase(); });
     if (r == recordings_.end()) {
       ++combinations_;
       if (recordings_.size() == most_recordings) {  // ranks that have passed do not come back

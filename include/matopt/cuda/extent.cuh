@@ -20,9 +20,10 @@ struct extent {
 template <class F>
 MATOPT_HD void with_pack(const extent& e, index_t at, F f) {
   const index_t per_line = e.packs_per_line();
-  const index_t line = e.lines == 1           ? 0
-                       : (at >> 31) == 0      ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
-                                              : at / per_line;
+  const index_t line = e.lines == 1 ? 0
+                       : (at >> 31) == 0
+                           ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
+                           : at / per_line;
   const index_t j = (at - line * per_line) * pack_size, left = e.length - j;
   f(line, j, left < pack_size ? static_cast<int>(left) : pack_size);
 }

@@ -97,8 +97,7 @@ __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word*
 
 // A = L L^T, column by column; the upper part becomes zero, the status 1 where a pivot is not positive.
 template <class T>
-__global__ void __launch_bounds__(1024)
-    cholesky_kernel(const status_word* guard, view<T> a, view<status_word> status) {
+__global__ void __launch_bounds__(1024) cholesky_kernel(const status_word* guard, view<T> a, view<status_word> status) {
   if (guard && *guard) return;
   extern __shared__ double shared[];
   T* const row = reinterpret_cast<T*>(shared);  // row k of L

@@ -1,7 +1,7 @@
 // The thin singular value decomposition by one-sided Jacobi rotations, for batches, without the host.
 //
-//   X J_1 J_2 ... = Y S      X = A for tall A, A^T otherwise; pairs of columns of X are turned until they are orthogonal
-//   A = Y S J^T, or J S Y^T
+//   X J_1 J_2 ... = Y S      X = A for tall A, A^T otherwise; pairs of columns of X are turned until they are
+//   orthogonal A = Y S J^T, or J S Y^T
 //
 // A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Small
 // matrices are done by one block each; for larger ones every round is a launch, and sweeps after the last one that
@@ -116,7 +116,8 @@ __global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word
     __syncthreads();
     for (index_t round = 0; round < players - 1; ++round) {
       for (index_t pair = warp; pair < players / 2; pair += 32) {
-        const index_t p = tournament_player(pair, round, players), q = tournament_player(players - 1 - pair, round, players);
+        const index_t p = tournament_player(pair, round, players),
+                      q = tournament_player(players - 1 - pair, round, players);
         if (p >= l.cols || q >= l.cols) continue;
         T *xp = x + p * l.rows, *xq = x + q * l.rows, pp = 0, qq = 0, pq = 0;
         for (index_t i = lane; i < l.rows; i += 32) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
@@ -141,7 +142,8 @@ __global__ void __launch_bounds__(128)
   T* const x = memory + blockIdx.y * l.size();
   T* const rest = x + l.rest();
   // Whether the sweep before turned something, this one does, and the next one will: three flags that take turns.
-  T *const before = rest + 2 + sweep % 3, *const now = rest + 2 + (sweep + 1) % 3, *const next = rest + 2 + (sweep + 2) % 3;
+  T *const before = rest + 2 + sweep % 3, *const now = rest + 2 + (sweep + 1) % 3,
+           *const next = rest + 2 + (sweep + 2) % 3;
   if (round == 0 && pair == 0 && threadIdx.x == 0) *next = T(0);
   if (*before == T(0)) return;
   const index_t p = tournament_player(pair, round, players), q = tournament_player(players - 1 - pair, round, players);
@@ -153,7 +155,8 @@ __global__ void __launch_bounds__(128)
     for (index_t i = threadIdx.x; i < l.rows; i += 128) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
     __shared__ T part[3][4];
     pp = warp_sum(pp), qq = warp_sum(qq), pq = warp_sum(pq);
-    if (threadIdx.x % 32 == 0) part[0][threadIdx.x / 32] = pp, part[1][threadIdx.x / 32] = qq, part[2][threadIdx.x / 32] = pq;
+    if (threadIdx.x % 32 == 0)
+      part[0][threadIdx.x / 32] = pp, part[1][threadIdx.x / 32] = qq, part[2][threadIdx.x / 32] = pq;
     __syncthreads();
     const auto total = [&](const T* of) { return of[0] + of[1] + of[2] + of[3]; };
     turns = jacobi_rotation(l, rest[1], total(part[0]), total(part[1]), total(part[2]), c, s);
@@ -167,8 +170,8 @@ __global__ void __launch_bounds__(128)
 
 // Norms of the columns of X, descending, and the columns in that order: X / norm to y, J to j.
 template <class T>
-__global__ void __launch_bounds__(1024)
-    jacobi_sort_and_store(const status_word* guard, jacobi_layout l, T* memory, view<T> y, view<T> values, view<T> other) {
+__global__ void __launch_bounds__(1024) jacobi_sort_and_store(const status_word* guard, jacobi_layout l, T* memory,
+                                                              view<T> y, view<T> values, view<T> other) {
   if (guard && *guard) return;
   T* const x = memory + blockIdx.x * l.size();
   T* const j = x + l.turned();
@@ -219,7 +222,8 @@ class jacobi_svd {
     } else if (l.cols > 1) {
       for (int sweep = 0; sweep < jacobi_max_sweeps; ++sweep)
         for (index_t round = 0; round < players - 1; ++round)
-          jacobi_round<<<dim3(static_cast<unsigned>(players / 2), batch), 128, 0, stream>>>(guard, l, memory, sweep, round);
+          jacobi_round<<<dim3(static_cast<unsigned>(players / 2), batch), 128, 0, stream>>>(guard, l, memory, sweep,
+                                                                                            round);
     }
     jacobi_sort_and_store<<<batch, 1024, 0, stream>>>(guard, l, memory, tall ? u : v, s, tall ? v : u);
   }

@@ -13,7 +13,8 @@ __global__ void __launch_bounds__(block_size) map_kernel(const status_word* guar
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
     for (index_t at = static_cast<index_t>(blockIdx.x) * block_size + threadIdx.x; at < e.packs(); at += step)
       with_pack(e, at, [&](index_t line, index_t j, int count) {
-        apply<A, pack_size>(f, count, [](auto) {}, locate<pack_size>(v, b, line, j, count)...);
+        apply<A, pack_size>(
+            f, count, [](auto) {}, locate<pack_size>(v, b, line, j, count)...);
       });
 }
 

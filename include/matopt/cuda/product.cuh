@@ -33,7 +33,8 @@ struct blas_layout {
   template <class T>
   static blas_layout of(const view<T>& v) {
     const bool columns = v.row_stride == 1 || v.rows == 1;
-    if (columns && (v.cols == 1 || v.col_stride >= v.rows)) return {false, std::max(v.cols == 1 ? v.rows : v.col_stride, v.rows)};
+    if (columns && (v.cols == 1 || v.col_stride >= v.rows))
+      return {false, std::max(v.cols == 1 ? v.rows : v.col_stride, v.rows)};
     return {true, std::max(v.rows == 1 ? v.cols : v.row_stride, v.cols)};
   }
 };
@@ -120,7 +121,8 @@ class products {
     check(cublasLtMatmulDescSetAttribute(&p.operation, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb), "gemm");
     const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, std::int64_t rows, std::int64_t cols, std::int64_t leading,
                             std::int64_t stride) {
-      check(cublasLtMatrixLayoutInit(&l, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols), leading),
+      check(cublasLtMatrixLayoutInit(&l, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols),
+                                     leading),
             "gemm");
       const auto batch = static_cast<std::int32_t>(k.batch);
       check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch), "gemm");

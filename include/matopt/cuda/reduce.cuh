@@ -53,11 +53,11 @@ __device__ void put_results(const view<T>& out, index_t row, index_t b, const do
 // zero between launches.
 struct meeting_place {
   static constexpr index_t most_blocks = 1 << 15, most_sums = 4;
-  double* sums = nullptr;  // most_blocks * most_sums
+  double* sums = nullptr;    // most_blocks * most_sums
   unsigned* done = nullptr;  // most_batch
 
-  static constexpr std::size_t bytes =
-      static_cast<std::size_t>(most_blocks * most_sums) * sizeof(double) + static_cast<std::size_t>(most_batch) * sizeof(unsigned);
+  static constexpr std::size_t bytes = static_cast<std::size_t>(most_blocks * most_sums) * sizeof(double) +
+                                       static_cast<std::size_t>(most_batch) * sizeof(unsigned);
   static meeting_place in(std::byte* memory) {
     double* const sums = reinterpret_cast<double*>(memory);
     return {sums, reinterpret_cast<unsigned*>(sums + most_blocks * most_sums)};
@@ -115,7 +115,8 @@ void reduce(cudaStream_t stream, const status_word* guard, const F& f, const ext
     const index_t batch = std::min({e.batch - first, most_batch, meeting_place::most_blocks});
     const index_t most = std::max<index_t>(1, std::min<index_t>(1024, meeting_place::most_blocks / batch));
     const index_t packs = std::max(least, (e.packs() + most - 1) / most);
-    const dim3 grid(static_cast<unsigned>(std::max<index_t>(1, (e.packs() + packs - 1) / packs)), static_cast<unsigned>(batch));
+    const dim3 grid(static_cast<unsigned>(std::max<index_t>(1, (e.packs() + packs - 1) / packs)),
+                    static_cast<unsigned>(batch));
     reduce_kernel<A><<<grid, block_size, 0, stream>>>(guard, f, e, first, packs, out, meet, v...);
     first += batch;
   }
@@ -152,7 +153,8 @@ __global__ void __launch_bounds__(block_size)
   __shared__ double of_warp[n][warps][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
-    for (index_t first = static_cast<index_t>(blockIdx.x) * 32; first < e.lines; first += static_cast<index_t>(gridDim.x) * 32) {
+    for (index_t first = static_cast<index_t>(blockIdx.x) * 32; first < e.lines;
+         first += static_cast<index_t>(gridDim.x) * 32) {
       const index_t line = first + lane;
       accumulator<A, R, n> own;
       if (line < e.lines)

@@ -122,8 +122,9 @@ struct neuron_norm {
       e.for_each(fn::divide_by_root{eps}, factor, as_const(v));
     } else {
       const auto before = detail::frobenius(e, n);
-      e.for_each(fn::restoring_factor{eps, eps, floor == norm_floor::add}, factor, as_const(v), per_matrix(before.scale),
-                 per_matrix(before.squares), per_matrix(after.scale), per_matrix(after.squares));
+      e.for_each(fn::restoring_factor{eps, eps, floor == norm_floor::add}, factor, as_const(v),
+                 per_matrix(before.scale), per_matrix(before.squares), per_matrix(after.scale),
+                 per_matrix(after.squares));
     }
     if (rows)
       use(elementwise(fn::times_factor{}, update_slot{}, per_row(factor)));

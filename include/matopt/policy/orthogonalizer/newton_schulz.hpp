@@ -9,8 +9,8 @@
 // the backend says its products are best done in: the compute type on the CPU, float16 for float on NVIDIA GPUs (the
 // speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
 // range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), and
-// mn more if Element is not the compute type. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m, 0.67 in 16 bits.
-// Needs: gemm. Ignores a rank budget, and so is refused with one.
+// mn more if Element is not the compute type. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m,
+// 0.67 in 16 bits. Needs: gemm. Ignores a rank budget, and so is refused with one.
 #pragma once
 #include <array>
 #include <string_view>
@@ -28,11 +28,12 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 
 // standard  the equations above. gram  the same polynomial by products of m x m matrices, for m < n:
 //
-//   R = X X^T     repeat:  Z = b R + c R^2     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q X
+//   R = X X^T     repeat:  Z = b R + c R^2     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q
+//   X
 //
 // Dao-AILab (dao-ailab.github.io, 2026). In 16 bits R loses small eigenvalues and then diverges: after the second step,
-// and every third from there, X and R are formed anew. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard
-// in double.
+// and every third from there, X and R are formed anew. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but
+// standard in double.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
