@@ -269,9 +269,9 @@ class eigen_backend {
     return first.cols;
   }
 
-  template <class T, class A, int N>
-  static void put_results(const view<T>& out, index_t row, index_t b, const fn::terms<A, N>& results) {
-    for (int k = 0; k < N; ++k) out(row, k, b) = static_cast<T>(results.at[k]);
+  template <class T, class A, int Count>
+  static void put_results(const view<T>& out, index_t row, index_t b, const fn::terms<A, Count>& results) {
+    for (int k = 0; k < Count; ++k) out(row, k, b) = static_cast<T>(results.at[k]);
   }
 
   // Rows first, then their results in double, in an order that the shape fixes: at most 64 chunks of rows per matrix.

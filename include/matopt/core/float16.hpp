@@ -24,8 +24,8 @@ struct float16 {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16, rest = bits & 0x7fffU;
     if (rest >= 0x7c00U) return std::bit_cast<float>(sign | 0x7f800000U | ((rest & 0x3ffU) << 13));
     if (rest >= 0x400U) return std::bit_cast<float>(sign | ((rest << 13) + 0x38000000U));
-    const float small = static_cast<float>(rest) * 0x1p-24F;  // exact
-    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(small));
+    const float subnormal = static_cast<float>(rest) * 0x1p-24F;  // exact
+    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(subnormal));
 #endif
   }
 

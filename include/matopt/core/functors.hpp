@@ -44,9 +44,9 @@ template <class F>
 using reduction_of = typename reduction<F>::type;
 
 // Several terms at once.
-template <class T, int N>
+template <class T, int Count>
 struct terms {
-  T at[N];
+  T at[Count];
 };
 
 // How many sums a reduction's functor forms, and how many results it makes of them.
@@ -66,8 +66,8 @@ template <class T>
 MATOPT_HD constexpr terms<T, 1> as_terms(T x) {
   return {{x}};
 }
-template <class T, int N>
-MATOPT_HD constexpr terms<T, N> as_terms(terms<T, N> x) {
+template <class T, int Count>
+MATOPT_HD constexpr terms<T, Count> as_terms(terms<T, Count> x) {
   return x;
 }
 // The results, given the sums; T is the arithmetic type of the elements.
@@ -197,15 +197,15 @@ struct scaled_norm {
   template <class T>
   struct limits {
     static constexpr bool single = std::is_same_v<T, float>;
-    static constexpr T large = single ? T(0x1p52) : T(0x1p486), small = single ? T(0x1p-63) : T(0x1p-511);
+    static constexpr T upper = single ? T(0x1p52) : T(0x1p486), lower = single ? T(0x1p-63) : T(0x1p-511);
     static constexpr T shrink = single ? T(0x1p-76) : T(0x1p-538), grow = single ? T(0x1p75) : T(0x1p537);
   };
   template <class T>
   MATOPT_HD terms<T, 3> operator()(T x) const {
     using l = limits<T>;
     const T a = math::abs(x);
-    const T high = a > l::large ? a * l::shrink : T(0), low = a < l::small ? a * l::grow : T(0);
-    const T middle = a > l::large || a < l::small ? T(0) : a;
+    const T high = a > l::upper ? a * l::shrink : T(0), low = a < l::lower ? a * l::grow : T(0);
+    const T middle = a > l::upper || a < l::lower ? T(0) : a;
     return {{high * high, middle * middle, low * low}};
   }
   // T: the type of the entries, in which the limits are

@@ -9,16 +9,16 @@
 namespace matopt::cuda {
 
 // Sums of one thread.
-template <class A, class R, int N>
+template <class A, class R, int Count>
 struct accumulator {
-  A sum[N];
+  A sum[Count];
   MATOPT_HD accumulator() {
-    for (int k = 0; k < N; ++k) sum[k] = R::template identity<A>();
+    for (int k = 0; k < Count; ++k) sum[k] = R::template identity<A>();
   }
   template <class T>
   MATOPT_HD void operator()(const T& term) {
     const auto t = fn::as_terms(term);
-    for (int k = 0; k < N; ++k) sum[k] = R::combine(sum[k], static_cast<A>(t.at[k]));
+    for (int k = 0; k < Count; ++k) sum[k] = R::combine(sum[k], static_cast<A>(t.at[k]));
   }
 };
 
