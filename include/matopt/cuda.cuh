@@ -172,8 +172,9 @@ class cuda_backend {
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     if (a.cols == 0 || a.batch == 0) return;
-    cuda::cholesky_kernel < < <static_cast<unsigned>(a.batch), a.cols> 256 ? 1024 : 256, shared_memory<T>(a.cols),
-        stream_ >>> (guard, a, status);
+    const auto batch = static_cast<unsigned>(a.batch);
+    const unsigned threads = a.cols >= 256 ? 1024 : 256;
+    cuda::cholesky_kernel<<<batch, threads, shared_memory<T>(a.cols), stream_>>>(guard, a, status);
     cuda::check_launch("cholesky");
   }
   template <class T>
