@@ -41,7 +41,8 @@ struct double_and_sum {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("a norm neither overflows nor vanishes, whatever the sizes of the entries", "[eigen]", float, double) {
+TEMPLATE_TEST_CASE("a norm neither overflows nor vanishes, whatever the sizes of the entries", "[eigen]", float,
+                   double) {
   using T = TestType;
   eigen_backend cpu(1);
   const double big = std::is_same_v<T, float> ? 1e37 : 1e300, tiny = std::is_same_v<T, float> ? 1e-36 : 1e-300;
@@ -54,7 +55,8 @@ TEMPLATE_TEST_CASE("a norm neither overflows nor vanishes, whatever the sizes of
       cpu.reduce_rows(nullptr, fn::norm{}, row.v(), x.cv());
       const double top = std::max(size, other);
       const auto expected = [&](double sizes, double others) {
-        return top > 0 ? top * std::sqrt(sizes * (size / top) * (size / top) + others * (other / top) * (other / top)) : 0.0;
+        return top > 0 ? top * std::sqrt(sizes * (size / top) * (size / top) + others * (other / top) * (other / top))
+                       : 0.0;
       };
       const double whole = static_cast<double>(pair(0, 0)) * std::sqrt(static_cast<double>(pair(0, 1)));
       CHECK(whole == Approx(expected(92, 93)).epsilon(20 * eps<T>));

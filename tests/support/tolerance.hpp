@@ -2,7 +2,8 @@
 //
 //   double     1e-11    the golden vectors are themselves accurate to about 1e-13; the exact polar loses a condition
 //                       number of up to 22, and rounding orders differ
-//   float      2e-4     24 bits through five quintic steps whose slope at 0 is 485: about 1e-7 * 485, and a few steps of
+//   float      2e-4     24 bits through five quintic steps whose slope at 0 is 485: about 1e-7 * 485, and a few steps
+//   of
 //                       that
 //   bfloat16   2e-2     weights are rounded to 8 bits: half a unit in the last place is 2e-3, four steps of it, some
 //                       amplified

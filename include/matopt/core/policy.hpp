@@ -38,18 +38,27 @@ struct any_use {
 };
 // P's work is one elementwise formula, given the gradient as a G.
 template <class P, class E, class St, class G>
-concept has_formula = requires(const P p, E& e, St& s, G g) { p.formula(e, s, g, any_use{}); };
+concept has_formula = requires(const P p, E& e, St& s, G g) {
+  p.formula(e, s, g, any_use{});
+};
 template <class P>
-concept has_plain_formula = requires(const P p) { p.formula(); };
+concept has_plain_formula = requires(const P p) {
+  p.formula();
+};
 template <class P, class E, class St, class W>
-concept has_retract_formula = requires(const P p, E& e, St& s, view<W> w) { p.retract_formula(e, s, w, e.lr(), 1.0); };
+concept has_retract_formula = requires(const P p, E& e, St& s, view<W> w) {
+  p.retract_formula(e, s, w, e.lr(), 1.0);
+};
 template <class P, class E, class St, class W, class G>
-concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, view<G> g) { p.lift_formula(e, s, w, g); };
+concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, view<G> g) {
+  p.lift_formula(e, s, w, g);
+};
 
 // Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
 template <class P, class E, class St, class G, class U>
-requires(has_formula<P, E, St, G> || requires(const P p, E& e, St& s, const G& g, view<U> u) { p.accumulate(e, s, g, u); })
-auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
+requires(has_formula<P, E, St, G> || requires(const P p, E& e, St& s, const G& g, view<U> u) {
+  p.accumulate(e, s, g, u);
+}) auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
   if constexpr (has_formula<P, E, St, G>) {
     momentum.formula(e, s, readable(g), [&](const auto& f) { run_formula(e, f, u); });
     return e.lr();
@@ -62,8 +71,9 @@ auto accumulate(const P& momentum, E& e, St& s, const G& g, view<U> u) {
 }
 // Runs a normalizer in place.
 template <class P, class E, class St, class C>
-requires(has_formula<P, E, St, view<const C>> || requires(const P p, E& e, St& s, view<C> u) { p.normalize(e, s, u); })
-void normalize(const P& normalizer, E& e, St& s, view<C> u) {
+requires(has_formula<P, E, St, view<const C>> || requires(const P p, E& e, St& s, view<C> u) {
+  p.normalize(e, s, u);
+}) void normalize(const P& normalizer, E& e, St& s, view<C> u) {
   if constexpr (has_formula<P, E, St, view<const C>>) {
     const auto frame = e.frame();
     normalizer.formula(e, s, as_const(u), [&](const auto& f) { run_formula(e, f, u); });
@@ -73,11 +83,14 @@ void normalize(const P& normalizer, E& e, St& s, view<C> u) {
 }
 // Runs a constraint's retract.
 template <class P, class E, class St, class W, class U, class Rate>
-requires(requires(const P p, E& e, St& s, view<W> w, Rate lr) { p.retract_formula(e, s, w, lr, 1.0); } ||
-         requires(const P p, E& e, St& s, view<W> w, view<U> u, Rate lr) { p.retract(e, s, w, u, lr, 1.0); })
-void retract(const P& constraint, E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) {
+requires(
+    requires(const P p, E& e, St& s, view<W> w, Rate lr) { p.retract_formula(e, s, w, lr, 1.0); } ||
+    requires(const P p, E& e, St& s, view<W> w, view<U> u, Rate lr) {
+      p.retract(e, s, w, u, lr, 1.0);
+    }) void retract(const P& constraint, E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) {
   if constexpr (requires { constraint.retract_formula(e, s, w, lr, scale); })
-    run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(u)) >> constraint.retract_formula(e, s, w, lr, scale));
+    run_formula(
+        e, elementwise(fn::assign{}, update_slot{}, as_const(u)) >> constraint.retract_formula(e, s, w, lr, scale));
   else
     constraint.retract(e, s, w, u, lr, scale);
 }

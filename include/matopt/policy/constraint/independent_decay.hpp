@@ -52,8 +52,10 @@ struct independent_decay {
   template <class E, class St, class W, class Rate>
   auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
     const auto strength = [&](matopt::decay_rate r) { return rate == r ? decay : 0; };
-    return elementwise(fn::polynomial_decay_and_step{strength(matopt::decay_rate::independent), strength(matopt::decay_rate::coupled),
-                                      strength(matopt::decay_rate::squared) / lr_max, scale}, w, update_slot{}, lr);
+    return elementwise(
+        fn::polynomial_decay_and_step{strength(matopt::decay_rate::independent), strength(matopt::decay_rate::coupled),
+                                      strength(matopt::decay_rate::squared) / lr_max, scale},
+        w, update_slot{}, lr);
   }
 };
 
