@@ -125,8 +125,7 @@ __global__ void __launch_bounds__(1024) cholesky_kernel(const status_word* guard
   }
 }
 
-// X = L^-1 X or L^-T X; a block takes 32 columns, a lane one of them. The columns lie in shared memory, as far as they
-// fit there.
+// X = L^-1 X or L^-T X; a block takes 32 columns, a lane one of them, and its warps share the rows.
 template <class T>
 __global__ void __launch_bounds__(256)
     solve_lower_kernel(const status_word* guard, view<const T> l, view<T> x, bool transpose) {

@@ -26,7 +26,7 @@ struct jacobi_layout {
   MATOPT_HD index_t size() const { return (rest() + 5 + 31) / 32 * 32; }
 };
 
-// A warp's or a block's share of a pair: f() for each of its rows.
+// Who turns a pair of columns: each takes the rows rank, rank + size, ...
 struct jacobi_team {
   int rank, size;
 };
@@ -35,7 +35,7 @@ __device__ inline index_t tournament_player(index_t i, index_t round, index_t pl
   return i == 0 ? 0 : 1 + (round + i - 1) % (players - 1);
 }
 
-// X = A / max |A|, J = I, no flags.
+// X = A / max |A|, J = I, and the flag that lets the first sweep run.
 template <class T>
 __global__ void __launch_bounds__(1024)
     jacobi_begin(const status_word* guard, view<const T> a, jacobi_layout l, T* memory) {
