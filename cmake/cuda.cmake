@@ -4,7 +4,7 @@ if(NOT TARGET matopt::cuda)
   message(FATAL_ERROR "matopt: MATOPT_CUDA needs the CUDA toolkit with cuBLAS; or configure with -DMATOPT_CUDA=OFF")
 endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 90)
+  set(CMAKE_CUDA_ARCHITECTURES 90a)
 endif()
 enable_language(CUDA)
 # /usr/include as -isystem would hide the C headers from the C++ ones.

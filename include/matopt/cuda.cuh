@@ -30,6 +30,7 @@
 #include "core/philox.hpp"
 #include "cuda/buffer.cuh"
 #include "cuda/factorize.cuh"
+#include "cuda/hopper_product.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
 #include "cuda/product.cuh"
@@ -59,6 +60,7 @@ class cuda_backend {
         multiprocessors_(multiprocessors_of(device_)),
         stream_(stream),
         products_(stream),
+        hopper_(multiprocessors_),
         meeting_memory_(cuda::meeting_place::bytes, stream),
         meeting_(cuda::meeting_place::in(meeting_memory_.data())) {}
 
@@ -137,6 +139,12 @@ class cuda_backend {
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
+    if constexpr (sizeof(T) == 2) {
+      const bool by_rows = d.col_stride == 1;
+      if (by_rows ? hopper_.run_symmetric<T>(stream_, alpha, a, b, beta, c, d)
+                  : hopper_.run_symmetric<T>(stream_, alpha, b.t(), a.t(), beta, c.t(), d.t()))
+        return;
+    }
     gemm(guard, alpha, a, b, beta, c, d);
   }
 
@@ -255,6 +263,7 @@ class cuda_backend {
   index_t multiprocessors_;
   cudaStream_t stream_;
   cuda::products products_;
+  cuda::hopper::products hopper_;
   buffer meeting_memory_;
   cuda::meeting_place meeting_;
 };

@@ -1,0 +1,299 @@
+// The kernel of products in 16 bits on GPUs of compute capability 9.0: D = alpha A B + beta C, sums in float, for a batch
+// of matrices; of a symmetric D one triangle of tiles is computed and stored twice.
+//
+// A block stays on its multiprocessor and takes tile after tile of all the matrices. One thread lets the copy engine
+// bring panels of A and B in three stages, another the tile of C; two warp groups multiply, each 64 of the tile's 128
+// rows. A group stores its half while the panels of the next tile arrive. Tiles of 128 x 256; tiles of half the width fill
+// the diagonal and the last round.
+//
+// Nothing depends on timing: each element has one writer, and sums run along k.
+#pragma once
+#include "hopper_instructions.cuh"
+
+namespace matopt::cuda::hopper {
+
+constexpr int tile_rows = 128, tile_columns = 256, depth = 64, stages = 3, box = 64, band = 16;
+constexpr int group_rows = 64, threads = 384;
+constexpr std::uint32_t line_bytes = 128, box_bytes = box * line_bytes;
+constexpr std::uint32_t a_bytes = tile_rows * line_bytes, b_bytes = tile_columns * line_bytes;
+constexpr std::uint32_t corner_bytes = tile_columns * line_bytes;  // 64 x 256 elements of D, or of its transpose
+constexpr std::uint32_t shared_bytes = stages * (a_bytes + b_bytes) + 2 * corner_bytes + 1024;  // 1024 to align
+
+// Which tiles there are, and who takes them: job number n of the whole tiles goes to block n mod blocks; half tiles first to
+// the `behind` blocks that had one whole tile less, two each, then to all in turn.
+struct work {
+  int depth_steps, row_tiles, column_tiles;
+  int tiles;           // whole tiles of one matrix
+  int diagonal_tiles;  // half tiles of one matrix: the 128 x 128 blocks on the diagonal of even rows of tiles
+  int whole;           // whole tiles of all matrices that are taken whole; the rest is cut
+  int diagonal, half;  // half tiles on diagonals; all
+  int behind;
+  bool symmetric;
+  float alpha, beta;
+};
+
+struct job {
+  int matrix, row, column;  // first row and column of the tile
+  int mirrored;             // leading columns that are stored transposed, too
+};
+
+// Whole tile i, j of the matrix: in bands of 16 rows of tiles, so that those worked on at a time share panels in the cache.
+// The triangle has the whole tiles j < (i + 1) / 2.
+__device__ inline job whole_tile(const work& w, int number) {
+  int rest = number % w.tiles, first = 0, i, j;
+  if (w.symmetric) {
+    int rows;
+    for (;; first += band) {
+      rows = min(band, w.row_tiles - first);
+      const int pairs = (rows - 1) / 2, size = first / 2 * rows + pairs * (pairs + 1) + (rows % 2 == 0 ? pairs + 1 : 0);
+      if (rest < size) break;
+      rest -= size;
+    }
+    if (const int rectangle = first / 2 * rows; rest < rectangle) {
+      i = first + rest % rows, j = rest / rows;
+    } else {
+      rest -= rectangle;
+      int pair = 0;  // of rows with equally many
+      for (; rest >= 2 * (pair + 1); ++pair) rest -= 2 * (pair + 1);
+      i = first + 1 + 2 * pair + rest / (pair + 1), j = first / 2 + rest % (pair + 1);
+    }
+  } else {
+    first = rest / (band * w.column_tiles) * band;
+    rest -= first * w.column_tiles;
+    const int rows = min(band, w.row_tiles - first);
+    i = first + rest % rows, j = rest / rows;
+  }
+  const int mirrored = !w.symmetric ? 0 : 2 * j + 1 == i ? tile_columns / 2 : tile_columns;
+  return {number / w.tiles, i * tile_rows, j * tile_columns, mirrored};
+}
+__device__ inline job half_tile(const work& w, int number) {
+  constexpr int width = tile_columns / 2;
+  if (number < w.diagonal) {
+    const int at = number % w.diagonal_tiles * tile_columns;
+    return {number / w.diagonal_tiles, at, at, 0};
+  }
+  const int cut = number - w.diagonal;
+  job t = whole_tile(w, w.whole + cut / 2);
+  if (cut % 2 == 0)
+    t.mirrored = min(t.mirrored, width);
+  else
+    t.column += width, t.mirrored = max(t.mirrored - width, 0);
+  return t;
+}
+
+// Calls take(job, width of its tile as a constant) for all jobs of this block.
+template <class Take>
+__device__ void each_job(const work& w, Take take) {
+  const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
+  for (int n = block; n < w.whole; n += blocks) take(whole_tile(w, n), std::integral_constant<int, tile_columns>{});
+  const int own = block - (blocks - w.behind);  // among those behind
+  for (int n = own >= 0 ? own : 2 * w.behind + block, turn = own >= 0 ? 0 : 2; n < w.half; ++turn) {
+    take(half_tile(w, n), std::integral_constant<int, tile_columns / 2>{});
+    n = turn == 0 ? n + w.behind : turn == 1 ? 2 * w.behind + block : n + blocks;
+  }
+}
+
+#if defined(MATOPT_SM90A_DEVICE)
+
+struct barriers {
+  std::uint64_t filled[stages], emptied[stages], c_filled[2], c_emptied[2];
+};
+
+struct ring {
+  int stage = 0;
+  std::uint32_t parity = 0;
+  __device__ void advance() {
+    if (++stage == stages) stage = 0, parity ^= 1;
+  }
+};
+
+template <bool LinesAreK>
+__device__ void load_panel(std::uint32_t to, const CUtensorMap& map, int first, int count, int k, int matrix,
+                           std::uint32_t barrier) {
+  // Lines along k: boxes of 128 lines. Lines across: boxes of 64 k by 64.
+  constexpr int each = LinesAreK ? box : 128;
+  for (int at = 0; at < count; at += each, to += each * line_bytes) {
+    if constexpr (LinesAreK)
+      load_box(to, map, first + at, k, matrix, barrier);
+    else
+      load_box(to, map, k, first + at, matrix, barrier);
+  }
+}
+
+template <class T, int Columns, bool ALinesAreK, bool BLinesAreK>
+__device__ __forceinline__ void multiply(float (&sum)[Columns / 2], const work& w, std::uint32_t a, std::uint32_t b, barriers& at, ring& r,
+                         int warp_lane, bool& storing, bool leader, std::uint32_t c_emptied) {
+  for (int step = 0; step < w.depth_steps; ++step) {
+    wait(shared_address(&at.filled[r.stage]), r.parity);
+    const std::uint64_t a_of = operand<ALinesAreK>(a + static_cast<std::uint32_t>(r.stage) * a_bytes, 0);
+    const std::uint64_t b_of = operand<BLinesAreK>(b + static_cast<std::uint32_t>(r.stage) * b_bytes, box_bytes);
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < depth / 16; ++k)
+      multiply_add<T, Columns, ALinesAreK, BLinesAreK>(sum, a_of + k * sixteen_k<ALinesAreK>,
+                                                       b_of + k * sixteen_k<BLinesAreK>, step > 0 || k > 0);
+    close_products();
+    if (step > 0) {
+      wait_for_products<1>();
+      if (warp_lane == 0) arrive(shared_address(&at.emptied[(r.stage + stages - 1) % stages]));
+    }
+    if (storing) {  // the last tile's stores have had time meanwhile
+      if (leader) {
+        wait_for_stores();
+        arrive(c_emptied);
+      }
+      storing = false;
+    }
+    r.advance();
+  }
+  wait_for_products<0>();
+  if (warp_lane == 0) arrive(shared_address(&at.emptied[(r.stage + stages - 1) % stages]));
+}
+
+// From the sums of a group, 64 x Columns, to D and, transposed, to its mirror image.
+template <class T, int Columns>
+__device__ __forceinline__ void store(float (&sum)[Columns / 2], const work& w, const job& t, std::uint32_t corner, int group, int lane,
+                      std::uint32_t c_filled, std::uint32_t parity, const CUtensorMap& d, const CUtensorMap& mirror) {
+  const int warp = lane / 32, in_warp = lane % 32, block = in_warp / 8, line = in_warp % 8;
+  // Of four blocks, two are below each other and two side by side.
+  const int row = 16 * warp + 8 * (block & 1) + line;
+  const auto place = [&](int q) {  // the line of D that this lane hands over, from column 8 q on
+    const int chunk = q + block / 2;
+    return corner + static_cast<std::uint32_t>(chunk / 8) * box_bytes + static_cast<std::uint32_t>(row) * line_bytes +
+           static_cast<std::uint32_t>((chunk % 8) ^ (row % 8)) * 16;
+  };
+  std::uint32_t out[Columns / 4];
+  if (w.beta != 0) {
+    wait(c_filled, parity);
+#pragma unroll
+    for (int q = 0; q < Columns / 8; q += 2) {
+      std::uint32_t c[4];
+      load_blocks(c, place(q));
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float2 old = unpack<T>(c[e]);
+        out[2 * q + e] = pack<T>(w.alpha * sum[4 * q + 2 * e] + w.beta * old.x,
+                                 w.alpha * sum[4 * q + 2 * e + 1] + w.beta * old.y);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < Columns / 4; ++e) out[e] = pack<T>(w.alpha * sum[2 * e], w.alpha * sum[2 * e + 1]);
+  }
+#pragma unroll
+  for (int q = 0; q < Columns / 8; q += 2)
+    store_blocks<false>(place(q), out[2 * q], out[2 * q + 1], out[2 * q + 2], out[2 * q + 3]);
+  publish_to_copies();
+  meet(static_cast<std::uint32_t>(1 + group));
+  const int first = t.row + group_rows * group;
+  if (lane == 0) {
+    for (int at = 0; at < Columns; at += box)
+      store_box(corner + static_cast<std::uint32_t>(at / box) * box_bytes, d, t.column + at, first, t.matrix);
+    close_stores();
+  }
+  if (t.mirrored == 0) return;
+  if (lane == 0) wait_for_stores();
+  meet(static_cast<std::uint32_t>(1 + group));
+#pragma unroll
+  for (int q = 0; q < Columns / 8; q += 2) {
+    const int column = 8 * (q + block / 2) + line, chunk = 2 * warp + (block & 1);
+    store_blocks<true>(corner + static_cast<std::uint32_t>(column) * line_bytes +
+                           static_cast<std::uint32_t>(chunk ^ (column % 8)) * 16,
+                       out[2 * q], out[2 * q + 1], out[2 * q + 2], out[2 * q + 3]);
+  }
+  publish_to_copies();
+  meet(static_cast<std::uint32_t>(1 + group));
+  if (lane == 0) {
+    for (int at = 0; at < t.mirrored; at += 128)
+      store_box(corner + static_cast<std::uint32_t>(at) * line_bytes, mirror, first, t.column + at, t.matrix);
+    close_stores();
+  }
+}
+
+#endif  // MATOPT_SM90A_DEVICE
+
+// Boxes: a and b as load_panel says, c and d 64 x 64, mirror (of D) 128 lines of 64.
+#if defined(MATOPT_SM90A_DEVICE)
+#define MATOPT_PRODUCT_THREADS matopt::cuda::hopper::threads
+#else
+#define MATOPT_PRODUCT_THREADS 32  // by which the host knows that the kernel is empty
+#endif
+template <class T, bool ALinesAreK, bool BLinesAreK>
+__global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
+    product_kernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
+                   const __grid_constant__ CUtensorMap c, const __grid_constant__ CUtensorMap d,
+                   const __grid_constant__ CUtensorMap mirror, const work w) {
+#if defined(MATOPT_SM90A_DEVICE)
+  extern __shared__ std::uint8_t memory[];
+  __shared__ barriers at;
+  const std::uint32_t a_panels = (shared_address(memory) + 1023) / 1024 * 1024;
+  const std::uint32_t b_panels = a_panels + stages * a_bytes, corners = b_panels + stages * b_bytes;
+  const int group = static_cast<int>(threadIdx.x) / 128, lane = static_cast<int>(threadIdx.x) % 128;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < stages; ++s) {
+      init_barrier(shared_address(&at.filled[s]), 1);
+      init_barrier(shared_address(&at.emptied[s]), 8);  // the warps that multiply
+    }
+    for (int g = 0; g < 2; ++g) {
+      init_barrier(shared_address(&at.c_filled[g]), 1);
+      init_barrier(shared_address(&at.c_emptied[g]), 1);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    publish_to_copies();
+  }
+  __syncthreads();
+
+  if (group == 2) {
+    keep_registers<40>();
+    if (lane == 0) {
+      fetch_map(a), fetch_map(b);
+      ring r;
+      each_job(w, [&](const job& t, auto columns) {
+        for (int step = 0; step < w.depth_steps; ++step, r.advance()) {
+          const std::uint32_t filled = shared_address(&at.filled[r.stage]);
+          const auto stage = static_cast<std::uint32_t>(r.stage);
+          wait(shared_address(&at.emptied[r.stage]), r.parity ^ 1);
+          arrive_expecting(filled, a_bytes + static_cast<std::uint32_t>(columns()) * line_bytes);
+          load_panel<ALinesAreK>(a_panels + stage * a_bytes, a, t.row, tile_rows, step * depth, t.matrix, filled);
+          load_panel<BLinesAreK>(b_panels + stage * b_bytes, b, t.column, columns(), step * depth, t.matrix, filled);
+        }
+      });
+    } else if (lane == 32 && w.beta != 0) {
+      fetch_map(c);
+      std::uint32_t parity = 1;
+      each_job(w, [&](const job& t, auto columns) {
+        for (int g = 0; g < 2; ++g) {
+          const std::uint32_t filled = shared_address(&at.c_filled[g]);
+          wait(shared_address(&at.c_emptied[g]), parity);
+          arrive_expecting(filled, static_cast<std::uint32_t>(columns()) * line_bytes);
+          for (int x = 0; x < columns(); x += box)
+            load_box(corners + static_cast<std::uint32_t>(g) * corner_bytes + static_cast<std::uint32_t>(x / box) * box_bytes,
+                     c, t.column + x, t.row + group_rows * g, t.matrix, filled);
+        }
+        parity ^= 1;
+      });
+    }
+  } else {
+    take_registers<232>();
+    if (lane == 0) fetch_map(d), fetch_map(mirror);
+    const std::uint32_t corner = corners + static_cast<std::uint32_t>(group) * corner_bytes;
+    const std::uint32_t a_half = a_panels + static_cast<std::uint32_t>(group) * box_bytes;
+    const std::uint32_t c_filled = shared_address(&at.c_filled[group]), c_emptied = shared_address(&at.c_emptied[group]);
+    ring r;
+    std::uint32_t parity = 0;
+    bool storing = false;
+    each_job(w, [&]<int Columns>(const job& t, std::integral_constant<int, Columns>) {
+      float sum[Columns / 2];
+      multiply<T, Columns, ALinesAreK, BLinesAreK>(sum, w, a_half, b_panels, at, r, lane % 32, storing, lane == 0,
+                                                   c_emptied);
+      if (w.beta == 0) meet(static_cast<std::uint32_t>(1 + group));
+      store<T, Columns>(sum, w, t, corner, group, lane, c_filled, parity, d, mirror);
+      storing = true, parity ^= 1;
+    });
+    if (lane == 0) finish_stores();
+  }
+#endif
+}
+#undef MATOPT_PRODUCT_THREADS
+
+}  // namespace matopt::cuda::hopper

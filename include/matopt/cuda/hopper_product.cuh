@@ -1,0 +1,145 @@
+// hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0, the
+// program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, and every
+// matrix and line begins at a multiple of 16 bytes.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "../core/types.hpp"
+#include "../core/view.hpp"
+#include "error.cuh"
+#include "hopper_kernel.cuh"
+
+namespace matopt::cuda::hopper {
+
+class products {
+ public:
+  explicit products(int multiprocessors) : multiprocessors_(multiprocessors) {
+    if (!(usable<float16>() && usable<bfloat16>())) return;
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status),
+          "find cuTensorMapEncodeTiled");
+    if (status == cudaDriverEntryPointSuccess) encode_ = reinterpret_cast<encoder>(found);
+  }
+  bool available() const { return encode_ != nullptr; }
+
+  // A symmetric D, where that pays: a product that one round of whole tiles does in one triangle or two is left alone.
+  template <class T>
+  bool run_symmetric(cudaStream_t stream, float alpha, const view<const T>& a, const view<const T>& b, float beta,
+                     const view<const T>& c, const view<T>& d) const {
+    const index_t rows = (d.rows + tile_rows - 1) / tile_rows, columns = (d.cols + tile_columns - 1) / tile_columns;
+    return rows * columns * d.batch > multiprocessors_ && run(stream, alpha, a, b, beta, c, d, true);
+  }
+  // Starts D = alpha A B + beta C, or returns false. D is stored by rows; where beta is 0, C is not read.
+  template <class T>
+  bool run(cudaStream_t stream, float alpha, const view<const T>& a, const view<const T>& b, float beta,
+           const view<const T>& c, const view<T>& d, bool symmetric) const {
+    static_assert(sizeof(T) == 2);
+    if (!encode_ || d.col_stride != 1) return false;
+    const view<const T> read_c = beta == 0 ? as_const(d) : c;
+    const lines of_a = lines::along_columns(a), of_b = lines::along_columns(b), of_c = lines::along_columns(read_c),
+                of_d = lines::along_columns(d);
+    if (!of_a.fit || !of_b.fit || !of_c.fit || !of_d.fit || of_d.transposed || of_c.transposed) return false;
+    const bool a_lines_are_k = of_a.transposed, b_lines_are_k = !of_b.transposed;
+    CUtensorMap map_a, map_b, map_c, map_d, mirror;
+    if (!map<T>(map_a, a.data, of_a, d.batch, a_lines_are_k ? box : 128) ||
+        !map<T>(map_b, b.data, of_b, d.batch, b_lines_are_k ? box : 128) || !map<T>(map_c, read_c.data, of_c, d.batch, box) ||
+        !map<T>(map_d, d.data, of_d, d.batch, box) || !map<T>(mirror, d.data, of_d, d.batch, 128))
+      return false;
+    const work w = plan(d.rows, d.cols, a.cols, d.batch, alpha, beta, symmetric);
+    const auto start = [&](auto kernel) {
+      kernel<<<multiprocessors_, threads, shared_bytes, stream>>>(map_a, map_b, map_c, map_d, mirror, w);
+    };
+    if (a_lines_are_k)
+      b_lines_are_k ? start(product_kernel<T, true, true>) : start(product_kernel<T, true, false>);
+    else
+      b_lines_are_k ? start(product_kernel<T, false, true>) : start(product_kernel<T, false, false>);
+    check_launch("gemm");
+    return true;
+  }
+
+ private:
+  using encoder = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                               const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                               CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+  // A batch of matrices as the copy engine sees it: lines of contiguous elements.
+  struct lines {
+    bool fit, transposed;  // transposed: lines are columns
+    index_t along, count, stride, batch_stride;
+
+    template <class T>
+    static lines along_columns(const view<T>& v) {
+      lines l{};
+      l.transposed = v.col_stride != 1;
+      l.along = l.transposed ? v.rows : v.cols, l.count = l.transposed ? v.cols : v.rows;
+      l.stride = l.transposed ? v.col_stride : v.row_stride;
+      l.batch_stride = v.batch > 1 ? v.batch_stride : l.stride * l.count;
+      const index_t step = l.transposed ? v.row_stride : v.col_stride;
+      l.fit = !v.table && step == 1 && l.stride >= l.along && l.stride % 8 == 0 && l.batch_stride % 8 == 0 &&
+              l.batch_stride > 0 && reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 &&
+              std::max({l.along, l.count, v.batch}) < (index_t{1} << 31);
+      return l;
+    }
+  };
+
+  template <class T>
+  bool map(CUtensorMap& m, const T* data, const lines& l, index_t batch, int box_lines) const {
+    const cuuint64_t size[] = {static_cast<cuuint64_t>(l.along), static_cast<cuuint64_t>(l.count),
+                               static_cast<cuuint64_t>(batch)};
+    const cuuint64_t stride[] = {static_cast<cuuint64_t>(l.stride) * sizeof(T),
+                                 static_cast<cuuint64_t>(l.batch_stride) * sizeof(T)};
+    const cuuint32_t boxes[] = {box, static_cast<cuuint32_t>(box_lines), 1}, each[] = {1, 1, 1};
+    return encode_(&m,
+                   std::is_same_v<T, float16> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
+                   const_cast<std::remove_const_t<T>*>(data), size, stride, boxes, each, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                   CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  }
+
+  work plan(index_t m, index_t n, index_t k, index_t batch, float alpha, float beta, bool symmetric) const {
+    const auto up = [](index_t x, int by) { return static_cast<int>((x + by - 1) / by); };
+    work w{};
+    w.depth_steps = up(k, depth), w.row_tiles = up(m, tile_rows), w.column_tiles = up(n, tile_columns);
+    const int matrices = static_cast<int>(batch), blocks = multiprocessors_;
+    if (symmetric) {
+      const int pairs = (w.row_tiles - 1) / 2;
+      w.tiles = pairs * (pairs + 1) + (w.row_tiles % 2 == 0 ? pairs + 1 : 0);
+      w.diagonal_tiles = (w.row_tiles + 1) / 2;
+    } else {
+      w.tiles = w.row_tiles * w.column_tiles;
+    }
+    const int all = w.tiles * matrices, last = all % blocks;
+    w.diagonal = w.diagonal_tiles * matrices;
+    // Rounds of half tiles after the last full round of whole ones, with the tiles left over whole, and cut.
+    const int left_whole = last == 0 ? 0 : 2, free = last == 0 ? 0 : 2 * (blocks - last);
+    const int rounds = left_whole + up(std::max(0, w.diagonal - free), blocks);
+    const bool cut = up(w.diagonal + 2 * last, blocks) < rounds;
+    w.whole = cut ? all - last : all;
+    w.half = w.diagonal + 2 * (all - w.whole);
+    w.behind = cut || last == 0 ? 0 : blocks - last;
+    w.symmetric = symmetric, w.alpha = alpha, w.beta = beta;
+    return w;
+  }
+
+  // Whether the device has kernels to run; they may use all of the shared memory then.
+  template <class T>
+  static bool usable() {
+    const auto each = [](auto kernel) {
+      cudaFuncAttributes attributes{};
+      check(cudaFuncGetAttributes(&attributes, kernel), "find a device");
+      if (attributes.maxThreadsPerBlock < threads) return false;
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "find a device");
+      return true;
+    };
+    return each(product_kernel<T, true, true>) && each(product_kernel<T, true, false>) &&
+           each(product_kernel<T, false, true>) && each(product_kernel<T, false, false>);
+  }
+
+  int multiprocessors_;
+  encoder encode_ = nullptr;
+};
+
+}  // namespace matopt::cuda::hopper

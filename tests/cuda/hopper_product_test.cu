@@ -1,0 +1,181 @@
+// The kernel of 16-bit products against cuBLAS in double on the same numbers: awkward sizes, strides, batches, fresh
+// random inputs, poisoned outputs, and nothing written beside them. On a GPU without the kernel there is nothing to test.
+#define CATCH_CONFIG_NO_CPP17_UNCAUGHT_EXCEPTIONS
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "device.cuh"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+struct poison {
+  template <class T>
+  MATOPT_HD void operator()(T& y) const {
+    y = T(NAN);
+  }
+};
+struct mean_with {  // of a matrix and its transpose
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = (x + y) / T(2);
+  }
+};
+
+// A batch of matrices on the device whose lines begin at multiples of 16 bytes, with room between them.
+template <class T>
+struct panel {
+  panel(cuda_backend& gpu, index_t rows, index_t cols, bool by_rows, index_t batch)
+      : line(((by_rows ? cols : rows) + 15) / 8 * 8),
+        elements(line * (by_rows ? rows : cols)),
+        memory(gpu.allocate(static_cast<std::size_t>(elements * batch) * sizeof(T))),
+        v{reinterpret_cast<T*>(memory.data()), rows, cols, by_rows ? line : 1, by_rows ? 1 : line, batch, elements} {
+    gpu.for_each(nullptr, poison{}, row_major(v.data, batch, elements));
+  }
+  index_t line, elements;
+  cuda_backend::buffer memory;
+  view<T> v;
+};
+
+struct shape {
+  index_t m, n, k, batch;
+};
+
+template <class T>
+class subject {
+ public:
+  explicit subject(cuda_backend& gpu) : gpu_(gpu) {}
+
+  // C may be D; symmetric: B = A^T and C symmetric.
+  void check(shape s, bool a_by_rows, bool b_by_rows, double beta, bool symmetric, bool in_place) {
+    CAPTURE(s.m, s.n, s.k, s.batch, a_by_rows, b_by_rows, beta, symmetric, in_place);
+    panel<T> a(gpu_, s.m, s.k, a_by_rows, s.batch), b(gpu_, s.k, s.n, b_by_rows, s.batch),
+        c(gpu_, s.m, s.n, true, s.batch), d(gpu_, s.m, s.n, true, s.batch);
+    fill(a.v), fill(b.v), fill(c.v);
+    const view<const T> right = symmetric ? as_const(a.v.t()) : as_const(b.v);
+    if (symmetric) make_symmetric(c.v);
+
+    const auto exact_a = exact(as_const(a.v)), exact_b = exact(right), expected = exact(as_const(c.v));
+    gpu_.gemm<double>(nullptr, 0.75, as_const(exact_a.v), as_const(exact_b.v), beta, as_const(expected.v), expected.v);
+
+    auto& out = in_place ? c : d;
+    REQUIRE(kernel_.run<T>(gpu_.stream(), 0.75F, as_const(a.v), right, static_cast<float>(beta), as_const(c.v), out.v,
+                           symmetric));
+    const auto got = exact(as_const(out.v));
+    const std::vector<double> x = down(got), y = down(expected);
+    double error = 0, norm = 0, worst = 0;
+    for (index_t z = 0; z < s.batch; ++z)
+      for (index_t i = 0; i < s.m; ++i)
+        for (index_t j = 0; j < s.n; ++j) {
+          const auto at = static_cast<std::size_t>(z * got.elements + i * got.line + j);
+          const double e = std::abs(x[at] - y[at]);
+          error += e * e, norm += y[at] * y[at];
+          worst = e <= worst ? worst : e;  // keeps NaN
+        }
+    // Rounding of the result, and sums in float.
+    constexpr double ulp = std::is_same_v<T, float16> ? 0x1p-11 : 0x1p-8;
+    const double scale = 2 + std::sqrt(static_cast<double>(s.k));
+    REQUIRE(worst <= 6 * ulp * scale);
+    REQUIRE(std::sqrt(error) <= ulp * std::sqrt(norm));
+    REQUIRE(intact(out));
+  }
+
+  // Whether a call is taken at all.
+  bool takes(view<const T> a, view<const T> b, view<const T> c, view<T> d) const {
+    return kernel_.run<T>(gpu_.stream(), 1, a, b, 1, c, d, false);
+  }
+
+ private:
+  static int multiprocessors() {
+    int n = 0;
+    cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, 0), "find a device");
+    return n;
+  }
+  void fill(view<T> x) {
+    panel<float> random(gpu_, x.rows, x.cols, x.col_stride == 1, x.batch);
+    const view<const std::uint32_t> counter{reinterpret_cast<std::uint32_t*>(zero_.data()), 1, 1, 1, 1};
+    gpu_.random_normal(nullptr, random.v, seed_++, counter);
+    gpu_.for_each(nullptr, fn::assign{}, x, as_const(random.v));
+  }
+  void make_symmetric(view<T> x) {
+    panel<float> copy(gpu_, x.rows, x.cols, true, x.batch);
+    gpu_.for_each(nullptr, fn::assign{}, copy.v, as_const(x));
+    gpu_.for_each(nullptr, mean_with{}, copy.v, as_const(x.t()));
+    gpu_.for_each(nullptr, fn::assign{}, x, as_const(copy.v));
+  }
+  panel<double> exact(view<const T> x) {
+    panel<double> wide(gpu_, x.rows, x.cols, true, x.batch);
+    gpu_.for_each(nullptr, fn::assign{}, wide.v, x);
+    return wide;
+  }
+  template <class U>
+  std::vector<U> down(const panel<U>& x) {
+    std::vector<U> host(static_cast<std::size_t>(x.elements * x.v.batch));
+    gpu_.download(host.data(), x.memory.data(), host.size() * sizeof(U));
+    return host;
+  }
+  bool intact(const panel<T>& x) {
+    const std::vector<T> host = down(x);
+    for (index_t i = 0; i < x.v.batch * x.v.rows; ++i)
+      for (index_t j = x.v.cols; j < x.line; ++j)
+        if (!std::isnan(static_cast<float>(host[static_cast<std::size_t>(i * x.line + j)]))) return false;
+    return true;
+  }
+
+  cuda_backend& gpu_;
+  cuda::hopper::products kernel_{multiprocessors()};
+  cuda_backend::buffer zero_ = gpu_.allocate(sizeof(std::uint32_t));
+  std::uint64_t seed_ = std::random_device{}();
+};
+
+bool has_kernel() {
+  cudaDeviceProp p{};
+  cuda::check(cudaGetDeviceProperties(&p, 0), "find a device");
+  return p.major == 9 && p.minor == 0;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products", "[cuda]", float16, bfloat16) {
+  if (!has_kernel()) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  subject<TestType> test(gpu);
+  for (const bool a : {true, false})
+    for (const bool b : {true, false})
+      for (const double beta : {0.0, -0.5}) {
+        for (const shape size : {shape{1, 1, 1, 1}, {7, 7, 1000, 50}, {127, 129, 65, 3}, {128, 256, 64, 1},
+                                 {129, 127, 128, 2}, {640, 1000, 33, 5}, {1000, 4097, 127, 2}, {4097, 7, 129, 1}})
+          test.check(size, a, b, beta, false, size.k == 127);
+        for (const index_t m : {1, 7, 127, 128, 129, 256, 257, 384, 1000, 2049})
+          for (const index_t batch : {1, 3, 50})
+            if (m * m * batch < (index_t{1} << 23)) test.check({m, m, 200, batch}, a, !a, beta, true, batch == 3);
+      }
+  test.check({4097, 4097, 96, 1}, true, false, 1, true, false);
+}
+
+TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
+  if (!has_kernel()) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  subject<float16> test(gpu);
+  const cuda_backend::buffer memory = gpu.allocate(4 << 20);
+  const auto data = reinterpret_cast<float16*>(memory.data());
+  const auto square = [&](index_t offset, index_t line) { return view<float16>{data + offset, 64, 64, line, 1, 1, 0}; };
+  const view<float16> good = square(0, 64), out = square(1 << 20, 64);
+  CHECK(test.takes(good, good, good, out));
+  CHECK(test.takes(good.t(), good, good, out));
+  for (const view<float16> bad : {square(4, 64), square(0, 68), view<float16>{data, 64, 64, 128, 2, 1, 0}}) {
+    CHECK_FALSE(test.takes(bad, good, good, out));
+    CHECK_FALSE(test.takes(good, bad, good, out));
+    CHECK_FALSE(test.takes(good, good, bad, out));
+    CHECK_FALSE(test.takes(good, good, good, bad));
+  }
+  CHECK_FALSE(test.takes(good, good, good, out.t()));
+  gpu.synchronize();
+}
