@@ -40,6 +40,12 @@ struct view {
     return v;
   }
   constexpr view col_block(index_t first, index_t count) const { return t().row_block(first, count).t(); }
+  // Of square matrices, as a row.
+  constexpr view diagonal() const {
+    view v = *this;
+    v.rows = 1, v.col_stride = row_stride + col_stride, v.row_stride = v.cols * v.col_stride;
+    return v;
+  }
   // One matrix of a stacked batch.
   constexpr view matrix(index_t b) const {
     view v = advanced(b * batch_stride);

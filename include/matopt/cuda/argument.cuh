@@ -21,6 +21,16 @@ struct memory_argument {
 
   MATOPT_HD T* base(index_t b) const { return table ? table[b] + offset : data + b * batch_stride; }
 };
+// One number for each matrix.
+template <class T>
+struct matrix_argument {
+  using element = T;
+  const T* data;
+  const T* const* table;
+  index_t offset, batch_stride;
+
+  MATOPT_HD T of(index_t b) const { return table ? table[b][offset] : data[b * batch_stride]; }
+};
 // The number of the line, or of the element in it.
 struct number_argument {
   using element = float;
@@ -64,9 +74,9 @@ memory_argument<const T> argument(const column_broadcast<T>& v, line_along a) {
           a == line_along::columns ? s : 0};
 }
 template <class T>
-memory_argument<const T> argument(const matrix_broadcast<T>& v, line_along) {
+matrix_argument<T> argument(const matrix_broadcast<T>& v, line_along) {
   const view<const T>& x = v.values;
-  return {x.data, x.table, x.offset, broadcast_stride(x), 0, 0};
+  return {x.data, x.table, x.offset, broadcast_stride(x)};
 }
 inline number_argument argument(row_number, line_along a) {
   return a == line_along::columns ? number_argument{1, 0} : number_argument{0, 1};
@@ -80,12 +90,24 @@ template <class T>
 bool joins_lines(const memory_argument<T>& a, index_t length) {
   return a.line_stride == length * a.step;
 }
+template <class T>
+bool joins_lines(const matrix_argument<T>&, index_t) {
+  return true;
+}
 inline bool joins_lines(const number_argument&, index_t) { return false; }
 
-// P neighbouring elements of a line in the arithmetic type: what a thread works on at a time.
-template <class A, int P>
-struct pack {
-  A at[P];
+// What a thread works on at a time: U packs of P neighbouring elements. Pack u begins with element j[u] of line[u], and
+// has count[u] elements.
+template <int P, int U>
+struct spots {
+  index_t line[U], j[U];
+  int count[U];
+  bool whole;  // all packs have P elements
+};
+// Its elements, in the arithmetic type.
+template <class A, int P, int U>
+struct values {
+  A at[U][P];
 };
 template <class T, int P>
 struct alignas(sizeof(T) * P < 16 ? sizeof(T) * P : 16) stored_pack {
@@ -97,79 +119,124 @@ MATOPT_HD A to_arithmetic(T x) {
   return static_cast<A>(static_cast<typename arithmetic<T>::type>(x));
 }
 
-// Where the elements lie; loads and stores are one wide access where the address allows it.
+// An argument's elements in one matrix; a pack is one wide access where the addresses allow it.
 template <class T, int P>
 struct located {
   using stored = stored_pack<std::remove_const_t<T>, P>;
-  T* p;
-  index_t step;
-  int count;
+  T* base;
+  index_t line_stride, step;
+  bool wide;
 
-  MATOPT_HD bool wide() const {
-    return step == 1 && count == P && reinterpret_cast<std::uintptr_t>(p) % alignof(stored) == 0;
-  }
-  template <class A>
-  MATOPT_HD void load(pack<A, P>& x) const {
+  template <class A, int U>
+  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>& s) const {
     if (step == 0) {
-      const A value = to_arithmetic<A>(*p);
-      for (int k = 0; k < P; ++k) x.at[k] = value;
-    } else if (wide()) {
-      const stored s = *reinterpret_cast<const stored*>(p);
-      for (int k = 0; k < P; ++k) x.at[k] = to_arithmetic<A>(s.at[k]);
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        const A value = s.count[u] > 0 ? to_arithmetic<A>(base[s.line[u] * line_stride]) : A(0);
+#pragma unroll
+        for (int k = 0; k < P; ++k) x.at[u][k] = value;
+      }
+    } else if (wide && s.whole) {
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        const stored pack = *reinterpret_cast<const stored*>(base + s.line[u] * line_stride + s.j[u]);
+#pragma unroll
+        for (int k = 0; k < P; ++k) x.at[u][k] = to_arithmetic<A>(pack.at[k]);
+      }
     } else {
-      for (int k = 0; k < P; ++k) x.at[k] = k < count ? to_arithmetic<A>(p[k * step]) : A(0);
+#pragma unroll
+      for (int u = 0; u < U; ++u)
+#pragma unroll
+        for (int k = 0; k < P; ++k)
+          x.at[u][k] = k < s.count[u] ? to_arithmetic<A>(base[s.line[u] * line_stride + (s.j[u] + k) * step]) : A(0);
     }
   }
-  template <class A>
-  MATOPT_HD void store(const pack<A, P>& x) const {
+  template <class A, int U>
+  MATOPT_HD void store(const values<A, P, U>& x, const spots<P, U>& s) const {
     if constexpr (!std::is_const_v<T>) {
       using arithmetic_type = typename arithmetic<T>::type;
-      if (wide()) {
-        stored s;
-        for (int k = 0; k < P; ++k) s.at[k] = static_cast<T>(static_cast<arithmetic_type>(x.at[k]));
-        *reinterpret_cast<stored*>(p) = s;
+      const auto narrow = [](A value) { return static_cast<T>(static_cast<arithmetic_type>(value)); };
+      if (wide && s.whole) {
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          stored pack;
+#pragma unroll
+          for (int k = 0; k < P; ++k) pack.at[k] = narrow(x.at[u][k]);
+          *reinterpret_cast<stored*>(base + s.line[u] * line_stride + s.j[u]) = pack;
+        }
       } else {
-        for (int k = 0; k < P; ++k)
-          if (k < count) p[k * step] = static_cast<T>(static_cast<arithmetic_type>(x.at[k]));
+#pragma unroll
+        for (int u = 0; u < U; ++u)
+#pragma unroll
+          for (int k = 0; k < P; ++k)
+            if (k < s.count[u]) base[s.line[u] * line_stride + (s.j[u] + k) * step] = narrow(x.at[u][k]);
       }
     }
   }
 };
+template <class T, int P>
+struct located_number_of_matrix {
+  T value;
+  template <class A, int U>
+  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>&) const {
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < P; ++k) x.at[u][k] = to_arithmetic<A>(value);
+  }
+  template <class A, int U>
+  MATOPT_HD void store(const values<A, P, U>&, const spots<P, U>&) const {}
+};
 template <int P>
 struct located_number {
-  index_t start, step;
-  template <class A>
-  MATOPT_HD void load(pack<A, P>& x) const {
-    for (int k = 0; k < P; ++k) x.at[k] = static_cast<A>(start + k * step);
+  index_t line_stride, step;
+  template <class A, int U>
+  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>& s) const {
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < P; ++k) x.at[u][k] = static_cast<A>(s.line[u] * line_stride + (s.j[u] + k) * step);
   }
-  template <class A>
-  MATOPT_HD void store(const pack<A, P>&) const {}
+  template <class A, int U>
+  MATOPT_HD void store(const values<A, P, U>&, const spots<P, U>&) const {}
 };
 
 template <int P, class T>
-MATOPT_HD located<T, P> locate(const memory_argument<T>& a, index_t b, index_t line, index_t j, int count) {
-  return {a.base(b) + line * a.line_stride + j * a.step, a.step, count};
+MATOPT_HD located<T, P> locate(const memory_argument<T>& a, index_t b, index_t lines) {
+  T* const base = a.base(b);
+  const bool wide = a.step == 1 && (lines == 1 || a.line_stride % P == 0) &&
+                    reinterpret_cast<std::uintptr_t>(base) % alignof(stored_pack<T, P>) == 0;
+  return {base, a.line_stride, a.step, wide};
+}
+template <int P, class T>
+MATOPT_HD located_number_of_matrix<T, P> locate(const matrix_argument<T>& a, index_t b, index_t) {
+  return {a.of(b)};
 }
 template <int P>
-MATOPT_HD located_number<P> locate(const number_argument& a, index_t, index_t line, index_t j, int) {
-  return {line * a.line_stride + j * a.step, a.step};
+MATOPT_HD located_number<P> locate(const number_argument& a, index_t, index_t) {
+  return {a.line_stride, a.step};
 }
 
-// take(f(x, y, ...)) for each of the elements, and the outputs stored back; f may return nothing.
-template <class A, int P, class F, class Take, class... L>
-MATOPT_HD void apply(const F& f, int count, Take&& take, const L&... at) {
-  const auto run = [&](auto... x) {  // one pack per argument
-    (at.load(x), ...);
-    for (int k = 0; k < P; ++k) {
-      if (k >= count) break;
-      if constexpr (std::is_void_v<decltype(f(x.at[k]...))>)
-        f(x.at[k]...);
-      else
-        take(f(x.at[k]...));
-    }
-    (at.store(x), ...);
+// take(f(x, y, ...)) for each of the elements, and the outputs stored back; f may return nothing. Where a pack has less
+// than P elements, f is called with zeros, too, and the result dropped: so nothing has to be loaded that f overwrites.
+template <class A, int P, int U, class F, class Take, class... L>
+MATOPT_HD void apply(const F& f, const spots<P, U>& s, Take&& take, const L&... at) {
+  const auto run = [&](auto... x) {  // the values of each argument
+    (at.load(x, s), ...);
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < P; ++k) {
+        if constexpr (std::is_void_v<decltype(f(x.at[u][k]...))>) {
+          f(x.at[u][k]...);
+        } else {
+          const auto term = f(x.at[u][k]...);
+          if (k < s.count[u]) take(term);
+        }
+      }
+    (at.store(x, s), ...);
   };
-  run((static_cast<void>(at), pack<A, P>{})...);
+  run((static_cast<void>(at), values<A, P, U>{})...);
 }
 
 }  // namespace matopt::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../core/index.hpp"
+#include "argument.cuh"
 
 namespace matopt::cuda {
 
@@ -16,16 +17,28 @@ struct extent {
   MATOPT_HD index_t packs() const { return lines * packs_per_line(); }
 };
 
-// Pack number `at` of a matrix: f(line, first element, count).
-template <class F>
-MATOPT_HD void with_pack(const extent& e, index_t at, F f) {
+// How many packs a thread takes at a time.
+template <class A>
+inline constexpr int packs_at_once = sizeof(A) <= 4 ? 2 : 1;
+
+// Packs number at, at + apart, ... of a matrix, as far as they lie before `end`.
+template <int U>
+MATOPT_HD spots<pack_size, U> packs_from(const extent& e, index_t at, index_t apart, index_t end) {
+  spots<pack_size, U> s;
   const index_t per_line = e.packs_per_line();
-  const index_t line = e.lines == 1 ? 0
-                       : (at >> 31) == 0
-                           ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
-                           : at / per_line;
-  const index_t j = (at - line * per_line) * pack_size, left = e.length - j;
-  f(line, j, left < pack_size ? static_cast<int>(left) : pack_size);
+  s.whole = true;
+#pragma unroll
+  for (int u = 0; u < U; ++u, at += apart) {
+    s.line[u] = e.lines == 1 ? 0
+                : (at >> 31) == 0
+                    ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
+                    : at / per_line;
+    s.j[u] = (at - s.line[u] * per_line) * pack_size;
+    const index_t left = at < end ? e.length - s.j[u] : 0;
+    s.count[u] = left < pack_size ? static_cast<int>(left) : pack_size;
+    s.whole = s.whole && s.count[u] == pack_size;
+  }
+  return s;
 }
 
 }  // namespace matopt::cuda

@@ -1,6 +1,6 @@
 // hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0, the
-// program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, and every
-// matrix and line begins at a multiple of 16 bytes.
+// program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, every matrix
+// and line begins at a multiple of 16 bytes, and lines of D end at one.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -15,7 +15,9 @@ namespace matopt::cuda::hopper {
 class products {
  public:
   explicit products(int multiprocessors) : multiprocessors_(multiprocessors) {
-    if (!(usable<float16>() && usable<bfloat16>())) return;
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, product_kernel<float16, true, true>), "find a device");
+    if (attributes.maxThreadsPerBlock < threads) return;  // an empty kernel
     void* found = nullptr;
     cudaDriverEntryPointQueryResult status{};
     check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status),
@@ -41,6 +43,7 @@ class products {
     const lines of_a = lines::along_columns(a), of_b = lines::along_columns(b), of_c = lines::along_columns(read_c),
                 of_d = lines::along_columns(d);
     if (!of_a.fit || !of_b.fit || !of_c.fit || !of_d.fit || of_d.transposed || of_c.transposed) return false;
+    if (of_d.along % 8 != 0) return false;  // the copy engine would write to the end of the 16 bytes
     const bool a_lines_are_k = of_a.transposed, b_lines_are_k = !of_b.transposed;
     CUtensorMap map_a, map_b, map_c, map_d, mirror;
     if (!map<T>(map_a, a.data, of_a, d.batch, a_lines_are_k ? box : 128) ||
@@ -48,7 +51,10 @@ class products {
         !map<T>(map_d, d.data, of_d, d.batch, box) || !map<T>(mirror, d.data, of_d, d.batch, 128))
       return false;
     const work w = plan(d.rows, d.cols, a.cols, d.batch, alpha, beta, symmetric);
+    // Each translation unit has kernels of its own: the limit has to be raised where the kernel is started.
     const auto start = [&](auto kernel) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "gemm");
       kernel<<<multiprocessors_, threads, shared_bytes, stream>>>(map_a, map_b, map_c, map_d, mirror, w);
     };
     if (a_lines_are_k)
@@ -121,21 +127,6 @@ class products {
     w.behind = cut || last == 0 ? 0 : blocks - last;
     w.symmetric = symmetric, w.alpha = alpha, w.beta = beta;
     return w;
-  }
-
-  // Whether the device has kernels to run; they may use all of the shared memory then.
-  template <class T>
-  static bool usable() {
-    const auto each = [](auto kernel) {
-      cudaFuncAttributes attributes{};
-      check(cudaFuncGetAttributes(&attributes, kernel), "find a device");
-      if (attributes.maxThreadsPerBlock < threads) return false;
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "find a device");
-      return true;
-    };
-    return each(product_kernel<T, true, true>) && each(product_kernel<T, true, false>) &&
-           each(product_kernel<T, false, true>) && each(product_kernel<T, false, false>);
   }
 
   int multiprocessors_;

@@ -9,19 +9,22 @@ namespace matopt::cuda {
 template <class A, class F, class... V>
 __global__ void __launch_bounds__(block_size) map_kernel(const status_word* guard, F f, extent e, V... v) {
   if (guard && *guard) return;
-  const index_t step = static_cast<index_t>(gridDim.x) * block_size;
-  for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
-    for (index_t at = static_cast<index_t>(blockIdx.x) * block_size + threadIdx.x; at < e.packs(); at += step)
-      with_pack(e, at, [&](index_t line, index_t j, int count) {
-        apply<A, pack_size>(
-            f, count, [](auto) {}, locate<pack_size>(v, b, line, j, count)...);
-      });
+  constexpr int at_once = packs_at_once<A>;
+  const index_t step = static_cast<index_t>(gridDim.x) * block_size * at_once;
+  for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y) {
+    const auto all = [&](const auto&... located) {
+      for (index_t at = static_cast<index_t>(blockIdx.x) * block_size * at_once + threadIdx.x; at < e.packs(); at += step)
+        apply<A>(
+            f, packs_from<at_once>(e, at, block_size, e.packs()), [](auto) {}, located...);
+    };
+    all(locate<pack_size>(v, b, e.lines)...);
+  }
 }
 
 template <class A, class F, class... V>
 void map(cudaStream_t stream, const status_word* guard, const F& f, const extent& e, const V&... v) {
-  constexpr index_t most_blocks = 1 << 20;
-  const dim3 grid(static_cast<unsigned>(std::min(most_blocks, (e.packs() + block_size - 1) / block_size)),
+  constexpr index_t most_blocks = 1 << 20, of_block = block_size * packs_at_once<A>;
+  const dim3 grid(static_cast<unsigned>(std::min(most_blocks, (e.packs() + of_block - 1) / of_block)),
                   static_cast<unsigned>(std::min(most_batch, e.batch)));
   map_kernel<A><<<grid, block_size, 0, stream>>>(guard, f, e, v...);
 }

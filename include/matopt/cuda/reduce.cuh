@@ -75,10 +75,12 @@ __global__ void __launch_bounds__(block_size)
   const index_t b = first + blockIdx.y, begin = blockIdx.x * packs_per_block,
                 end = min(begin + packs_per_block, e.packs());
   accumulator<A, R, n> own;
-  for (index_t at = begin + threadIdx.x; at < end; at += block_size)
-    with_pack(e, at, [&](index_t line, index_t j, int count) {
-      apply<A, pack_size>(f, count, own, locate<pack_size>(v, b, line, j, count)...);
-    });
+  constexpr int at_once = packs_at_once<A>;
+  const auto all = [&](const auto&... located) {
+    for (index_t at = begin + threadIdx.x; at < end; at += block_size * at_once)
+      apply<A>(f, packs_from<at_once>(e, at, block_size, end), own, located...);
+  };
+  all(locate<pack_size>(v, b, e.lines)...);
   double sum[n];
   for (int k = 0; k < n; ++k) sum[k] = over_block<R>(static_cast<double>(own.sum[k]));
   if (gridDim.x == 1) {
@@ -128,16 +130,18 @@ __global__ void __launch_bounds__(block_size)
     reduce_lines_kernel(const status_word* guard, F f, extent e, view<T> out, V... v) {
   if (guard && *guard) return;
   using R = fn::reduction_of<F>;
-  constexpr int n = fn::sums_of<F>;
+  constexpr int n = fn::sums_of<F>, at_once = packs_at_once<A>;
   const index_t warp = (static_cast<index_t>(blockIdx.x) * block_size + threadIdx.x) / 32, lane = threadIdx.x % 32;
   const index_t warps = static_cast<index_t>(gridDim.x) * block_size / 32;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
     for (index_t line = warp; line < e.lines; line += warps) {
       accumulator<A, R, n> own;
-      for (index_t j = lane * pack_size; j < e.length; j += 32 * pack_size) {
-        const int count = static_cast<int>(min(e.length - j, static_cast<index_t>(pack_size)));
-        apply<A, pack_size>(f, count, own, locate<pack_size>(v, b, line, j, count)...);
-      }
+      const index_t before = line * e.packs_per_line(), end = before + e.packs_per_line();
+      const auto all = [&](const auto&... located) {
+        for (index_t at = before + lane; at < end; at += 32 * at_once)
+          apply<A>(f, packs_from<at_once>(e, at, 32, end), own, located...);
+      };
+      all(locate<pack_size>(v, b, e.lines)...);
       double sum[n];
       for (int k = 0; k < n; ++k) sum[k] = over_warp<R>(static_cast<double>(own.sum[k]));
       if (lane == 0) put_results<F, A>(out, line, b, sum);
@@ -158,7 +162,8 @@ __global__ void __launch_bounds__(block_size)
       const index_t line = first + lane;
       accumulator<A, R, n> own;
       if (line < e.lines)
-        for (index_t j = warp; j < e.length; j += warps) apply<A, 1>(f, 1, own, locate<1>(v, b, line, j, 1)...);
+        for (index_t j = warp; j < e.length; j += warps)
+          apply<A>(f, spots<1, 1>{{line}, {j}, {1}, true}, own, locate<1>(v, b, e.lines)...);
       __syncthreads();
       for (int k = 0; k < n; ++k) of_warp[k][warp][lane] = static_cast<double>(own.sum[k]);
       __syncthreads();

@@ -40,26 +40,32 @@ constexpr auto enum_names(newton_schulz_form) {
 }
 
 namespace fn {
-// y = x + a I
-struct add_to_diagonal {
-  double a;
+struct shift {
+  double by;
   template <class T>
-  MATOPT_HD void operator()(T& y, T x, T row, T column) const {
-    y = x + (row == column ? T(a) : T(0));
+  MATOPT_HD void operator()(T& y) const {
+    y += T(by);
   }
 };
-// y = x / (margin n + eps), or x / max(margin n, eps), with n = scale sqrt(squares) and 0 for n = 0
-struct normalize {
+// scale and factor of a matrix with ||x|| = n = largest sqrt(squares):
+//   (x scale) factor = x / (margin n + eps), or x / max(margin n, eps), and 0 for n = 0
+// in two steps, so that neither overflows; scale is a power of two.
+struct normalizing_factors {
   double margin, eps;
   bool add;
   template <class T>
-  MATOPT_HD void operator()(T& y, T x, T largest, T squares) const {
-    if (!(largest > T(0))) {
-      y = T(0);
-      return;
-    }
+  MATOPT_HD void operator()(T& scale, T& factor, T largest, T squares) const {
+    scale = factor = T(0);
+    if (!(largest > T(0))) return;
     const T n = T(margin) * math::sqrt(squares), e = T(eps) / largest;
-    y = (x / largest) / (add ? n + e : math::max(n, e));
+    scale = T(1) / largest;
+    factor = T(1) / (add ? n + e : math::max(n, e));
+  }
+};
+struct scale_twice {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T first, T second) const {
+    y = x * first * second;
   }
 };
 }  // namespace fn
@@ -106,6 +112,9 @@ struct newton_schulz {
     else
       x = e.template take_like<T>(m);
     const auto frame = e.frame();
+    const view<C> factors = e.take(1, 2);
+    e.for_each(fn::normalizing_factors{norm_margin(coefficients), eps, rule == eps_rule::add}, factors.col_block(0, 1),
+               factors.col_block(1, 1), as_const(norm.scale), as_const(norm.squares));
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
     const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
     for (index_t first = 0; first < m.batch; first += at_once) {
@@ -116,9 +125,9 @@ struct newton_schulz {
       const index_t changes = gram ? 1 + restarts<T>() : steps;
       view<T> from = x.matrices(first, count), to = other.matrices(0, count);
       if (changes % 2 == 1) std::swap(from, to);
-      e.for_each(fn::normalize{norm_margin(coefficients), eps, rule == eps_rule::add}, from,
-                 as_const(m.matrices(first, count)), per_matrix(norm.scale.matrices(first, count)),
-                 per_matrix(norm.squares.matrices(first, count)));
+      e.for_each(fn::scale_twice{}, from, as_const(m.matrices(first, count)),
+                 per_matrix(factors.col_block(0, 1).matrices(first, count)),
+                 per_matrix(factors.col_block(1, 1).matrices(first, count)));
       if (gram)
         gram_steps(e, from, to);
       else
@@ -179,17 +188,18 @@ struct newton_schulz {
       }
       const auto [a, b, c] = matopt::coefficients(coefficients, i);
       e.gemm_symmetric(A(c), r, r, A(b), r, z);
+      if (i + 1 < steps && !restarts_before<T>(i + 1)) {
+        e.gemm_symmetric(A(1), r, z, A(a), r, t);
+        e.gemm_symmetric(A(1), z, t, A(a), t, r);
+      }
       if (fresh) {
-        e.for_each(fn::add_to_diagonal{a}, q, as_const(z), row_number{}, column_number{});
+        e.for_each(fn::shift{a}, z.diagonal());
+        std::swap(q, z);
       } else {
         e.gemm_symmetric(A(1), q, z, A(a), q, t);
         std::swap(q, t);
       }
       fresh = false;
-      if (i + 1 < steps && !restarts_before<T>(i + 1)) {
-        e.gemm_symmetric(A(1), r, z, A(a), r, t);
-        e.gemm_symmetric(A(1), z, t, A(a), t, r);
-      }
     }
     e.gemm(A(1), q, x, A(0), y, y);
     std::swap(x, y);
