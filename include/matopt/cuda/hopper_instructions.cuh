@@ -45,6 +45,9 @@ __device__ inline void wait(std::uint32_t barrier, std::uint32_t parity) {
       "r"(parity)
       : "memory");
 }
+// The kernel launched next may start where this one leaves room; it waits before it looks at memory.
+__device__ inline void start_next_kernel() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ inline void wait_for_last_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 // The 128 threads of a warp group meet.
 __device__ inline void meet(std::uint32_t id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 

@@ -242,11 +242,13 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
     publish_to_copies();
   }
   __syncthreads();
+  start_next_kernel();
 
   if (group == 2) {
     keep_registers<40>();
     if (lane == 0) {
       fetch_map(a), fetch_map(b);
+      wait_for_last_kernel();  // what is stored later depends on what is loaded
       ring r;
       each_job(w, [&](const job& t, auto columns) {
         for (int step = 0; step < w.depth_steps; ++step, r.advance()) {
@@ -260,6 +262,7 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
       });
     } else if (lane == 32 && w.beta != 0) {
       fetch_map(c);
+      wait_for_last_kernel();
       std::uint32_t parity = 1;
       each_job(w, [&](const job& t, auto columns) {
         for (int g = 0; g < 2; ++g) {

@@ -55,13 +55,19 @@ class products {
     const auto start = [&](auto kernel) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
             "gemm");
-      kernel<<<multiprocessors_, threads, shared_bytes, stream>>>(map_a, map_b, map_c, map_d, mirror, w);
+      cudaLaunchAttribute early{};  // its start overlaps the end of a product before it
+      early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      early.val.programmaticStreamSerializationAllowed = 1;
+      cudaLaunchConfig_t how{};
+      how.gridDim = dim3(static_cast<unsigned>(multiprocessors_)), how.blockDim = dim3(threads);
+      how.dynamicSmemBytes = shared_bytes, how.stream = stream;
+      how.attrs = &early, how.numAttrs = 1;
+      check(cudaLaunchKernelEx(&how, kernel, map_a, map_b, map_c, map_d, mirror, w), "gemm");
     };
     if (a_lines_are_k)
       b_lines_are_k ? start(product_kernel<T, true, true>) : start(product_kernel<T, true, false>);
     else
       b_lines_are_k ? start(product_kernel<T, false, true>) : start(product_kernel<T, false, false>);
-    check_launch("gemm");
     return true;
   }
 
