@@ -7,6 +7,9 @@
 //
 // Counters besides the harness's: polar_error_* and smax_* of the three spectra in accuracy.hpp, for a matrix of
 // accuracy_rows rows and the case's ratio of sides. fraction_of_peak counts symmetric products whole.
+#include <matopt/core/dry_backend.hpp>
+#include <matopt/core/pass.hpp>
+#include <matopt/core/state_layout.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 
 #include "common/accuracy.hpp"
