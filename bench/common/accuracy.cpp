@@ -37,9 +37,9 @@ const spectrum_inputs& inputs_of(int rows, int cols) {
   const decomposition directions = decomposed(gaussian(rows, cols));
   const Eigen::VectorXd inverse = Eigen::VectorXd::LinSpaced(rows, 1, rows).cwiseInverse();
   put(1, directions.matrixU() * inverse.asDiagonal() * directions.matrixV().transpose(), directions);
-  const matrix low = gaussian(rows, 8) * gaussian(8, cols), noise = gaussian(rows, cols);
-  const matrix sum = low + noise * (0.01 * low.norm() / noise.norm());
-  put(2, sum, decomposed(sum));
+  const matrix low = directions.matrixU().leftCols(8) * directions.matrixV().leftCols(8).transpose();
+  const matrix noisy = low + 0.01 * gaussian(rows, cols);
+  put(2, noisy, decomposed(noisy));
   return at->second;
 }
 

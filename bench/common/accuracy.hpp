@@ -2,7 +2,7 @@
 //
 //   gauss    independent normal numbers
 //   inverse  singular values 1/i, i = 1..m, between Haar-random directions
-//   lowrank  a product of Gaussian m x 8 and 8 x n, and Gaussian noise of a hundredth of its Frobenius norm
+//   lowrank  eight singular values of one between Haar-random directions, and independent normal numbers of 0.01
 //
 //   polar_error = ||Y - U V^T||_F / sqrt(m)     smax = the largest singular value of Y
 #pragma once

@@ -59,8 +59,14 @@ struct device {
       work();
       wait();
       check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "record");
-      work();
       cudaGraph_t graph = nullptr;
+      try {
+        work();
+      } catch (...) {
+        cudaStreamEndCapture(stream, &graph);
+        if (graph) cudaGraphDestroy(graph);
+        throw;
+      }
       check(cudaStreamEndCapture(stream, &graph), "record");
       const cudaError_t status = cudaGraphInstantiate(&graph_, graph, 0);
       cudaGraphDestroy(graph);
