@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Time of the five-step Newton-Schulz iteration in PyTorch and in microsoft/dion, in microseconds, one GPU.
+"""Time of the five-step Newton-Schulz iteration in PyTorch and in microsoft/dion, in microseconds, one GPU or the CPU.
 
 Peers, and the names of their records:
   torch-muon         torch.optim.Muon's function, launched as the optimizer launches it (a batch: one matrix after the other), and
-                     `torch-muon-graph`, the same replayed as a CUDA graph; for a batch that one is batched products instead
-                     (`torch-bmm-graph`)
-  torch-compiled     `torch-compiled-graph`: the same function (a batch: batched products) under torch.compile, as a CUDA graph
+                     `torch-muon-graph`, the same replayed as a CUDA graph (not for a batch)
+  torch-eager        the same steps written out, a batch as batched products; and `torch-eager-graph`
+  torch-compiled     torch-muon's function (a batch: torch-eager's) under torch.compile, and `torch-compiled-graph`
   dion-triton        microsoft/dion's Triton kernels (--dion PATH), and `dion-triton-graph`
   dion-polar         not by default: dion's compiled Polar Express (five steps of other coefficients) as a CUDA graph
   dion-polar-triton  not by default: the same on Triton kernels; compiles for minutes
@@ -19,24 +19,29 @@ import torch
 
 import torch_peers as peers
 
-SHAPES = ["1x768x768", "1x768x3072", "1x1024x4096", "1x2048x2048", "1x2048x8192", "1x4096x4096", "1x8192x8192",
+SHAPES = ["1x768x768", "1x1024x1024", "1x768x3072", "1x1024x4096", "1x2048x2048", "1x2048x8192", "1x4096x4096", "1x8192x8192",
           "48x768x768", "16x1024x1024", "8x1024x4096", "24x768x3072"]
+CPU_SHAPES = ["1x256x256", "1x768x768", "1x1024x1024", "1x768x3072", "8x256x256"]
 TINY = ["1x32x32", "1x32x96", "3x64x32"]
-PEERS = ["torch-muon", "torch-compiled", "dion-triton", "dion-polar", "dion-polar-triton"]
-SLOW = PEERS[1:]
+PEERS = ["torch-muon", "torch-eager", "torch-compiled", "dion-triton", "dion-polar", "dion-polar-triton"]
+SLOW = PEERS[2:]
 COEFFICIENTS, STEPS, EPSILON = (3.4445, -4.7750, 2.0315), 5, 1e-7
 
 
-def batched_newton_schulz(x):
-    """X <- a X + (b A + c A A) X with A = X X^T, on each matrix of a batch, in bfloat16."""
+def batched_newton_schulz(x, element=torch.bfloat16):
+    """X <- a X + (b A + c A A) X with A = X X^T, on each matrix of a batch."""
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
-    y = (x.mT if tall else x).to(torch.bfloat16)
+    y = (x.mT if tall else x).to(element)
     y = y / torch.linalg.vector_norm(y, dim=(-2, -1), keepdim=True).clamp_min(EPSILON)
     for _ in range(STEPS):
         gram = torch.bmm(y, y.mT)
         y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
     return y.mT if tall else y
+
+
+def element_of(args):
+    return torch.float32 if args.element == "float" else torch.bfloat16
 
 
 def newton_schulz_of_torch():
@@ -48,8 +53,12 @@ def function_of(peer, batched, args):
     if peer == "torch-muon":
         single = newton_schulz_of_torch()
         return (lambda x: [single(matrix) for matrix in x]) if batched else single
+    element = element_of(args)
+    eager = lambda x: batched_newton_schulz(x if batched else x[None], element)
+    if peer == "torch-eager":
+        return eager
     if peer == "torch-compiled":
-        return torch.compile(batched_newton_schulz if batched else newton_schulz_of_torch(), dynamic=False, fullgraph=True)
+        return torch.compile(eager if batched or args.device == "cpu" else newton_schulz_of_torch(), dynamic=False, fullgraph=True)
     peers.import_dion(args.dion)
     if peer == "dion-triton":
         from dion import newton_schulz_triton as module
@@ -86,20 +95,16 @@ def work(shape, peer, args):
     def record(name, calls, result):
         check = mean_square(result)
         median, best, repeats = peers.measure(calls, args)
-        return {"peer": name, "us": round(1e3 * median, 2), "best_us": round(1e3 * best, 2), "ms": round(median, 5),
+        return {"peer": name, "set": "polar_express_1_02" if "polar" in peer else "keller",
+                "element": "bfloat16" if peer == "torch-muon" else args.element, "us": round(1e3 * median, 2), "best_us": round(1e3 * best, 2), "ms": round(median, 5),
                 "repeats": repeats, "input_sets": len(calls), "mean_square": check}
 
     def graphs(name, f):
-        if args.device != "cuda":
-            return {"peer": name, "error": "CUDA graphs need a GPU"}
         pairs = [peers.captured(lambda x=x: f(x)) for x in sets]
         return record(name, [replay for replay, _ in pairs], pairs[-1][1])
 
-    if peer in ("torch-muon", "dion-triton") or args.device != "cuda":
-        yield record(peer, [lambda x=x: function(x) for x in sets], function(sets[0]))
-    if peer == "torch-muon" and batched:
-        yield graphs("torch-bmm-graph", batched_newton_schulz)
-    else:
+    yield record(peer, [lambda x=x: function(x) for x in sets], function(sets[0]))
+    if args.device == "cuda" and not (peer == "torch-muon" and batched):
         yield graphs(peer + "-graph", function)
 
 
@@ -114,21 +119,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     peers.add_arguments(parser, seconds=0.3)
     parser.add_argument("--shapes", help="comma-separated, batch x rows x columns, as 1x768x768 (any; default: the usual ones)")
-    parser.add_argument("--input", choices=("bf16", "fp32"), default="bf16", help="type of the inputs; the products are in bf16")
+    parser.add_argument("--input", choices=("bf16", "fp32"), help="type of the inputs (default: that of the products)")
+    parser.add_argument("--element", choices=("bfloat16", "float"),
+                        help="type of the products but torch-muon's and dion's (default: bfloat16, on a CPU float)")
     args = parser.parse_args()
-    shapes = [s.strip() for s in args.shapes.split(",")] if args.shapes else TINY if args.tiny else SHAPES
+    args.element = args.element or ("float" if args.device == "cpu" else "bfloat16")
+    args.input = args.input or ("fp32" if args.element == "float" else "bf16")
+    usual = CPU_SHAPES if args.device == "cpu" else SHAPES
+    shapes = [s.strip() for s in args.shapes.split(",")] if args.shapes else TINY if args.tiny else usual
     for shape in shapes:
         if len(shape.split("x")) != 3 or not all(part.isdigit() and int(part) > 0 for part in shape.split("x")):
             parser.error(f"not a shape: {shape}")
-    names = peers.chosen(PEERS, args.peers, "peer") if args.peers else ["torch-muon", "torch-compiled"] + ["dion-triton"] * bool(
-        args.dion)
+    names = peers.chosen(PEERS, args.peers, "peer") if args.peers else PEERS[:3] + ["dion-triton"] * bool(args.dion)
     names = [name for name in names if not (args.quick and name in SLOW)]
 
     jobs = []
     if "dion-triton" in names and args.device == "cuda":
         jobs += peers.dion_kernel_jobs(args, 8)
     jobs += [compile_job(shape, name, args) for shape in shapes for name in names if name in SLOW and name != "dion-triton"]
-    results = peers.Results("newton-schulz-5", "shape", args)
+    results = peers.Results("newton_schulz", "shape", args)
     peers.run([(shape, name) for shape in shapes for name in names], work, jobs, results, args)
     print("five-step Newton-Schulz, microseconds (median)")
     results.table(lambda r: f"{r['us']:.1f}")

@@ -1,7 +1,7 @@
-"""What bench/peers/orthogonalize_torch.py and bench/peers/step_torch.py share: running cases in a process that can be stopped and
+"""What the scripts *_torch.py beside it share: running cases in a process that can be stopped and
 started again, timing, graph capture, and the results as JSON and as a table.
 
-A case is one peer on one subject (a shape or a preset). The parent never touches the GPU: it forks a child that works through the
+A case is one peer on one subject (a shape or a model). The parent never touches the GPU: it forks a child that works through the
 cases in order, stops it when a case passes its time limit, and starts another for the cases left.
 """
 import datetime
@@ -33,7 +33,8 @@ def add_arguments(parser, seconds):
     parser.add_argument("--seconds", type=float, default=seconds, help="of repeats for one measurement")
     parser.add_argument("--triton-tune-ms", type=int, default=20,
                         help="for each configuration that Triton's autotuner tries (0: its own default, five times as long)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try this script out")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="on a CPU nothing is a CUDA graph")
+    parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
     parser.add_argument("--tiny", action="store_true", help="small subjects, to try this script out")
 
 
@@ -102,7 +103,7 @@ def forget():
 
 
 def allow_recompilations():
-    """A preset has more shapes than the compiler's default limit allows for one function."""
+    """A model has more shapes than the compiler's default limit allows for one function."""
     from torch._dynamo import config
     config.recompile_limit = 64
 
@@ -179,6 +180,8 @@ def child(connection, cases, left, work, args):
     os.setsid()
     torch.manual_seed(1)
     torch.set_grad_enabled(False)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     try:
         connection.send(("machine", describe_machine(args)))
         for index in left:
@@ -190,7 +193,8 @@ def child(connection, cases, left, work, args):
                     record.setdefault("case_s", round(time.perf_counter() - begin, 2))
                     connection.send(("record", index, record))
             except Exception as error:
-                traceback.print_exc(limit=-3)
+                if not isinstance(error, (ImportError, AttributeError)):  # those: this PyTorch does not have the peer
+                    traceback.print_exc(limit=-3)
                 connection.send(("record", index, {"peer": peer, "error": message(error)}))
             connection.send(("done", index))
             try:
@@ -255,6 +259,7 @@ class Results:
         self.machine, self.records = {}, []
 
     def add(self, case, record):
+        # bench/report joins these with ours by `subject` and by the shape or the model
         self.records.append({"subject": self.subject, "peer": record.pop("peer", case[1]), self.label: case[0],
                              "ms": None, "extra_mib": None, "error": None, **record})
         self.write()

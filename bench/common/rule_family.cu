@@ -1,0 +1,2 @@
+// rule_family.cpp on the GPU.
+#include "rule_family.cpp"

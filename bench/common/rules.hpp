@@ -1,0 +1,33 @@
+// The rules that are stepped: every published one, and some with other settings. Compiling them takes minutes, so each
+// family is an object of its own (rule_family.cpp), for the device's backend and for the one that counts.
+#pragma once
+#include <matopt/published_rules.hpp>
+
+#include "harness.hpp"
+
+namespace bench {
+
+using counter = counting_backend<matopt::detail::product_type<device::backend, float>::type>;
+template <class B>
+using registry = matopt::rule_registry<B, matopt::types<float>>;
+
+// Muon by other products, and NuMuon at a fixed rank (its own falls while it trains).
+template <class B, class T>
+void add_variants(matopt::rule_registry<B, T>& r) {
+  using namespace matopt;
+  muon standard;
+  standard.orthogonalizer.form = newton_schulz_form::standard;
+  numuon quarter;
+  quarter.constraint.rank = {.start = 0.25, .end = 0.25, .hold = 0, .total = 1};
+  r.add("muon_standard_form", standard).add("numuon_rank_quarter", quarter);
+  r.template add<muon::with_orthogonalizer<newton_schulz<bfloat16>>>("muon_bfloat16");
+  if constexpr (device::backend::multiplies<tfloat32>)
+    r.template add<muon::with_orthogonalizer<newton_schulz<tfloat32>>>("muon_tfloat32");
+}
+
+}  // namespace bench
+
+// What the objects define: MATOPT_BENCH_FAMILY(extern, matopt::add_muon_rules) only says that one does.
+#define MATOPT_BENCH_FAMILY(external, family)                              \
+  external template void family(bench::registry<bench::device::backend>&); \
+  external template void family(bench::registry<bench::counter>&);

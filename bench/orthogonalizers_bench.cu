@@ -1,0 +1,2 @@
+// orthogonalizers_bench.cpp on the GPU.
+#include "orthogonalizers_bench.cpp"

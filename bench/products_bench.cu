@@ -1,0 +1,2 @@
+// products_bench.cpp on the GPU.
+#include "products_bench.cpp"

@@ -1,0 +1,2 @@
+// steps_bench.cpp on the GPU.
+#include "steps_bench.cpp"

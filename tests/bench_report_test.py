@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""bench_report_test.py BENCH_REPORT FIXTURES: what bench/report makes of recorded results."""
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+REPORT, FIXTURES = sys.argv[1:3]
+OURS, PEERS = (os.path.join(FIXTURES, name) for name in ("ours.json", "peers.json"))
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, REPORT, *arguments], capture_output=True, text=True)
+
+
+def table(text, subject):
+    """The rows of a subject's first table, as dictionaries."""
+    lines = text.split(f"### {subject}\n\n", 1)[1].splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in itertools.takewhile(bool, lines)]
+    return [dict(zip(cells[0], row)) for row in cells[2:]]
+
+
+def row(rows, **keys):
+    found = [r for r in rows if all(r[k] == v for k, v in keys.items())]
+    assert len(found) == 1, (keys, rows)
+    return found[0]
+
+
+def expect(got, wanted):
+    assert got == wanted, f"{got!r}, not {wanted!r}"
+
+
+def test_joined():
+    done = run(OURS, PEERS)
+    expect(done.returncode, 0)
+    text = done.stdout
+    rows = table(text, "newton_schulz")
+    expect(len(rows), 2)  # repetitions are one row, aggregates none, the peer none
+    single = row(rows, element="float")
+    expect(single["ms"], "8")  # the median of three
+    expect(single["GFLOP/s"], "62")
+    expect(single["of peak"], "0.35")
+    expect(single["polar error: Gaussian, 1/i, low rank"], "0.21, 0.18, 0.2")
+    expect(single["largest singular value"], "1.202, 1.150, 1.201")
+    expect((single["eigen"], single["torch-eager"]), ("1.50", "2.50"))
+    double = row(rows, element="double")
+    expect((double["ms"], double["of peak"]), ("16", "0.30"))  # all of the median, where Google Benchmark has the mean
+    expect((double["eigen"], double["torch-eager"]), ("", ""))  # float beside double compares nothing
+    expect(double["polar error: Gaussian, 1/i, low rank"], "")
+    assert "| torch-eager | 1x512x512 | float | keller | 33 |" in text
+    assert "* torch-compiled, 1x256x256: AttributeError: no compile" in text
+
+    rows = table(text, "step")
+    expect([r["rule"] for r in rows], ["muon", "adamw"])  # in the program's order
+    muon, adamw = rows
+    expect((muon["torch-muon"], muon["adamw-fused"]), ("2.50", ""))
+    expect((adamw["torch-muon"], adamw["adamw-fused"]), ("", "1.50"))
+    expect((muon["MiB"], muon["of it state"], muon["scratch MiB"]), ("7", "3", "4.2"))
+    assert "* matopt, tiny soap: left out: expected to take 7.5 s" in text
+    expect(table(text, "topk"), [{"case": "1024x4096/32", "ms": "5"}])
+    assert "measured peak of float products: 200 GFLOP/s" in text and "torch: 2.11.0" in text
+    assert "not-to-be-shown" not in text
+
+
+def test_pieces_missing():
+    text = run(OURS).stdout
+    assert "torch" not in text and "eigen" in table(text, "newton_schulz")[0]
+    text = run(PEERS).stdout
+    assert "| torch-eager | 1x256x256 |" in text
+    with tempfile.TemporaryDirectory() as folder:
+        broken, other, bare, into = (os.path.join(folder, n) for n in ("broken.json", "other.json", "bare.json", "report.md"))
+        with open(broken, "w") as file:
+            file.write('{"benchmarks": [')
+        with open(other, "w") as file:
+            json.dump([1], file)
+        done = run(OURS, broken, other, "--markdown", into)
+        expect((done.returncode, done.stdout), (0, ""))
+        text = open(into).read()
+        assert broken in text and "neither" in text.split(other)[1]
+        expect(run(broken).returncode, 1)
+        with open(bare, "w") as file:  # neither context nor counters
+            json.dump({"benchmarks": [{"name": "product/shape:2x2/manual_time", "real_time": 1500, "time_unit": "us"}]}, file)
+        expect(table(run(bare).stdout, "product"), [{"shape": "2x2", "ms": "1.5"}])
+
+
+def test_roofline():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "roofline.svg")
+        done = run(OURS, PEERS, "--roofline", path)
+        expect(done.returncode, 0)
+        if importlib.util.find_spec("matplotlib"):
+            text = open(path).read()
+            assert "<svg" in text
+            for legend in ("newton_schulz float by eigen", "peak, double"):
+                assert legend in text, legend
+        else:
+            assert "matplotlib is missing" in done.stderr, done.stderr
+        assert "no plot" not in done.stderr
+        done = run(PEERS, "--roofline", path + ".none")
+        expect(done.returncode, 0)
+        assert "no case has flops" in done.stderr and not os.path.exists(path + ".none")
+
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        test()
