@@ -10,7 +10,7 @@
 // double, float16, bfloat16 and tfloat32 and sum the 16-bit types in float; what a rule does not decide, the
 // Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must
 // come from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is
-// not this device's.
+// not this device's; out_of_memory.
 #pragma once
 #if !defined(__CUDACC__)
 #error "matopt/cuda.cuh has kernels: compile this file with nvcc"
@@ -32,6 +32,7 @@
 #include "cuda/factorize.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
+#include "cuda/no_device.hpp"
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
@@ -189,37 +190,36 @@ class cuda_backend {
   // The current device, if there is one that this program's kernels run on.
   static int usable_device() {
     int count = 0, device = 0;
-    if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
+    const cudaError_t found = cudaGetDeviceCount(&count);
+    if (found == cudaErrorInsufficientDriver || found == cudaErrorNoDevice || (found == cudaSuccess && count == 0)) {
       cudaGetLastError();
       int driver = 0, runtime = 0;
       cudaDriverGetVersion(&driver);
       cudaRuntimeGetVersion(&runtime);
-      std::string what = status == cudaSuccess ? "no GPU" : cudaGetErrorString(status);
-      what += "; driver for CUDA " + version(driver) + ", runtime " + version(runtime);
-      throw cuda_error("find a device", what, std::source_location::current());
+      throw cuda_error("find a device", cuda::why_no_device(driver, runtime), std::source_location::current());
     }
+    cuda::check(found, "find a device");
     cuda::check(cudaGetDevice(&device), "find a device");
     cudaFuncAttributes attributes{};
-    if (const cudaError_t status = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
-        status != cudaSuccess) {
+    const cudaError_t loaded = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
+    if (loaded == cudaErrorNoKernelImageForDevice || loaded == cudaErrorInvalidDeviceFunction ||
+        loaded == cudaErrorUnsupportedPtxVersion) {
       cudaGetLastError();
       int major = 0, minor = 0;
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
       cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
       throw cuda_error("find a device",
-                       std::string(cudaGetErrorString(status)) + ": the device has compute capability " +
+                       std::string(cudaGetErrorString(loaded)) + ": the device has compute capability " +
                            std::to_string(major) + "." + std::to_string(minor) + "; compile for that (nvcc -arch)",
                        std::source_location::current());
     }
+    cuda::check(loaded, "find a device");
     return device;
   }
   static index_t multiprocessors_of(int device) {
     int n = 0;
     cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "find a device");
     return n;
-  }
-  static std::string version(int v) {
-    return v == 0 ? "none" : std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
   }
 
   template <class T>

@@ -23,6 +23,16 @@ struct memory_report {
   std::size_t scratch_bytes = 0;  // the second allocation
 
   std::size_t total() const { return state_bytes + scratch_bytes; }
+  // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
+  std::string table() const {
+    std::string out;
+    const auto add = [&](const std::string& who, std::size_t bytes) {
+      out += who + "  " + std::to_string(bytes) + '\n';
+    };
+    for (const line& l : state) add(l.slot + "  " + l.what, l.bytes);
+    add("control", control), add("scratch", scratch_bytes), add("total", total());
+    return out;
+  }
 };
 
 namespace detail {

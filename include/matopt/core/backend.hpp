@@ -47,7 +47,7 @@ template <class B, class C>
 concept backend = requires(B b, const B cb, const status_word* guard, view<C> m, view<const C> c, view<const std::uint32_t> counter,
                            C alpha, C beta, void* to, const void* from, std::size_t bytes, std::uint64_t seed) {
   typename B::buffer;                                               // owns memory; data() is its std::byte*
-  { b.allocate(bytes) } -> std::same_as<typename B::buffer>;        // zeroed; called at set-up only
+  { b.allocate(bytes) } -> std::same_as<typename B::buffer>;        // zeroed; called at set-up only; throws std::bad_alloc or out_of_memory
   { b.upload(to, from, bytes) } -> std::same_as<void>;              // host to backend; `from` may change after the call
   { b.download(to, from, bytes) } -> std::same_as<void>;            // backend to host; waits; never called by a step
   { b.for_each(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;     // f(m(i,j), c(i,j)) for all i, j
