@@ -14,9 +14,10 @@
 // step the caller also fills in the second one, for example the gradient of the same batch at the weights before the
 // last step. That of the first step is not used, but must be finite.
 //
-// With options.scales_gradient every step first multiplies the gradients (and reference gradients) by its
-// gradient_scale, into scratch of the compute type; the rule sees these, and whether a gradient is finite is decided by
-// them. Without, gradient_scale is 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
+// With options.scales_gradient every step multiplies the gradients (and reference gradients) by its gradient_scale; the
+// rule sees these, and whether a gradient is finite is decided by them. A rule that begins with an elementwise formula
+// multiplies there; for others the product goes into scratch of the compute type. Without the option gradient_scale is
+// 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
 //
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
 // outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
@@ -44,8 +45,9 @@ enum class on_nonfinite { skip_step, ignore };
 
 struct optimizer_options {
   on_nonfinite nonfinite = on_nonfinite::skip_step;
-  index_t batch_limit = 0;       // most matrices that step at once; bounds the scratch, 0 = the whole bucket
-  bool scales_gradient = false;  // steps take a gradient_scale; one more scratch matrix per gradient
+  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+  bool scales_gradient =
+      false;  // steps take a gradient_scale; a scratch matrix per gradient, unless a formula takes it
 };
 
 struct step_status {

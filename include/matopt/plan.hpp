@@ -39,9 +39,10 @@ namespace detail {
 // One step of one bucket as the engine runs and plans it.
 template <class Rule, class E, class St, class W, class G>
 void run_step(const Rule& r, bool scales_gradient, E& e, St& s, view<W> w, view<const G> g, view<const G> reference) {
-  if (!scales_gradient) return r.step(e, s, w, g, reference);
-  with_scaled_gradient<needs_reference<typename Rule::momentum_type>>(
-      e, w, g, reference, [&](auto scaled, auto second) { r.step(e, s, w, scaled, second); });
+  if (Rule::template scales_gradient<E, St, W, G> || !scales_gradient) return r.step(e, s, w, g, reference);
+  if constexpr (!Rule::template scales_gradient<E, St, W, G>)
+    with_scaled_gradient<needs_reference<typename Rule::momentum_type>>(
+        e, w, g, reference, [&](auto scaled, auto second) { r.step(e, s, w, scaled, second); });
 }
 }  // namespace detail
 

@@ -14,6 +14,7 @@
 
 #include "broadcast.hpp"
 #include "functors.hpp"
+#include "scaled_view.hpp"
 
 namespace matopt {
 
@@ -105,11 +106,17 @@ struct update_formula {
 
 template <class F, class... A>
 auto elementwise(F f, A... a) {
-  const auto of = [&]<class... B>(std::tuple<B...> arguments) {
-    using first = detail::with_update_first<F, std::is_same_v<A, update_slot>...>;
-    return update_formula<first, B...>{{f}, arguments};
-  };
-  return of(std::tuple_cat(detail::unless_slot(a)...));
+  if constexpr ((detail::is_scaled<A> || ...)) {
+    return std::apply(
+        [&](auto... part) { return elementwise(detail::with_products<F, detail::is_scaled<A>...>(f), part...); },
+        std::tuple_cat(detail::parts_of(a)...));
+  } else {
+    const auto of = [&]<class... B>(std::tuple<B...> arguments) {
+      using first = detail::with_update_first<F, std::is_same_v<A, update_slot>...>;
+      return update_formula<first, B...>{{f}, arguments};
+    };
+    return of(std::tuple_cat(detail::unless_slot(a)...));
+  }
 }
 
 // x, and then y on the same u.

@@ -8,6 +8,7 @@
 #include "arena.hpp"
 #include "backend.hpp"
 #include "broadcast.hpp"
+#include "scaled_view.hpp"
 
 namespace matopt {
 
@@ -80,15 +81,18 @@ class pass {
   // --- verbs ---
   template <class F, class... V>
   void for_each(F f, V... v) {
-    backend_.for_each(guard_, f, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.for_each(guard_, g, x...); }, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
-    backend_.reduce(guard_, f, out, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.reduce(guard_, g, out, x...); }, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
-    backend_.reduce_rows(guard_, f, out, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.reduce_rows(guard_, g, out, x...); }, v...);
   }
   template <class T>
   void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,

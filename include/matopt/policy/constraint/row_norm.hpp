@@ -175,7 +175,7 @@ struct row_norm {
     return u;
   }
   template <class E, class St, class W, class G>
-  auto lift_formula(E& e, St& s, view<W> w, view<G> g) const {
+  auto lift_formula(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1);
     e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
