@@ -36,6 +36,7 @@
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
+#include "cuda/rows.cuh"
 
 namespace matopt {
 
@@ -115,6 +116,20 @@ class cuda_backend {
     cuda::reduce_lines<common_arithmetic<V, Vs...>>(stream_, guard, f, e, side_by_side, out,
                                                     cuda::argument(first, along), cuda::argument(rest, along)...);
     cuda::check_launch("reduce_rows");
+  }
+
+  // As pass::for_rows describes it. Rows that are not contiguous are better taken by three verbs.
+  template <class Sums, class T, class Numbers, class Elements>
+  void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                const Elements& elements) {
+    if (rows_at_once(guard, sums, out, numbers, elements, cuda::no_total{})) return;
+    std::apply([&](const auto&... v) { for_each(guard, elements.f, v...); }, elements.on);
+  }
+  template <class Sums, class T, class Numbers, class Elements, class U>
+  void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                           const Elements& elements, view<U> total) {
+    if (rows_at_once(guard, sums, out, numbers, elements, total)) return;
+    std::apply([&](const auto&... v) { reduce(guard, elements.f, total, v...); }, elements.on);
   }
 
   template <class T>
@@ -220,6 +235,22 @@ class cuda_backend {
     int n = 0;
     cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "find a device");
     return n;
+  }
+
+  // All of for_rows, or, and then false, all but the elements.
+  template <class Sums, class T, class Numbers, class Elements, class Total>
+  bool rows_at_once(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                    const Elements& elements, const Total& total) {
+    const auto& matrix = std::get<0>(elements.on);
+    const cuda::extent e{matrix.rows, matrix.cols, matrix.batch};
+    if (matrix.col_stride == 1 && e.lines > 0 && e.length > 0 && e.batch > 0) {
+      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_);
+      cuda::check_launch("for_rows");
+      return true;
+    }
+    std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, v...); }, sums.on);
+    std::apply([&](const auto&... v) { for_each(guard, numbers.f, v...); }, numbers.on);
+    return false;
   }
 
   template <class T>

@@ -14,7 +14,7 @@
 
 #include "broadcast.hpp"
 #include "functors.hpp"
-#include "scaled_view.hpp"
+#include "work.hpp"
 
 namespace matopt {
 
@@ -126,6 +126,20 @@ auto operator>>(const update_formula<F, A...>& x, const update_formula<G, B...>&
       {x.f, y.f}, std::tuple_cat(x.arguments, y.arguments)};
 }
 
+// The formula on u; with a reduction of u besides; or without storing u.
+template <class F, class... A, class U>
+auto work_of(const update_formula<F, A...>& x, view<U> u) {
+  return std::apply([&](auto... a) { return work_on(x.f, u, a...); }, x.arguments);
+}
+template <class R, class F, class... A, class U>
+auto work_of_and_reduce(const update_formula<F, A...>& x, view<U> u) {
+  return std::apply([&](auto... a) { return work_on(detail::then_reduce<F, R>(x.f), u, a...); }, x.arguments);
+}
+template <class F, class... A>
+auto work_of(const update_formula<F, A...>& x) {
+  return std::apply([&](auto... a) { return work_on(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+}
+
 // Runs a formula on u ...
 template <class E, class F, class... A, class U>
 void run_formula(E& e, const update_formula<F, A...>& x, view<U> u) {
@@ -140,6 +154,34 @@ void run_formula_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>&
 template <class E, class F, class... A>
 void run_formula(E& e, const update_formula<F, A...>& x) {
   std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+}
+
+// A formula whose numbers per row come from sums over that row: the arguments of for_rows, but for u.
+template <class T, class Sums, class Numbers, class Formula>
+struct row_formula {
+  Sums sums;
+  view<T> out;
+  Numbers numbers;
+  Formula formula;
+};
+template <class T, class Sums, class Numbers, class Formula>
+row_formula(Sums, view<T>, Numbers, Formula) -> row_formula<T, Sums, Numbers, Formula>;
+
+template <class T, class Sums, class Numbers, class Formula, class G, class... B>
+auto operator>>(const row_formula<T, Sums, Numbers, Formula>& x, const update_formula<G, B...>& y) {
+  return row_formula{x.sums, x.out, x.numbers, x.formula >> y};
+}
+template <class E, class T, class Sums, class Numbers, class Formula, class U>
+void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x, view<U> u) {
+  e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula, u));
+}
+template <class E, class R, class T, class Sums, class Numbers, class Formula, class U, class V>
+void run_formula_and_reduce(E& e, R, view<V> out, const row_formula<T, Sums, Numbers, Formula>& x, view<U> u) {
+  e.for_rows_and_reduce(x.sums, x.out, x.numbers, work_of_and_reduce<R>(x.formula, u), out);
+}
+template <class E, class T, class Sums, class Numbers, class Formula>
+void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x) {
+  e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula));
 }
 
 }  // namespace matopt
