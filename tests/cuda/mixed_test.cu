@@ -45,7 +45,7 @@ TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]") {
     on_device<bfloat16> w(gpu, m, n, l);
     for (index_t i = 0; i < m; ++i)
       for (index_t j = 0; j < n; ++j) master.host.v()(i, j) = std::bit_cast<float>(pattern(i, j));
-    master.up();
+    master.up(), w.up();
     stored<bfloat16> expected(m, n, l);
     const auto compare = [&](auto f, auto... more) {
       gpu.for_each(nullptr, f, w.v(), master.cv(), more...);
