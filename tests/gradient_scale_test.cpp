@@ -5,8 +5,10 @@
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muon_storm.hpp>
+#include <matopt/muon_vs.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
+#include <matopt/policy/constraint/coupled_decay.hpp>
 
 #include "support/matrices.hpp"
 #include "support/tolerance.hpp"
@@ -62,6 +64,8 @@ TEST_CASE("scale s on gradient g is gradient s g", "[gradient_scale]") {
   check_scale<muon, double>({}), check_scale<muon, float>({});
   check_scale<adamw, double>({.momentum = {.eps = 0.5}}), check_scale<adamw, float>({.momentum = {.eps = 0.5}});
   check_scale<muown, double>({}), check_scale<muown, float>({});
+  check_scale<adamw::with_constraint<coupled_decay>, double>({.momentum = {.eps = 0.5}, .constraint = {.decay = 0.5}});
+  check_scale<muon_vs, double>({.momentum = {.amplify_below = 0.01}});
   check_scale<muon_storm, double>({}), check_scale<muon_storm, float>({});
 }
 
@@ -76,6 +80,16 @@ TEST_CASE("a scaled gradient has the compute type", "[gradient_scale]") {
     scaled.opt.step(0.02, 0.3), wide.opt.step(0.02);
     CHECK(same_bits(elements(scaled.w.cv()), elements(wide.w.cv())));
   }
+}
+
+TEST_CASE("a scale costs no memory where a formula takes the gradient", "[gradient_scale]") {
+  const auto scratch = []<class Rule>(const Rule& rule, bool scales) {
+    return run<Rule, types<float>>(rule, scales).opt.memory().scratch_bytes;
+  };
+  const auto check_none = [&](const auto& rule) { CHECK(scratch(rule, true) == scratch(rule, false)); };
+  check_none(muon{}), check_none(muown{}), check_none(adamw{}), check_none(adamw::with_constraint<coupled_decay>{});
+  CHECK(scratch(adamw{}, true) == 0);
+  CHECK(scratch(muon_storm{}, true) > scratch(muon_storm{}, false));
 }
 
 TEST_CASE("the check of finite gradients sees what the rule sees", "[gradient_scale]") {

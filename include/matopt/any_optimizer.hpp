@@ -4,7 +4,7 @@
 //   any_optimizer<eigen_backend> opt(backend, muon{.momentum = {.beta = 0.9}});
 //   opt.add("name", weight_view, gradient_view);       any number; same-shape matrices step together as one bucket
 //   opt.memory();                                      what finalize() will allocate
-//   opt.finalize();                                    allocates twice: state and scratch
+//   opt.finalize();                                    allocates twice: state and scratch; release() undoes it
 //   opt.step(lr);                                      = begin_step(lr), which hands the step's numbers over, and
 //                                                        enqueue()
 //   opt.step(lr, gradient_scale);                      the same for gradients times a factor: one over the number of
@@ -14,9 +14,10 @@
 // step the caller also fills in the second one, for example the gradient of the same batch at the weights before the
 // last step. That of the first step is not used, but must be finite.
 //
-// With options.scales_gradient every step first multiplies the gradients (and reference gradients) by its
-// gradient_scale, into scratch of the compute type; the rule sees these, and whether a gradient is finite is decided by
-// them. Without, gradient_scale is 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
+// With options.scales_gradient every step multiplies the gradients (and reference gradients) by its gradient_scale; the
+// rule sees these, and whether a gradient is finite is decided by them. A rule that begins with an elementwise formula
+// multiplies there; for others the product goes into scratch of the compute type. Without the option gradient_scale is
+// 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
 //
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
 // outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
@@ -29,6 +30,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -43,8 +45,9 @@ enum class on_nonfinite { skip_step, ignore };
 
 struct optimizer_options {
   on_nonfinite nonfinite = on_nonfinite::skip_step;
-  index_t batch_limit = 0;       // most matrices that step at once; bounds the scratch, 0 = the whole bucket
-  bool scales_gradient = false;  // steps take a gradient_scale; one more scratch matrix per gradient
+  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+  bool scales_gradient =
+      false;  // steps take a gradient_scale; a scratch matrix per gradient, unless a formula takes it
 };
 
 struct step_status {
@@ -114,24 +117,19 @@ class any_optimizer {
   void finalize() {
     if (finalized_) throw bad_order("finalize() called twice");
     if (parameters_.empty()) throw bad_order("finalize() before any add()");
-    std::vector<bucket> buckets = make_buckets();
-    memory_report report;
-    arena sizes;
-    place(buckets, sizes, report);
-    typename Backend::buffer state = backend_->allocate(sizes.peak);
-    typename Backend::buffer scratch = backend_->allocate(scratch_bytes(buckets));
-    arena real{state.data()};
-    report = {};
-    control_ = place(buckets, real, report);
-    state_ = std::move(state), scratch_ = std::move(scratch);
-    buckets_ = std::move(buckets);
-    scratch_arena_ = arena{scratch_.data()};
-    upload_tables();
-    for (auto& k : buckets_) {
-      auto e = make_pass(k, nullptr);
-      k.rule->init(e, k.w);
+    try {
+      build();
+    } catch (...) {
+      release();
+      throw;
     }
-    finalized_ = true;
+  }
+  // Undoes finalize(): the memory goes back to the backend, and state is lost.
+  void release() {
+    finalized_ = false;
+    buckets_.clear();
+    control_ = {}, scratch_arena_ = {};
+    state_ = {}, scratch_ = {};
   }
 
   void step(double lr, double gradient_scale = 1) {
@@ -288,6 +286,39 @@ class any_optimizer {
 
     bucket_shape shape() const { return {w.rows, w.cols, w.batch, !w.row_contiguous()}; }
   };
+
+  void build() {
+    buckets_ = make_buckets();
+    memory_report report;
+    arena sizes;
+    place(buckets_, sizes, report);
+    report.scratch_bytes = scratch_bytes(buckets_);
+    state_ = allocate(report.state_bytes, report);
+    scratch_ = allocate(report.scratch_bytes, report);
+    arena real{state_.data()};
+    memory_report same;
+    control_ = place(buckets_, real, same);
+    scratch_arena_ = arena{scratch_.data()};
+    upload_tables();
+    for (auto& k : buckets_) {
+      auto e = make_pass(k, nullptr);
+      k.rule->init(e, k.w);
+    }
+    finalized_ = true;
+  }
+  typename Backend::buffer allocate(std::size_t bytes, const memory_report& all) {
+    const auto failed = [&](const std::string& why) {
+      return out_of_memory(why + "; " + std::to_string(parameters_.size()) + " parameters want, in bytes\n" +
+                           all.table());
+    };
+    try {
+      return backend_->allocate(bytes);
+    } catch (const std::bad_alloc&) {
+      throw failed("out of memory: " + std::to_string(bytes) + " bytes asked for");
+    } catch (const out_of_memory& e) {
+      throw failed(e.why());
+    }
+  }
 
   struct control_words {
     status_word* skip = nullptr;     // not zero: this step writes nothing

@@ -10,7 +10,7 @@
 // double, float16, bfloat16 and tfloat32 and sum the 16-bit types in float; what a rule does not decide, the
 // Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must
 // come from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is
-// not this device's.
+// not this device's; out_of_memory.
 #pragma once
 #if !defined(__CUDACC__)
 #error "matopt/cuda.cuh has kernels: compile this file with nvcc"
@@ -33,9 +33,11 @@
 #include "cuda/hopper_product.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
+#include "cuda/no_device.hpp"
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
+#include "cuda/rows.cuh"
 
 namespace matopt {
 
@@ -118,6 +120,20 @@ class cuda_backend {
     cuda::check_launch("reduce_rows");
   }
 
+  // As pass::for_rows describes it. Rows that are not contiguous are better taken by three verbs.
+  template <class Sums, class T, class Numbers, class Elements>
+  void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                const Elements& elements) {
+    if (rows_at_once(guard, sums, out, numbers, elements, cuda::no_total{})) return;
+    std::apply([&](const auto&... v) { for_each(guard, elements.f, v...); }, elements.on);
+  }
+  template <class Sums, class T, class Numbers, class Elements, class U>
+  void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                           const Elements& elements, view<U> total) {
+    if (rows_at_once(guard, sums, out, numbers, elements, total)) return;
+    std::apply([&](const auto&... v) { reduce(guard, elements.f, total, v...); }, elements.on);
+  }
+
   template <class T>
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
@@ -197,28 +213,30 @@ class cuda_backend {
   // The current device, if there is one that this program's kernels run on.
   static int usable_device() {
     int count = 0, device = 0;
-    if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
+    const cudaError_t found = cudaGetDeviceCount(&count);
+    if (found == cudaErrorInsufficientDriver || found == cudaErrorNoDevice || (found == cudaSuccess && count == 0)) {
       cudaGetLastError();
       int driver = 0, runtime = 0;
       cudaDriverGetVersion(&driver);
       cudaRuntimeGetVersion(&runtime);
-      std::string what = status == cudaSuccess ? "no GPU" : cudaGetErrorString(status);
-      what += "; driver for CUDA " + version(driver) + ", runtime " + version(runtime);
-      throw cuda_error("find a device", what, std::source_location::current());
+      throw cuda_error("find a device", cuda::why_no_device(driver, runtime), std::source_location::current());
     }
+    cuda::check(found, "find a device");
     cuda::check(cudaGetDevice(&device), "find a device");
     cudaFuncAttributes attributes{};
-    if (const cudaError_t status = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
-        status != cudaSuccess) {
+    const cudaError_t loaded = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
+    if (loaded == cudaErrorNoKernelImageForDevice || loaded == cudaErrorInvalidDeviceFunction ||
+        loaded == cudaErrorUnsupportedPtxVersion) {
       cudaGetLastError();
       int major = 0, minor = 0;
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
       cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
       throw cuda_error("find a device",
-                       std::string(cudaGetErrorString(status)) + ": the device has compute capability " +
+                       std::string(cudaGetErrorString(loaded)) + ": the device has compute capability " +
                            std::to_string(major) + "." + std::to_string(minor) + "; compile for that (nvcc -arch)",
                        std::source_location::current());
     }
+    cuda::check(loaded, "find a device");
     return device;
   }
   static index_t multiprocessors_of(int device) {
@@ -226,8 +244,21 @@ class cuda_backend {
     cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "find a device");
     return n;
   }
-  static std::string version(int v) {
-    return v == 0 ? "none" : std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+
+  // All of for_rows, or, and then false, all but the elements.
+  template <class Sums, class T, class Numbers, class Elements, class Total>
+  bool rows_at_once(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
+                    const Elements& elements, const Total& total) {
+    const auto& matrix = std::get<0>(elements.on);
+    const cuda::extent e{matrix.rows, matrix.cols, matrix.batch};
+    if (matrix.col_stride == 1 && e.lines > 0 && e.length > 0 && e.batch > 0) {
+      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_);
+      cuda::check_launch("for_rows");
+      return true;
+    }
+    std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, v...); }, sums.on);
+    std::apply([&](const auto&... v) { for_each(guard, numbers.f, v...); }, numbers.on);
+    return false;
   }
 
   template <class T>

@@ -83,7 +83,14 @@ class param_groups {
   }
   void finalize() {
     if (assignments_.empty()) throw bad_order("finalize() before any add()");
-    each([](auto& o) { o.finalize(); });
+    if (matrix_.size() > 0) matrix_.finalize();
+    if (rest_.size() == 0) return;
+    try {
+      rest_.finalize();
+    } catch (...) {  // both, or none
+      if (matrix_.size() > 0) matrix_.release();
+      throw;
+    }
   }
 
   void step(double factor = 1, double gradient_scale = 1) {

@@ -23,15 +23,26 @@ struct memory_report {
   std::size_t scratch_bytes = 0;  // the second allocation
 
   std::size_t total() const { return state_bytes + scratch_bytes; }
+  // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
+  std::string table() const {
+    std::string out;
+    const auto add = [&](const std::string& who, std::size_t bytes) {
+      out += who + "  " + std::to_string(bytes) + '\n';
+    };
+    for (const line& l : state) add(l.slot + "  " + l.what, l.bytes);
+    add("control", control), add("scratch", scratch_bytes), add("total", total());
+    return out;
+  }
 };
 
 namespace detail {
 // One step of one bucket as the engine runs and plans it.
 template <class Rule, class E, class St, class W, class G>
 void run_step(const Rule& r, bool scales_gradient, E& e, St& s, view<W> w, view<const G> g, view<const G> reference) {
-  if (!scales_gradient) return r.step(e, s, w, g, reference);
-  with_scaled_gradient<needs_reference<typename Rule::momentum_type>>(
-      e, w, g, reference, [&](auto scaled, auto second) { r.step(e, s, w, scaled, second); });
+  if (Rule::template scales_gradient<E, St, W, G> || !scales_gradient) return r.step(e, s, w, g, reference);
+  if constexpr (!Rule::template scales_gradient<E, St, W, G>)
+    with_scaled_gradient<needs_reference<typename Rule::momentum_type>>(
+        e, w, g, reference, [&](auto scaled, auto second) { r.step(e, s, w, scaled, second); });
 }
 }  // namespace detail
 

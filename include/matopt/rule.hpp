@@ -113,14 +113,28 @@ struct rule {
     });
   }
 
+  // From a gradient that is given as a V to the direction is one formula: the momentum's, joined with the lift if that
+  // is one.
+  template <class E, class St, class W, class V>
+  static constexpr bool lift_joins = detail::has_lift_formula<Constraint, E, decltype(St::constraint), W, V>&&
+      detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
+  template <class E, class St, class W, class V>
+  static constexpr bool gradient_is_formula = lift_joins<E, St, W, V> ||
+                                              (!changes_gradient<Constraint> &&
+                                               detail::has_formula<Momentum, E, decltype(St::momentum), V>);
+  // Then the step multiplies by the pass's gradient scale in that formula; otherwise it takes gradients as they are.
+  template <class E, class St, class W, class G>
+  static constexpr bool scales_gradient = gradient_is_formula<E, St, W, scaled_view<G, typename E::compute>>;
+
   // One step of one bucket; `reference` is looked at only by a momentum that needs one. Neighbouring slots whose work
   // is an elementwise formula share one pass over memory.
   template <class E, class St, class W, class G>
   void step(E& e, St& s, view<W> w, view<const G> g, view<const G> reference) const {
     const auto frame = e.frame();
     const double factor = scale.factor(w.rows, w.cols);
-    if constexpr (all_elementwise<E, St, W, G>) {
-      gradient_formula(e, s, w, g, [&](const auto& f) {
+    const auto first = first_view<St, W>(e, g);
+    if constexpr (all_elementwise<E, St, W, std::remove_const_t<decltype(first)>>) {
+      gradient_formula(e, s, w, first, [&](const auto& f) {
         run_formula(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
                            constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
       });
@@ -128,10 +142,10 @@ struct rule {
       const auto u = e.take_like(w);
       if constexpr (measures_norm<E, St>) {
         const auto norm = detail::take_norm(e);
-        const auto lr = direction(e, s, w, g, reference, u, norm);
+        const auto lr = direction(e, s, w, first, reference, u, norm);
         finish(e, s, w, u, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
       } else {
-        const auto lr = direction(e, s, w, g, reference, u, not_measured{});
+        const auto lr = direction(e, s, w, first, reference, u, not_measured{});
         orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
         finish(e, s, w, u, u, lr, factor);
       }
@@ -144,21 +158,21 @@ struct rule {
                                                  detail::scaled_norm<typename E::compute> n) {
     o.orthogonalize(e, s.orthogonalizer, u, n);
   };
-  // From the gradient to the direction, by one formula: the momentum's, joined with the lift if that is one.
-  template <class E, class St, class W, class G>
-  static constexpr bool lift_joins = detail::has_lift_formula<Constraint, E, decltype(St::constraint), W, const G>&&
-      detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
-  template <class E, class St, class W, class G>
-  static constexpr bool gradient_is_formula = lift_joins<E, St, W, G> ||
-                                              (!changes_gradient<Constraint> &&
-                                               detail::has_formula<Momentum, E, decltype(St::momentum), view<const G>>);
-  template <class E, class St, class W, class G>
-  static constexpr bool all_elementwise = gradient_is_formula<E, St, W, G>&& detail::has_plain_formula<Orthogonalizer>&&
+  template <class E, class St, class W, class V>
+  static constexpr bool all_elementwise = gradient_is_formula<E, St, W, V>&& detail::has_plain_formula<Orthogonalizer>&&
       detail::has_plain_formula<Normalizer>&& detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
 
-  template <class E, class St, class W, class G, class Use>
-  void gradient_formula(E& e, St& s, view<W> w, view<const G> g, Use use) const {
-    if constexpr (lift_joins<E, St, W, G>) {
+  // The gradient as the first formula takes it: with the step's scale, or, if that will not do, as it is.
+  template <class St, class W, class E, class G>
+  static auto first_view(E& e, view<const G> g) {
+    if constexpr (scales_gradient<E, St, W, G>)
+      return scaled_view{g, e.gradient_scale()};
+    else
+      return g;
+  }
+  template <class E, class St, class W, class V, class Use>
+  void gradient_formula(E& e, St& s, view<W> w, V g, Use use) const {
+    if constexpr (lift_joins<E, St, W, V>) {
       const auto lifted = constraint.lift_formula(e, s.constraint, w, g);
       momentum.formula(e, s.momentum, update_slot{}, [&](const auto& f) { use(lifted >> f); });
     } else {
@@ -167,10 +181,10 @@ struct rule {
   }
   // Lift and momentum: writes the direction u, and its norm if there is a place for it. Returns the learning rate.
   struct not_measured {};
-  template <class E, class St, class W, class G, class U, class Norm>
-  auto direction(E& e, St& s, view<W> w, view<const G> g, view<const G> reference, view<U> u, const Norm& norm) const {
+  template <class E, class St, class W, class V, class G, class U, class Norm>
+  auto direction(E& e, St& s, view<W> w, V g, view<const G> reference, view<U> u, const Norm& norm) const {
     constexpr bool measured = !std::is_same_v<Norm, not_measured>;
-    if constexpr (gradient_is_formula<E, St, W, G>) {
+    if constexpr (gradient_is_formula<E, St, W, V>) {
       gradient_formula(e, s, w, g, [&](const auto& f) {
         if constexpr (measured)
           run_formula_and_reduce(e, fn::scaled_norm{}, norm.pair, f, u);

@@ -14,6 +14,7 @@
 #include <matopt/core/state_layout.hpp>
 #include <matopt/core/types.hpp>
 #include <matopt/core/view.hpp>
+#include <matopt/cuda/no_device.hpp>
 
 using namespace matopt;
 using Catch::Matchers::Contains;
@@ -358,4 +359,19 @@ TEST_CASE("float16: every value, halves between neighbours, and the ends", "[typ
   float16 infinity;
   infinity.bits = 0x7c00U;
   CHECK(std::isinf(static_cast<float>(infinity)));
+}
+
+// --- what to do without a GPU; needs none ---
+
+TEST_CASE("why_no_device: no driver, an old one, and a good one without a GPU", "[cuda]") {
+  using cuda::why_no_device;
+  CHECK_THAT(why_no_device(0, 13000), Contains("no NVIDIA driver") && Contains("CUDA 13.0"));
+  CHECK_THAT(why_no_device(12040, 13000),
+             Contains("driver is for CUDA 12.4, too old") && Contains("one for CUDA 13.0"));
+  CHECK_THAT(why_no_device(11080, 12010), Contains("11.8, too old") && Contains("12.1"));
+  for (const int driver : {13000, 13010, 14000})  // 13.0 serves 13.1, too
+    for (const int runtime : {13000, 13010, 12080}) {
+      CHECK_THAT(why_no_device(driver, runtime), Contains("no GPU") && Contains("CUDA_VISIBLE_DEVICES"));
+      CHECK_THAT(why_no_device(driver, runtime), !Contains("old"));
+    }
 }

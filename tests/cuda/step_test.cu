@@ -206,6 +206,59 @@ TEST_CASE("GPU: running out of memory says how much was asked for", "[cuda]") {
   CHECK_NOTHROW(gpu.allocate(1024));  // and the backend is still good
 }
 
+TEST_CASE("GPU: an optimizer without enough memory says what each slot wanted, and can be used further", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  // Two blocks of one matrix of terabytes, of which only the beginning is there: enough until a kernel runs.
+  constexpr index_t n = index_t{1} << 19;
+  const cuda_backend::buffer start = gpu.allocate(static_cast<std::size_t>(n + 1) * sizeof(float));
+  const view<float> both = row_major(reinterpret_cast<float*>(start.data()), n, 2 * n);
+  auto opt = rules().make("muon", gpu, {});
+  opt.add("huge", both.col_block(0, n), as_const(both.col_block(n, n)));
+  std::size_t before = 0, after = 0, total = 0;
+  cudaMemGetInfo(&before, &total);
+  const memory_report wanted = opt.memory();
+  for (int i = 0; i < 2; ++i) {
+    std::string text;
+    try {
+      opt.finalize();
+    } catch (const out_of_memory& e) {
+      text = e.what();
+    }
+    using Catch::Matchers::Contains;
+    CHECK_THAT(text, Contains("CUDA: allocate: out of memory: " + std::to_string(wanted.state_bytes) + " bytes"));
+    CHECK_THAT(text, Contains("momentum  momentum  " + std::to_string(4 * n * n) + "\n"));
+    CHECK_THAT(text, Contains("scratch  " + std::to_string(wanted.scratch_bytes) + "\n"));
+    CHECK_THROWS_AS(opt.step(0.02), bad_order);
+  }
+  cudaMemGetInfo(&after, &total);
+  CHECK(before == after);
+  CHECK(cudaGetLastError() == cudaSuccess);
+  problem good(published("muon"));  // nothing has happened to the device
+  good.gradients(0), good.opt.step(0.02);
+  CHECK(good.opt.poll_status());
+}
+
+TEST_CASE("GPU: memory of another device is refused", "[cuda]") {
+  int devices = 0;
+  cudaGetDeviceCount(&devices);
+  if (devices < 2) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  auto opt = rules().make("muon", gpu, {});
+  on_device<float> good(gpu, 8, 8);
+  float* elsewhere = nullptr;
+  cuda::check(cudaSetDevice(1), "take the other device");
+  cuda::check(cudaMalloc(&elsewhere, 64 * sizeof(float)), "allocate there");
+  cuda::check(cudaSetDevice(0), "come back");
+  using Catch::Matchers::Contains;
+  CHECK_THROWS_WITH(opt.add("w", row_major(elsewhere, 8, 8), good.cv()),
+                    Contains("weight of \"w\"") && Contains("memory of CUDA device 1"));
+  CHECK_THROWS_WITH(opt.add("w", good.v(), row_major<const float>(elsewhere, 8, 8)), Contains("gradient of \"w\""));
+  CHECK(opt.size() == 0);
+  cudaFree(elsewhere);
+}
+
 TEST_CASE("GPU: work waits for an event, and tells when it is done", "[cuda]") {
   stream first, second;
   cuda_backend a(first.s), b(second.s);

@@ -33,6 +33,39 @@ struct mix {
     y = x * row + column * m + i - j;
   }
 };
+// The sums of x y and of x
+struct two_sums {
+  static constexpr int sums = 2, results = 2;
+  template <class T>
+  MATOPT_HD fn::terms<T, 2> operator()(T x, T y) const {
+    return {{x * y, x}};
+  }
+  template <class T, class A>
+  MATOPT_HD static fn::terms<A, 2> finish(const A* sum) {
+    return {{sum[0], sum[1]}};
+  }
+};
+// kept = kept + first, r = 2 first - second + one
+struct numbers_of_row {
+  template <class T>
+  MATOPT_HD void operator()(T& kept, T& r, T first, T second, T one) const {
+    kept += first, r = 2 * first - second + one;
+  }
+};
+// y = y + r x
+struct add_multiple {
+  template <class T>
+  MATOPT_HD T operator()(T& y, T x, T r) const {
+    y += r * x;
+    return y;
+  }
+};
+struct only_add_multiple {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T r) const {
+    y += r * x;
+  }
+};
 struct double_and_sum {
   template <class T>
   MATOPT_HD T operator()(T& y, T x) const {
@@ -123,6 +156,64 @@ TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", f
   total.down(), row.down();
   CHECK(total.host(0, 0) == whole);
   CHECK(same_bits(elements(row.host.cv()), before));
+}
+
+TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
+  const auto* guard = reinterpret_cast<const status_word*>(word.data());
+  for (const layout l : all_layouts)
+    for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {3, 5000}, {2000, 33}})
+      for (const index_t batch : {1, 3})
+        for (const bool reduces : {false, true})
+          for (const status_word stop : {0U, 1U}) {
+            CAPTURE(name_of(l), m, n, batch, reduces, stop);
+            gpu.upload(word.data(), &stop, sizeof stop);
+            on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch), out(gpu, m, 2, layout::row_major, batch),
+                kept(gpu, m, 1, layout::row_major, batch), r(gpu, m, 1, layout::row_major, batch),
+                one(gpu, 1, 1, layout::row_major, batch), total(gpu, 1, 1, layout::row_major, batch);
+            x.host.fill_random(1), y.host.fill_random(2), kept.host.fill_random(3), one.host.fill_random(4);
+            for (auto* v : {&x, &y, &out, &kept, &r, &one, &total}) v->up();
+            std::vector<mat> y_before, kept_before;
+            for (index_t b = 0; b < batch; ++b)
+              y_before.push_back(to_mat(y.host.cv().matrix(b))),
+                  kept_before.push_back(to_mat(kept.host.cv().matrix(b)));
+            const auto sums = work_on(two_sums{}, x.cv(), y.cv());
+            const auto numbers = work_on(numbers_of_row{}, kept.v(), r.v(), as_const(out.v().col_block(0, 1)),
+                                         as_const(out.v().col_block(1, 1)), per_matrix(one.cv()));
+            if (reduces)
+              gpu.for_rows_and_reduce(guard, sums, out.v(), numbers,
+                                      work_on(add_multiple{}, y.v(), x.cv(), per_row(r.cv())), total.v());
+            else
+              gpu.for_rows(guard, sums, out.v(), numbers, work_on(only_add_multiple{}, y.v(), x.cv(), per_row(r.cv())));
+            for (auto* v : {&y, &kept, &r, &total}) v->down();
+            const double limit = 100 * eps<T> * static_cast<double>(n + m);
+            for (index_t b = 0; b < batch; ++b) {
+              double sum = 0, size_of_sum = 1;
+              for (index_t i = 0; i < m; ++i) {
+                double first = 0, second = 0;
+                for (index_t j = 0; j < n; ++j)
+                  first += static_cast<double>(x.host(i, j, b)) * y_before[static_cast<std::size_t>(b)](i, j),
+                      second += static_cast<double>(x.host(i, j, b));
+                const double number = 2 * first - second + static_cast<double>(one.host(0, 0, b));
+                const double kept_i = kept_before[static_cast<std::size_t>(b)](i, 0);
+                REQUIRE(static_cast<double>(r.host(i, 0, b)) == Approx(stop ? 0 : number).margin(limit));
+                REQUIRE(static_cast<double>(kept.host(i, 0, b)) ==
+                        Approx(stop ? kept_i : kept_i + first).margin(limit));
+                for (index_t j = 0; j < n; ++j) {
+                  const double was = y_before[static_cast<std::size_t>(b)](i, j);
+                  const double now = stop ? was : was + number * static_cast<double>(x.host(i, j, b));
+                  REQUIRE(static_cast<double>(y.host(i, j, b)) == Approx(now).margin(limit));
+                  sum += now, size_of_sum += std::abs(now);
+                }
+              }
+              REQUIRE(static_cast<double>(total.host(0, 0, b)) ==
+                      Approx(reduces && !stop ? sum : 0).margin(limit * size_of_sum));
+            }
+            REQUIRE(y.host.intact());
+          }
 }
 
 TEMPLATE_TEST_CASE("GPU: norms of huge, tiny and mixed entries", "[cuda]", float, double) {

@@ -8,7 +8,8 @@
 // Optional members: `template <class T> static constexpr bool multiplies` says which storage types (bfloat16, float16,
 // tfloat32) products take besides float and double; `template <class C> using product_type` is the type in which a
 // chain of products that starts and ends in C is best done; `template <class T> index_t product_batch(m, n, batch)
-// const` is how many matrices of m x n, m <= n, are best taken through such a chain at a time.
+// const` is how many matrices of m x n, m <= n, are best taken through such a chain at a time. `for_rows` and
+// `for_rows_and_reduce` (core/pass.hpp) do the work of three verbs at once.
 #pragma once
 #include <concepts>
 #include <cstddef>
@@ -47,7 +48,7 @@ template <class B, class C>
 concept backend = requires(B b, const B cb, const status_word* guard, view<C> m, view<const C> c, view<const std::uint32_t> counter,
                            C alpha, C beta, void* to, const void* from, std::size_t bytes, std::uint64_t seed) {
   typename B::buffer;                                               // owns memory; data() is its std::byte*
-  { b.allocate(bytes) } -> std::same_as<typename B::buffer>;        // zeroed; called at set-up only
+  { b.allocate(bytes) } -> std::same_as<typename B::buffer>;        // zeroed; called at set-up only; throws std::bad_alloc or out_of_memory
   { b.upload(to, from, bytes) } -> std::same_as<void>;              // host to backend; `from` may change after the call
   { b.download(to, from, bytes) } -> std::same_as<void>;            // backend to host; waits; never called by a step
   { b.for_each(guard, detail::any_functor{}, m, c) } -> std::same_as<void>;     // f(m(i,j), c(i,j)) for all i, j

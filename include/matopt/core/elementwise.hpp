@@ -14,6 +14,7 @@
 
 #include "broadcast.hpp"
 #include "functors.hpp"
+#include "work.hpp"
 
 namespace matopt {
 
@@ -105,11 +106,17 @@ struct update_formula {
 
 template <class F, class... A>
 auto elementwise(F f, A... a) {
-  const auto of = [&]<class... B>(std::tuple<B...> arguments) {
-    using first = detail::with_update_first<F, std::is_same_v<A, update_slot>...>;
-    return update_formula<first, B...>{{f}, arguments};
-  };
-  return of(std::tuple_cat(detail::unless_slot(a)...));
+  if constexpr ((detail::is_scaled<A> || ...)) {
+    return std::apply(
+        [&](auto... part) { return elementwise(detail::with_products<F, detail::is_scaled<A>...>(f), part...); },
+        std::tuple_cat(detail::parts_of(a)...));
+  } else {
+    const auto of = [&]<class... B>(std::tuple<B...> arguments) {
+      using first = detail::with_update_first<F, std::is_same_v<A, update_slot>...>;
+      return update_formula<first, B...>{{f}, arguments};
+    };
+    return of(std::tuple_cat(detail::unless_slot(a)...));
+  }
 }
 
 // x, and then y on the same u.
@@ -117,6 +124,20 @@ template <class F, class... A, class G, class... B>
 auto operator>>(const update_formula<F, A...>& x, const update_formula<G, B...>& y) {
   return update_formula<detail::one_after_the_other<F, sizeof...(A), G>, A..., B...>{
       {x.f, y.f}, std::tuple_cat(x.arguments, y.arguments)};
+}
+
+// The formula on u; with a reduction of u besides; or without storing u.
+template <class F, class... A, class U>
+auto work_of(const update_formula<F, A...>& x, view<U> u) {
+  return std::apply([&](auto... a) { return work_on(x.f, u, a...); }, x.arguments);
+}
+template <class R, class F, class... A, class U>
+auto work_of_and_reduce(const update_formula<F, A...>& x, view<U> u) {
+  return std::apply([&](auto... a) { return work_on(detail::then_reduce<F, R>(x.f), u, a...); }, x.arguments);
+}
+template <class F, class... A>
+auto work_of(const update_formula<F, A...>& x) {
+  return std::apply([&](auto... a) { return work_on(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 
 // Runs a formula on u ...
@@ -133,6 +154,34 @@ void run_formula_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>&
 template <class E, class F, class... A>
 void run_formula(E& e, const update_formula<F, A...>& x) {
   std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+}
+
+// A formula whose numbers per row come from sums over that row: the arguments of for_rows, but for u.
+template <class T, class Sums, class Numbers, class Formula>
+struct row_formula {
+  Sums sums;
+  view<T> out;
+  Numbers numbers;
+  Formula formula;
+};
+template <class T, class Sums, class Numbers, class Formula>
+row_formula(Sums, view<T>, Numbers, Formula) -> row_formula<T, Sums, Numbers, Formula>;
+
+template <class T, class Sums, class Numbers, class Formula, class G, class... B>
+auto operator>>(const row_formula<T, Sums, Numbers, Formula>& x, const update_formula<G, B...>& y) {
+  return row_formula{x.sums, x.out, x.numbers, x.formula >> y};
+}
+template <class E, class T, class Sums, class Numbers, class Formula, class U>
+void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x, view<U> u) {
+  e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula, u));
+}
+template <class E, class R, class T, class Sums, class Numbers, class Formula, class U, class V>
+void run_formula_and_reduce(E& e, R, view<V> out, const row_formula<T, Sums, Numbers, Formula>& x, view<U> u) {
+  e.for_rows_and_reduce(x.sums, x.out, x.numbers, work_of_and_reduce<R>(x.formula, u), out);
+}
+template <class E, class T, class Sums, class Numbers, class Formula>
+void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x) {
+  e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula));
 }
 
 }  // namespace matopt

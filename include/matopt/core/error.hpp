@@ -24,6 +24,16 @@ class bad_order : public error {
   using error::error;
 };
 
+// Memory that a backend does not have. finalize() adds what each slot wanted.
+class out_of_memory : public error {
+ public:
+  explicit out_of_memory(const std::string& why) : error(why), why_(why) {}
+  const std::string& why() const { return why_; }  // without the library's name before it
+
+ private:
+  std::string why_;
+};
+
 // A file that cannot be read or written, or whose contents do not fit.
 class bad_file : public error {
  public:

@@ -8,6 +8,8 @@
 #include "arena.hpp"
 #include "backend.hpp"
 #include "broadcast.hpp"
+#include "scaled_view.hpp"
+#include "work.hpp"
 
 namespace matopt {
 
@@ -80,15 +82,46 @@ class pass {
   // --- verbs ---
   template <class F, class... V>
   void for_each(F f, V... v) {
-    backend_.for_each(guard_, f, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.for_each(guard_, g, x...); }, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
-    backend_.reduce(guard_, f, out, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.reduce(guard_, g, out, x...); }, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
-    backend_.reduce_rows(guard_, f, out, v...);
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { backend_.reduce_rows(guard_, g, out, x...); }, v...);
+  }
+  // Sums of rows, to `out`, and a formula on numbers of rows.
+  template <class Sums, class T, class Numbers>
+  void for_rows(const Sums& sums, view<T> out, const Numbers& numbers) {
+    std::apply([&](auto... v) { reduce_rows(sums.f, out, v...); }, sums.on);
+    std::apply([&](auto... v) { for_each(numbers.f, v...); }, numbers.on);
+  }
+  // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
+  // its elements. What one writes the next ones read, in this row only. A backend that has the verb reads a row once.
+  template <class Sums, class T, class Numbers, class Elements>
+  void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
+    if constexpr (requires { backend_.for_rows(guard_, sums, out, numbers, elements); }) {
+      backend_.for_rows(guard_, sums, out, numbers, elements);
+    } else {
+      for_rows(sums, out, numbers);
+      std::apply([&](auto... v) { for_each(elements.f, v...); }, elements.on);
+    }
+  }
+  // The same with a reduction of the whole matrix last, to `total`.
+  template <class Sums, class T, class Numbers, class Elements, class U>
+  void for_rows_and_reduce(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements,
+                           view<U> total) {
+    if constexpr (requires { backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total); }) {
+      backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total);
+    } else {
+      for_rows(sums, out, numbers);
+      std::apply([&](auto... v) { reduce(elements.f, total, v...); }, elements.on);
+    }
   }
   template <class T>
   void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,

@@ -50,7 +50,7 @@ concept has_retract_formula = requires(const P p, E& e, St& s, view<W> w) {
   p.retract_formula(e, s, w, e.lr(), 1.0);
 };
 template <class P, class E, class St, class W, class G>
-concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, view<G> g) {
+concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, G g) {
   p.lift_formula(e, s, w, g);
 };
 
@@ -109,7 +109,8 @@ concept policy = std::copyable<P> && requires(const P p, state_layout<typename T
 
 // Momentum: accumulate(pass, state, g, u) takes the gradient g into its state and writes the direction u. u may be g.
 //   In its place, where that is one elementwise formula: formula(pass, state, g, use) calls use(elementwise(...)) with it. It may run
-//   verbs before, and if it takes update_slot as g, it may be joined with a constraint's lift.
+//   verbs before. If it takes update_slot as g, it may be joined with a constraint's lift; if it takes a scaled_view, the step's
+//   gradient scale is a factor in it, and no scaled copy is stored.
 //   `static constexpr bool needs_reference = true`: g is a gradient_pair.
 //   It may return the learning rate of this step in place of pass.lr(): one per matrix, or, with
 //   `static constexpr bool rates_by_column = true`, one per column. Scratch that it takes without a frame lasts until the end of retract.
@@ -157,7 +158,7 @@ concept normalizer_policy = policy<P, Types> &&
 // coordinates. lr is one number per matrix; `static constexpr bool takes_column_rates = true`: one per column will do, too.
 //   `static constexpr bool only_reads_update = true`: retract leaves u alone and takes it in any element type.
 //   In the place of retract, where that is one elementwise formula: retract_formula(pass, state, w, lr, scale). Where lift ends in one,
-//   lift_formula(pass, state, w, g) gives that, too.
+//   lift_formula(pass, state, w, g) gives that, too; g may be a scaled_view.
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,

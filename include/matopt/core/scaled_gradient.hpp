@@ -1,4 +1,5 @@
-// The gradients of a step times the step's gradient scale, in the compute type and in scratch.
+// The gradients of a step times the step's gradient scale, in the compute type and in scratch: for rules whose first
+// operation is no formula, which would take a scaled_view.
 //
 //   with_scaled_gradient<two>(e, w, g, reference, [&](auto g, auto reference) { ... });
 //

@@ -14,15 +14,15 @@ class buffer {
   buffer(std::size_t bytes, cudaStream_t stream) {
     if (bytes == 0) return;
     void* p = nullptr;
-    if (const cudaError_t status = cudaMalloc(&p, bytes); status != cudaSuccess) {
+    const cudaError_t status = cudaMalloc(&p, bytes);
+    if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // running out of memory is not sticky
       std::size_t free = 0, total = 0;
       cudaMemGetInfo(&free, &total);
-      throw cuda_error("allocate",
-                       std::string(cudaGetErrorString(status)) + ": " + std::to_string(bytes) + " bytes asked for, " +
-                           std::to_string(free) + " of " + std::to_string(total) + " free",
-                       std::source_location::current());
+      throw out_of_memory(std::string("CUDA: allocate: ") + cudaGetErrorString(status) + ": " + std::to_string(bytes) +
+                          " bytes asked for, " + std::to_string(free) + " of " + std::to_string(total) + " free");
     }
+    check(status, "allocate");
     data_ = static_cast<std::byte*>(p);
     try {
       check(cudaMemsetAsync(data_, 0, bytes, stream), "allocate");

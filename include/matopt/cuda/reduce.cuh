@@ -28,7 +28,7 @@ __device__ double over_warp(double x) {
   for (int distance = 16; distance > 0; distance /= 2) x = R::combine(x, __shfl_xor_sync(0xffffffffU, x, distance));
   return x;
 }
-// ... over a block of block_size threads, in thread 0.
+// ... over a block of whole warps, in thread 0.
 template <class R>
 __device__ double over_block(double x) {
   __shared__ double of_warp[block_size / 32];
@@ -37,7 +37,7 @@ __device__ double over_block(double x) {
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
   __syncthreads();
   if (threadIdx.x < 32) {
-    x = threadIdx.x < block_size / 32 ? of_warp[threadIdx.x] : R::template identity<double>();
+    x = threadIdx.x < blockDim.x / 32 ? of_warp[threadIdx.x] : R::template identity<double>();
     x = over_warp<R>(x);
   }
   return x;
@@ -64,49 +64,55 @@ struct meeting_place {
   }
 };
 
-template <class A, class F, class T, class... V>
-__global__ void __launch_bounds__(block_size)
-    reduce_kernel(const status_word* guard, F f, extent e, index_t first, index_t packs_per_block, view<T> out,
-                  meeting_place meet, V... v) {
-  if (guard && *guard) return;
-  using R = fn::reduction_of<F>;
-  constexpr int n = fn::sums_of<F>;
-  static_assert(n <= meeting_place::most_sums);
-  const index_t b = first + blockIdx.y, begin = blockIdx.x * packs_per_block,
-                end = min(begin + packs_per_block, e.packs());
-  accumulator<A, R, n> own;
-  constexpr int at_once = packs_at_once<A>;
-  const auto all = [&](const auto&... located) {
-    for (index_t at = begin + threadIdx.x; at < end; at += block_size * at_once)
-      apply<A>(f, packs_from<at_once>(e, at, block_size, end), own, located...);
-  };
-  all(locate<pack_size>(v, b, e.lines)...);
-  double sum[n];
-  for (int k = 0; k < n; ++k) sum[k] = over_block<R>(static_cast<double>(own.sum[k]));
+// The results of a matrix, from what the threads of all its blocks (of this blockIdx.y) have summed.
+template <class F, class A, class R, class T, int Count>
+__device__ void finish_matrix(const accumulator<A, R, Count>& own, const view<T>& out, index_t b,
+                              const meeting_place& meet) {
+  static_assert(Count <= meeting_place::most_sums);
+  double sum[Count];
+  for (int k = 0; k < Count; ++k) sum[k] = over_block<R>(static_cast<double>(own.sum[k]));
   if (gridDim.x == 1) {
     if (threadIdx.x == 0) put_results<F, A>(out, 0, b, sum);
     return;
   }
-  double* const of_matrix = meet.sums + static_cast<index_t>(blockIdx.y) * gridDim.x * n;
+  double* const of_matrix = meet.sums + static_cast<index_t>(blockIdx.y) * gridDim.x * Count;
   __shared__ bool last;
   if (threadIdx.x == 0) {
-    for (int k = 0; k < n; ++k) of_matrix[blockIdx.x * n + k] = sum[k];
+    for (int k = 0; k < Count; ++k) of_matrix[blockIdx.x * Count + k] = sum[k];
     __threadfence();
     last = atomicAdd(meet.done + blockIdx.y, 1U) + 1 == gridDim.x;
   }
   __syncthreads();
   if (!last) return;
   __threadfence();
-  for (int k = 0; k < n; ++k) {
+  for (int k = 0; k < Count; ++k) {
     double x = R::template identity<double>();
-    for (unsigned block = threadIdx.x; block < gridDim.x; block += block_size)
-      x = R::combine(x, __ldcg(of_matrix + block * n + k));
+    for (unsigned block = threadIdx.x; block < gridDim.x; block += blockDim.x)
+      x = R::combine(x, __ldcg(of_matrix + block * Count + k));
     sum[k] = over_block<R>(x);
   }
   if (threadIdx.x == 0) {
     put_results<F, A>(out, 0, b, sum);
     meet.done[blockIdx.y] = 0;
   }
+}
+
+template <class A, class F, class T, class... V>
+__global__ void __launch_bounds__(block_size)
+    reduce_kernel(const status_word* guard, F f, extent e, index_t first, index_t packs_per_block, view<T> out,
+                  meeting_place meet, V... v) {
+  if (guard && *guard) return;
+  using R = fn::reduction_of<F>;
+  constexpr int at_once = packs_at_once<A>;
+  const index_t b = first + blockIdx.y, begin = blockIdx.x * packs_per_block,
+                end = min(begin + packs_per_block, e.packs());
+  accumulator<A, R, fn::sums_of<F>> own;
+  const auto all = [&](const auto&... located) {
+    for (index_t at = begin + threadIdx.x; at < end; at += block_size * at_once)
+      apply<A>(f, packs_from<at_once>(e, at, block_size, end), own, located...);
+  };
+  all(locate<pack_size>(v, b, e.lines)...);
+  finish_matrix<F>(own, out, b, meet);
 }
 
 template <class A, class F, class T, class... V>

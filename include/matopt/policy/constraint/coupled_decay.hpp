@@ -48,7 +48,7 @@ struct coupled_decay {
     return u;
   }
   template <class E, class St, class W, class G>
-  auto lift_formula(E&, St&, view<W> w, view<G> g) const {
+  auto lift_formula(E&, St&, view<W> w, G g) const {
     return elementwise(fn::penalized_gradient{decay}, update_slot{}, as_const(g), as_const(w));
   }
   template <class E, class St, class W, class Rate>

@@ -1,4 +1,5 @@
-// How the row magnitudes g of Muown move, given their gradient d = dL/dg (one number per row).
+// How the row magnitudes g of Muown move, given their gradient d = dL/dg (one number per row): a formula with g in the
+// place of the update.
 //
 //   adam_magnitude    m <- b1 m + (1 - b1) d;  v <- b2 v + (1 - b2) d^2;  g <- g - lr (m / c1) / (sqrt(v / c2) + eps)
 //   fixed_magnitude   g stays
@@ -60,23 +61,26 @@ struct adam_magnitude {
     s.c1 = l.scalar("magnitude_first_correction"), s.c2 = l.scalar("magnitude_second_correction");
   }
   template <class E, class St, class C>
-  void move(E& e, St& s, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
+  auto formula(E& e, St& s, view<const C> d, matrix_broadcast<C> lr) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    e.for_each(fn::adam_step{beta1, beta2, eps}, g, s.m, s.v, as_const(d), per_matrix(s.c1), per_matrix(s.c2), lr);
+    return elementwise(fn::adam_step{beta1, beta2, eps}, update_slot{}, s.m, s.v, d, per_matrix(s.c1), per_matrix(s.c2),
+                       lr);
   }
 };
 
 struct fixed_magnitude {
   static std::string name() { return "fixed_magnitude"; }
   template <class E, class St, class C>
-  void move(E&, St&, view<C>, view<C>, matrix_broadcast<C>) const {}
+  auto formula(E&, St&, view<const C>, matrix_broadcast<C>) const {
+    return elementwise(fn::nothing{}, update_slot{});
+  }
 };
 
 struct sgd_magnitude {
   static std::string name() { return "sgd_magnitude"; }
   template <class E, class St, class C>
-  void move(E& e, St&, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
-    e.for_each(fn::sgd_step{}, g, as_const(d), lr);
+  auto formula(E&, St&, view<const C> d, matrix_broadcast<C> lr) const {
+    return elementwise(fn::sgd_step{}, update_slot{}, d, lr);
   }
 };
 
@@ -100,8 +104,8 @@ struct sign_magnitude {
     s.m = l.rows("magnitude_moment");
   }
   template <class E, class St, class C>
-  void move(E& e, St& s, view<C> g, view<C> d, matrix_broadcast<C> lr) const {
-    e.for_each(fn::sign_step{beta1, beta2}, g, s.m, as_const(d), lr);
+  auto formula(E&, St& s, view<const C> d, matrix_broadcast<C> lr) const {
+    return elementwise(fn::sign_step{beta1, beta2}, update_slot{}, s.m, d, lr);
   }
 };
 

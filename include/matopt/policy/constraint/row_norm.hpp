@@ -55,11 +55,12 @@ struct magnitude_sums {
     return {{sum[0], sum[1]}};
   }
 };
-// d = d / g, a = g / r, b = d / r: the numbers of a row in its gradient (g / r) (G - d W / g) = a G - b W
-struct gradient_coefficients {
+// d = d / g, a = g / r, b = d / r: the numbers of a row in its gradient (g / r) (G - d W / g) = a G - b W. c = r / g: R
+// = c W.
+struct row_coefficients {
   template <class T>
-  MATOPT_HD void operator()(T& d, T& a, T& b, T g, T r) const {
-    d = d / g, a = g / r, b = d / r;
+  MATOPT_HD void operator()(T& d, T& a, T& b, T& c, T g, T r) const {
+    d = d / g, a = g / r, b = d / r, c = r / g;
   }
 };
 struct direction_gradient {
@@ -154,7 +155,7 @@ struct row_norm {
   template <class S, class C>
   struct state {
     view<C> g, r;
-    view<C> gradient, squares;  // scratch, from lift to retract: the magnitude's gradient, and ||W_i||^2
+    view<C> gradient, squares, c;  // scratch, from lift to retract: the magnitude's gradient, ||W_i||^2, and r / g
     state_for<Magnitude, S, C> magnitude;
   };
   template <class Layout, class St>
@@ -175,35 +176,38 @@ struct row_norm {
     return u;
   }
   template <class E, class St, class W, class G>
-  auto lift_formula(E& e, St& s, view<W> w, view<G> g) const {
+  auto lift_formula(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
-    s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1);
-    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
-    e.for_each(fn::gradient_coefficients{}, s.gradient, a, b, as_const(s.g), as_const(s.r));
-    return elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(a), per_row(b));
+    s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
+    return row_formula{
+        work_on(fn::magnitude_sums{}, as_const(g), as_const(w)), sums,
+        work_on(fn::row_coefficients{}, s.gradient, a, b, s.c, as_const(s.g), as_const(s.r)),
+        elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(a), per_row(b))};
   }
 
   template <class E, class St, class W, class U, class C>
   void retract(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
-    const auto norm = e.take(w.rows, 1), c = e.take(w.rows, 1), f = e.take(w.rows, 1);
-    e.for_each(fn::ratio{}, c, as_const(s.r), as_const(s.g));
-    e.reduce_rows(fn::moved_norm{scale}, norm, as_const(u), as_const(w), per_row(c), lr);
-    magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
-    if (decay > 0 && decay_on == decay_target::magnitude) e.for_each(fn::decay_magnitude{decay}, s.g, lr);
-    e.for_each(fn::floor_magnitude{}, s.g);
-    e.for_each(fn::row_factor{}, f, as_const(s.g), as_const(norm));
+    const auto norm = e.take(w.rows, 1), f = e.take(w.rows, 1);
     const double weight_decay = decay_on == decay_target::weight ? decay : 0;
+    const double magnitude_decay = decay_on == decay_target::magnitude ? decay : 0;
     const fn::compose_rows compose{scale, weight_decay};
+    const auto moved = work_on(fn::moved_norm{scale}, as_const(u), as_const(w), per_row(s.c), lr);
+    const auto numbers = work_of(magnitude.formula(e, s.magnitude, as_const(s.gradient), lr) >>
+                                     elementwise(fn::decay_magnitude{magnitude_decay}, update_slot{}, lr) >>
+                                     elementwise(fn::floor_magnitude{}, update_slot{}) >>
+                                     elementwise(fn::row_factor{}, f, update_slot{}, as_const(norm)) >>
+                                     elementwise(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares)),
+                                 s.g);
     if (weight_decay > 0) {
       const auto after = e.take(w.rows, 1);
-      e.reduce_rows(detail::then_reduce<fn::compose_rows, fn::norm>(compose), after, w, as_const(u), per_row(c),
+      e.for_rows(moved, norm, numbers);
+      e.reduce_rows(detail::then_reduce<fn::compose_rows, fn::norm>(compose), after, w, as_const(u), per_row(s.c),
                     per_row(f), lr);
       e.for_each(fn::resync_magnitude{}, s.g, as_const(after));
     } else {
-      e.for_each(compose, w, as_const(u), per_row(c), per_row(f), lr);
+      e.for_rows(moved, norm, numbers, work_on(compose, w, as_const(u), per_row(s.c), per_row(f), lr));
     }
-    e.for_each(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares));
   }
 };
 

@@ -91,8 +91,10 @@ struct row_sphere {
     e.for_each(fn::turn_direction{scale, angle_decay_scale, angle_decay_degree, static_cast<double>(angle_warmup)}, u,
                as_const(w), per_row(s.g), lr, e.step());
     detail::row_norms(e, norm, u);
-    magnitude.move(e, s.magnitude, s.g, s.gradient, lr);
-    e.for_each(fn::floor_magnitude{}, s.g);
+    run_formula(e,
+                magnitude.formula(e, s.magnitude, as_const(s.gradient), lr) >>
+                    elementwise(fn::floor_magnitude{}, update_slot{}),
+                s.g);
     e.for_each(fn::compose_unit_rows{}, w, as_const(u), per_row(s.g), per_row(norm));
   }
 };

@@ -14,8 +14,8 @@ template <class E>
 auto take_norm(E& e) {
   return scaled_norm<typename E::compute>{e.take(1, 2)};
 }
-template <class E, class T>
-auto frobenius(E& e, view<T> x) {
+template <class E, class V>
+auto frobenius(E& e, V x) {
   const auto n = take_norm(e);
   e.reduce(fn::scaled_norm{}, n.pair, as_const(x));
   return n;

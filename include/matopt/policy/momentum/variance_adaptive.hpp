@@ -73,7 +73,8 @@ struct variance_adaptive {
   }
 
   template <class E, class St, class G, class Use>
-  void formula(E& e, St& s, view<G> g, Use use) const {
+  requires(!std::is_same_v<G, update_slot>)  // its norm may be needed
+      void formula(E& e, St& s, G g, Use use) const {
     const auto gain = e.take(1, 1);
     e.for_each(fn::set_constant{1}, gain);
     if (amplify_below > 0) {
