@@ -93,15 +93,15 @@ struct newton_schulz {
     if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
       e.for_each(fn::assign{}, u, as_const(x));
   }
-  // Returns the result, which lies in u or in scratch; u is overwritten.
-  template <class E, class St, class C>
-  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<C> u,
+  // Returns the result, which lies in u if that is of the iteration's type and in scratch otherwise; u is overwritten.
+  template <class E, class St, class U, class C>
+  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm) const {
     using T = element<E>;
     const bool tall = u.rows > u.cols;
-    const view<C> m = tall ? u.t() : u;
+    const view<U> m = tall ? u.t() : u;
     view<T> x;
-    if constexpr (std::is_same_v<T, C>)
+    if constexpr (std::is_same_v<T, U>)
       x = m;
     else
       x = e.template take_like<T>(m);
