@@ -54,12 +54,11 @@ struct normalize {
   bool add;
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T largest, T squares) const {
-    if (!(largest > T(0))) {
-      y = T(0);
-      return;
-    }
-    const T n = T(margin) * math::sqrt(squares), e = T(eps) / largest;
-    y = (x / largest) / (add ? n + e : math::max(n, e));
+    // `largest` is a power of two or 0. What does not depend on x comes first, so that it leaves the loop over x.
+    const T shrink = largest > T(0) ? T(1) / largest : T(0);
+    const T n = T(margin) * math::sqrt(squares), e = T(eps) * shrink, divisor = add ? n + e : math::max(n, e);
+    const T factor = divisor > T(0) ? T(1) / divisor : T(0);
+    y = x * shrink * factor;
   }
 };
 }  // namespace fn
