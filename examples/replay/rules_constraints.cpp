@@ -64,7 +64,8 @@ void add_constraint_rules(rule_table<B, T>& table) {
         for (const char* same : {"rank_boundaries", "rank_fractions"}) s.put(r, same, same);
       return finish<B, T>(b, s, r);
     };
-    using any = numuon::with_scale<any_scale>::with_constraint<nuclear_budget<any_rank>>;
+    // The cases are computed exactly or by Algorithm 3; numuon's own orthogonalizer only approximates them.
+    using any = numuon_krylov::with_scale<any_scale>::with_constraint<nuclear_budget<any_rank>>;
     const bool nesterov = s.flag("nesterov", false);
     if (s.word("orthogonalizer", "svd", {"svd", "block_krylov"}) == "svd") {
       using exact = any::with_orthogonalizer<svd_polar>;

@@ -18,8 +18,8 @@ const rule_book& rules() {
 
 double default_rate(const std::string& rule) {
   if (rule == "adamw") return 3e-3;
-  if (rule == "muown" || rule == "numuown") return 5e-3;
-  if (rule == "numuon") return 0.02;
+  if (rule == "muown" || rule.starts_with("numuown")) return 5e-3;
+  if (rule == "numuon" || rule == "numuon_krylov") return 0.02;
   return rules().published_lr(rule);
 }
 

@@ -4,11 +4,18 @@
 //   M <- beta M + (1 - beta) G       k = ceil(r(t) min(m, n))       (U_k, V_k) = leading singular vectors of M
 //   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T
 //
-// Paper: NuMuon, arXiv 2603.03597 (no official code). Defaults of its Table 5: no Nesterov, block Krylov with L = 2 and
-// oversampling 8, cosine rank 1 -> 0.25, lr 1e-2, decay 0.1. The paper leaves beta open (0.95
-// here, as in torchtitan) and the scale ("sqrt(d_out / d_in) or closely related"). The rank schedule counts steps: set
-// constraint.rank.hold and .total to a tenth and eight tenths of the training.
-// State: 1 scalar per parameter. Cost: docs/rules/numuon.md. Needs: svd, orthonormalize. For hidden matrices only.
+// Paper: NuMuon, arXiv 2603.03597 (no official code). Defaults of its Table 5: no Nesterov, cosine rank 1 -> 0.25, lr
+// 1e-2, decay 0.1. The paper leaves beta open (0.95 here, as in torchtitan) and the scale ("sqrt(d_out / d_in) or
+// closely related"). The rank schedule counts steps: set constraint.rank.hold and .total to a tenth and eight tenths of
+// the training.
+//
+//   numuon          singular vectors by warm-started subspace iteration, products only. State: 1 scalar per parameter
+//   and
+//                   min(m, n)^2 per matrix. Needs: gemm, random_normal
+//   numuon_krylov   by the paper's Algorithm 3, block Krylov with L = 2 and oversampling 8. State: 1 scalar per
+//                   parameter. Needs: svd, orthonormalize
+//
+// Cost and objective of both: docs/rules/numuon.md. For hidden matrices only.
 //
 //   matopt::optimizer<matopt::numuon, matopt::eigen_backend> opt(cpu,
 //       {.constraint = {.rank = {.hold = 100, .total = 800}, .inner = {.decay = 0.1}}});
@@ -18,6 +25,7 @@
 #include "policy/momentum/momentum.hpp"
 #include "policy/normalizer/no_normalizer.hpp"
 #include "policy/orthogonalizer/block_krylov_polar.hpp"
+#include "policy/orthogonalizer/subspace_polar.hpp"
 #include "policy/scale/scale.hpp"
 
 namespace matopt {
@@ -26,7 +34,8 @@ struct numuon_defaults {
   static constexpr double lr = 0.01;
 };
 
-using numuon = rule<ema, block_krylov_polar<>, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>,
-                    spectral_ratio, numuon_defaults>;
+using numuon = rule<ema, subspace_polar, no_normalizer, nuclear_budget<cosine_rank, decoupled_decay>, spectral_ratio,
+                    numuon_defaults>;
+using numuon_krylov = numuon::with_orthogonalizer<block_krylov_polar<>>;
 
 }  // namespace matopt

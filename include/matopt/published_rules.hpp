@@ -91,7 +91,8 @@ void add_baseline_rules(rule_registry<B, T>& r) {
 // Rules with a geometry of the update or of the weight.
 template <class B, class T>
 void add_constrained_rules(rule_registry<B, T>& r) {
-  r.template add<numuon>("numuon").template add<muown>("muown").template add<angular_muown>("angular_muown");
+  r.template add<numuon>("numuon").template add<numuon_krylov>("numuon_krylov").template add<muown>("muown");
+  r.template add<angular_muown>("angular_muown");
 }
 
 template <class B, class T>

@@ -10,4 +10,4 @@ struct backend : matopt::eigen_backend {
 using backend = matopt::eigen_backend;
 #endif
 
-template class matopt::optimizer<matopt::numuon, backend>;
+template class matopt::optimizer<matopt::numuon_krylov, backend>;

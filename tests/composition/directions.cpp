@@ -12,6 +12,7 @@
 #include <matopt/policy/orthogonalizer/qdwh_polar.hpp>
 #include <matopt/policy/orthogonalizer/row_column_scaling.hpp>
 #include <matopt/policy/orthogonalizer/sign_direction.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
 #include "erased.hpp"
@@ -25,7 +26,8 @@ const orthogonalizers& all_orthogonalizers() {
     // A basis smaller than the short side, or it would decompose exactly.
     add<block_krylov_polar<>>(l, {.iterations = 1, .oversampling = 0});
     add<block_krylov_polar<true>>(l, {.iterations = 1, .oversampling = 0});
-    add<nuclear_scaled<>>(l), add<sign_direction>(l), add<column_direction>(l), add<row_direction>(l);
+    add<subspace_polar>(l), add<nuclear_scaled<>>(l), add<sign_direction>(l), add<column_direction>(l),
+        add<row_direction>(l);
     add<row_column_scaling>(l);
     return l;
   }();

@@ -6,6 +6,7 @@
 #include <matopt/mars_lion.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
+#include <matopt/numuon.hpp>
 
 #include "../support/fenced_backend.hpp"
 #include "published.hpp"
@@ -21,6 +22,7 @@ const rule_registry<B, types<T>>& published_rules() {
   static const rule_registry<B, types<T>> rules = [] {
     rule_registry<B, types<T>> r;
     r.template add<adamw>("adamw").template add<muon>("muon").template add<muown>("muown");
+    r.template add<numuon>("numuon");
     r.template add<dion>("dion").template add<mars_lion_exact>("mars_lion_exact");
     return r;
   }();

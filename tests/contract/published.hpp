@@ -39,8 +39,9 @@ void append_published_on(std::vector<contract_rule>& rules) {
     contract_rule r{name};
     r.unique_trajectory = name != "soap";
     r.exact_at_rest = name != "muown" && name != "angular_muown";
-    r.newton_schulz =
-        std::any_of(settings.begin(), settings.end(), [](const setting& s) { return s.name == "ns_steps"; });
+    r.newton_schulz = std::any_of(settings.begin(), settings.end(), [](const setting& s) {
+      return s.name == "ns_steps" || s.name == "subspace_polar_steps";
+    });
     r.in_float = [=](const subject_options& o) { return published_subject<B, float>(name, o); };
     r.in_double = [=](const subject_options& o) { return published_subject<B, double>(name, o); };
     rules.push_back(std::move(r));

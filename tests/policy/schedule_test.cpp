@@ -160,9 +160,11 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
   CHECK_THAT(refused<numuon>("rank_end", 1.5), Contains("rank_end is 1.5") && Contains("(0, 1]"));
   CHECK_THAT(refused<numuon>("rank_hold_steps", -1), Contains("rank_hold_steps"));
   CHECK_THAT(refused<numuon>("rank_end_step", 0), Contains("rank_end_step is 0"));
-  CHECK_THAT(refused<numuon>("krylov_iterations", 0), Contains("krylov_iterations"));
-  CHECK_THAT(refused<numuon>("krylov_oversampling", -1), Contains("krylov_oversampling"));
-  CHECK_THAT(refused<numuon>("krylov_seed", -1), Contains("krylov_seed"));
+  CHECK_THAT(refused<numuon_krylov>("krylov_iterations", 0), Contains("krylov_iterations"));
+  CHECK_THAT(refused<numuon_krylov>("krylov_oversampling", -1), Contains("krylov_oversampling"));
+  CHECK_THAT(refused<numuon_krylov>("krylov_seed", -1), Contains("krylov_seed"));
+  CHECK_THAT(refused<numuon>("subspace_iterations", 0), Contains("subspace_iterations is 0"));
+  CHECK_THAT(refused<numuon>("subspace_noise", 1.5), Contains("subspace_noise is 1.5"));
   using fixed = numuon::with_constraint<nuclear_budget<fixed_rank>>;
   for (const double fraction : {0.0, 1.5, -0.25, not_a_number}) {
     CAPTURE(fraction);
@@ -182,7 +184,7 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
 TEST_CASE("settings reach every slot by name; a misspelt one is told the nearest", "[settings]") {
   numuon r;
   set_setting(r, "rank_end", "0.5"), set_setting(r, "decay", "0.25"), set_setting(r, "momentum", "0.8");
-  set_setting(r, "residual", "true"), set_setting(r, "krylov_iterations", "3");
+  set_setting(r, "residual", "true"), set_setting(r, "subspace_iterations", "3");
   CHECK(r.constraint.rank.end == 0.5);
   CHECK(r.constraint.inner.decay == 0.25);
   CHECK(r.momentum.beta == 0.8);

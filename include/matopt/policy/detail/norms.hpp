@@ -2,7 +2,33 @@
 #pragma once
 #include "../../core/pass.hpp"
 
-namespace matopt::detail {
+namespace matopt {
+
+namespace fn {
+// scale and factor of a matrix with ||x|| = n = largest sqrt(squares):
+//   (x scale) factor = x / (margin n + eps), or x / max(margin n, eps), and 0 for n = 0
+// in two steps, so that neither overflows; scale is a power of two.
+struct normalizing_factors {
+  double margin, eps;
+  bool add;
+  template <class T>
+  MATOPT_HD void operator()(T& scale, T& factor, T largest, T squares) const {
+    scale = factor = T(0);
+    if (!(largest > T(0))) return;
+    scale = T(1) / largest;
+    const T n = T(margin) * math::sqrt(squares), e = T(eps) * scale, divisor = add ? n + e : math::max(n, e);
+    factor = divisor > T(0) ? T(1) / divisor : T(0);
+  }
+};
+struct scale_twice {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T first, T second) const {
+    y = x * first * second;
+  }
+};
+}  // namespace fn
+
+namespace detail {
 
 // ||x||_F of each matrix as two numbers, 1 x 1 each: ||x||_F = scale * sqrt(squares). Both are 0 for x = 0.
 template <class C>
@@ -21,10 +47,24 @@ auto frobenius(E& e, V x) {
   return n;
 }
 
+// The factors of fn::normalizing_factors, 1 x 2 for each matrix; and y = x by them.
+template <class E, class C>
+view<C> normalizing_factors(E& e, const scaled_norm<C>& n, double margin, double eps, bool add) {
+  const view<C> factors = e.take_batch(n.pair.batch, 1, 2);
+  e.for_each(fn::normalizing_factors{margin, eps, add}, factors.col_block(0, 1), factors.col_block(1, 1),
+             as_const(n.scale), as_const(n.squares));
+  return factors;
+}
+template <class E, class Y, class X, class C>
+void normalize_by(E& e, view<Y> y, view<X> x, view<C> factors) {
+  e.for_each(fn::scale_twice{}, y, as_const(x), per_matrix(factors.col_block(0, 1)), per_matrix(factors.col_block(1, 1)));
+}
+
 // out(i, 0) = ||x(i, :)||
 template <class E, class T, class C>
 void row_norms(E& e, view<C> out, view<T> x) {
   e.reduce_rows(fn::norm{}, out, as_const(x));
 }
 
-}  // namespace matopt::detail
+}  // namespace detail
+}  // namespace matopt

@@ -47,27 +47,6 @@ struct shift {
     y += T(by);
   }
 };
-// scale and factor of a matrix with ||x|| = n = largest sqrt(squares):
-//   (x scale) factor = x / (margin n + eps), or x / max(margin n, eps), and 0 for n = 0
-// in two steps, so that neither overflows; scale is a power of two.
-struct normalizing_factors {
-  double margin, eps;
-  bool add;
-  template <class T>
-  MATOPT_HD void operator()(T& scale, T& factor, T largest, T squares) const {
-    scale = factor = T(0);
-    if (!(largest > T(0))) return;
-    const T n = T(margin) * math::sqrt(squares), e = T(eps) / largest;
-    scale = T(1) / largest;
-    factor = T(1) / (add ? n + e : math::max(n, e));
-  }
-};
-struct scale_twice {
-  template <class T>
-  MATOPT_HD void operator()(T& y, T x, T first, T second) const {
-    y = x * first * second;
-  }
-};
 }  // namespace fn
 
 template <class Element = void>
@@ -99,22 +78,21 @@ struct newton_schulz {
     if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
       e.for_each(fn::assign{}, u, as_const(x));
   }
-  // Returns the result, which lies in u or in scratch; u is overwritten.
-  template <class E, class St, class C>
-  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<C> u,
+  // Returns the result, which lies in u if that is of the iteration's type and in scratch otherwise; u is overwritten.
+  template <class E, class St, class U, class C>
+  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm) const {
     using T = element<E>;
     const bool tall = u.rows > u.cols;
-    const view<C> m = tall ? u.t() : u;
+    const view<U> m = tall ? u.t() : u;
     view<T> x;
-    if constexpr (std::is_same_v<T, C>)
+    if constexpr (std::is_same_v<T, U>)
       x = m;
     else
       x = e.template take_like<T>(m);
     const auto frame = e.frame();
-    const view<C> factors = e.take(1, 2);
-    e.for_each(fn::normalizing_factors{norm_margin(coefficients), eps, rule == eps_rule::add}, factors.col_block(0, 1),
-               factors.col_block(1, 1), as_const(norm.scale), as_const(norm.squares));
+    const view<C> factors =
+        detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
     const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
     for (index_t first = 0; first < m.batch; first += at_once) {
@@ -125,9 +103,7 @@ struct newton_schulz {
       const index_t changes = gram ? 1 + restarts<T>() : steps;
       view<T> from = x.matrices(first, count), to = other.matrices(0, count);
       if (changes % 2 == 1) std::swap(from, to);
-      e.for_each(fn::scale_twice{}, from, as_const(m.matrices(first, count)),
-                 per_matrix(factors.col_block(0, 1).matrices(first, count)),
-                 per_matrix(factors.col_block(1, 1).matrices(first, count)));
+      detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
       if (gram)
         gram_steps(e, from, to);
       else

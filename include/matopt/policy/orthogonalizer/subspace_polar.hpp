@@ -1,0 +1,154 @@
+// The top-k polar factor by warm-started subspace iteration in which every orthonormalisation is a polar factor:
+// products and elementwise passes only.
+//
+//   X = M / rms(M)                                          transposed if rows < columns, so that n <= m
+//   Z = (V + noise G / sqrt(n)) diag(1 .. 1/2)              V: n x k, from the last step;  G ~ N(0, 1), drawn anew
+//   repeat `iterations` times:   Y = polar(X Z)   (m x k)   Z = polar(X^T Y)   (n x k)
+//   V <- Z     ->     Y Z^T, the last column of Z times pass.tail()               k = n:  polar(M), nothing else
+//
+// For any orthonormal Y the Z that maximises <M, Y Z^T> is polar(M^T Y), so the update is the best in the span of Y.
+// Subspace iteration with a random start: Halko, Martinsson, Tropp, arXiv 0909.4061; Dion (arXiv 2504.05295) and
+// PowerSGD carry the subspace from step to step as here. polar() is newton_schulz with polar_express and `polar_steps`
+// steps, in the type that the backend's products are best done in. The noise lets directions come back that V has lost;
+// a column that is still zero begins as a column of the identity, with more noise. The weights 1 .. 1/2 of the columns
+// change no span, but turn V step by step towards singular vectors in falling order (maximising tr(Z^T X^T X Z D) over
+// orthonormal Z, with D falling, does that), so that a rank that falls drops the least, and the last column is the one
+// that the tail belongs to. Limits: singular values of the update are 1 to 1e-2 where those of M are above 2e-3
+// ||M||_F, and less below (in float16 noise of the size of 1e-1 appears there); a first step, without V, is worth an
+// iteration less; with tail < 1 and k = n the last direction is a coordinate. Zero gives zero. State: n n scalars per
+// matrix: the rank is not known when it is laid out. Scratch per matrix: (m + n) k and what newton_schulz takes for m x
+// k; mn more if the products' type is not the compute type. FLOPs per iteration: 4 m n k + 4 (m + n) k^2 + 16 k^3
+// polar_steps, and 2 m n k. Needs: gemm, random_normal.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "../../core/policy.hpp"
+#include "../detail/norms.hpp"
+#include "newton_schulz.hpp"
+#include "svd_polar.hpp"
+
+namespace matopt {
+
+namespace fn {
+// x = (1 - slope row) (v + noise g), with unit noise over the identity where the row v is zero; g has rows of norm 1 /
+// unit
+struct perturbed_basis {
+  double unit, noise, slope;
+  template <class T>
+  MATOPT_HD void operator()(T& x, T v, T g, T largest, T row, T column) const {
+    const T start = (row == column ? T(1) : T(0)) + T(0.3) * T(unit) * g;
+    x = (T(1) - T(slope) * row) * (largest > T(0) ? v + T(noise) * T(unit) * g : start);
+  }
+};
+}  // namespace fn
+
+struct subspace_polar {
+  static constexpr bool honours_rank = true;
+
+  index_t iterations = 1;
+  index_t polar_steps = 6;
+  double noise = 0.05;
+  index_t seed = 0;
+
+  static std::string name() { return "subspace_polar"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("subspace_iterations", self.iterations, range{.low = 1, .high = 64});
+    visit("subspace_polar_steps", self.polar_steps, range{.low = 1, .high = 99});
+    visit("subspace_noise", self.noise, range{.low = 0, .high = 1});
+    visit("subspace_seed", self.seed, range{.low = 0, .high = 9007199254740992.0});
+  }
+
+  template <class S, class C>
+  struct state {
+    view<C> basis;  // V^T, in its first k rows
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    const index_t n = math::min(l.row_count(), l.column_count());
+    s.basis = l.block("subspace_basis", n, n);
+  }
+
+  // In place.
+  template <class E, class St, class C>
+  requires(E::template can_multiply<typename E::product>) void orthogonalize(E& e, St& s, view<C> u) const {
+    const auto frame = e.frame();
+    const auto x = orthogonalize(e, s, u, detail::frobenius(e, u));
+    if constexpr (!std::is_same_v<typename E::product, C>) e.for_each(fn::assign{}, u, as_const(x));
+  }
+  // Returns the result, which lies in u or in scratch; u is overwritten.
+  template <class E, class St, class C>
+  requires(E::template can_multiply<typename E::product>) auto orthogonalize(E& e, St& s, view<C> u,
+                                                                             const detail::scaled_norm<C>& norm) const {
+    using T = typename E::product;
+    const bool wide = u.rows < u.cols;
+    const view<C> given = wide ? u.t() : u;
+    const index_t n = given.cols, k = math::min(e.rank(), n);
+    view<T> x;
+    if (k == n) {
+      no_state none;
+      x = polar<T>().orthogonalize(e, none, given, norm);
+      e.for_each(fn::multiply{}, x.col_block(n - 1, 1), e.tail());
+      return wide ? x.t() : x;
+    }
+    if constexpr (std::is_same_v<T, C>)
+      x = given;
+    else
+      x = e.template take_like<T>(given);
+    const auto frame = e.frame();
+    const view<C> largest = e.take(k, 1), random = e.take_batch(1, 1, n + k - 1);
+    e.reduce_rows(fn::abs_max{}, largest, as_const(s.basis.row_block(0, k)));
+    e.random_normal(random, static_cast<std::uint64_t>(seed));
+    const view<C> factors = detail::normalizing_factors(
+        e, norm, 1 / std::sqrt(static_cast<double>(given.rows) * static_cast<double>(n)), 0, true);
+    const index_t at_once = math::max(index_t{1}, e.template product_batch<T>(n, given.rows));
+    for (index_t first = 0; first < given.batch; first += at_once) {
+      const index_t count = math::min(at_once, given.batch - first);
+      const auto part = [&](auto v) { return v.matrices(first, count); };
+      detail::normalize_by(e, part(x), part(given), part(factors));
+      top_directions(e, part(x), part(s.basis.row_block(0, k)), part(largest), random);
+    }
+    return wide ? x.t() : x;
+  }
+
+ private:
+  template <class T>
+  newton_schulz<T> polar() const {
+    return {.coefficients = coefficient_set::polar_express, .steps = polar_steps, .eps = 0};
+  }
+  template <class E, class T>
+  void make_polar(E& e, view<T> x) const {
+    using C = typename E::compute;
+    const auto frame = e.frame();
+    const detail::scaled_norm<C> norm{e.take_batch(x.batch, 1, 2)};
+    e.reduce(fn::scaled_norm{}, norm.pair, as_const(x));
+    no_state none;
+    polar<T>().orthogonalize(e, none, x, norm);
+  }
+  // Replaces x, m x n, by the polar factor of its part along the basis, k x n, after improving that.
+  template <class E, class T, class C>
+  void top_directions(E& e, view<T> x, view<C> basis, view<C> largest, view<C> random) const {
+    const auto frame = e.frame();
+    const index_t k = basis.rows, n = basis.cols;
+    // Row i is the numbers from the i-th on; the same for every matrix: what a matrix gets must not depend on its place
+    // in the bucket.
+    const view<const C> noisy{random.data, k, n, 1, 1, x.batch, 0};
+    const view<T> y = e.template take_batch<T>(x.batch, k, x.rows), z = e.template take_batch<T>(x.batch, k, n);
+    const double slope = 0.5 / static_cast<double>(math::max(index_t{1}, k - 1));
+    e.for_each(fn::perturbed_basis{1 / std::sqrt(static_cast<double>(n)), noise, slope}, z, as_const(basis), noisy,
+               per_row(largest), row_number{}, column_number{});
+    for (index_t i = 0; i < iterations; ++i) {
+      e.gemm(1, z, x.t(), 0, y, y);
+      make_polar(e, y);
+      e.gemm(1, y, x, 0, z, z);
+      make_polar(e, z);
+    }
+    e.for_each(fn::assign{}, basis, as_const(z));
+    e.for_each(fn::multiply{}, z.row_block(k - 1, 1), e.tail());
+    e.gemm(1, y.t(), z, 0, x, x);
+  }
+};
+
+}  // namespace matopt
