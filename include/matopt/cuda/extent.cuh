@@ -41,4 +41,19 @@ MATOPT_HD spots<pack_size, U> packs_from(const extent& e, index_t at, index_t ap
   return s;
 }
 
+// The same of one line, `at` counted from its beginning.
+template <int U>
+MATOPT_HD spots<pack_size, U> packs_of_line(const extent& e, index_t line, index_t at, index_t apart) {
+  spots<pack_size, U> s;
+  s.whole = true;
+#pragma unroll
+  for (int u = 0; u < U; ++u, at += apart) {
+    s.line[u] = line, s.j[u] = at * pack_size;
+    const index_t left = e.length - s.j[u];
+    s.count[u] = left < pack_size ? (left > 0 ? static_cast<int>(left) : 0) : pack_size;
+    s.whole = s.whole && s.count[u] == pack_size;
+  }
+  return s;
+}
+
 }  // namespace matopt::cuda

@@ -142,10 +142,9 @@ __global__ void __launch_bounds__(block_size)
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
     for (index_t line = warp; line < e.lines; line += warps) {
       accumulator<A, R, n> own;
-      const index_t before = line * e.packs_per_line(), end = before + e.packs_per_line();
       const auto all = [&](const auto&... located) {
-        for (index_t at = before + lane; at < end; at += 32 * at_once)
-          apply<A>(f, packs_from<at_once>(e, at, 32, end), own, located...);
+        for (index_t at = lane; at < e.packs_per_line(); at += 32 * at_once)
+          apply<A>(f, packs_of_line<at_once>(e, line, at, 32), own, located...);
       };
       all(locate<pack_size>(v, b, e.lines)...);
       double sum[n];
