@@ -288,7 +288,7 @@ void add(const std::string& name, const sequences& cases, index_t k) {
   if (sgesdd()) as("sgesdd", [=](benchmark::State& s) { solve_exactly(s, cases, k); });
   as("krylov", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<>{}); });
   as("krylov_warm", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<true>{}); });
-  as("subspace", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{}); });
+  as("subspace_1", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 1}); });
   as("subspace_2", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 2}); });
   as("muon", [=](benchmark::State& s) { solve(s, cases, k, newton_schulz<>{}); });
 }

@@ -15,6 +15,8 @@ using namespace matopt::test;
 
 namespace {
 
+const subspace_polar once{.iterations = 1};  // shows more than the default's two iterations
+
 double ky_fan(const mat& x, index_t k) {
   const auto s = singular_values(x);
   return std::accumulate(s.begin(), s.begin() + k, 0.0);
@@ -112,7 +114,7 @@ TEMPLATE_TEST_CASE("subspace_polar: feasible from the first step, and nearly the
     for (const auto& [name, x] : cases)
       for (const index_t k : {index_t{1}, q / 8, q / 4, q / 2, q - 3, q - 1}) {
         CAPTURE(m, n, name, k);
-        stepped_orthogonalizer<subspace_polar, TestType> run({}, m, n);
+        stepped_orthogonalizer<subspace_polar, TestType> run(once, m, n);
         mat d = run(x, k);
         check_feasible(d, k);
         CHECK(objective(x, d, k) > 0.4);
@@ -129,7 +131,7 @@ TEST_CASE("subspace_polar: with a gap it is the exact answer", "[subspace]") {
   std::fill_n(s.begin(), 7, 1.0);
   for (const auto& [m, n] : {std::pair<index_t, index_t>{52, 40}, {40, 52}}) {
     const mat x = with_spectrum(m, n, s, 4);
-    const subspace_polar tight{.polar_steps = 10, .noise = 0.01};
+    const subspace_polar tight{.iterations = 1, .polar_steps = 10, .noise = 0.01};
     CHECK(largest(settled(tight, x, 7) - top_k_polar(x, 7)) < 3e-4);
     // Another iteration in the same step brings it closer by the square of the gap.
     const subspace_polar twice{.iterations = 2, .polar_steps = 10, .noise = 0.01};
@@ -143,14 +145,14 @@ TEST_CASE("subspace_polar: a warm start follows a drifting momentum", "[subspace
     drifting momentum(noise_only ? 1e-9 * random_mat(n, n, 9) : with_spectrum(n, n, power_law(n, 1), 5), 100);
     for (const index_t k : {n / 8, n / 4}) {
       CAPTURE(noise_only, k);
-      stepped_orthogonalizer<subspace_polar, double> warm({}, n, n);
+      stepped_orthogonalizer<subspace_polar, double> warm(once, n, n);
       double least = 1, cold = 1;
       for (int t = 0; t < 26; ++t) {
         const mat& x = momentum.next();
         const mat d = warm(x, k);
         if (t < 20) continue;
         least = std::min(least, objective(x, d, k));
-        cold = std::min(cold, objective(x, orthogonalized(subspace_polar{}, x, k), k));
+        cold = std::min(cold, objective(x, orthogonalized(once, x, k), k));
       }
       CHECK(least > (k == n / 4 ? 0.97 : 0.94));
       CHECK(least > cold + 0.05);
@@ -180,7 +182,7 @@ TEST_CASE("subspace_polar: full rank is Newton-Schulz and nothing else", "[subsp
 TEST_CASE("subspace_polar: the tail weighs one direction, that of the least gain", "[subspace]") {
   for (const auto& [m, n] : {std::pair<index_t, index_t>{40, 32}, {32, 40}}) {
     const mat x = with_spectrum(m, n, power_law(32, 1), 7);
-    const mat d = settled({.polar_steps = 8}, x, 6, 200, 0.25);
+    const mat d = settled({.iterations = 1, .polar_steps = 8}, x, 6, 200, 0.25);
     const auto s = singular_values(d);
     for (std::size_t i = 0; i < 5; ++i) CHECK(s[i] == Approx(1).margin(1e-3));
     CHECK(s[5] == Approx(0.25).margin(1e-3));
@@ -196,7 +198,7 @@ TEST_CASE("subspace_polar: the tail weighs one direction, that of the least gain
 TEST_CASE("subspace_polar: the rank may change", "[subspace]") {
   const index_t n = 64;
   const mat x = with_spectrum(n, n, power_law(n, 1), 8);
-  stepped_orthogonalizer<subspace_polar, double> run({}, n, n);
+  stepped_orthogonalizer<subspace_polar, double> run(once, n, n);
   for (int t = 0; t < 60; ++t) run(x, 32);
   // Falling, it drops the least: at random it would keep half of the best directions, and one iteration bring back
   // 0.95.
@@ -216,7 +218,7 @@ TEST_CASE("subspace_polar: the rank may change", "[subspace]") {
 TEMPLATE_TEST_CASE("subspace_polar: zero, low rank, and what comes after them", "[subspace]", float, double) {
   const index_t m = 50, n = 44;
   const mat x = random_mat(m, n, 2), low = with_spectrum(m, n, {3, 2}, 4);
-  stepped_orthogonalizer<subspace_polar, TestType> run({}, m, n);
+  stepped_orthogonalizer<subspace_polar, TestType> run(once, m, n);
   const auto recovers = [&] {
     for (int t = 0; t < 20; ++t) run(x, 5);
     const mat d = run(x, 5);
