@@ -62,6 +62,17 @@ TEST_CASE("view: matrices at scattered addresses", "[view]") {
   CHECK(view<const double>(v)(3, 4, 0) == 119);
 }
 
+TEST_CASE("view: the diagonal is a row", "[view]") {
+  int memory[2 * 30];
+  for (int i = 0; i < 60; ++i) memory[i] = i;
+  for (const view<int> v : {view<int>{memory, 4, 4, 5, 1, 2, 30}, view<int>{memory, 4, 4, 1, 6, 2, 30}}) {
+    const view<int> d = v.diagonal();
+    REQUIRE((d.rows == 1 && d.cols == 4 && d.batch == 2));
+    for (index_t b = 0; b < 2; ++b)
+      for (index_t i = 0; i < 4; ++i) REQUIRE(&d(0, i, b) == &v(i, i, b));
+  }
+}
+
 TEST_CASE("view: blocks of a null view stay null", "[view]") {
   const view<float> v = row_major<float>(nullptr, 8, 8, 2);
   CHECK(v.row_block(3, 2).data == nullptr);

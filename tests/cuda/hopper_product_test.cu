@@ -1,5 +1,6 @@
 // The kernel of 16-bit products against cuBLAS in double on the same numbers: awkward sizes, strides, batches, fresh
-// random inputs, poisoned outputs, and nothing written beside them. On a GPU without the kernel there is nothing to test.
+// random inputs, poisoned outputs, and nothing written beside them. On a GPU without the kernel there is nothing to
+// test.
 #define CATCH_CONFIG_NO_CPP17_UNCAUGHT_EXCEPTIONS
 #include <catch2/catch.hpp>
 
@@ -156,8 +157,14 @@ TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products", "[cuda]", float16, bflo
   for (const bool a : {true, false})
     for (const bool b : {true, false})
       for (const double beta : {0.0, -0.5}) {
-        for (const shape size : {shape{1, 8, 1, 1}, {7, 16, 1000, 50}, {127, 136, 65, 3}, {128, 256, 64, 1},
-                                 {129, 120, 7, 2}, {640, 1000, 33, 5}, {1000, 4104, 127, 2}, {4097, 8, 129, 1}})
+        for (const shape size : {shape{1, 8, 1, 1},
+                                 {7, 16, 1000, 50},
+                                 {127, 136, 65, 3},
+                                 {128, 256, 64, 1},
+                                 {129, 120, 7, 2},
+                                 {640, 1000, 33, 5},
+                                 {1000, 4104, 127, 2},
+                                 {4097, 8, 129, 1}})
           test.check(size, a, b, beta, false, size.k == 127);
         for (const index_t m : {1, 7, 8, 120, 128, 129, 136, 256, 264, 384, 640, 1000, 2056})
           for (const index_t batch : {1, 3, 50})

@@ -29,10 +29,9 @@ MATOPT_HD spots<pack_size, U> packs_from(const extent& e, index_t at, index_t ap
   s.whole = true;
 #pragma unroll
   for (int u = 0; u < U; ++u, at += apart) {
-    s.line[u] = e.lines == 1 ? 0
-                : (at >> 31) == 0
-                    ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
-                    : at / per_line;
+    s.line[u] = e.lines == 1      ? 0
+                : (at >> 31) == 0 ? static_cast<index_t>(static_cast<unsigned>(at) / static_cast<unsigned>(per_line))
+                                  : at / per_line;
     s.j[u] = (at - s.line[u] * per_line) * pack_size;
     const index_t left = at < end ? e.length - s.j[u] : 0;
     s.count[u] = left < pack_size ? static_cast<int>(left) : pack_size;

@@ -58,7 +58,8 @@ __device__ inline void fetch_map(const CUtensorMap& map) {
 __device__ inline void load_box(std::uint32_t to, const CUtensorMap& map, int along, int line, int matrix,
                                 std::uint32_t barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::
+          "r"(to),
       "l"(&map), "r"(along), "r"(line), "r"(matrix), "r"(barrier)
       : "memory");
 }
@@ -82,7 +83,8 @@ __device__ inline void load_blocks(std::uint32_t (&r)[4], std::uint32_t address)
                : "memory");
 }
 template <bool Transposed>
-__device__ void store_blocks(std::uint32_t address, std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+__device__ void store_blocks(std::uint32_t address, std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                             std::uint32_t d) {
   if constexpr (Transposed)
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a),
                  "r"(b), "r"(c), "r"(d)

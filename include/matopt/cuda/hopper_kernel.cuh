@@ -1,10 +1,10 @@
-// The kernel of products in 16 bits on GPUs of compute capability 9.0: D = alpha A B + beta C, sums in float, for a batch
-// of matrices; of a symmetric D one triangle of tiles is computed and stored twice.
+// The kernel of products in 16 bits on GPUs of compute capability 9.0: D = alpha A B + beta C, sums in float, for a
+// batch of matrices; of a symmetric D one triangle of tiles is computed and stored twice.
 //
 // A block stays on its multiprocessor and takes tile after tile of all the matrices. One thread lets the copy engine
 // bring panels of A and B in three stages, another the tile of C; two warp groups multiply, each 64 of the tile's 128
-// rows. A group stores its half while the panels of the next tile arrive. Tiles of 128 x 256; tiles of half the width fill
-// the diagonal and the last round.
+// rows. A group stores its half while the panels of the next tile arrive. Tiles of 128 x 256; tiles of half the width
+// fill the diagonal and the last round.
 //
 // Nothing depends on timing: each element has one writer, and sums run along k.
 #pragma once
@@ -19,8 +19,8 @@ constexpr std::uint32_t a_bytes = tile_rows * line_bytes, b_bytes = tile_columns
 constexpr std::uint32_t corner_bytes = tile_columns * line_bytes;  // 64 x 256 elements of D, or of its transpose
 constexpr std::uint32_t shared_bytes = stages * (a_bytes + b_bytes) + 2 * corner_bytes + 1024;  // 1024 to align
 
-// Which tiles there are, and who takes them: job number n of the whole tiles goes to block n mod blocks; half tiles first to
-// the `behind` blocks that had one whole tile less, two each, then to all in turn.
+// Which tiles there are, and who takes them: job number n of the whole tiles goes to block n mod blocks; half tiles
+// first to the `behind` blocks that had one whole tile less, two each, then to all in turn.
 struct work {
   int depth_steps, row_tiles, column_tiles;
   int tiles;           // whole tiles of one matrix
@@ -37,8 +37,8 @@ struct job {
   int mirrored;             // leading columns that are stored transposed, too
 };
 
-// Whole tile i, j of the matrix: in bands of 16 rows of tiles, so that those worked on at a time share panels in the cache.
-// The triangle has the whole tiles j < (i + 1) / 2.
+// Whole tile i, j of the matrix: in bands of 16 rows of tiles, so that those worked on at a time share panels in the
+// cache. The triangle has the whole tiles j < (i + 1) / 2.
 __device__ inline job whole_tile(const work& w, int number) {
   int rest = number % w.tiles, first = 0, i, j;
   if (w.symmetric) {
@@ -121,8 +121,9 @@ __device__ void load_panel(std::uint32_t to, const CUtensorMap& map, int first, 
 }
 
 template <class T, int Columns, bool ALinesAreK, bool BLinesAreK>
-__device__ __forceinline__ void multiply(float (&sum)[Columns / 2], const work& w, std::uint32_t a, std::uint32_t b, barriers& at, ring& r,
-                         int warp_lane, bool& storing, bool leader, std::uint32_t c_emptied) {
+__device__ __forceinline__ void multiply(float (&sum)[Columns / 2], const work& w, std::uint32_t a, std::uint32_t b,
+                                         barriers& at, ring& r, int warp_lane, bool& storing, bool leader,
+                                         std::uint32_t c_emptied) {
   for (int step = 0; step < w.depth_steps; ++step) {
     wait(shared_address(&at.filled[r.stage]), r.parity);
     const std::uint64_t a_of = operand<ALinesAreK>(a + static_cast<std::uint32_t>(r.stage) * a_bytes, 0);
@@ -152,8 +153,9 @@ __device__ __forceinline__ void multiply(float (&sum)[Columns / 2], const work& 
 
 // From the sums of a group, 64 x Columns, to D and, transposed, to its mirror image.
 template <class T, int Columns>
-__device__ __forceinline__ void store(float (&sum)[Columns / 2], const work& w, const job& t, std::uint32_t corner, int group, int lane,
-                      std::uint32_t c_filled, std::uint32_t parity, const CUtensorMap& d, const CUtensorMap& mirror) {
+__device__ __forceinline__ void store(float (&sum)[Columns / 2], const work& w, const job& t, std::uint32_t corner,
+                                      int group, int lane, std::uint32_t c_filled, std::uint32_t parity,
+                                      const CUtensorMap& d, const CUtensorMap& mirror) {
   const int warp = lane / 32, in_warp = lane % 32, block = in_warp / 8, line = in_warp % 8;
   // Of four blocks, two are below each other and two side by side.
   const int row = 16 * warp + 8 * (block & 1) + line;
@@ -172,8 +174,8 @@ __device__ __forceinline__ void store(float (&sum)[Columns / 2], const work& w, 
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float2 old = unpack<T>(c[e]);
-        out[2 * q + e] = pack<T>(w.alpha * sum[4 * q + 2 * e] + w.beta * old.x,
-                                 w.alpha * sum[4 * q + 2 * e + 1] + w.beta * old.y);
+        out[2 * q + e] =
+            pack<T>(w.alpha * sum[4 * q + 2 * e] + w.beta * old.x, w.alpha * sum[4 * q + 2 * e + 1] + w.beta * old.y);
       }
     }
   } else {
@@ -270,7 +272,8 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
           wait(shared_address(&at.c_emptied[g]), parity);
           arrive_expecting(filled, static_cast<std::uint32_t>(columns()) * line_bytes);
           for (int x = 0; x < columns(); x += box)
-            load_box(corners + static_cast<std::uint32_t>(g) * corner_bytes + static_cast<std::uint32_t>(x / box) * box_bytes,
+            load_box(corners + static_cast<std::uint32_t>(g) * corner_bytes +
+                         static_cast<std::uint32_t>(x / box) * box_bytes,
                      c, t.column + x, t.row + group_rows * g, t.matrix, filled);
         }
         parity ^= 1;
@@ -281,7 +284,8 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
     if (lane == 0) fetch_map(d), fetch_map(mirror);
     const std::uint32_t corner = corners + static_cast<std::uint32_t>(group) * corner_bytes;
     const std::uint32_t a_half = a_panels + static_cast<std::uint32_t>(group) * box_bytes;
-    const std::uint32_t c_filled = shared_address(&at.c_filled[group]), c_emptied = shared_address(&at.c_emptied[group]);
+    const std::uint32_t c_filled = shared_address(&at.c_filled[group]),
+                        c_emptied = shared_address(&at.c_emptied[group]);
     ring r;
     std::uint32_t parity = 0;
     bool storing = false;

@@ -1,6 +1,6 @@
-// hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0, the
-// program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, every matrix
-// and line begins at a multiple of 16 bytes, and lines of D end at one.
+// hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0,
+// the program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, every
+// matrix and line begins at a multiple of 16 bytes, and lines of D end at one.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -47,8 +47,9 @@ class products {
     const bool a_lines_are_k = of_a.transposed, b_lines_are_k = !of_b.transposed;
     CUtensorMap map_a, map_b, map_c, map_d, mirror;
     if (!map<T>(map_a, a.data, of_a, d.batch, a_lines_are_k ? box : 128) ||
-        !map<T>(map_b, b.data, of_b, d.batch, b_lines_are_k ? box : 128) || !map<T>(map_c, read_c.data, of_c, d.batch, box) ||
-        !map<T>(map_d, d.data, of_d, d.batch, box) || !map<T>(mirror, d.data, of_d, d.batch, 128))
+        !map<T>(map_b, b.data, of_b, d.batch, b_lines_are_k ? box : 128) ||
+        !map<T>(map_c, read_c.data, of_c, d.batch, box) || !map<T>(map_d, d.data, of_d, d.batch, box) ||
+        !map<T>(mirror, d.data, of_d, d.batch, 128))
       return false;
     const work w = plan(d.rows, d.cols, a.cols, d.batch, alpha, beta, symmetric);
     // Each translation unit has kernels of its own: the limit has to be raised where the kernel is started.
@@ -72,9 +73,9 @@ class products {
   }
 
  private:
-  using encoder = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                               const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                               CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using encoder = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                               const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                               CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
   // A batch of matrices as the copy engine sees it: lines of contiguous elements.
   struct lines {
@@ -103,10 +104,9 @@ class products {
     const cuuint64_t stride[] = {static_cast<cuuint64_t>(l.stride) * sizeof(T),
                                  static_cast<cuuint64_t>(l.batch_stride) * sizeof(T)};
     const cuuint32_t boxes[] = {box, static_cast<cuuint32_t>(box_lines), 1}, each[] = {1, 1, 1};
-    return encode_(&m,
-                   std::is_same_v<T, float16> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
-                   const_cast<std::remove_const_t<T>*>(data), size, stride, boxes, each, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                   CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+    return encode_(&m, std::is_same_v<T, float16> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                   3, const_cast<std::remove_const_t<T>*>(data), size, stride, boxes, each,
+                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
   }
 

@@ -13,7 +13,8 @@ __global__ void __launch_bounds__(block_size) map_kernel(const status_word* guar
   const index_t step = static_cast<index_t>(gridDim.x) * block_size * at_once;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y) {
     const auto all = [&](const auto&... located) {
-      for (index_t at = static_cast<index_t>(blockIdx.x) * block_size * at_once + threadIdx.x; at < e.packs(); at += step)
+      for (index_t at = static_cast<index_t>(blockIdx.x) * block_size * at_once + threadIdx.x; at < e.packs();
+           at += step)
         apply<A>(
             f, packs_from<at_once>(e, at, block_size, e.packs()), [](auto) {}, located...);
     };

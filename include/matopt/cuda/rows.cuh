@@ -1,6 +1,6 @@
-// The kernel of for_rows: a team of threads takes some rows, reads them for their sums, lets one thread each work on the
-// numbers of a row, and goes over the rows once more, which by then are in the cache. Teams are warps; blocks where there
-// are too few rows for that.
+// The kernel of for_rows: a team of threads takes some rows, reads them for their sums, lets one thread each work on
+// the numbers of a row, and goes over the rows once more, which by then are in the cache. Teams are warps; blocks where
+// there are too few rows for that.
 #pragma once
 #include <tuple>
 
@@ -67,7 +67,8 @@ template <class F, class... V>
 auto row_task_of(const work<F, V...>& w, line_along along) {
   return std::apply(
       [&](const auto&... v) {
-        return row_task<common_arithmetic<V...>, F, decltype(row_argument(v, along))...>{w.f, {row_argument(v, along)...}};
+        return row_task<common_arithmetic<V...>, F, decltype(row_argument(v, along))...>{w.f,
+                                                                                         {row_argument(v, along)...}};
       },
       w.on);
 }
@@ -130,7 +131,8 @@ __global__ void __launch_bounds__(block_size)
       else
         elements.template over_line<Team>(e, b, line, of_elements);
   }
-  if constexpr (!std::is_same_v<Total, no_total>) finish_matrix<G, typename Elements::arithmetic>(of_elements, total, b, meet);
+  if constexpr (!std::is_same_v<Total, no_total>)
+    finish_matrix<G, typename Elements::arithmetic>(of_elements, total, b, meet);
 }
 
 template <class F, class... V, class T, class H, class... N, class G, class... E, class Total>

@@ -57,7 +57,8 @@ view<C> normalizing_factors(E& e, const scaled_norm<C>& n, double margin, double
 }
 template <class E, class Y, class X, class C>
 void normalize_by(E& e, view<Y> y, view<X> x, view<C> factors) {
-  e.for_each(fn::scale_twice{}, y, as_const(x), per_matrix(factors.col_block(0, 1)), per_matrix(factors.col_block(1, 1)));
+  e.for_each(fn::scale_twice{}, y, as_const(x), per_matrix(factors.col_block(0, 1)),
+             per_matrix(factors.col_block(1, 1)));
 }
 
 // out(i, 0) = ||x(i, :)||

@@ -91,8 +91,7 @@ struct newton_schulz {
     else
       x = e.template take_like<T>(m);
     const auto frame = e.frame();
-    const view<C> factors =
-        detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
+    const view<C> factors = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
     const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
     for (index_t first = 0; first < m.batch; first += at_once) {
