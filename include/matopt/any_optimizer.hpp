@@ -129,7 +129,7 @@ class any_optimizer {
     finalized_ = false;
     buckets_.clear();
     control_ = {}, scratch_arena_ = {};
-    state_ = {}, scratch_ = {};
+    state_ = typename Backend::buffer(), scratch_ = typename Backend::buffer();
   }
 
   void step(double lr, double gradient_scale = 1) {
