@@ -65,7 +65,7 @@ TEST_CASE("view: matrices at scattered addresses", "[view]") {
 TEST_CASE("view: the diagonal is a row", "[view]") {
   int memory[2 * 30];
   for (int i = 0; i < 60; ++i) memory[i] = i;
-  for (const view<int> v : {view<int>{memory, 4, 4, 5, 1, 2, 30}, view<int>{memory, 4, 4, 1, 6, 2, 30}}) {
+  for (const view<int>& v : {view<int>{memory, 4, 4, 5, 1, 2, 30}, view<int>{memory, 4, 4, 1, 6, 2, 30}}) {
     const view<int> d = v.diagonal();
     REQUIRE((d.rows == 1 && d.cols == 4 && d.batch == 2));
     for (index_t b = 0; b < 2; ++b)
