@@ -99,8 +99,8 @@ counting_backend::counts traffic(const Rule& rule, const optimizer_options& opti
 }  // namespace
 
 TEST_CASE("a step's launches and bytes per parameter", "[traffic]") {
-  // The check reads the gradient; then momentum and norm; Newton-Schulz' factors and its scale; the weight. Products come
-  // besides.
+  // The check reads the gradient; then momentum and norm; Newton-Schulz' factors and its scale; the weight. Products
+  // come besides.
   const auto plain = traffic(muon{});
   CHECK(plain.launches == 9);
   CHECK(plain.bytes == 48);
