@@ -192,6 +192,10 @@ TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
     CHECK_FALSE(test.takes(good, good, good, bad));
   }
   CHECK_FALSE(test.takes(good, good, good, out.t()));
+  const view<float16> two{out.data, 64, 64, 64, 1, 2, 64 * 64};  // one matrix for both is not taken
+  CHECK_FALSE(test.takes(good, two, two, two));
+  CHECK_FALSE(test.takes(two, good, two, two));
+  CHECK_FALSE(test.takes(two, two, good, two));
   // The copy engine writes 16 bytes at a time, beyond the end of a line.
   CHECK_FALSE(test.takes(good, good.col_block(0, 60), good.col_block(0, 60), out.col_block(0, 60)));
   gpu.synchronize();

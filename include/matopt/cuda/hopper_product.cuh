@@ -24,7 +24,6 @@ class products {
           "find cuTensorMapEncodeTiled");
     if (status == cudaDriverEntryPointSuccess) encode_ = reinterpret_cast<encoder>(found);
   }
-  bool available() const { return encode_ != nullptr; }
 
   // A symmetric D, where that pays: a product that one round of whole tiles does in one triangle or two is left alone.
   template <class T>
@@ -40,6 +39,7 @@ class products {
     static_assert(sizeof(T) == 2);
     if (!encode_ || d.col_stride != 1) return false;
     const view<const T> read_c = beta == 0 ? as_const(d) : c;
+    if (a.batch != d.batch || b.batch != d.batch || read_c.batch != d.batch) return false;
     const lines of_a = lines::along_columns(a), of_b = lines::along_columns(b), of_c = lines::along_columns(read_c),
                 of_d = lines::along_columns(d);
     if (!of_a.fit || !of_b.fit || !of_c.fit || !of_d.fit || of_d.transposed || of_c.transposed) return false;
