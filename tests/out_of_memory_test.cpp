@@ -121,8 +121,10 @@ TEST_CASE("release() undoes finalize()", "[optimizer]") {
   subject s, fresh;
   s.opt.finalize();
   CHECK(*s.scarce.alive == 2);
+  s.opt.set_steps(5);
   s.opt.release();
   CHECK(*s.scarce.alive == 0);
+  CHECK(s.opt.steps() == 0);  // schedules begin anew, as the state does
   CHECK_THROWS_AS(s.opt.step(0.1), bad_order);
   s.opt.finalize(), fresh.opt.finalize();
   s.opt.step(0.02), fresh.opt.step(0.02);

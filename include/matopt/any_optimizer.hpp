@@ -124,8 +124,9 @@ class any_optimizer {
       throw;
     }
   }
-  // Undoes finalize(): the memory goes back to the backend, and state is lost.
+  // Undoes finalize(): the memory goes back to the backend, state is lost, and steps are counted from 0.
   void release() {
+    if (finalized_) steps_ = 0;  // a finalize() that fails leaves what set_steps() said
     finalized_ = false;
     buckets_.clear();
     control_ = {}, scratch_arena_ = {};
