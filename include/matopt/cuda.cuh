@@ -125,13 +125,13 @@ class cuda_backend {
   void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                 const Elements& elements) {
     if (rows_at_once(guard, sums, out, numbers, elements, cuda::no_total{})) return;
-    std::apply([&](const auto&... v) { for_each(guard, elements.f, v...); }, elements.on);
+    std::apply([&](const auto&... v) { for_each(guard, elements.f, not_shared(v)...); }, elements.on);
   }
   template <class Sums, class T, class Numbers, class Elements, class U>
   void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                            const Elements& elements, view<U> total) {
     if (rows_at_once(guard, sums, out, numbers, elements, total)) return;
-    std::apply([&](const auto&... v) { reduce(guard, elements.f, total, v...); }, elements.on);
+    std::apply([&](const auto&... v) { reduce(guard, elements.f, total, not_shared(v)...); }, elements.on);
   }
 
   template <class T>
@@ -252,11 +252,11 @@ class cuda_backend {
     const auto& matrix = std::get<0>(elements.on);
     const cuda::extent e{matrix.rows, matrix.cols, matrix.batch};
     if (matrix.col_stride == 1 && e.lines > 0 && e.length > 0 && e.batch > 0) {
-      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_);
+      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_, multiprocessors_);
       cuda::check_launch("for_rows");
       return true;
     }
-    std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, v...); }, sums.on);
+    std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, not_shared(v)...); }, sums.on);
     std::apply([&](const auto&... v) { for_each(guard, numbers.f, v...); }, numbers.on);
     return false;
   }

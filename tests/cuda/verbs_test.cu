@@ -165,11 +165,12 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
   cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
   const auto* guard = reinterpret_cast<const status_word*>(word.data());
   for (const layout l : all_layouts)
-    for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {3, 5000}, {2000, 33}})
+    for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {3, 5000}, {2000, 33},
+                              {1500, 768}, {1400, 777}, {5, 1536}, {5, 1540}, {4, 3072}, {4, 3075}, {3, 6200}})
       for (const index_t batch : {1, 3})
-        for (const bool reduces : {false, true})
+        for (const auto [reduces, both_shared] : {std::pair{false, true}, {false, false}, {true, true}})
           for (const status_word stop : {0U, 1U}) {
-            CAPTURE(name_of(l), m, n, batch, reduces, stop);
+            CAPTURE(name_of(l), m, n, batch, reduces, both_shared, stop);
             gpu.upload(word.data(), &stop, sizeof stop);
             on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch), out(gpu, m, 2, layout::row_major, batch),
                 kept(gpu, m, 1, layout::row_major, batch), r(gpu, m, 1, layout::row_major, batch),
@@ -180,14 +181,21 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
             for (index_t b = 0; b < batch; ++b)
               y_before.push_back(to_mat(y.host.cv().matrix(b))),
                   kept_before.push_back(to_mat(kept.host.cv().matrix(b)));
-            const auto sums = work_on(two_sums{}, x.cv(), y.cv());
             const auto numbers = work_on(numbers_of_row{}, kept.v(), r.v(), as_const(out.v().col_block(0, 1)),
                                          as_const(out.v().col_block(1, 1)), per_matrix(one.cv()));
-            if (reduces)
-              gpu.for_rows_and_reduce(guard, sums, out.v(), numbers,
-                                      work_on(add_multiple{}, y.v(), x.cv(), per_row(r.cv())), total.v());
+            // What sums and elements share is kept in registers, the other views are read twice.
+            const auto run = [&](const auto& sums, auto y_again, auto x_again) {
+              if (reduces)
+                gpu.for_rows_and_reduce(guard, sums, out.v(), numbers,
+                                        work_on(add_multiple{}, y_again, x_again, per_row(r.cv())), total.v());
+              else
+                gpu.for_rows(guard, sums, out.v(), numbers,
+                             work_on(only_add_multiple{}, y_again, x_again, per_row(r.cv())));
+            };
+            if (both_shared)
+              run(work_on(two_sums{}, shared<0>(x.cv()), shared<1>(y.cv())), shared<1>(y.v()), shared<0>(x.cv()));
             else
-              gpu.for_rows(guard, sums, out.v(), numbers, work_on(only_add_multiple{}, y.v(), x.cv(), per_row(r.cv())));
+              run(work_on(two_sums{}, x.cv(), shared<7>(y.cv())), shared<7>(y.v()), x.cv());
             for (auto* v : {&y, &kept, &r, &total}) v->down();
             const double limit = 100 * eps<T> * static_cast<double>(n + m);
             for (index_t b = 0; b < batch; ++b) {

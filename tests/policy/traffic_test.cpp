@@ -45,21 +45,21 @@ struct counting_backend : eigen_backend {
   void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                 const Elements& elements_of) {
     first_two(guard, sums, out, numbers);
-    std::apply([&](auto... v) { eigen_backend::for_each(guard, elements_of.f, v...); }, elements_of.on);
-    std::apply([&](auto... v) { launch(v...); }, std::tuple_cat(sums.on, elements_of.on));
+    std::apply([&](auto... v) { eigen_backend::for_each(guard, elements_of.f, not_shared(v)...); }, elements_of.on);
+    std::apply([&](auto... v) { launch(not_shared(v)...); }, std::tuple_cat(sums.on, elements_of.on));
   }
   template <class Sums, class T, class Numbers, class Elements, class U>
   void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                            const Elements& elements_of, view<U> total) {
     first_two(guard, sums, out, numbers);
-    std::apply([&](auto... v) { eigen_backend::reduce(guard, elements_of.f, total, v...); }, elements_of.on);
-    std::apply([&](auto... v) { launch(v...); }, std::tuple_cat(sums.on, elements_of.on));
+    std::apply([&](auto... v) { eigen_backend::reduce(guard, elements_of.f, total, not_shared(v)...); }, elements_of.on);
+    std::apply([&](auto... v) { launch(not_shared(v)...); }, std::tuple_cat(sums.on, elements_of.on));
   }
 
  private:
   template <class Sums, class T, class Numbers>
   void first_two(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers) {
-    std::apply([&](auto... v) { eigen_backend::reduce_rows(guard, sums.f, out, v...); }, sums.on);
+    std::apply([&](auto... v) { eigen_backend::reduce_rows(guard, sums.f, out, not_shared(v)...); }, sums.on);
     std::apply([&](auto... v) { eigen_backend::for_each(guard, numbers.f, v...); }, numbers.on);
   }
   template <class... V>

@@ -98,7 +98,7 @@ class pass {
   // Sums of rows, to `out`, and a formula on numbers of rows.
   template <class Sums, class T, class Numbers>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers) {
-    std::apply([&](auto... v) { reduce_rows(sums.f, out, v...); }, sums.on);
+    std::apply([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
     std::apply([&](auto... v) { for_each(numbers.f, v...); }, numbers.on);
   }
   // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
@@ -109,7 +109,7 @@ class pass {
       backend_.for_rows(guard_, sums, out, numbers, elements);
     } else {
       for_rows(sums, out, numbers);
-      std::apply([&](auto... v) { for_each(elements.f, v...); }, elements.on);
+      std::apply([&](auto... v) { for_each(elements.f, not_shared(v)...); }, elements.on);
     }
   }
   // The same with a reduction of the whole matrix last, to `total`.
@@ -120,7 +120,7 @@ class pass {
       backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total);
     } else {
       for_rows(sums, out, numbers);
-      std::apply([&](auto... v) { reduce(elements.f, total, v...); }, elements.on);
+      std::apply([&](auto... v) { reduce(elements.f, total, not_shared(v)...); }, elements.on);
     }
   }
   template <class T>

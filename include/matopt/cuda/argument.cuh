@@ -189,13 +189,13 @@ struct located_number_of_matrix {
 };
 template <int P>
 struct located_number {
-  index_t line_stride, step;
+  index_t first, line_stride, step;
   template <class A, int U>
   MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>& s) const {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
-      for (int k = 0; k < P; ++k) x.at[u][k] = static_cast<A>(s.line[u] * line_stride + (s.j[u] + k) * step);
+      for (int k = 0; k < P; ++k) x.at[u][k] = static_cast<A>(first + s.line[u] * line_stride + (s.j[u] + k) * step);
   }
   template <class A, int U>
   MATOPT_HD void store(const values<A, P, U>&, const spots<P, U>&) const {}
@@ -214,26 +214,39 @@ MATOPT_HD located_number_of_matrix<T, P> locate(const matrix_argument<T>& a, ind
 }
 template <int P>
 MATOPT_HD located_number<P> locate(const number_argument& a, index_t, index_t) {
-  return {a.line_stride, a.step};
+  return {0, a.line_stride, a.step};
 }
 
-// take(f(x, y, ...)) for each of the elements, and the outputs stored back; f may return nothing. Where a pack has less
-// than P elements, f is called with zeros, too, and the result dropped: so nothing has to be loaded that f overwrites.
-template <class A, int P, int U, class F, class Take, class... L>
-MATOPT_HD void apply(const F& f, const spots<P, U>& s, Take&& take, const L&... at) {
-  const auto run = [&](auto... x) {  // the values of each argument
-    (at.load(x, s), ...);
+// take(f(x, y, ...)) for each of the elements; f may return nothing. Where a pack has less than P elements, f is called
+// with zeros, too, and the result dropped: so nothing has to be loaded that f overwrites.
+template <class A, int P, int U, class F, class Take, class... X>
+MATOPT_HD void evaluate(const F& f, const spots<P, U>& s, Take&& take, X&... x) {
+  if constexpr (std::is_void_v<decltype(f(x.at[0][0]...))>) {
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < P; ++k) f(x.at[u][k]...);
+  } else if (s.whole) {  // without a question for each element
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < P; ++k) take(f(x.at[u][k]...));
+  } else {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
       for (int k = 0; k < P; ++k) {
-        if constexpr (std::is_void_v<decltype(f(x.at[u][k]...))>) {
-          f(x.at[u][k]...);
-        } else {
-          const auto term = f(x.at[u][k]...);
-          if (k < s.count[u]) take(term);
-        }
+        const auto term = f(x.at[u][k]...);
+        if (k < s.count[u]) take(term);
       }
+  }
+}
+// The same on what lies in memory; outputs are stored back.
+template <class A, int P, int U, class F, class Take, class... L>
+MATOPT_HD void apply(const F& f, const spots<P, U>& s, Take&& take, const L&... at) {
+  const auto run = [&](auto... x) {  // the values of each argument
+    (at.load(x, s), ...);
+    evaluate<A>(f, s, take, x...);
     (at.store(x, s), ...);
   };
   run((static_cast<void>(at), values<A, P, U>{})...);

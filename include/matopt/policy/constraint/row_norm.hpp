@@ -179,10 +179,10 @@ struct row_norm {
   auto lift_formula(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
-    return row_formula{
-        work_on(fn::magnitude_sums{}, as_const(g), as_const(w)), sums,
-        work_on(fn::row_coefficients{}, s.gradient, a, b, s.c, as_const(s.g), as_const(s.r)),
-        elementwise(fn::direction_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(a), per_row(b))};
+    return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w))), sums,
+                       work_on(fn::row_coefficients{}, s.gradient, a, b, s.c, as_const(s.g), as_const(s.r)),
+                       elementwise(fn::direction_gradient{}, update_slot{}, shared<0>(as_const(g)),
+                                   shared<1>(as_const(w)), per_row(a), per_row(b))};
   }
 
   template <class E, class St, class W, class U, class C>
@@ -192,7 +192,7 @@ struct row_norm {
     const double weight_decay = decay_on == decay_target::weight ? decay : 0;
     const double magnitude_decay = decay_on == decay_target::magnitude ? decay : 0;
     const fn::compose_rows compose{scale, weight_decay};
-    const auto moved = work_on(fn::moved_norm{scale}, as_const(u), as_const(w), per_row(s.c), lr);
+    const auto moved = work_on(fn::moved_norm{scale}, shared<0>(as_const(u)), shared<1>(as_const(w)), per_row(s.c), lr);
     const auto numbers = work_of(magnitude.formula(e, s.magnitude, as_const(s.gradient), lr) >>
                                      elementwise(fn::decay_magnitude{magnitude_decay}, update_slot{}, lr) >>
                                      elementwise(fn::floor_magnitude{}, update_slot{}) >>
@@ -206,7 +206,8 @@ struct row_norm {
                     per_row(f), lr);
       e.for_each(fn::resync_magnitude{}, s.g, as_const(after));
     } else {
-      e.for_rows(moved, norm, numbers, work_on(compose, w, as_const(u), per_row(s.c), per_row(f), lr));
+      e.for_rows(moved, norm, numbers,
+                 work_on(compose, shared<1>(w), shared<0>(as_const(u)), per_row(s.c), per_row(f), lr));
     }
   }
 };

@@ -8,8 +8,9 @@
 //
 // For any orthonormal Y the Z that maximises <M, Y Z^T> is polar(M^T Y), so the update is the best in the span of Y.
 // Subspace iteration with a random start: Halko, Martinsson, Tropp, arXiv 0909.4061; Dion (arXiv 2504.05295) and
-// PowerSGD carry the subspace from step to step as here. polar() is newton_schulz with polar_express and `polar_steps`
-// steps, in the type that the backend's products are best done in.
+// PowerSGD carry the subspace from step to step as here. polar() is newton_schulz with polar_express, in the type that
+// the backend's products are best done in: `polar_steps` steps in the last iteration, and `inner_polar_steps` before,
+// where only the span is needed and all that matters is that no direction gets lost in rounding.
 //
 // The noise lets directions come back that V has lost; a column that is still zero begins as a column of the identity,
 // with more noise. The weights 1 .. 1/2 change no span, but turn V step by step towards singular vectors in falling
@@ -21,7 +22,7 @@
 // <M, update> rather than 0.98 and more; so does a step after the rank rose by many. With tail < 1 and k = n the last
 // direction is a coordinate. Zero gives zero. State: n n scalars per matrix: the rank is not known when it is laid out.
 // Scratch per matrix: (m + n) k and what newton_schulz takes for m x k; mn more if the products' type is not the
-// compute type. FLOPs per iteration: 4 m n k and two polar factors of about 4 m k^2 + 8 k^3 polar_steps; 2 m n k at the
+// compute type. FLOPs per iteration: 4 m n k and two polar factors of about 4 m k^2 + 8 k^3 steps; 2 m n k at the
 // end. Needs: gemm, random_normal.
 #pragma once
 #include <cmath>
@@ -51,7 +52,7 @@ struct subspace_polar {
   static constexpr bool honours_rank = true;
 
   index_t iterations = 2;
-  index_t polar_steps = 6;
+  index_t polar_steps = 6, inner_polar_steps = 2;
   double noise = 0.05;
   index_t seed = 0;
 
@@ -60,6 +61,7 @@ struct subspace_polar {
   static void settings(Self& self, Visit&& visit) {
     visit("subspace_iterations", self.iterations, range{.low = 1, .high = 64});
     visit("subspace_polar_steps", self.polar_steps, range{.low = 1, .high = 99});
+    visit("subspace_inner_polar_steps", self.inner_polar_steps, range{.low = 1, .high = 99});
     visit("subspace_noise", self.noise, range{.low = 0, .high = 1});
     visit("subspace_seed", self.seed, range{.low = 0, .high = 9007199254740992.0});
   }
@@ -92,7 +94,7 @@ struct subspace_polar {
     view<T> x;
     if (k == n) {
       no_state none;
-      x = polar<T>().orthogonalize(e, none, given, norm);
+      x = polar<T>(polar_steps).orthogonalize(e, none, given, norm);
       e.for_each(fn::multiply{}, x.col_block(n - 1, 1), e.tail());
       return wide ? x.t() : x;
     }
@@ -118,17 +120,17 @@ struct subspace_polar {
 
  private:
   template <class T>
-  newton_schulz<T> polar() const {
-    return {.coefficients = coefficient_set::polar_express, .steps = polar_steps, .eps = 0};
+  static newton_schulz<T> polar(index_t steps) {
+    return {.coefficients = coefficient_set::polar_express, .steps = steps, .eps = 0};
   }
   template <class E, class T>
-  void make_polar(E& e, view<T> x) const {
+  static void make_polar(E& e, view<T> x, index_t steps) {
     using C = typename E::compute;
     const auto frame = e.frame();
     const detail::scaled_norm<C> norm{e.take_batch(x.batch, 1, 2)};
     e.reduce(fn::scaled_norm{}, norm.pair, as_const(x));
     no_state none;
-    polar<T>().orthogonalize(e, none, x, norm);
+    polar<T>(steps).orthogonalize(e, none, x, norm);
   }
   // Replaces x, m x n, by the polar factor of its part along the basis, k x n, after improving that.
   template <class E, class T, class C>
@@ -143,10 +145,11 @@ struct subspace_polar {
     e.for_each(fn::perturbed_basis{1 / std::sqrt(static_cast<double>(n)), noise, slope}, z, as_const(basis), noisy,
                per_row(largest), row_number{}, column_number{});
     for (index_t i = 0; i < iterations; ++i) {
+      const index_t steps = i + 1 < iterations ? inner_polar_steps : polar_steps;
       e.gemm(1, z, x.t(), 0, y, y);
-      make_polar(e, y);
+      make_polar(e, y, steps);
       e.gemm(1, y, x, 0, z, z);
-      make_polar(e, z);
+      make_polar(e, z, steps);
     }
     e.for_each(fn::assign{}, basis, as_const(z));
     e.for_each(fn::multiply{}, z.row_block(k - 1, 1), e.tail());
