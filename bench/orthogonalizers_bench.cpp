@@ -1,9 +1,10 @@
 // Newton-Schulz orthogonalization: coefficient sets, element types, forms and shapes; how long, and how well.
 //   orthogonalizers_bench | cuda_orthogonalizers_bench [--all] [--threads=N] [Google Benchmark's options]
 //
-// Cases: newton_schulz/shape:24x768x3072/set:keller/element:float16/form:gram. Five steps, from float to float in place
-// (double: in double), with the norm before them. Several inputs take turns, so that a large cache does not keep one.
-// On the CPU also by:eigen and by:openblas, in float, standard form, every product whole.
+// Cases: newton_schulz/shape:24x768x3072/set:keller/element:float16/form:gram. Each set with the steps that it is meant
+// for, five if the name says nothing (/steps:3), and its norm (/norm:schatten8); from float to float in place (double:
+// in double). Several inputs take turns, so that a large cache does not keep one. On the CPU also by:eigen and
+// by:openblas, in float, standard form, every product whole.
 //
 // Counters besides the harness's: polar_error_* and smax_* of the three spectra in accuracy.hpp, for a matrix of
 // accuracy_rows rows and the case's ratio of sides. fraction_of_peak counts symmetric products whole.
@@ -122,10 +123,13 @@ std::vector<accuracy> accuracy_of(const newton_schulz<T>& policy, int ratio) {
 template <class T>
 void add_ours(const shape& s, coefficient_set set, newton_schulz_form form) {
   const auto text = [](auto e) { return std::string(enum_names(e)[static_cast<std::size_t>(e)]); };
-  const std::string how = "/set:" + text(set) + "/element:" + element_name<T> + "/form:" + text(form);
+  newton_schulz<T> policy = newton_schulz<T>::preset(set);
+  policy.form = form;
+  std::string how = "/set:" + text(set);
+  if (policy.steps != 5) how += "/steps:" + std::to_string(policy.steps);
+  if (policy.bound != matopt::spectral_bound::frobenius) how += "/norm:" + text(policy.bound);
+  how += std::string("/element:") + element_name<T> + "/form:" + text(form);
   const std::string name = "newton_schulz/shape:" + s.text() + how;
-  newton_schulz<T> policy;
-  policy.coefficients = set, policy.form = form;
   add(name, [=](benchmark::State& state) {
     const work w = work_of(policy, s);
     if (const double expected = w.flops / measured().flops.at(element_name<T>); expected > chosen().most_seconds)
@@ -155,7 +159,12 @@ void add_element(const shape& s) {
                                   coefficient_set::polar_express_1_02,
                                   coefficient_set::polar_express_angular,
                                   coefficient_set::cubic,
-                                  coefficient_set::cubic5};
+                                  coefficient_set::cubic5,
+                                  coefficient_set::cans,
+                                  coefficient_set::deepseek,
+                                  coefficient_set::degree9_4,
+                                  coefficient_set::degree9_3,
+                                  coefficient_set::quintic4};
   static_assert(std::size(sets) == enum_names(coefficient_set{}).size(), "every set");
   constexpr bool usual = std::is_same_v<T, matopt::float16> || (!device::is_gpu && std::is_same_v<T, float>);
   for (const coefficient_set set : sets) {
@@ -181,8 +190,8 @@ void add_peer(const std::string& by, const shape& s, Multiply multiply) {
     const auto run = [&] {
       x /= x.norm() + 1e-7F;
       for (index_t i = 0; i < 5; ++i) {
-        const auto [a, b, c] = matopt::coefficients(coefficient_set::keller, i);
-        multiply(static_cast<float>(a), static_cast<float>(b), static_cast<float>(c), x, y, gram, poly);
+        const matopt::odd_polynomial p = matopt::coefficients(coefficient_set::keller, i);
+        multiply(static_cast<float>(p.a), static_cast<float>(p.b), static_cast<float>(p.c), x, y, gram, poly);
         x.swap(y);
       }
     };

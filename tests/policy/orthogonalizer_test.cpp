@@ -56,7 +56,7 @@ TEMPLATE_TEST_CASE("Newton-Schulz is its scalar map on the singular values", "[n
         for (index_t j = 0; j < 6; ++j) {
           double y = f.s[static_cast<std::size_t>(j)] / norm;
           for (index_t t = 0; t < steps; ++t) {
-            const quintic p = coefficients(set, t);
+            const odd_polynomial p = coefficients(set, t);
             y = y * (p.a + y * y * (p.b + y * y * p.c));
           }
           for (index_t i = 0; i < m; ++i) mapped(i, j) *= y;
@@ -102,7 +102,7 @@ TEST_CASE("published bands of the coefficient sets", "[newton_schulz]") {
     for (double x = low; x <= 1; x += 1e-4) {
       double y = x / norm_margin(set);
       for (index_t t = 0; t < steps; ++t) {
-        const quintic p = coefficients(set, t);
+        const odd_polynomial p = coefficients(set, t);
         y = y * (p.a + y * y * (p.b + y * y * p.c));
       }
       least = std::min(least, y), most = std::max(most, y);

@@ -207,7 +207,7 @@ TEST_CASE("hard_cap: four quintics", "[constraint]") {
   const double table[] = {.095, .498, .966, 1.001};
   for (index_t i = 0; i < 4; ++i) CHECK(x(i, i) == Approx(table[i]).margin(6e-4));
   const auto f = [](double s) {
-    for (const quintic q : hard_cap<>::quintics) s = q.a * s + q.b * s * s * s + q.c * s * s * s * s * s;
+    for (const odd_polynomial q : hard_cap<>::quintics) s = q.a * s + q.b * s * s * s + q.c * s * s * s * s * s;
     return s;
   };
   for (const mat& w : {tall(), transposed(tall())}) {

@@ -133,8 +133,9 @@ struct soft_cap {
 template <norm_estimate Estimate = power_iteration>
 struct hard_cap {
   static constexpr bool needs_svd = matopt::needs_svd<Estimate>;
-  static constexpr std::array quintics{quintic{.805032, .206361, -.019763}, quintic{.649867, .162935, -.011150},
-                                       quintic{1.810259, -.200265, .008251}, quintic{1.004384, -.183490, .014413}};
+  static constexpr std::array quintics{
+      odd_polynomial{.805032, .206361, -.019763}, odd_polynomial{.649867, .162935, -.011150},
+      odd_polynomial{1.810259, -.200265, .008251}, odd_polynomial{1.004384, -.183490, .014413}};
 
   Estimate estimate{};
   double most = 1;
@@ -166,7 +167,7 @@ struct hard_cap {
     if (tall) x = x.t();
     view<C> y = e.take_like(x);
     const view<C> gram = e.take(x.rows, x.rows), poly = e.take(x.rows, x.rows);
-    for (const quintic q : quintics) {
+    for (const odd_polynomial q : quintics) {
       e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram);
       e.gemm_symmetric(C(q.c), gram, gram, C(q.b), gram, poly);
       e.gemm(C(1), poly, x, C(q.a), x, y);

@@ -1,7 +1,7 @@
 // The Newton-Schulz family: an approximate polar factor by products only.
 //
 //   X = M / (margin ||M||_F + eps)                       transposed if rows > cols, so that the products are small
-//   repeat:  A = X X^T     B = b A + c A^2     X <- a X + B X
+//   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X
 //
 // Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
 // Where public implementations differ: most add eps 1e-7 to the norm; torch.optim.Muon takes max(norm, eps); optax adds
@@ -10,7 +10,10 @@
 // speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
 // range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), and
 // mn more if Element is not the compute type. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m,
-// 0.67 in 16 bits. Needs: gemm. Ignores a rank budget, and so is refused with one.
+// 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm. Ignores a rank
+// budget, and so is refused with one.
+//
+//   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 #pragma once
 #include <array>
 #include <string_view>
@@ -18,7 +21,9 @@
 #include <utility>
 
 #include "../../core/policy.hpp"
+#include "../detail/gram_polynomial.hpp"
 #include "../detail/norms.hpp"
+#include "../detail/schatten.hpp"
 #include "coefficients.hpp"
 
 namespace matopt {
@@ -28,12 +33,12 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 
 // standard  the equations above. gram  the same polynomial by products of m x m matrices, for m < n:
 //
-//   R = X X^T     repeat:  Z = b R + c R^2     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q
-//   X
+//   R = X X^T     repeat:  Z = B(R)     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q X
 //
-// Dao-AILab (dao-ailab.github.io, 2026). In 16 bits R loses small eigenvalues and then diverges: after the second step,
-// and every third from there, X and R are formed anew. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but
-// standard in double.
+// Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
+// anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
+// sixth. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16, where R loses
+// most, for degree 9 and for more than five steps.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
@@ -56,6 +61,17 @@ struct newton_schulz {
   double eps = 1e-7;
   eps_rule rule = eps_rule::add;
   newton_schulz_form form = newton_schulz_form::automatic;
+  // Schatten norms: X <- X ||X||_F / S, S the norm of X. Nothing changes where one singular value outweighs the others;
+  // a flat spectrum begins nearer to 1, and needs fewer steps. No more products: a pass over X and two over A, and for
+  // schatten8 a pass in place of the first step's second product.
+  spectral_bound bound = spectral_bound::frobenius;
+
+  // A coefficient set as it is meant: its number of steps, and for quintic4 the norm.
+  static newton_schulz preset(coefficient_set set) {
+    return {.coefficients = set,
+            .steps = usual_steps(set),
+            .bound = set == coefficient_set::quintic4 ? spectral_bound::schatten8 : spectral_bound::frobenius};
+  }
 
   static std::string name() { return "newton_schulz"; }
   template <class Self, class Visit>
@@ -65,6 +81,7 @@ struct newton_schulz {
     visit("ns_eps", self.eps, range{.low = 0});
     visit("ns_eps_rule", self.rule);
     visit("ns_form", self.form);
+    visit("ns_norm", self.bound);
   }
 
   template <class E>
@@ -91,37 +108,57 @@ struct newton_schulz {
     else
       x = e.template take_like<T>(m);
     const auto frame = e.frame();
-    const view<C> factors = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
+    const view<C> wanted = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
+    view<C> factors = wanted, ratio = wanted;
+    if (bound != spectral_bound::frobenius) {
+      // Powers of ||X||_F = 1 are in range; margin and eps follow with the other norm.
+      factors = detail::normalizing_factors(e, norm, 1, 0, true), ratio = e.take(1, 1);
+      e.for_each(fn::divide{}, ratio, as_const(wanted.col_block(1, 1)), as_const(factors.col_block(1, 1)));
+    }
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
     const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
     for (index_t first = 0; first < m.batch; first += at_once) {
       const index_t count = math::min(at_once, m.batch - first);
       const auto frame_of_part = e.frame();
       // The iteration changes sides in each step, and has to end in x.
-      const bool gram = by_gram(m.rows, m.cols, std::is_same_v<T, double>);
+      const bool gram = by_gram<T>(m.rows, m.cols);
+      const view<const C> ratio_of_part = ratio.matrices(first, count);
       const index_t changes = gram ? 1 + restarts<T>() : steps;
       view<T> from = x.matrices(first, count), to = other.matrices(0, count);
       if (changes % 2 == 1) std::swap(from, to);
       detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
       if (gram)
-        gram_steps(e, from, to);
+        gram_steps(e, from, to, ratio_of_part);
       else
-        standard_steps(e, from, to);
+        standard_steps(e, from, to, ratio_of_part);
     }
     return tall ? x.t() : x;
   }
 
  private:
-  bool by_gram(index_t m, index_t n, bool in_double) const {
+  template <class T>
+  bool by_gram(index_t m, index_t n) const {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
+    const index_t degree = matopt::coefficients(coefficients, 0).degree();
+    if (std::is_same_v<T, double> || (std::is_same_v<T, bfloat16> && (degree == 9 || steps > 5))) return false;
     // Cubic steps have one product less to save.
-    const bool cubic = matopt::coefficients(coefficients, 0).c == 0;
-    return !in_double && (cubic ? 5 * n >= 11 * m : 2 * n >= 3 * m);
+    return degree == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
   }
   // Before which steps x and its Gram matrix are formed anew.
   template <class T>
-  static bool restarts_before(index_t i) {
-    return sizeof(T) == 2 && i >= 2 && (i - 2) % 3 == 0;
+  bool restarts_before(index_t i) const {
+    if (sizeof(T) != 2) return i > 0 && i % 6 == 0;
+    const index_t first = coefficients == coefficient_set::degree9_3 ? 1 : 2;
+    return i >= first && (i - first) % 3 == 0;
+  }
+  // a = x x^T of the first step, after x is divided by the norm; whether square is a^2, then.
+  template <class E, class T, class C>
+  bool first_product(E& e, view<T> x, view<T> a, view<T> square, view<const C> ratio) const {
+    if (bound == spectral_bound::frobenius)
+      e.gemm_symmetric(arithmetic_t<T>(1), x, x.t(), arithmetic_t<T>(0), a, a);
+    else
+      detail::divide_by_schatten_norm(e, bound, x, a, square, ratio);
+    return bound == spectral_bound::schatten8;
   }
   template <class T>
   index_t restarts() const {
@@ -130,30 +167,32 @@ struct newton_schulz {
     return n;
   }
   // x ends as the result, which may lie in y.
-  template <class E, class T>
-  void standard_steps(E& e, view<T>& x, view<T>& y) const {
+  template <class E, class T, class C>
+  void standard_steps(E& e, view<T>& x, view<T>& y, view<const C> ratio) const {
     using A = arithmetic_t<T>;
     const index_t n = x.rows;
     const view<T> gram = e.template take_batch<T>(x.batch, n, n), poly = e.template take_batch<T>(x.batch, n, n);
+    const bool squared = first_product(e, x, gram, poly, ratio);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
-      const auto [a, b, c] = matopt::coefficients(coefficients, i);
-      e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
-      if (c == 0) {
-        e.gemm(A(b), gram, x, A(a), x, y);
+      const odd_polynomial p = matopt::coefficients(coefficients, i);
+      if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
+      if (p.degree() == 3) {
+        e.gemm(A(p.b), gram, x, A(p.a), x, y);
       } else {
-        e.gemm_symmetric(A(c), gram, gram, A(b), gram, poly);
-        e.gemm(A(1), poly, x, A(a), x, y);
+        const view<T> w = p.degree() == 9 ? gram : poly;
+        detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);
+        e.gemm(A(1), w, x, A(p.a), x, y);
       }
     }
   }
-  template <class E, class T>
-  void gram_steps(E& e, view<T>& x, view<T>& y) const {
+  template <class E, class T, class C>
+  void gram_steps(E& e, view<T>& x, view<T>& y, view<const C> ratio) const {
     using A = arithmetic_t<T>;
     const index_t n = x.rows;
     const auto square = [&] { return e.template take_batch<T>(x.batch, n, n); };
     view<T> r = square(), z = square(), q = square(), t = square();
     bool fresh = true;  // Q = I
-    e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
+    const bool squared = first_product(e, x, r, t, ratio);
     for (index_t i = 0; i < steps; ++i) {
       if (restarts_before<T>(i)) {
         e.gemm(A(1), q, x, A(0), y, y);
@@ -161,17 +200,17 @@ struct newton_schulz {
         e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
         fresh = true;
       }
-      const auto [a, b, c] = matopt::coefficients(coefficients, i);
-      e.gemm_symmetric(A(c), r, r, A(b), r, z);
+      const odd_polynomial p = matopt::coefficients(coefficients, i);
+      detail::gram_polynomial(e, p, r, z, t, squared && i == 0);
       if (i + 1 < steps && !restarts_before<T>(i + 1)) {
-        e.gemm_symmetric(A(1), r, z, A(a), r, t);
-        e.gemm_symmetric(A(1), z, t, A(a), t, r);
+        e.gemm_symmetric(A(1), r, z, A(p.a), r, t);
+        e.gemm_symmetric(A(1), z, t, A(p.a), t, r);
       }
       if (fresh) {
-        e.for_each(fn::shift{a}, z.diagonal());
+        e.for_each(fn::shift{p.a}, z.diagonal());
         std::swap(q, z);
       } else {
-        e.gemm_symmetric(A(1), q, z, A(a), q, t);
+        e.gemm_symmetric(A(1), q, z, A(p.a), q, t);
         std::swap(q, t);
       }
       fresh = false;

@@ -1,0 +1,50 @@
+// What an odd polynomial of X multiplies X by, from A = X X^T:  p(X) = a X + W X,  W = b A + c A^2 + d A^3 + e A^4.
+//
+// Degree 9 by two products, as degree 5 takes one:
+//
+//   W = e N^2 + h N + g A      N = s A - A^2      s = -d / (2 e)      h = e s^2 - c      g = b - h s
+//
+// The minimax rows have large coefficients of both signs. N is small where the singular values are large, so that here
+// no two large terms cancel: b A + c A^2 + A^2 (d A + e A^2) in float16 sends a matrix of one row to infinity.
+#pragma once
+#include "../../core/pass.hpp"
+#include "../orthogonalizer/coefficients.hpp"
+
+namespace matopt {
+
+namespace fn {
+// y = first x + second z
+struct combination {
+  double first, second;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T z) const {
+    y = T(first) * x + T(second) * z;
+  }
+};
+}  // namespace fn
+
+namespace detail {
+
+// w = W, for degrees 5 and 9 (3: a product with nothing is added). `square` holds A^2 if `squared`, else anything, and
+// is overwritten for degree 9. For degree 5, w may be `square`; for degree 9, a.
+template <class E, class T>
+void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared) {
+  using A = arithmetic_t<T>;
+  if (p.degree() < 9) {
+    if (squared)
+      e.for_each(fn::combination{p.b, p.c}, w, as_const(a), as_const(square));
+    else
+      e.gemm_symmetric(A(p.c), a, a, A(p.b), a, w);
+    return;
+  }
+  const double s = -p.d / (2 * p.e), h = p.e * s * s - p.c, g = p.b - h * s;
+  if (squared)
+    e.for_each(fn::combination{s, -1}, square, as_const(a), as_const(square));
+  else
+    e.gemm_symmetric(A(-1), a, a, A(s), a, square);
+  e.for_each(fn::combination{g, h}, w, as_const(a), as_const(square));
+  e.gemm_symmetric(A(p.e), square, square, A(1), w, w);
+}
+
+}  // namespace detail
+}  // namespace matopt

@@ -1,0 +1,392 @@
+// The coefficient sets and norms of newton_schulz: the iteration against its scalar map, how near to the polar factor
+// it comes, and inputs that rounding or a wrong norm would send to infinity. Also in float16, by products rounded to
+// it.
+#include <catch2/catch.hpp>
+
+#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+
+#include <array>
+
+#include "../support/orthogonalize.hpp"
+#include "../support/tolerance.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+// The CPU's verbs with products in float16, as a GPU has them: summed in float, rounded once.
+struct half_backend : eigen_backend {
+  template <class T>
+  static constexpr bool multiplies = std::is_same_v<T, float16>;
+  using eigen_backend::eigen_backend, eigen_backend::gemm, eigen_backend::gemm_symmetric;
+
+  void gemm(const status_word*, float alpha, view<const float16> a, view<const float16> b, float beta,
+            view<const float16> c, view<float16> d) {
+    std::vector<float> row(static_cast<std::size_t>(d.cols));
+    for (index_t k = 0; k < d.batch; ++k)
+      for (index_t i = 0; i < d.rows; ++i) {
+        std::fill(row.begin(), row.end(), 0.0F);
+        for (index_t l = 0; l < a.cols; ++l)
+          if (const float factor = a(i, l, k); factor != 0)
+            for (index_t j = 0; j < d.cols; ++j) row[static_cast<std::size_t>(j)] += factor * b(l, j, k);
+        for (index_t j = 0; j < d.cols; ++j)
+          d(i, j, k) = float16(alpha * row[static_cast<std::size_t>(j)] + (beta == 0 ? 0 : beta * c(i, j, k)));
+      }
+  }
+  void gemm_symmetric(const status_word* guard, float alpha, view<const float16> a, view<const float16> b, float beta,
+                      view<const float16> c, view<float16> d) {
+    gemm(guard, alpha, a, b, beta, c, d);
+  }
+};
+
+// How many products a step asks for.
+struct product_counter : eigen_backend {
+  static inline index_t whole = 0, symmetric = 0;
+  using eigen_backend::eigen_backend;
+  template <class... A>
+  void gemm(A... a) {
+    ++whole, eigen_backend::gemm(a...);
+  }
+  template <class... A>
+  void gemm_symmetric(A... a) {
+    ++symmetric, eigen_backend::gemm_symmetric(a...);
+  }
+};
+
+// All matrices as one batch.
+template <class B, class C, class Element>
+std::vector<mat> together(const newton_schulz<Element>& o, const std::vector<mat>& given) {
+  B backend(1);
+  auto memory = backend.allocate(std::size_t{1} << 23);
+  arena scratch{memory.data()};
+  stored<C> x(given[0].rows, given[0].cols, layout::row_major, static_cast<index_t>(given.size()));
+  x.fill([&](index_t i, index_t j, index_t b) { return given[static_cast<std::size_t>(b)](i, j); });
+  pass<B, C> e(backend, scratch, nullptr, nullptr, static_cast<index_t>(given.size()), 1);
+  no_state none;
+  o.orthogonalize(e, none, x.v());
+  std::vector<mat> out;
+  for (index_t b = 0; b < x.v().batch; ++b) out.push_back(to_mat(x.cv().matrices(b, 1)));
+  return out;
+}
+mat in_half(const newton_schulz<float16>& o, const mat& x) { return together<half_backend, float>(o, {x})[0]; }
+
+std::vector<coefficient_set> all_sets() {
+  std::vector<coefficient_set> sets;
+  for (std::size_t i = 0; i < enum_names(coefficient_set{}).size(); ++i)
+    sets.push_back(static_cast<coefficient_set>(i));
+  return sets;
+}
+
+double applied(const odd_polynomial& p, double x) {
+  return p.a * x + p.b * std::pow(x, 3) + p.c * std::pow(x, 5) + p.d * std::pow(x, 7) + p.e * std::pow(x, 9);
+}
+double applied(coefficient_set set, index_t steps, double x) {
+  for (index_t i = 0; i < steps; ++i) x = applied(coefficients(set, i), x);
+  return x;
+}
+double schatten(const std::vector<double>& s, double exponent) {
+  double sum = 0;
+  for (const double x : s) sum += std::pow(x, exponent);
+  return std::pow(sum, 1 / exponent);
+}
+double exponent_of(spectral_bound b) {
+  return b == spectral_bound::frobenius ? 2 : b == spectral_bound::schatten4 ? 4 : 8;
+}
+
+std::vector<double> falling(index_t m, index_t n) {
+  std::vector<double> s;
+  for (index_t i = 0; i < std::min({m, n, index_t{9}}); ++i) s.push_back(3 * std::pow(0.55, static_cast<double>(i)));
+  return s;
+}
+std::vector<double> mapped(const newton_schulz<>& o, std::vector<double> s) {
+  const double n = schatten(s, 2), m = norm_margin(o.coefficients);
+  const double divisor = (m * n + o.eps) * schatten(s, exponent_of(o.bound)) / n;
+  for (double& x : s) x = applied(o.coefficients, o.steps, x / divisor);
+  return s;
+}
+
+mat gaussian(index_t m, index_t n, std::uint64_t seed) {
+  mat x(m, n);
+  uniform next(seed);
+  for (double& v : x.a) {
+    v = 0;
+    for (int i = 0; i < 12; ++i) v += 0.5 * next();  // nearly normal
+  }
+  return x;
+}
+// Gaussian; 1/i; eight directions and noise: section 6 of what the benchmarks call accuracy.
+std::vector<mat> three_spectra(index_t m, index_t n) {
+  std::vector<double> inverse;
+  for (index_t i = 1; i <= m; ++i) inverse.push_back(1 / static_cast<double>(i));
+  return {gaussian(m, n, 1), with_spectrum(m, n, inverse, 3),
+          with_spectrum(m, n, std::vector<double>(8, 1.0), 4) + 0.01 * gaussian(m, n, 2)};
+}
+double top_singular_value(const mat& y) { return largest(y) < 1e6 ? spectral_norm(y) : largest(y); }
+double polar_error(const mat& y, const mat& polar) {
+  return frobenius(y - polar) / std::sqrt(static_cast<double>(std::min(y.rows, y.cols)));
+}
+double limit(newton_schulz_form form) {
+  return form == newton_schulz_form::gram ? gram_tolerance<double> : tolerance<double>;
+}
+
+// Few directions: the largest singular value is the whole norm, and rounding must not lift it out of a set's range.
+std::vector<mat> hard_inputs(index_t m, index_t n) {
+  mat one(m, n), row(m, n), ones(m, n);
+  one(0, 0) = 3;
+  uniform next(5);
+  for (index_t j = 0; j < n; ++j) row(m / 2, j) = next();
+  for (double& x : ones.a) x = 1;
+  std::vector<mat> out{one, row, ones};
+  for (std::uint64_t seed = 0; seed < 4; ++seed)
+    out.push_back(random_mat(m, 1, 20 + seed) * random_mat(1, n, 30 + seed));
+  std::vector<double> decades;
+  for (index_t i = 0; i < std::min(m, n); ++i) decades.push_back(std::pow(0.1, static_cast<double>(i)));
+  out.push_back(with_spectrum(m, n, decades, 6));
+  return out;
+}
+
+constexpr std::array both_forms{newton_schulz_form::standard, newton_schulz_form::gram};
+
+}  // namespace
+
+// --- the scalar map ---
+
+TEST_CASE("every coefficient set is its scalar map, at awkward shapes", "[newton_schulz]") {
+  for (const auto set : all_sets())
+    for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {1, 7}, {7, 1}, {129, 127}, {40, 9}, {9, 40}})
+      for (const auto form : both_forms) {
+        newton_schulz<> o = newton_schulz<>::preset(set);
+        o.form = form;
+        const auto s = falling(m, n);
+        const mat expected = with_spectrum(m, n, mapped(o, s), 7);
+        CAPTURE(static_cast<int>(set), static_cast<int>(form), m, n);
+        CHECK(largest(orthogonalized(o, with_spectrum(m, n, s, 7)) - expected) < limit(form));
+      }
+}
+
+TEST_CASE("a batch: every matrix by itself, whichever norm", "[newton_schulz]") {
+  std::vector<mat> given;
+  for (std::uint64_t i = 0; i < 3; ++i)
+    given.push_back(std::pow(1e3, static_cast<double>(i)) * random_mat(6, 11, 40 + i));
+  given.push_back(mat(6, 11));
+  given.push_back(with_spectrum(6, 11, {1}, 3));
+  for (const auto set : {coefficient_set::degree9_4, coefficient_set::quintic4, coefficient_set::cubic})
+    for (const auto bound : {spectral_bound::frobenius, spectral_bound::schatten4, spectral_bound::schatten8})
+      for (const auto form : both_forms) {
+        CAPTURE(static_cast<int>(set), static_cast<int>(bound), static_cast<int>(form));
+        const newton_schulz<> o{.coefficients = set, .steps = 4, .form = form, .bound = bound};
+        const auto got = together<eigen_backend, double>(o, given);
+        for (std::size_t i = 0; i < given.size(); ++i)
+          CHECK(largest(got[i] - orthogonalized(o, given[i])) < tolerance<double>);
+        CHECK(largest(got[3]) == 0);
+      }
+}
+
+TEST_CASE("bands of the minimax sets, and what repeating the last row does", "[newton_schulz]") {
+  struct band {
+    coefficient_set set;
+    double low, least, most;
+  };
+  for (const auto& [set, low, least, most] :
+       {band{coefficient_set::degree9_4, 1.25e-3, 0.9885, 1.0107},
+        band{coefficient_set::degree9_3, 3.6e-3, 0.876, 1.123}, band{coefficient_set::quintic4, 1.1e-2, 0.982, 1.013},
+        band{coefficient_set::cans, 1.04e-3, 0.866, 1.1135}, band{coefficient_set::deepseek, 1e-3, 0.9999, 1.001}}) {
+    CAPTURE(static_cast<int>(set));
+    const index_t steps = usual_steps(set);
+    double lowest = 9, highest = 0, beyond = 0, long_lowest = 9, long_highest = 0;
+    for (double x = low; x <= 1; x *= 1.0002) {
+      const double y = applied(set, steps, x / norm_margin(set)), z = applied(set, steps + 7, x / norm_margin(set));
+      lowest = std::min(lowest, y), highest = std::max(highest, y);
+      long_lowest = std::min(long_lowest, z), long_highest = std::max(long_highest, z);
+    }
+    CHECK(lowest > least);
+    CHECK(highest < most);
+    CHECK(long_lowest > least - 0.01);
+    CHECK(long_highest < most + 0.01);
+    // The bands are those of the numbers, not wider ones: minimax errors reach both ends.
+    if (set != coefficient_set::deepseek) CHECK(highest > most - 0.001);
+    // What rounding lifts above 1 stays in the band.
+    for (const double x : {1.0, 1.002, 1.004}) beyond = std::max(beyond, applied(set, steps, x / norm_margin(set)));
+    CHECK(beyond < most);
+  }
+  CHECK(norm_margin(coefficient_set::degree9_3) == norm_margin(coefficient_set::degree9_4));
+}
+
+TEST_CASE("the numbers of the sets", "[newton_schulz]") {
+  // Computed apart, at 0.0003, 0.05 and 0.8 times the norm.
+  struct values {
+    coefficient_set set;
+    double small, middle, large;
+  };
+  for (const auto& [set, small, middle, large] :
+       {values{coefficient_set::cans, 0.295298558471, 1.110184998223, 0.961150586150},
+        values{coefficient_set::deepseek, 1.000001000365, 1.000183075142, 1.000456354249},
+        values{coefficient_set::degree9_4, 0.373167133557, 0.993688737508, 0.991971468590},
+        values{coefficient_set::degree9_3, 0.088610754093, 1.121064764116, 0.907811025813},
+        values{coefficient_set::quintic4, 0.042272555329, 1.012548720426, 1.004750475274}}) {
+    CAPTURE(static_cast<int>(set));
+    const auto at = [set = set](double x) { return applied(set, usual_steps(set), x / norm_margin(set)); };
+    CHECK(at(0.0003) == Approx(small).epsilon(1e-10));
+    CHECK(at(0.05) == Approx(middle).epsilon(1e-10));
+    CHECK(at(0.8) == Approx(large).epsilon(1e-10));
+  }
+}
+
+TEST_CASE("products of a set, and its preset", "[newton_schulz]") {
+  const auto count = [](coefficient_set set, newton_schulz_form form) {
+    newton_schulz<> o = newton_schulz<>::preset(set);
+    o.form = form, product_counter::whole = product_counter::symmetric = 0;
+    together<product_counter, float>(o, {random_mat(4, 6, 1)});
+    return std::pair{product_counter::symmetric, product_counter::whole};
+  };
+  using counts = std::pair<index_t, index_t>;
+  constexpr auto standard = newton_schulz_form::standard, gram = newton_schulz_form::gram;
+  CHECK(count(coefficient_set::keller, standard) == counts{10, 5});
+  CHECK(count(coefficient_set::degree9_4, standard) == counts{12, 4});
+  CHECK(count(coefficient_set::degree9_3, standard) == counts{9, 3});
+  CHECK(count(coefficient_set::quintic4, standard) == counts{8, 4});  // the norm is made of products that there are
+  CHECK(count(coefficient_set::keller, gram) == counts{18, 1});
+  CHECK(count(coefficient_set::degree9_4, gram) == counts{18, 1});
+  CHECK(count(coefficient_set::degree9_3, gram) == counts{13, 1});
+  CHECK(count(coefficient_set::quintic4, gram) == counts{14, 1});
+  CHECK(odd_polynomial{1.5, -.5}.degree() == 3);
+  CHECK(coefficients(coefficient_set::keller, 0).degree() == 5);
+  CHECK(coefficients(coefficient_set::degree9_3, 2).degree() == 9);
+  CHECK(newton_schulz<>::preset(coefficient_set::degree9_3).steps == 3);
+  CHECK(newton_schulz<>::preset(coefficient_set::degree9_4).steps == 4);
+  CHECK(newton_schulz<>::preset(coefficient_set::quintic4).bound == spectral_bound::schatten8);
+  CHECK(newton_schulz<>::preset(coefficient_set::keller).bound == spectral_bound::frobenius);
+  newton_schulz<> o;
+  set_setting(o, "ns_coefficients", "degree9_3"), set_setting(o, "ns_norm", "schatten4");
+  CHECK(o.coefficients == coefficient_set::degree9_3);
+  CHECK(o.bound == spectral_bound::schatten4);
+  CHECK_THROWS_WITH(set_setting(o, "ns_norm", "nuclear"), Catch::Contains("frobenius, schatten4, schatten8"));
+}
+
+// --- accuracy ---
+
+TEST_CASE("distance to the polar factor of three spectra", "[newton_schulz]") {
+  struct expectation {
+    coefficient_set set;
+    double error, most;
+  };
+  const auto inputs = three_spectra(64, 128);
+  for (const auto& x : inputs) {
+    const mat polar = top_k_polar(x, x.rows);
+    const auto check = [&](const mat& y, double error, double most) {
+      CHECK(polar_error(y, polar) < error);
+      CHECK(top_singular_value(y) < most);
+    };
+    for (const auto& [set, error, most] :
+         {expectation{coefficient_set::degree9_4, 0.01, 1.0115}, expectation{coefficient_set::degree9_3, 0.1, 1.124},
+          expectation{coefficient_set::cans, 0.1, 1.1145}, expectation{coefficient_set::deepseek, 0.002, 1.002}})
+      for (const auto form : both_forms) {
+        CAPTURE(static_cast<int>(set), static_cast<int>(form), &x - inputs.data());
+        newton_schulz<> o = newton_schulz<>::preset(set);
+        o.form = form;
+        check(orthogonalized<float>(o, x), error, most);
+        newton_schulz<float16> half = newton_schulz<float16>::preset(set);
+        half.form = form;
+        check(in_half(half, x), error + 0.005, most + 0.02);
+      }
+  }
+}
+
+TEST_CASE("inputs of few directions stay bounded", "[newton_schulz]") {
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 7}, {7, 31}, {32, 64}, {31, 7}})
+    for (const auto set : all_sets())
+      for (const auto form : both_forms) {
+        newton_schulz<> o = newton_schulz<>::preset(set);
+        newton_schulz<float16> half = newton_schulz<float16>::preset(set);
+        o.form = half.form = form;
+        CAPTURE(static_cast<int>(set), static_cast<int>(form), m, n);
+        const auto given = hard_inputs(m, n);
+        for (const mat& y : together<eigen_backend, float>(o, given)) CHECK(top_singular_value(y) < 1.3);
+        for (const mat& y : together<half_backend, float>(half, given)) CHECK(top_singular_value(y) < 1.3);
+      }
+}
+
+TEST_CASE("many steps in the Gram form", "[newton_schulz]") {
+  for (const auto& x : hard_inputs(7, 31))
+    for (const auto& [set, steps] : {std::pair<coefficient_set, index_t>{coefficient_set::keller, 10},
+                                     {coefficient_set::cubic, 40},
+                                     {coefficient_set::polar_express, 8}}) {
+      CAPTURE(static_cast<int>(set), x(0, 0));
+      const newton_schulz<> o{.coefficients = set, .steps = steps, .form = newton_schulz_form::gram};
+      CHECK(top_singular_value(orthogonalized<float>(o, x)) < 1.3);
+    }
+}
+
+// --- Schatten norms ---
+
+TEST_CASE("Schatten norms scale X, and never too far", "[newton_schulz]") {
+  for (const auto bound : {spectral_bound::schatten4, spectral_bound::schatten8})
+    for (const auto set : all_sets())
+      for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {1, 7}, {7, 1}, {129, 127}, {40, 9}, {9, 40}})
+        for (const auto form : both_forms) {
+          newton_schulz<> o = newton_schulz<>::preset(set);
+          o.form = form, o.bound = bound;
+          const auto s = falling(m, n);
+          const mat expected = with_spectrum(m, n, mapped(o, s), 7);
+          CAPTURE(static_cast<int>(bound), static_cast<int>(set), static_cast<int>(form), m, n);
+          CHECK(largest(orthogonalized(o, with_spectrum(m, n, s, 7)) - expected) < limit(form));
+        }
+  // One cubic step maps [0, 1] to [0, 1] and grows there: from its largest singular value the one before is known.
+  for (const auto& x : {gaussian(96, 96, 3), random_mat(20, 1, 4) * random_mat(1, 30, 5), 1.0 * identity(50)})
+    for (const auto bound : {spectral_bound::schatten4, spectral_bound::schatten8}) {
+      const newton_schulz<float16> once{.coefficients = coefficient_set::cubic, .steps = 1, .bound = bound};
+      CHECK(top_singular_value(in_half(once, x)) < 1.001);
+    }
+  const auto top = [](spectral_bound bound) {
+    const newton_schulz<> once{.coefficients = coefficient_set::cubic, .steps = 1, .bound = bound};
+    const mat x = gaussian(96, 96, 3);
+    return top_singular_value(orthogonalized<float>(once, x));
+  };
+  CHECK(top(spectral_bound::frobenius) < 0.35);
+  CHECK(top(spectral_bound::schatten4) > 0.7);
+  CHECK(top(spectral_bound::schatten8) > 0.93);
+  // A^2 of this one is 34.5 times the least number of float16.
+  const index_t m = 697;
+  const newton_schulz<float16> once{
+      .coefficients = coefficient_set::cubic, .steps = 1, .bound = spectral_bound::schatten8};
+  const double each = std::pow(static_cast<double>(m), -0.125);
+  CHECK(in_half(once, identity(m))(0, 0) == Approx(applied(coefficient_set::cubic, 1, each)).epsilon(1e-3));
+}
+
+TEST_CASE("four quintics with a Schatten norm do better on a flat spectrum than five without", "[newton_schulz]") {
+  const mat x = gaussian(96, 192, 6), polar = top_k_polar(x, 96);
+  const auto error = [&](const mat& y) { return polar_error(y, polar); };
+  CHECK(error(orthogonalized<float>(newton_schulz<>{.coefficients = coefficient_set::polar_express}, x)) > 0.05);
+  for (const auto form : both_forms) {
+    newton_schulz<> o = newton_schulz<>::preset(coefficient_set::quintic4);
+    newton_schulz<float16> half = newton_schulz<float16>::preset(coefficient_set::quintic4);
+    o.form = half.form = form;
+    CHECK(error(orthogonalized<float>(o, x)) < 0.0125);
+    CHECK(error(in_half(half, x)) < 0.0135);
+  }
+}
+
+// --- the edges ---
+
+TEST_CASE("new sets and norms: zero, huge, tiny, and eps", "[newton_schulz]") {
+  const mat x = random_mat(6, 9, 2);
+  for (const auto bound : {spectral_bound::frobenius, spectral_bound::schatten4, spectral_bound::schatten8})
+    for (const auto set : {coefficient_set::cubic, coefficient_set::degree9_3, coefficient_set::degree9_4,
+                           coefficient_set::quintic4, coefficient_set::cans})
+      for (const auto form : both_forms) {
+        CAPTURE(static_cast<int>(bound), static_cast<int>(set), static_cast<int>(form));
+        newton_schulz<> o{.coefficients = set, .steps = usual_steps(set), .eps = 0, .form = form, .bound = bound};
+        const mat expected = orthogonalized<float>(o, x);
+        for (const double c : {1e-36, 1e-30, 1e30, 1e37})
+          CHECK(largest(orthogonalized<float>(o, c * x) - expected) <
+                (form == newton_schulz_form::gram ? gram_tolerance<float> : tolerance<float>));
+        CHECK(largest(orthogonalized<float>(o, mat(4, 6))) == 0);
+        o.eps = 1e-7;
+        CHECK(largest(orthogonalized<float>(o, mat(4, 6))) == 0);
+        for (const double c : {1e-37, 1e-20, 1e-12, 1e37}) CHECK(largest(orthogonalized<float>(o, c * x)) < 1.4);
+        // eps is measured against the Frobenius norm: it is what small gradients are compared with.
+        const std::vector<double> s{3e-7, 2e-7, 1e-7};
+        CHECK(largest(orthogonalized(o, with_spectrum(5, 8, s, 1)) - with_spectrum(5, 8, mapped(o, s), 1)) < 1e-9);
+      }
+}
