@@ -50,34 +50,36 @@ bool compares_sets(const shape& s) {
                         : (s.batch == 1 && (s.n == 256 || s.n == 3072));
 }
 
-// What the element type of the compute is: double for products in double.
+// The type of the compute, and of the matrix.
 template <class T>
 using compute_of = std::conditional_t<std::is_same_v<T, double>, double, float>;
+template <class T>
+using matrix_of = std::conditional_t<sizeof(T) == 2, T, compute_of<T>>;
 
-template <class T, class B, class C>
-void orthogonalize(B& backend, matopt::arena& scratch, const newton_schulz<T>& policy, const matopt::view<C>& x) {
+template <class T, class B, class U>
+void orthogonalize(B& backend, matopt::arena& scratch, const newton_schulz<T>& policy, const matopt::view<U>& x) {
   matopt::no_state none;
-  matopt::pass<B, C> e(backend, scratch, nullptr, nullptr, x.batch, std::min(x.rows, x.cols));
+  matopt::pass<B, compute_of<T>> e(backend, scratch, nullptr, nullptr, x.batch, std::min(x.rows, x.cols));
   policy.orthogonalize(e, none, x);
 }
 template <class T>
 std::size_t scratch_bytes(const newton_schulz<T>& policy, const shape& s) {
   matopt::arena counting;
   matopt::dry_backend<device::backend> dry{device::the_backend()};
-  orthogonalize(dry, counting, policy, matopt::row_major<compute_of<T>>(nullptr, s.m, s.n, s.batch));
+  orthogonalize(dry, counting, policy, matopt::row_major<matrix_of<T>>(nullptr, s.m, s.n, s.batch));
   return counting.peak;
 }
 template <class T>
 work work_of(const newton_schulz<T>& policy, const shape& s) {
   matopt::arena counting;
   counting_backend<T> counter;
-  orthogonalize(counter, counting, policy, matopt::row_major<compute_of<T>>(nullptr, s.m, s.n, s.batch));
+  orthogonalize(counter, counting, policy, matopt::row_major<matrix_of<T>>(nullptr, s.m, s.n, s.batch));
   return counter.counted;
 }
 
 template <class T>
 struct subject {
-  using C = compute_of<T>;
+  using C = matrix_of<T>;
   subject(const newton_schulz<T>& policy, const shape& s) : scratch(device::memory(scratch_bytes(policy, s))) {
     const double bytes = static_cast<double>(s.batch * s.m * s.n) * sizeof(C);
     const int sets = device::is_gpu ? static_cast<int>(std::clamp(120.0 * (1 << 20) / bytes + 1, 3.0, 8.0)) : 1;
@@ -98,14 +100,14 @@ struct subject {
 
 template <class T>
 std::vector<accuracy> accuracy_of(const newton_schulz<T>& policy, int ratio) {
-  using C = compute_of<T>;
+  using C = matrix_of<T>;
   const int rows = accuracy_rows, cols = accuracy_rows * ratio;
   const shape s{static_cast<index_t>(spectra.size()), rows, cols};
   const std::size_t each = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
   const spectrum_inputs& given = inputs_of(rows, cols);
   std::vector<C> host;
   for (const auto& input : given.input)
-    for (const double x : input) host.push_back(static_cast<C>(x));
+    for (const double x : input) host.push_back(static_cast<C>(static_cast<compute_of<T>>(x)));
   auto memory = device::memory(host.size() * sizeof(C)), scratch = device::memory(scratch_bytes(policy, s));
   device::the_backend().upload(memory.data(), host.data(), host.size() * sizeof(C));
   matopt::arena space{scratch.data()};

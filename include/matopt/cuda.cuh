@@ -138,7 +138,7 @@ class cuda_backend {
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
-    if (d.rows == 0 || d.cols == 0 || d.batch == 0) return;
+    if (d.rows == 0 || d.cols == 0 || d.batch == 0 || by_own_kernel(alpha, a, b, beta, c, d, false)) return;
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
     if (beta == 0) {
       c = d;  // not read
@@ -155,13 +155,7 @@ class cuda_backend {
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
-    if constexpr (sizeof(T) == 2) {
-      const bool by_rows = d.col_stride == 1;
-      if (by_rows ? hopper_.run_symmetric<T>(stream_, alpha, a, b, beta, c, d)
-                  : hopper_.run_symmetric<T>(stream_, alpha, b.t(), a.t(), beta, c.t(), d.t()))
-        return;
-    }
-    gemm(guard, alpha, a, b, beta, c, d);
+    if (!by_own_kernel(alpha, a, b, beta, c, d, true)) gemm(guard, alpha, a, b, beta, c, d);
   }
 
   // Element (i, j) of matrix b is number i cols + j of stream b.
@@ -245,6 +239,16 @@ class cuda_backend {
     return n;
   }
 
+  template <class T>
+  bool by_own_kernel(arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b, arithmetic_t<T> beta,
+                     const view<const T>& c, const view<T>& d, bool symmetric) {
+    if constexpr (sizeof(T) == 2) {
+      if (a.cols == 0 || !hopper_.pays(d.rows, d.cols, d.batch, symmetric)) return false;
+      return d.col_stride == 1 ? hopper_.run<T>(stream_, alpha, a, b, beta, c, d, symmetric)
+                               : hopper_.run<T>(stream_, alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
+    }
+    return false;
+  }
   // All of for_rows, or, and then false, all but the elements.
   template <class Sums, class T, class Numbers, class Elements, class Total>
   bool rows_at_once(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,

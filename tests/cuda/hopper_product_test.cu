@@ -29,6 +29,19 @@ struct mean_with {  // of a matrix and its transpose
   }
 };
 
+struct sign {
+  template <class T>
+  MATOPT_HD void operator()(T& y) const {
+    y = y < T(0) ? T(-1) : T(1);
+  }
+};
+struct differs {
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = x == y ? T(0) : T(1);
+  }
+};
+
 // A batch of matrices on the device whose lines begin at multiples of 16 bytes, with room between them.
 template <class T>
 struct panel {
@@ -157,14 +170,21 @@ TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products", "[cuda]", float16, bflo
   for (const bool a : {true, false})
     for (const bool b : {true, false})
       for (const double beta : {0.0, -0.5}) {
-        for (const shape size : {shape{1, 8, 1, 1},
-                                 {7, 16, 1000, 50},
-                                 {127, 136, 65, 3},
-                                 {128, 256, 64, 1},
-                                 {129, 120, 7, 2},
-                                 {640, 1000, 33, 5},
-                                 {1000, 4104, 127, 2},
-                                 {4097, 8, 129, 1}})
+        for (const shape size : {shape{1, 8, 1, 1}, {127, 136, 65, 3}, {129, 120, 7, 2}, {640, 1000, 33, 5}})
+          test.check(size, a, b, beta, false, size.k == 33);
+        for (const index_t m : {1, 120, 136, 384, 1000}) test.check({m, m, 200, 3}, a, !a, beta, true, true);
+      }
+}
+
+TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products, at many sizes", "[cuda][slow]", float16, bfloat16) {
+  if (!has_kernel()) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  subject<TestType> test(gpu);
+  for (const bool a : {true, false})
+    for (const bool b : {true, false})
+      for (const double beta : {0.0, -0.5}) {
+        for (const shape size : {shape{7, 16, 1000, 50}, {128, 256, 64, 1}, {1000, 4104, 127, 2}, {4097, 8, 129, 1}})
           test.check(size, a, b, beta, false, size.k == 127);
         for (const index_t m : {1, 7, 8, 120, 128, 129, 136, 256, 264, 384, 640, 1000, 2056})
           for (const index_t batch : {1, 3, 50})
@@ -172,6 +192,45 @@ TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products", "[cuda]", float16, bflo
       }
   test.check({4096, 4096, 96, 1}, true, false, 1, true, false);
   test.check({4097, 4097, 96, 1}, true, false, 1, true, false);
+}
+
+TEST_CASE("GPU: gemm is the same for many tiles as for few", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  constexpr index_t m = 100, n = 264, k = 24, many = 900;
+  const auto signs = [&](index_t rows, index_t cols, std::uint64_t seed) {  // so that sums are exact
+    panel<float> x(gpu, rows, cols, true, many);
+    const cuda_backend::buffer zero = gpu.allocate(sizeof(std::uint32_t));
+    gpu.random_normal(nullptr, x.v, seed,
+                      view<const std::uint32_t>{reinterpret_cast<std::uint32_t*>(zero.data()), 1, 1, 1, 1});
+    gpu.for_each(nullptr, sign{}, x.v);
+    gpu.synchronize();
+    return x;
+  };
+  const panel<float> a = signs(m, k, 1), b = signs(k, n, 2), c = signs(m, n, 3);
+  const auto narrow = [&](const panel<float>& x, bool by_rows) {
+    panel<float16> y(gpu, x.v.rows, x.v.cols, by_rows, many);
+    gpu.for_each(nullptr, fn::assign{}, y.v, as_const(x.v));
+    return y;
+  };
+  const panel<float> expected(gpu, m, n, true, many), got(gpu, m, n, true, many);
+  gpu.gemm(nullptr, 1.F, a.v, b.v, -2.F, c.v, expected.v);
+  for (const bool by_rows : {true, false})
+    for (const index_t batch : {index_t{3}, many}) {
+      const panel<float16> x = narrow(a, !by_rows), y = narrow(b, by_rows), z = narrow(c, by_rows),
+                           d(gpu, m, n, by_rows, many);
+      gpu.gemm(nullptr, 1.F, x.v.matrices(0, batch), y.v.matrices(0, batch), -2.F, z.v.matrices(0, batch),
+               d.v.matrices(0, batch));
+      const view<float> wrong = got.v.matrices(0, batch);
+      gpu.for_each(nullptr, fn::assign{}, wrong, as_const(d.v.matrices(0, batch)));
+      gpu.for_each(nullptr, differs{}, wrong, as_const(expected.v.matrices(0, batch)));
+      const cuda_backend::buffer found = gpu.allocate(sizeof(float));
+      const view<float> most{reinterpret_cast<float*>(found.data()), 1, 1, 1, 1};
+      gpu.reduce(nullptr, fn::abs_max{}, most, as_const(view<float>{wrong.data, m * batch, n, wrong.row_stride, 1}));
+      float answer = -1;
+      gpu.download(&answer, found.data(), sizeof answer);
+      CHECK(answer == 0);
+    }
 }
 
 TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {

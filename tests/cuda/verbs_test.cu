@@ -165,8 +165,21 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
   cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
   const auto* guard = reinterpret_cast<const status_word*>(word.data());
   for (const layout l : all_layouts)
-    for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {3, 5000}, {2000, 33},
-                              {1500, 768}, {1400, 777}, {5, 1536}, {5, 1540}, {4, 3072}, {4, 3075}, {3, 6200}})
+    for (const auto [m, n] : {size{1, 1},
+                              {1, 300},
+                              {300, 1},
+                              {17, 16},
+                              {65, 129},
+                              {300, 257},
+                              {3, 5000},
+                              {2000, 33},
+                              {1500, 768},
+                              {1400, 777},
+                              {5, 1536},
+                              {5, 1540},
+                              {4, 3072},
+                              {4, 3075},
+                              {3, 6200}})
       for (const index_t batch : {1, 3})
         for (const auto [reduces, both_shared] : {std::pair{false, true}, {false, false}, {true, true}})
           for (const status_word stop : {0U, 1U}) {
@@ -307,12 +320,12 @@ TEST_CASE("GPU: the same random numbers as on the CPU, bit for bit", "[cuda]") {
                                                                      static_cast<std::uint64_t>(i * 257 + j))));
 }
 
-TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double) {
-  using T = TestType;
+template <class T>
+void check_decompositions(std::initializer_list<size> sizes) {
   stream s;
   cuda_backend gpu(s.s);
   const double limit = 500 * eps<T>;  // every column takes part in hundreds of rotations
-  for (const auto [m, n] : {size{1, 1}, {1, 7}, {7, 1}, {5, 3}, {24, 40}, {64, 64}, {40, 130}, {130, 120}})
+  for (const auto [m, n] : sizes)
     for (const layout l : all_layouts)
       for (const int kind : {0, 1, 2, 3}) {  // random, of rank 2 at most, zero, tiny
         if (m > 50 && l != layout::row_major) continue;
@@ -344,6 +357,13 @@ TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double
           REQUIRE(largest(transposed(vb) * vb - identity(q)) < limit);
         }
       }
+}
+
+TEMPLATE_TEST_CASE("GPU: singular value decompositions", "[cuda]", float, double) {
+  check_decompositions<TestType>({{1, 1}, {1, 7}, {7, 1}, {5, 3}, {24, 40}});
+}
+TEMPLATE_TEST_CASE("GPU: larger singular value decompositions", "[cuda][slow]", float, double) {
+  check_decompositions<TestType>({{64, 64}, {40, 130}, {130, 120}});
 }
 
 TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular solves", "[cuda]", float, double) {

@@ -283,8 +283,8 @@ TEST_CASE("subspace_polar: products in a narrower type", "[subspace]") {
 
 TEST_CASE("subspace_polar: settings", "[subspace]") {
   using mine = numuon::with_orthogonalizer<subspace_polar>;
-  for (const char* key : {"subspace_iterations", "subspace_polar_steps", "subspace_inner_polar_steps",
-                          "subspace_noise", "subspace_seed"}) {
+  for (const char* key : {"subspace_iterations", "subspace_polar_steps", "subspace_inner_polar_steps", "subspace_noise",
+                          "subspace_seed"}) {
     mine r;
     CHECK_THROWS_AS((set_setting(r, key, "-1"), r.validate()), bad_value);
   }

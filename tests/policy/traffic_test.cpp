@@ -52,7 +52,8 @@ struct counting_backend : eigen_backend {
   void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                            const Elements& elements_of, view<U> total) {
     first_two(guard, sums, out, numbers);
-    std::apply([&](auto... v) { eigen_backend::reduce(guard, elements_of.f, total, not_shared(v)...); }, elements_of.on);
+    std::apply([&](auto... v) { eigen_backend::reduce(guard, elements_of.f, total, not_shared(v)...); },
+               elements_of.on);
     std::apply([&](auto... v) { launch(not_shared(v)...); }, std::tuple_cat(sums.on, elements_of.on));
   }
 

@@ -25,12 +25,11 @@ class products {
     if (status == cudaDriverEntryPointSuccess) encode_ = reinterpret_cast<encoder>(found);
   }
 
-  // A symmetric D, where that pays: a product that one round of whole tiles does in one triangle or two is left alone.
-  template <class T>
-  bool run_symmetric(cudaStream_t stream, float alpha, const view<const T>& a, const view<const T>& b, float beta,
-                     const view<const T>& c, const view<T>& d) const {
-    const index_t rows = (d.rows + tile_rows - 1) / tile_rows, columns = (d.cols + tile_columns - 1) / tile_columns;
-    return rows * columns * d.batch > multiprocessors_ && run(stream, alpha, a, b, beta, c, d, true);
+  // Where cuBLAS would be slower. Of a symmetric D it does twice the work, but what one round of whole tiles does takes
+  // one round in a triangle, too. Of other D this kernel gains little, and only over several rounds.
+  bool pays(index_t m, index_t n, index_t batch, bool symmetric) const {
+    const index_t rows = (m + tile_rows - 1) / tile_rows, columns = (n + tile_columns - 1) / tile_columns;
+    return rows * columns * batch > (symmetric ? 1 : 6) * multiprocessors_;
   }
   // Starts D = alpha A B + beta C, or returns false. D is stored by rows; where beta is 0, C is not read.
   template <class T>
