@@ -6,6 +6,7 @@
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 
 #include <array>
+#include <cmath>
 
 #include "../support/orthogonalize.hpp"
 #include "../support/tolerance.hpp"
@@ -316,6 +317,21 @@ TEST_CASE("many steps in the Gram form", "[newton_schulz]") {
       const newton_schulz<> o{.coefficients = set, .steps = steps, .form = newton_schulz_form::gram};
       CHECK(top_singular_value(orthogonalized<float>(o, x)) < 1.3);
     }
+}
+
+TEST_CASE("bfloat16: spectra that fall by decades stay bounded, so automatic is the standard form", "[newton_schulz]") {
+  std::vector<double> decades;
+  for (int i = 0; i < 48; ++i) decades.push_back(std::pow(10.0, -std::min(i, 7)));
+  const mat x = with_spectrum(48, 192, decades, 6);
+  for (const auto set : {coefficient_set::keller, coefficient_set::polar_express}) {
+    const auto run = [&](newton_schulz_form form) {
+      return together<eigen_backend, float>(newton_schulz<bfloat16>{.coefficients = set, .form = form}, {x})[0];
+    };
+    const mat automatic = run(newton_schulz_form::automatic);
+    CHECK(top_singular_value(automatic) < 1.3);
+    CHECK(largest(automatic - run(newton_schulz_form::standard)) == 0);
+    CHECK(largest(automatic - run(newton_schulz_form::gram)) > 0);
+  }
 }
 
 // --- Schatten norms ---

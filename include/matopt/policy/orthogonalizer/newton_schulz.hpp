@@ -37,8 +37,8 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 //
 // Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
 // anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
-// sixth. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16, where R loses
-// most, for degree 9 and for more than five steps.
+// sixth. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16: there R loses so
+// much that spectra which fall by decades end above 1.3, with some sets at any size.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
@@ -139,10 +139,9 @@ struct newton_schulz {
   template <class T>
   bool by_gram(index_t m, index_t n) const {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
-    const index_t degree = matopt::coefficients(coefficients, 0).degree();
-    if (std::is_same_v<T, double> || (std::is_same_v<T, bfloat16> && (degree == 9 || steps > 5))) return false;
+    if (std::is_same_v<T, double> || std::is_same_v<T, bfloat16>) return false;
     // Cubic steps have one product less to save.
-    return degree == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
+    return matopt::coefficients(coefficients, 0).degree() == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
   }
   // Before which steps x and its Gram matrix are formed anew.
   template <class T>
