@@ -225,8 +225,7 @@ void add_peers(const shape& s) {
 
 void add_cases() {
 #ifndef __CUDACC__
-  Eigen::setNbThreads(device::the_backend().threads());
-  benchmark::AddCustomContext("openblas", openblas::get(device::the_backend().threads()).version());
+  prepare_peers(device::the_backend().threads(), chosen().pin);
 #endif
   for (const shape& s : shapes()) {
     device::elements::each([&]<class T>(T) { add_element<T>(s); });

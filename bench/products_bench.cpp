@@ -106,8 +106,7 @@ void add_peers(const shape& s, bool symmetric) {
 
 void add_cases() {
 #ifndef __CUDACC__
-  Eigen::setNbThreads(device::the_backend().threads());
-  benchmark::AddCustomContext("openblas", openblas::get(device::the_backend().threads()).version());
+  prepare_peers(device::the_backend().threads(), chosen().pin);
 #endif
   for (const bool symmetric : {false, true})
     for (const shape& s : shapes(symmetric)) {

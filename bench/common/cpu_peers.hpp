@@ -4,6 +4,7 @@
 // picks kernels without AVX-512, so OPENBLAS_CORETYPE=SkylakeX is set where the processor has AVX-512 and nothing is
 // set.
 #pragma once
+#include <benchmark/benchmark.h>
 #include <dlfcn.h>
 
 #include <Eigen/Core>
@@ -11,6 +12,12 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#ifdef __linux__
+#include <sched.h>
+#include <unistd.h>
+
+#include <filesystem>
+#endif
 
 namespace bench {
 
@@ -50,6 +57,34 @@ class openblas {
   sgemm_function sgemm_ = nullptr;
   std::string version_ = "none";
 };
+
+// Systems that save cores pack threads which sleep now and then, as those of our pool and of OpenMP do, onto one core,
+// and leave them there.
+inline void pin_threads() {
+#ifdef __linux__
+  cpu_set_t first, rest;
+  sched_getaffinity(0, sizeof rest, &rest);
+  if (CPU_COUNT(&rest) < 2) return;
+  int core = 0;
+  while (!CPU_ISSET(core, &rest)) ++core;
+  CPU_ZERO(&first);
+  CPU_SET(core, &first);
+  CPU_CLR(core, &rest);
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    const int thread = std::stoi(entry.path().filename());
+    sched_setaffinity(thread, sizeof first, thread == getpid() ? &first : &rest);
+  }
+#endif
+}
+
+// Starts the threads of both peers.
+inline void prepare_peers(int threads, bool pin) {
+  Eigen::setNbThreads(threads);
+  benchmark::AddCustomContext("openblas", openblas::get(threads).version());
+#pragma omp parallel num_threads(threads)
+  benchmark::ClobberMemory();
+  if (pin) pin_threads();
+}
 
 // Random numbers. Waits first: the threads of OpenBLAS and OpenMP look out for work some tens of milliseconds before
 // they leave their core to others.

@@ -3,6 +3,7 @@
 //   --quick            a selection that takes a minute or two (the default)
 //   --all              everything
 //   --threads=N        of the CPU backend; 0, the default, asks for one per core
+//   --pin              on the CPU: the main thread has one core, all others, also the peers', the rest (Linux)
 //   --most-seconds=S   leave out what is expected to take longer than this for one run (default 1; with --all 30)
 #pragma once
 #include <string>
@@ -10,7 +11,7 @@
 namespace bench {
 
 struct options {
-  bool all = false;
+  bool all = false, pin = false;
   int threads = 0;
   double most_seconds = 0;
 };
@@ -30,6 +31,8 @@ inline void take_options(int& argc, char** argv) {
       o.all = true;
     else if (argument == "--quick")
       o.all = false;
+    else if (argument == "--pin")
+      o.pin = true;
     else if (argument.starts_with("--threads="))
       o.threads = std::stoi(argument.substr(10));
     else if (argument.starts_with("--most-seconds="))

@@ -107,11 +107,13 @@ class thread_pool {
     }
   }
 
-  // Spins for some microseconds, because the next verb usually follows at once, then sleeps in the kernel.
+  // Spins for some microseconds, because the next verb usually follows at once, then sleeps in the kernel. Meanwhile it
+  // gives way now and then: the thread it waits for may have to run on the same core.
   template <class Pending, class Atomic, class... Old>
   static void wait_while(Pending pending, Atomic& a, Old... old) {
     for (int spin = 0; spin < 4096; ++spin) {
       if (!pending()) return;
+      if (spin % 64 == 63) std::this_thread::yield();
 #if defined(__x86_64__) || defined(__i386__)
       __builtin_ia32_pause();
 #endif

@@ -45,6 +45,7 @@ struct kernel_set {
 
   const char* name = "";
   index_t rows = 0, cols = 0;  // of the micro-tile
+  index_t steps = 1;           // at most, of one call of multiply
   element_kernels<float> of_float{};
   element_kernels<bfloat16> of_bfloat16{};
   convert_function<float, bfloat16> widen = nullptr;

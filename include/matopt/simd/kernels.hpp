@@ -8,6 +8,30 @@
 
 #include "kernel_set.hpp"
 
+namespace matopt::simd {
+
+// These two are compiled for no target, so that they can be inlined into functions for any.
+
+// Asks for the lines of a micro-tile, which are written, and perhaps read, after all the steps.
+template <index_t Cols>
+[[gnu::always_inline]] inline void fetch_tile(const float* at, index_t stride, index_t rows) {
+  for (index_t i = 0; i < rows; ++i, at += stride) __builtin_prefetch(at), __builtin_prefetch(at + Cols - 1);
+}
+
+// Asks for the panels that the steps reach soon, and for `next`: not into the first level, which is full. Vectors
+// shorter than a cache line leave no time for more than that.
+template <index_t Rows, index_t Cols>
+[[gnu::always_inline]] inline void fetch_ahead(const float* a, const float* b, const float* next) {
+  __builtin_prefetch(next, 0, 2);
+  if constexpr (Cols == 32) {
+    __builtin_prefetch(a + 16 * Rows);
+    __builtin_prefetch(b + 8 * Cols);
+    __builtin_prefetch(b + 8 * Cols + 16);
+  }
+}
+
+}  // namespace matopt::simd
+
 // The oldest targets have too few registers to be worth a kernel, and those after AVX-512's first version bring nothing
 // that a product in float can use. Vectors of unknown length cannot be held in arrays.
 #ifndef HWY_DISABLED_TARGETS

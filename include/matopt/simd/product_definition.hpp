@@ -31,14 +31,13 @@ class product_run {
       depth_ = std::min(most_depth, depth - depth_begin_);
       steps_ = ceil_div(depth_, kernels_.depth_per_step);
       last_ = depth_begin_ + depth_ == depth;
-      step_block_ = steps_ == 0 ? 1 : ceil_div(steps_, ceil_div(steps_, max_step_block));
+      step_block_ = steps_ == 0 ? 1 : ceil_div(steps_, ceil_div(steps_, set_.steps));
       blocks();
     }
   }
 
  private:
-  static constexpr index_t max_step_block = 384;  // of one pass over the accumulators
-  static constexpr index_t panels_per_task = 4;   // in packing
+  static constexpr index_t panels_per_task = 4;  // in packing
   static constexpr index_t unlimited = index_t{1} << 40;
 
   void blocks() {
@@ -126,8 +125,9 @@ class product_run {
     }
     const index_t down = ceil_div(panels_a, height), across = ceil_div(panels_b, width);
     for_tasks(matrices_ * down * across, [&](index_t task, int worker) {
-      // Long rows of tiles first: the last tasks of a phase are then spread over the threads.
-      const index_t q = task / (down * across), i = down - 1 - task / across % down, j = task % across;
+      // Down the columns of tiles: a thread's next tile mostly has the same panels of B, which its cache still holds.
+      // A symmetric product's columns become shorter, and each ends at the diagonal: the last tasks are small ones.
+      const index_t q = task / (down * across), i = down - 1 - task % down, j = task / down % across;
       const index_t row = i * height * set_.rows, col = j * width * set_.cols;
       const index_t rows = std::min(height * set_.rows, rows_ - row), cols = std::min(width * set_.cols, cols_ - col);
       if (p_.symmetric && row_ + row + rows <= col_ + col) return;
@@ -167,10 +167,12 @@ class product_run {
       for (index_t i = 0; i < rows; i += set_.rows)
         for (index_t j = 0; j < cols && diagonal + i - j + set_.rows - 1 > 0; j += set_.cols) {
           const float* const panel = b + j * steps_ + s * set_.cols;
-          // The next block of this panel of B, half of it by each of two rows of micro-tiles; it would come from memory
-          // just when it is needed. A's panels are read more slowly and need no help.
+          // What would otherwise come from memory just when it is needed: in a row's first micro-tile the next panel of
+          // A; in the others the next block of this panel of B, half of it by each of two rows.
           const bool more = s + step_block_ < steps_;
-          const float* const next = more ? panel + (steps + i / set_.rows % 2 * (steps / 2)) * set_.cols : panel;
+          const float* const next = j == 0 && i + set_.rows < rows ? a + (i + set_.rows) * steps_ + s * set_.rows
+                                    : more ? panel + (steps + i / set_.rows % 2 * (steps / 2)) * set_.cols
+                                           : panel;
           kernels_.multiply(steps, a + i * steps_ + s * set_.rows, panel, p_.alpha, s == 0 ? beta : 1,
                             s == 0 ? c + i * c_stride + j : sums + i * sums_stride + j, s == 0 ? c_stride : sums_stride,
                             sums + i * sums_stride + j, sums_stride, std::min(set_.rows, rows - i),

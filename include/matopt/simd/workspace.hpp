@@ -18,7 +18,8 @@ namespace matopt::simd {
 class workspace {
  public:
   static constexpr index_t operand_size = 5 << 20;  // floats
-  static constexpr index_t tile_rows = 168, tile_cols = 128;
+  // Whole panels of 14 lines, and whole cache lines of a row of the mirrored tile.
+  static constexpr index_t tile_rows = 112, tile_cols = 128;
 
   explicit workspace(int threads) {
     const auto floats = static_cast<std::size_t>(2 * operand_size + threads * tile_rows * tile_cols);
