@@ -38,7 +38,7 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 // Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
 // anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
 // sixth. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16: there R loses so
-// much that spectra which fall by decades end above 1.3, with some sets at any size.
+// much that spectra which fall by decades end above 1.3, and with polar_express far above.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
