@@ -102,8 +102,8 @@ class pass {
     std::apply([&](auto... v) { for_each(numbers.f, v...); }, numbers.on);
   }
   // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
-  // its elements. What one writes the next ones read, in this row only, and the elements only as per_row: a backend that
-  // has the verb reads their other arguments before, and a shared() one once.
+  // its elements. What one writes the next ones read, in this row only, and the elements only as per_row: a backend
+  // that has the verb reads their other arguments before, and a shared() one once.
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
     if constexpr (requires { backend_.for_rows(guard_, sums, out, numbers, elements); }) {
