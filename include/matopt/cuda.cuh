@@ -261,7 +261,7 @@ class cuda_backend {
       return true;
     }
     std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, not_shared(v)...); }, sums.on);
-    std::apply([&](const auto&... v) { for_each(guard, numbers.f, v...); }, numbers.on);
+    std::apply([&](const auto&... v) { for_each(guard, numbers.f, not_shared(v)...); }, numbers.on);
     return false;
   }
 

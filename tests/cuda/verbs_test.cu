@@ -48,8 +48,8 @@ struct two_sums {
 // kept = kept + first, r = 2 first - second + one
 struct numbers_of_row {
   template <class T>
-  MATOPT_HD void operator()(T& kept, T& r, T first, T second, T one) const {
-    kept += first, r = 2 * first - second + one;
+  MATOPT_HD void operator()(T& kept, T& r, T& first, T second, T one) const {
+    kept += first, r = 2 * first - second + one, first = -first;
   }
 };
 // y = y + r x
@@ -158,8 +158,9 @@ TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", f
   CHECK(same_bits(elements(row.host.cv()), before));
 }
 
-TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", float, double) {
-  using T = TestType;
+TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", float, double, bfloat16) {
+  using X = TestType;
+  using T = arithmetic_t<X>;
   stream s;
   cuda_backend gpu(s.s);
   cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
@@ -186,31 +187,37 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
             if (m * n > 1000000 && (l != layout::row_major || batch == 1 || stop)) continue;
             CAPTURE(name_of(l), m, n, batch, reduces, both_shared, stop);
             gpu.upload(word.data(), &stop, sizeof stop);
-            on_device<T> x(gpu, m, n, l, batch), y(gpu, m, n, l, batch), out(gpu, m, 2, layout::row_major, batch),
+            on_device<X> x(gpu, m, n, l, batch);
+            on_device<T> y(gpu, m, n, l, batch), out(gpu, m, 2, layout::row_major, batch),
                 kept(gpu, m, 1, layout::row_major, batch), r(gpu, m, 1, layout::row_major, batch),
                 one(gpu, 1, 1, layout::row_major, batch), total(gpu, 1, 1, layout::row_major, batch);
-            x.host.fill_random(1), y.host.fill_random(2), kept.host.fill_random(3), one.host.fill_random(4);
-            for (auto* v : {&x, &y, &out, &kept, &r, &one, &total}) v->up();
-            std::vector<mat> y_before, kept_before;
+            x.host.fill_random(1), y.host.fill_random(2), kept.host.fill_random(3), one.host.fill_random(4),
+                out.host.fill_random(5);
+            x.up();
+            for (auto* v : {&y, &out, &kept, &r, &one, &total}) v->up();
+            std::vector<mat> y_before, kept_before, out_before;
             for (index_t b = 0; b < batch; ++b)
               y_before.push_back(to_mat(y.host.cv().matrix(b))),
-                  kept_before.push_back(to_mat(kept.host.cv().matrix(b)));
-            const auto numbers = work_on(numbers_of_row{}, kept.v(), r.v(), as_const(out.v().col_block(0, 1)),
-                                         as_const(out.v().col_block(1, 1)), per_matrix(one.cv()));
+                  kept_before.push_back(to_mat(kept.host.cv().matrix(b))),
+                  out_before.push_back(to_mat(out.host.cv().matrix(b)));
+            const auto numbers =
+                work_on(numbers_of_row{}, kept.v(), shared<2>(r.v()), sum_result<0>(out.v().col_block(0, 1)),
+                        sum_result<1>(as_const(out.v().col_block(1, 1))), per_matrix(one.cv()));
             // What sums and elements share is kept in registers, the other views are read twice.
             const auto run = [&](const auto& sums, auto y_again, auto x_again) {
               if (reduces)
                 gpu.for_rows_and_reduce(guard, sums, out.v(), numbers,
-                                        work_on(add_multiple{}, y_again, x_again, per_row(r.cv())), total.v());
+                                        work_on(add_multiple{}, y_again, x_again, shared<2>(per_row(r.cv()))),
+                                        total.v());
               else
                 gpu.for_rows(guard, sums, out.v(), numbers,
-                             work_on(only_add_multiple{}, y_again, x_again, per_row(r.cv())));
+                             work_on(only_add_multiple{}, y_again, x_again, shared<2>(per_row(r.cv()))));
             };
             if (both_shared)
               run(work_on(two_sums{}, shared<0>(x.cv()), shared<1>(y.cv())), shared<1>(y.v()), shared<0>(x.cv()));
             else
               run(work_on(two_sums{}, x.cv(), shared<7>(y.cv())), shared<7>(y.v()), x.cv());
-            for (auto* v : {&y, &kept, &r, &total}) v->down();
+            for (auto* v : {&y, &kept, &r, &total, &out}) v->down();
             const double limit = 100 * eps<T> * static_cast<double>(n + m);
             for (index_t b = 0; b < batch; ++b) {
               double sum = 0, size_of_sum = 1;
@@ -222,6 +229,9 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
                 const double number = 2 * first - second + static_cast<double>(one.host(0, 0, b));
                 const double kept_i = kept_before[static_cast<std::size_t>(b)](i, 0);
                 REQUIRE(static_cast<double>(r.host(i, 0, b)) == Approx(stop ? 0 : number).margin(limit));
+                REQUIRE(static_cast<double>(out.host(i, 0, b)) ==
+                        Approx(stop ? out_before[static_cast<std::size_t>(b)](i, 0) : -first).margin(limit));
+                if (!stop) REQUIRE(static_cast<double>(out.host(i, 1, b)) == Approx(second).margin(limit));
                 REQUIRE(static_cast<double>(kept.host(i, 0, b)) ==
                         Approx(stop ? kept_i : kept_i + first).margin(limit));
                 for (index_t j = 0; j < n; ++j) {

@@ -2,12 +2,14 @@
 // around its tile and lane boundaries.
 #include <catch2/catch.hpp>
 
+#include <matopt/core/pass.hpp>
 #include <matopt/eigen.hpp>
 
 #include "../support/matrices.hpp"
 
 using namespace matopt;
 using namespace matopt::test;
+using Catch::Matchers::Contains;
 
 namespace {
 
@@ -184,4 +186,38 @@ TEST_CASE("random_normal: the same numbers in every storage; matrix b is stream 
       CHECK(right);
       CHECK(x.intact());
     }
+}
+
+TEST_CASE("for_rows: what one work writes and a later one reads carries one mark, or is refused", "[eigen]") {
+  eigen_backend cpu(1);
+  stored<double> x(3, 5, layout::row_major), norms(3, 1, layout::row_major), factors(3, 1, layout::row_major);
+  x.fill_random(1);
+  arena none;
+  pass<eigen_backend, double> e(cpu, none, nullptr, nullptr, 1, 1);
+  const auto sums = work_on(fn::norm{}, x.cv());
+  const auto with = [&](auto norm, auto factor, auto factor_again) {
+    e.for_rows(sums, norms.v(), work_on(fn::multiple{2}, factor, norm),
+               work_on(fn::divide{}, x.v(), x.cv(), factor_again));
+  };
+  const auto n = norms.cv();
+  const auto f = factors.v();
+  const mat before = to_mat(x.cv());
+  with(sum_result<0>(n), shared<3>(f), shared<3>(per_row(f)));
+  for (index_t i = 0; i < 3; ++i) {
+    double squares = 0;
+    for (index_t j = 0; j < 5; ++j) squares += before(i, j) * before(i, j);
+    for (index_t j = 0; j < 5; ++j) CHECK(x(i, j) == Approx(before(i, j) / (2 * std::sqrt(squares))));
+  }
+
+  const auto after = elements(x.cv());
+  CHECK_THROWS_WITH(with(n, shared<3>(f), shared<3>(per_row(f))), Contains("numbers reads what the sums write"));
+  CHECK_THROWS_WITH(with(sum_result<1>(n), shared<3>(f), shared<3>(per_row(f))),
+                    Contains("numbers reads what the sums write"));
+  CHECK_THROWS_WITH(with(sum_result<0>(n), shared<3>(f), per_row(f)),
+                    Contains("elements reads what the formula on numbers writes"));
+  CHECK_THROWS_WITH(with(sum_result<0>(n), f, per_row(f)), Contains("shared<number>()"));
+  CHECK_THROWS_WITH(with(sum_result<0>(n), shared<3>(f), per_row(n)), Contains("elements reads what the sums write"));
+  // The mark of one around another.
+  CHECK_THROWS_AS(with(sum_result<0>(n), shared<3>(f), shared<3>(per_row(n))), error);
+  CHECK(same_bits(elements(x.cv()), after));
 }

@@ -61,7 +61,7 @@ struct counting_backend : eigen_backend {
   template <class Sums, class T, class Numbers>
   void first_two(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers) {
     std::apply([&](auto... v) { eigen_backend::reduce_rows(guard, sums.f, out, not_shared(v)...); }, sums.on);
-    std::apply([&](auto... v) { eigen_backend::for_each(guard, numbers.f, v...); }, numbers.on);
+    std::apply([&](auto... v) { eigen_backend::for_each(guard, numbers.f, not_shared(v)...); }, numbers.on);
   }
   template <class... V>
   void launch(const V&... v) {

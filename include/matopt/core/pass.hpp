@@ -8,6 +8,7 @@
 #include "arena.hpp"
 #include "backend.hpp"
 #include "broadcast.hpp"
+#include "check_row_works.hpp"
 #include "scaled_view.hpp"
 #include "work.hpp"
 
@@ -99,13 +100,14 @@ class pass {
   template <class Sums, class T, class Numbers>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers) {
     std::apply([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
-    std::apply([&](auto... v) { for_each(numbers.f, v...); }, numbers.on);
+    std::apply([&](auto... v) { for_each(numbers.f, not_shared(v)...); }, numbers.on);
   }
   // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
-  // its elements. What one writes the next ones read, in this row only, and the elements only as per_row: a backend
-  // that has the verb reads their other arguments before, and a shared() one once.
+  // its elements. What one writes the next ones read of this row only, as numbers per row, and marked by shared() or
+  // sum_result(): a backend that has the verb reads all else before.
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
+    detail::check_row_works(sums, out, numbers, elements);
     if constexpr (requires { backend_.for_rows(guard_, sums, out, numbers, elements); }) {
       backend_.for_rows(guard_, sums, out, numbers, elements);
     } else {
@@ -117,6 +119,7 @@ class pass {
   template <class Sums, class T, class Numbers, class Elements, class U>
   void for_rows_and_reduce(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements,
                            view<U> total) {
+    detail::check_row_works(sums, out, numbers, elements);
     if constexpr (requires { backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total); }) {
       backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total);
     } else {

@@ -1,24 +1,34 @@
 // work: a functor and what it works on, before it runs. Verbs that do several things at a time take them in this form.
 //
-//   const auto squares = work_on(fn::square{}, x), roots = work_on(fn::root{}, norm, sums);
-//   e.for_rows(squares, sums, roots, work_on(fn::divide{}, y, x, per_row(norm)));
+//   e.reduce_rows(square, sum, x)   as a work:   work_on(square, x)
 #pragma once
+#include <limits>
 #include <tuple>
 
 #include "scaled_view.hpp"
 
 namespace matopt {
 
-// A view that several works of one verb take; by its number they know each other's, and memory is read once.
+// An argument that several works of one verb take. By its number they know each other's: of a matrix memory is read
+// once, and of a number per row what one work writes goes to the next. sum_result<k> is result k of a verb's sums.
 //
-//   e.for_rows(work_on(fn::square{}, shared<0>(x)), sums, roots, work_on(fn::divide{}, y, shared<0>(x),
-//   per_row(norm)));
+//   e.for_rows(work_on(fn::square{}, shared<0>(x)), sum, work_on(fn::root{}, shared<1>(norm), sum_result<0>(sum)),
+//              work_on(fn::divide{}, y, shared<0>(x), shared<1>(per_row(norm))));
 template <int Number, class V>
 struct shared_view : V {};
 template <int Number, class V>
 shared_view<Number, V> shared(V v) {
   return {v};
 }
+template <int Result, class V>
+shared_view<-1 - Result, V> sum_result(V v) {
+  return {v};
+}
+inline constexpr int no_shared_number = std::numeric_limits<int>::min();
+template <class V>
+inline constexpr int shared_number = no_shared_number;
+template <int Number, class V>
+inline constexpr int shared_number<shared_view<Number, V>> = Number;
 template <class V>
 V not_shared(V v) {
   return v;

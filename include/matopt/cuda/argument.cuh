@@ -116,7 +116,15 @@ struct alignas(sizeof(T) * P < 16 ? sizeof(T) * P : 16) stored_pack {
 
 template <class A, class T>
 MATOPT_HD A to_arithmetic(T x) {
-  return static_cast<A>(static_cast<typename arithmetic<T>::type>(x));
+  if constexpr (std::is_same_v<A, std::remove_const_t<T>>)
+    return x;
+  else
+    return static_cast<A>(static_cast<typename arithmetic<T>::type>(x));
+}
+
+template <class T, class A>
+MATOPT_HD T stored_as(A x) {
+  return static_cast<T>(static_cast<typename arithmetic<T>::type>(x));
 }
 
 // An argument's elements in one matrix; a pack is one wide access where the addresses allow it.
@@ -154,14 +162,12 @@ struct located {
   template <class A, int U>
   MATOPT_HD void store(const values<A, P, U>& x, const spots<P, U>& s) const {
     if constexpr (!std::is_const_v<T>) {
-      using arithmetic_type = typename arithmetic<T>::type;
-      const auto narrow = [](A value) { return static_cast<T>(static_cast<arithmetic_type>(value)); };
       if (wide && s.whole) {
 #pragma unroll
         for (int u = 0; u < U; ++u) {
           stored pack;
 #pragma unroll
-          for (int k = 0; k < P; ++k) pack.at[k] = narrow(x.at[u][k]);
+          for (int k = 0; k < P; ++k) pack.at[k] = stored_as<T>(x.at[u][k]);
           *reinterpret_cast<stored*>(base + s.line[u] * line_stride + s.j[u]) = pack;
         }
       } else {
@@ -169,7 +175,7 @@ struct located {
         for (int u = 0; u < U; ++u)
 #pragma unroll
           for (int k = 0; k < P; ++k)
-            if (k < s.count[u]) base[s.line[u] * line_stride + (s.j[u] + k) * step] = narrow(x.at[u][k]);
+            if (k < s.count[u]) base[s.line[u] * line_stride + (s.j[u] + k) * step] = stored_as<T>(x.at[u][k]);
       }
     }
   }

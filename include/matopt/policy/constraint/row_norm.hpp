@@ -180,9 +180,10 @@ struct row_norm {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
     return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w))), sums,
-                       work_on(fn::row_coefficients{}, s.gradient, a, b, s.c, as_const(s.g), as_const(s.r)),
+                       work_on(fn::row_coefficients{}, sum_result<0>(s.gradient), shared<2>(a), shared<3>(b), s.c,
+                               as_const(s.g), as_const(s.r)),
                        elementwise(fn::direction_gradient{}, update_slot{}, shared<0>(as_const(g)),
-                                   shared<1>(as_const(w)), per_row(a), per_row(b))};
+                                   shared<1>(as_const(w)), shared<2>(per_row(a)), shared<3>(per_row(b)))};
   }
 
   template <class E, class St, class W, class U, class C>
@@ -193,11 +194,12 @@ struct row_norm {
     const double magnitude_decay = decay_on == decay_target::magnitude ? decay : 0;
     const fn::compose_rows compose{scale, weight_decay};
     const auto moved = work_on(fn::moved_norm{scale}, shared<0>(as_const(u)), shared<1>(as_const(w)), per_row(s.c), lr);
+    const auto new_norm = sum_result<0>(as_const(norm));
     const auto numbers = work_of(magnitude.formula(e, s.magnitude, as_const(s.gradient), lr) >>
                                      elementwise(fn::decay_magnitude{magnitude_decay}, update_slot{}, lr) >>
                                      elementwise(fn::floor_magnitude{}, update_slot{}) >>
-                                     elementwise(fn::row_factor{}, f, update_slot{}, as_const(norm)) >>
-                                     elementwise(fn::carry_norm{}, s.r, as_const(norm), as_const(s.squares)),
+                                     elementwise(fn::row_factor{}, shared<2>(f), update_slot{}, new_norm) >>
+                                     elementwise(fn::carry_norm{}, s.r, new_norm, as_const(s.squares)),
                                  s.g);
     if (weight_decay > 0) {
       const auto after = e.take(w.rows, 1);
@@ -207,7 +209,7 @@ struct row_norm {
       e.for_each(fn::resync_magnitude{}, s.g, as_const(after));
     } else {
       e.for_rows(moved, norm, numbers,
-                 work_on(compose, shared<1>(w), shared<0>(as_const(u)), per_row(s.c), per_row(f), lr));
+                 work_on(compose, shared<1>(w), shared<0>(as_const(u)), per_row(s.c), shared<2>(per_row(f)), lr));
     }
   }
 };
