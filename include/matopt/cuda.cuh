@@ -28,6 +28,7 @@
 #include "core/backend.hpp"
 #include "core/broadcast.hpp"
 #include "core/philox.hpp"
+#include "cuda/block_columns.cuh"
 #include "cuda/buffer.cuh"
 #include "cuda/factorize.cuh"
 #include "cuda/hopper_product.cuh"
@@ -155,7 +156,16 @@ class cuda_backend {
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
-    if (!by_own_kernel(alpha, a, b, beta, c, d, true)) gemm(guard, alpha, a, b, beta, c, d);
+    if (by_own_kernel(alpha, a, b, beta, c, d, true)) return;
+    const index_t n = d.rows, count = cuda::block_columns<T>(n);
+    if (count == 1 || (d.col_stride != 1 && d.row_stride != 1)) return gemm(guard, alpha, a, b, beta, c, d);
+    if (d.col_stride != 1) return gemm_symmetric(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
+    cuda::for_block_columns(n, count, [&](index_t first, index_t width) {
+      const auto part = [&](const auto& v) { return v.row_block(first, n - first).col_block(first, width); };
+      gemm(guard, alpha, a.row_block(first, n - first), b.col_block(first, width), beta, part(c), part(d));
+    });
+    cuda::mirror(stream_, d);
+    cuda::check_launch("gemm_symmetric");
   }
 
   // Element (i, j) of matrix b is number i cols + j of stream b.

@@ -143,11 +143,11 @@ struct rule {
       if constexpr (measures_norm<E, St>) {
         const auto norm = detail::take_norm(e);
         const auto lr = direction(e, s, w, first, reference, u, norm);
-        finish(e, s, w, u, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
+        finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
       } else {
         const auto lr = direction(e, s, w, first, reference, u, not_measured{});
         orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
-        finish(e, s, w, u, u, lr, factor);
+        finish(e, s, w, u, lr, factor);
       }
     }
   }
@@ -198,9 +198,9 @@ struct rule {
       return lr;
     }
   }
-  // Normalizer and constraint: from what the orthogonalizer gave, in u or in a matrix of its own, to the weight.
-  template <class E, class St, class W, class U, class Y, class Rate>
-  void finish(E& e, St& s, view<W> w, view<U> u, view<Y> y, Rate lr, double factor) const {
+  // Normalizer and constraint: from y, what the orthogonalizer gave, to the weight.
+  template <class E, class St, class W, class Y, class Rate>
+  void finish(E& e, St& s, view<W> w, view<Y> y, Rate lr, double factor) const {
     using C = typename E::compute;
     constexpr bool retracts = detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
     constexpr bool plain = detail::has_plain_formula<Normalizer>;
@@ -219,6 +219,7 @@ struct rule {
       detail::normalize(normalizer, e, s.normalizer, y);
       detail::retract(constraint, e, s.constraint, w, y, lr, factor);
     } else {
+      const view<C> u = e.take_like(w);
       e.for_each(fn::assign{}, u, as_const(y));
       detail::normalize(normalizer, e, s.normalizer, u);
       detail::retract(constraint, e, s.constraint, w, u, lr, factor);

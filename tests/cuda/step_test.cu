@@ -85,7 +85,7 @@ TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while 
   }
 }
 
-TEST_CASE("GPU: every rule takes finite steps", "[cuda]") {
+TEST_CASE("GPU: every rule takes finite steps", "[cuda][slow]") {
   for (const auto& name : rules().names()) {
     CAPTURE(name);
     for (const float w : eager(name, 2)) REQUIRE(math::finite(w));
@@ -135,7 +135,7 @@ TEST_CASE("GPU: a hundred steps allocate nothing, and two runs give the same bit
   }
 }
 
-TEST_CASE("GPU: what memory() reports is what finalize() takes", "[cuda]") {
+TEST_CASE("GPU: what memory() reports is what finalize() takes", "[cuda][alone]") {
   stream s;
   cuda_backend gpu(s.s);
   on_device<float> w(gpu, 2048, 1024, layout::row_major, 8), g(gpu, 2048, 1024, layout::row_major, 8);
@@ -206,7 +206,8 @@ TEST_CASE("GPU: running out of memory says how much was asked for", "[cuda]") {
   CHECK_NOTHROW(gpu.allocate(1024));  // and the backend is still good
 }
 
-TEST_CASE("GPU: an optimizer without enough memory says what each slot wanted, and can be used further", "[cuda]") {
+TEST_CASE("GPU: an optimizer without enough memory says what each slot wanted, and can be used further",
+          "[cuda][alone]") {
   stream s;
   cuda_backend gpu(s.s);
   // Two blocks of one matrix of terabytes, of which only the beginning is there: enough until a kernel runs.

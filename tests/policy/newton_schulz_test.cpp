@@ -406,3 +406,64 @@ TEST_CASE("new sets and norms: zero, huge, tiny, and eps", "[newton_schulz]") {
         CHECK(largest(orthogonalized(o, with_spectrum(5, 8, s, 1)) - with_spectrum(5, 8, mapped(o, s), 1)) < 1e-9);
       }
 }
+
+namespace {
+// In parts of two matrices.
+struct half_in_parts : half_backend {
+  using half_backend::half_backend;
+  template <class T>
+  index_t product_batch(index_t, index_t, index_t) const {
+    return 2;
+  }
+};
+// The result that may lie in u's memory, and the scratch that it took.
+template <class B>
+std::pair<std::vector<mat>, std::size_t> given_away(const newton_schulz<float16>& o, index_t m, index_t n, layout l,
+                                                    index_t batch, std::uint64_t seed) {
+  B backend(1);
+  auto memory = backend.allocate(std::size_t{1} << 23);
+  arena scratch{memory.data()};
+  pass<B, float> e(backend, scratch, nullptr, nullptr, batch, 1);
+  const auto u = e.take(m, n, l == layout::column_major);
+  stored<float> given(m, n, l, batch);
+  given.fill_random(seed);
+  e.for_each(fn::assign{}, u, given.cv());
+  const std::size_t before = scratch.top;
+  no_state none;
+  const auto x = o.orthogonalize(e, none, u, detail::frobenius(e, u));
+  std::vector<mat> out;
+  for (index_t b = 0; b < batch; ++b) out.push_back(to_mat(as_const(x).matrices(b, 1)));
+  return {out, scratch.peak - before};
+}
+}  // namespace
+
+TEST_CASE("newton_schulz: in 16 bits the iteration lives in u's memory, and gives the same bits as beside it",
+          "[newton_schulz]") {
+  constexpr index_t batch = 5;
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{16, 16}, {7, 29}, {29, 7}, {1, 1}, {24, 25}})
+    for (const layout l : {layout::row_major, layout::column_major})
+      for (const auto form : {newton_schulz_form::standard, newton_schulz_form::gram})
+        for (const index_t steps : {1, 4, 5, 6}) {
+          CAPTURE(m, n, name_of(l), static_cast<int>(form), steps);
+          const newton_schulz<float16> o{.steps = steps, .form = form};
+          std::vector<mat> given;
+          stored<float> x(m, n, l, batch);
+          x.fill_random(9);
+          for (index_t b = 0; b < batch; ++b) given.push_back(to_mat(x.cv().matrices(b, 1)));
+          const auto beside = together<half_backend, float>(o, given);
+          const auto whole = given_away<half_backend>(o, m, n, l, batch, 9),
+                     in_parts = given_away<half_in_parts>(o, m, n, l, batch, 9);
+          for (std::size_t b = 0; b < given.size(); ++b) {
+            CHECK(same_bits(whole.first[b].a, beside[b].a));
+            CHECK(same_bits(in_parts.first[b].a, beside[b].a));
+          }
+          // One matrix in 16 bits, and of the squares what does not fit beside another in u; besides, lines and
+          // numbers.
+          const auto line = [](index_t count) { return static_cast<std::size_t>((2 * count + 63) / 64 * 64); };
+          const index_t k = std::min(m, n);
+          const std::size_t room = static_cast<std::size_t>((4 * m * n + 63) / 64 * 64) - line(m * n);
+          const std::size_t squares = form == newton_schulz_form::gram ? 4 : 2, fit = room / line(k * k);
+          CHECK(whole.second <=
+                batch * (line(m * n) + (squares - std::min(squares, fit)) * line(k * k)) + std::size_t{6} * 512);
+        }
+}

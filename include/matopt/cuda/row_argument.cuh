@@ -102,11 +102,14 @@ struct elements_of_row {
   // The elements from j on, `count` of them unless the pack is whole, then zeros.
   template <bool Whole>
   __device__ stored load(index_t j, int count) const {
-    if constexpr (Whole) return *reinterpret_cast<const stored*>(row + j);
-    stored x;
+    if constexpr (Whole) {
+      return *reinterpret_cast<const stored*>(row + j);
+    } else {
+      stored x;
 #pragma unroll
-    for (int k = 0; k < pack_size; ++k) x.at[k] = k < count ? row[(j + k) * step] : stored_as<T>(A(0));
-    return x;
+      for (int k = 0; k < pack_size; ++k) x.at[k] = k < count ? row[(j + k) * step] : stored_as<T>(A(0));
+      return x;
+    }
   }
   template <bool Whole>
   __device__ pack_of<A> pack(index_t j, int count) const {

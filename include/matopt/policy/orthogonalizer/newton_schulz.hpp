@@ -8,10 +8,10 @@
 // 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, by default in what
 // the backend says its products are best done in: the compute type on the CPU, float16 for float on NVIDIA GPUs (the
 // speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
-// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), and
-// mn more if Element is not the compute type. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m,
-// 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm. Ignores a rank
-// budget, and so is refused with one.
+// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2); if
+// Element is not the compute type mn more, and all but these where there is room in u's memory. FLOPs: 2 m^2 (2n + m)
+// per quintic step; gram: 0.56 of that at n = 4 m, 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one
+// elementwise pass over A. Needs: gemm. Ignores a rank budget, and so is refused with one.
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 #pragma once
@@ -24,6 +24,7 @@
 #include "../detail/gram_polynomial.hpp"
 #include "../detail/norms.hpp"
 #include "../detail/schatten.hpp"
+#include "../detail/spare_memory.hpp"
 #include "coefficients.hpp"
 
 namespace matopt {
@@ -89,16 +90,34 @@ struct newton_schulz {
 
   // In place.
   template <class E, class St, class C>
-  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St& s, view<C> u) const {
+  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<C> u) const {
     const auto frame = e.frame();
-    const auto x = orthogonalize(e, s, u, detail::frobenius(e, u));
+    const auto x = iterate(e, u, detail::frobenius(e, u), detail::spare_memory<C>{});
     if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
       e.for_each(fn::assign{}, u, as_const(x));
   }
-  // Returns the result, which lies in u if that is of the iteration's type and in scratch otherwise; u is overwritten.
+  // Returns the result, which is u if that is of the iteration's type, and otherwise lies in scratch or in u's memory.
   template <class E, class St, class U, class C>
   requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm) const {
+    using spare = detail::spare_memory<U>;
+    return iterate(e, u, norm, std::is_same_v<element<E>, U> ? spare{} : spare(u));
+  }
+
+ private:
+  // What the iteration needs besides x: of all members, or of as many as go through it at a time.
+  template <class T>
+  struct workspace {
+    view<T> other, square[4];
+
+    workspace members(index_t first, index_t count, index_t of) const {
+      const auto part = [&](view<T> v) { return detail::members(v, first, count, of); };
+      return {part(other), {part(square[0]), part(square[1]), part(square[2]), part(square[3])}};
+    }
+  };
+  // Once u is converted, `spare` may give its memory.
+  template <class E, class U, class C>
+  auto iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare) const {
     using T = element<E>;
     const bool tall = u.rows > u.cols;
     const view<U> m = tall ? u.t() : u;
@@ -116,26 +135,30 @@ struct newton_schulz {
       e.for_each(fn::divide{}, ratio, as_const(wanted.col_block(1, 1)), as_const(factors.col_block(1, 1)));
     }
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
-    const view<T> other = e.template take_batch<T>(at_once, m.rows, m.cols, !m.row_contiguous());
+    const bool gram = by_gram<T>(m.rows, m.cols);
+    // The iteration begins outside of u, which is still read, and changes sides in each step. It ends in x unless that
+    // takes a beginning in u's memory.
+    const index_t changes = gram ? 1 + restarts<T>() : steps;
+    const bool in_u = spare.template fits<T>(m.rows, m.cols), begins_in_x = in_u || changes % 2 == 0;
+    workspace<T> all;
+    all.other = spare.template take<T>(e, at_once, m.rows, m.cols, !m.row_contiguous());
+    for (int i = 0; i < (gram ? 4 : 2); ++i) all.square[i] = spare.template take<T>(e, at_once, m.rows, m.rows);
     for (index_t first = 0; first < m.batch; first += at_once) {
       const index_t count = math::min(at_once, m.batch - first);
-      const auto frame_of_part = e.frame();
-      // The iteration changes sides in each step, and has to end in x.
-      const bool gram = by_gram<T>(m.rows, m.cols);
-      const view<const C> ratio_of_part = ratio.matrices(first, count);
-      const index_t changes = gram ? 1 + restarts<T>() : steps;
-      view<T> from = x.matrices(first, count), to = other.matrices(0, count);
-      if (changes % 2 == 1) std::swap(from, to);
+      const workspace<T> own = all.members(first, count, m.batch);
+      const view<const C> own_ratio = ratio.matrices(first, count);
+      view<T> from = x.matrices(first, count), to = own.other;
+      if (!begins_in_x) std::swap(from, to);
       detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
       if (gram)
-        gram_steps(e, from, to, ratio_of_part);
+        gram_steps(e, from, to, own, own_ratio);
       else
-        standard_steps(e, from, to, ratio_of_part);
+        standard_steps(e, from, to, own, own_ratio);
     }
+    if (begins_in_x && changes % 2 == 1) x = all.other;
     return tall ? x.t() : x;
   }
 
- private:
   template <class T>
   bool by_gram(index_t m, index_t n) const {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
@@ -167,10 +190,9 @@ struct newton_schulz {
   }
   // x ends as the result, which may lie in y.
   template <class E, class T, class C>
-  void standard_steps(E& e, view<T>& x, view<T>& y, view<const C> ratio) const {
+  void standard_steps(E& e, view<T>& x, view<T>& y, const workspace<T>& own, view<const C> ratio) const {
     using A = arithmetic_t<T>;
-    const index_t n = x.rows;
-    const view<T> gram = e.template take_batch<T>(x.batch, n, n), poly = e.template take_batch<T>(x.batch, n, n);
+    const view<T> gram = own.square[0], poly = own.square[1];
     const bool squared = first_product(e, x, gram, poly, ratio);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
       const odd_polynomial p = matopt::coefficients(coefficients, i);
@@ -185,11 +207,9 @@ struct newton_schulz {
     }
   }
   template <class E, class T, class C>
-  void gram_steps(E& e, view<T>& x, view<T>& y, view<const C> ratio) const {
+  void gram_steps(E& e, view<T>& x, view<T>& y, const workspace<T>& own, view<const C> ratio) const {
     using A = arithmetic_t<T>;
-    const index_t n = x.rows;
-    const auto square = [&] { return e.template take_batch<T>(x.batch, n, n); };
-    view<T> r = square(), z = square(), q = square(), t = square();
+    view<T> r = own.square[0], z = own.square[1], q = own.square[2], t = own.square[3];
     bool fresh = true;  // Q = I
     const bool squared = first_product(e, x, r, t, ratio);
     for (index_t i = 0; i < steps; ++i) {

@@ -81,9 +81,12 @@ struct subspace_polar {
   requires(E::template can_multiply<typename E::product>) void orthogonalize(E& e, St& s, view<C> u) const {
     const auto frame = e.frame();
     const auto x = orthogonalize(e, s, u, detail::frobenius(e, u));
-    if constexpr (!std::is_same_v<typename E::product, C>) e.for_each(fn::assign{}, u, as_const(x));
+    if constexpr (!std::is_same_v<typename E::product, C>) {
+      const auto apart = e.template take_like<typename E::product>(u);  // x may lie in u's memory
+      e.for_each(fn::assign{}, apart, as_const(x)), e.for_each(fn::assign{}, u, as_const(apart));
+    }
   }
-  // Returns the result, which lies in u or in scratch; u is overwritten.
+  // Returns the result, which is u if that is of the products' type, and otherwise lies in scratch or in u's memory.
   template <class E, class St, class C>
   requires(E::template can_multiply<typename E::product>) auto orthogonalize(E& e, St& s, view<C> u,
                                                                              const detail::scaled_norm<C>& norm) const {

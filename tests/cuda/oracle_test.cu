@@ -1,0 +1,145 @@
+// The exact polar factor against cuSOLVER's singular value decomposition (gesvd, by bidiagonalisation: another
+// algorithm than the library's Jacobi rotations), and the objective of the inexact ones against its singular values.
+#include <cusolverDn.h>
+#include <catch2/catch.hpp>
+
+#include <matopt/core/pass.hpp>
+#include <matopt/core/state_layout.hpp>
+#include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
+#include <matopt/policy/orthogonalizer/svd_polar.hpp>
+
+#include "../support/tolerance.hpp"
+#include "device.cuh"
+
+using namespace matopt;
+using namespace matopt::test;
+
+namespace {
+
+void check(cusolverStatus_t status) {
+  if (status != CUSOLVER_STATUS_SUCCESS) throw std::runtime_error("cuSOLVER: status " + std::to_string(status));
+}
+
+struct decomposition {
+  mat u, vt;  // m x q and q x n
+  std::vector<double> s;
+  mat polar(index_t k) const {
+    mat p(u.rows, vt.cols);
+    for (index_t i = 0; i < p.rows; ++i)
+      for (index_t j = 0; j < p.cols; ++j)
+        for (index_t l = 0; l < k; ++l) p(i, j) += u(i, l) * vt(l, j);
+    return p;
+  }
+};
+// In double, for m >= n, and of the transposed for others.
+decomposition by_cusolver(cuda_backend& gpu, const mat& x) {
+  if (x.rows < x.cols) {
+    const decomposition d = by_cusolver(gpu, transposed(x));
+    return {transposed(d.vt), transposed(d.u), d.s};
+  }
+  const int m = static_cast<int>(x.rows), n = static_cast<int>(x.cols);
+  on_device<double> a(gpu, m, n, layout::column_major), u(gpu, m, n, layout::column_major),
+      vt(gpu, n, n, layout::column_major), s(gpu, n, 1, layout::column_major);
+  a.host.fill([&](index_t i, index_t j, index_t) { return x(i, j); });
+  a.up();
+  const auto lines = [](const view<double>& v) { return static_cast<int>(v.col_stride); };
+  cusolverDnHandle_t handle = nullptr;
+  check(cusolverDnCreate(&handle));
+  int size = 0;
+  check(cusolverDnDgesvd_bufferSize(handle, m, n, &size));
+  cuda_backend::buffer work = gpu.allocate(static_cast<std::size_t>(size) * sizeof(double)),
+                       info = gpu.allocate(sizeof(int));
+  gpu.synchronize();
+  check(cusolverDnDgesvd(handle, 'S', 'S', m, n, a.v().data, lines(a.v()), s.v().data, u.v().data, lines(u.v()),
+                         vt.v().data, lines(vt.v()), reinterpret_cast<double*>(work.data()), size, nullptr,
+                         reinterpret_cast<int*>(info.data())));
+  cuda::check(cudaDeviceSynchronize(), "gesvd");
+  check(cusolverDnDestroy(handle));
+  int failed = 0;
+  gpu.download(&failed, info.data(), sizeof failed);
+  REQUIRE(failed == 0);
+  u.down(), vt.down(), s.down();
+  decomposition d{to_mat(u.host.cv()), to_mat(vt.host.cv()), {}};
+  for (index_t i = 0; i < n; ++i) d.s.push_back(s.host(i, 0));
+  return d;
+}
+
+// What orthogonalizer o makes of x after so many calls.
+template <class T, class O>
+mat by_library(cuda_backend& gpu, const O& o, const mat& x, index_t rank, int calls = 1) {
+  on_device<T> given(gpu, x.rows, x.cols);
+  given.host.fill([&](index_t i, index_t j, index_t) { return static_cast<T>(x(i, j)); });
+  cuda_backend::buffer scratch = gpu.allocate(std::size_t{1} << 26), kept = gpu.allocate(std::size_t{1} << 22),
+                       numbers = gpu.allocate(sizeof(step_numbers<T>));
+  const std::vector<std::byte> zeros(std::size_t{1} << 22);
+  gpu.upload(kept.data(), zeros.data(), zeros.size());
+  arena state_memory{kept.data()};
+  state_layout<T, T> layout(state_memory, x.rows, x.cols, 1, false);
+  state_for<O, T, T> state{};
+  lay_out(o, layout, state);
+  for (int i = 0; i < calls; ++i) {
+    step_numbers<T> now;
+    now.counter = static_cast<std::uint32_t>(i + 1);
+    gpu.upload(numbers.data(), &now, sizeof now);
+    given.up();
+    arena a{scratch.data()};
+    pass<cuda_backend, T> e(gpu, a, nullptr, reinterpret_cast<step_numbers<T>*>(numbers.data()), 1, rank);
+    o.orthogonalize(e, state, given.v());
+  }
+  given.down();
+  return to_mat(given.host.cv());
+}
+
+double inner(const mat& x, const mat& y) {
+  double sum = 0;
+  for (std::size_t i = 0; i < x.a.size(); ++i) sum += x.a[i] * y.a[i];
+  return sum;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("GPU: the exact polar factor is cuSOLVER's", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  // The polar factor changes by what the matrix does, times 2 / (its least two singular values' sum).
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {12, 12}, {40, 9}, {9, 40}, {33, 48}})
+    for (const double ratio : {1.0, 0.9, 0.7}) {
+      CAPTURE(m, n, ratio);
+      const index_t q = std::min(m, n);
+      std::vector<double> spectrum;
+      for (index_t i = 0; i < q; ++i) spectrum.push_back(std::max(1e-2, std::pow(ratio, static_cast<double>(i))));
+      const mat x = with_spectrum(m, n, spectrum, 7);
+      const decomposition d = by_cusolver(gpu, x);
+      for (index_t i = 0; i < q; ++i)
+        CHECK(d.s[static_cast<std::size_t>(i)] == Approx(spectrum[static_cast<std::size_t>(i)]).epsilon(1e-9));
+      const double rounding = cuda_accuracy.template limit<T>(false);
+      const double allowed = rounding * (std::is_same_v<T, float> ? 1 / spectrum.back() / 10 : 1);
+      CHECK(largest(by_library<T>(gpu, svd_polar{}, x, q) - d.polar(q)) <= allowed);
+      // The leading directions, where a gap sets them apart.
+      if (ratio < 0.8 && q >= 9) CHECK(largest(by_library<T>(gpu, svd_polar{}, x, 4) - d.polar(4)) <= 10 * rounding);
+    }
+}
+
+TEST_CASE("GPU: objectives of the inexact polar factors beside cuSOLVER's singular values", "[cuda][slow]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{60, 48}, {48, 96}}) {
+    std::vector<double> spectrum;
+    for (index_t i = 1; i <= std::min(m, n); ++i) spectrum.push_back(1 / static_cast<double>(i));
+    const mat x = with_spectrum(m, n, spectrum, 3);
+    const decomposition d = by_cusolver(gpu, x);
+    for (const index_t rank : {index_t{1}, index_t{6}, index_t{12}}) {
+      CAPTURE(m, n, rank);
+      double best = 0;
+      for (index_t i = 0; i < rank; ++i) best += d.s[static_cast<std::size_t>(i)];
+      const double krylov = inner(x, by_library<float>(gpu, block_krylov_polar<>{}, x, rank)) / best,
+                   warm = inner(x, by_library<float>(gpu, subspace_polar{}, x, rank, 12)) / best;
+      CHECK(krylov > 0.97);
+      CHECK(krylov < 1.01);
+      CHECK(warm > 0.97);
+      CHECK(warm < 1.03);
+    }
+  }
+}
