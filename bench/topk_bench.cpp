@@ -2,20 +2,21 @@
 // the sum of the k largest singular values.
 //
 //   bench/save_momenta build/examples/small_gpt/small_gpt TEXT momenta 200 24
-//   topk_bench [--momenta=FOLDER] [--threads=2] [Google Benchmark's options]
+//   topk_bench | cuda_topk_bench [--all] [--momenta=FOLDER] [--threads=N] [Google Benchmark's options]
 //
-// Cases are sequences of momenta: exponential means (0.95) of a fixed matrix of the named spectrum and Gaussian noise
-// of three times its norm, anew in each step, or of noise alone; with --momenta, those that small_gpt had in its last
-// steps. A solver walks through a sequence, as it would in training. Counters: `warm`, the mean objective from the 21st
-// step on, and `worst` the least of them; `first`, the objective of the first step, without anything to start from;
-// `top` and `last`, the first and the k-th singular value of the last update. sgesdd is OpenBLAS's, loaded at run time.
-// Compiled by nvcc, the solvers run on the GPU.
-#include <benchmark/benchmark.h>
+// Cases: topk/momenta:inverse_768x768/k:32/solver:krylov; by:openblas_sgesdd in place of a solver is the thin
+// decomposition on the CPU, by an OpenBLAS that is loaded at run time. Momenta are exponential means (0.95) of a fixed
+// matrix of the named spectrum and Gaussian noise of three times its norm, anew in each step, or of noise alone; with
+// --momenta, those that small_gpt had in its last steps. A solver walks through them, as it would in training, and then
+// repeats the last step; that is timed, on the GPU as a graph. Counters: `warm`, the mean objective from the 21st step
+// on, and `worst` the least of them; `first`, the objective of the first step, without anything to start from; `top`
+// and `last`, the first and the k-th singular value of the last update.
 #include <dlfcn.h>
 
 #include <Eigen/Dense>
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -28,33 +29,16 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
-#ifdef __CUDACC__
-#include <matopt/cuda.cuh>
-using solver_backend = matopt::cuda_backend;
-#else
-#include <matopt/eigen.hpp>
-using solver_backend = matopt::eigen_backend;
-#endif
+
+#include "common/harness.hpp"
 
 namespace {
 
 using namespace matopt;
+using bench::device;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-int threads = 2;
-solver_backend& backend_in_use() {
-#ifdef __CUDACC__
-  static solver_backend b;
-#else
-  static solver_backend b(threads);
-#endif
-  return b;
-}
-template <class Backend>
-void finish(Backend& b) {
-  if constexpr (requires { b.synchronize(); }) b.synchronize();
-}
 
 // --- cases ---
 
@@ -142,49 +126,47 @@ std::map<std::string, sequences> from_training(const std::string& folder) {
 template <class Policy>
 class walker {
  public:
-  walker(solver_backend& b, const Policy& policy, index_t m, index_t n, index_t k) : b_(b), policy_(policy), rank_(k) {
+  walker(const Policy& policy, index_t m, index_t n, index_t k) : policy_(policy), rank_(k) {
     arena counted;
     state_layout<float, float> sizes(counted, m, n, 1, false);
     state_for<Policy, float, float> nowhere{};
     lay_out(policy, sizes, nowhere);
-    state_memory_ = b.allocate(counted.peak + 256),
-    matrix_memory_ = b.allocate(static_cast<std::size_t>(m * n) * sizeof(float));
+    state_memory_ = device::memory(counted.peak + 256),
+    matrix_memory_ = device::memory(static_cast<std::size_t>(m * n) * sizeof(float));
     arena placed{state_memory_.data()};
     state_layout<float, float> places(placed, m, n, 1, false);
     lay_out(policy, places, state_);
     u_ = row_major(reinterpret_cast<float*>(matrix_memory_.data()), m, n);
-    dry_backend<solver_backend> dry{b};
+    dry_backend<device::backend> dry{device::the_backend()};
     arena scratch;
-    pass<dry_backend<solver_backend>, float> e(dry, scratch, nullptr, nullptr, 1, k);
+    pass<dry_backend<device::backend>, float> e(dry, scratch, nullptr, nullptr, 1, k);
     policy.orthogonalize(e, nowhere, u_);
-    scratch_ = b.allocate(scratch.peak + 256), number_memory_ = b.allocate(sizeof(step_numbers<float>));
+    scratch_ = device::memory(scratch.peak + 256), number_memory_ = device::memory(sizeof(step_numbers<float>));
   }
-  // The update, and in how many seconds.
-  double operator()(const matrix& momentum, matrix* update = nullptr) {
-    const auto bytes = static_cast<std::size_t>(momentum.size()) * sizeof(float);
+  void set(const matrix& momentum) {
     ++numbers_.counter;
-    b_.upload(number_memory_.data(), &numbers_, sizeof numbers_);
-    b_.upload(u_.data, momentum.data(), bytes);
-    finish(b_);
+    device::the_backend().upload(number_memory_.data(), &numbers_, sizeof numbers_);
+    device::the_backend().upload(u_.data, momentum.data(), bytes());
+    device::wait();
+  }
+  void orthogonalize() {
     arena scratch{scratch_.data()};
-    pass<solver_backend, float> e(b_, scratch, nullptr, reinterpret_cast<step_numbers<float>*>(number_memory_.data()),
-                                  1, rank_);
-    const auto start = std::chrono::steady_clock::now();
+    pass<device::backend, float> e(device::the_backend(), scratch, nullptr,
+                                   reinterpret_cast<step_numbers<float>*>(number_memory_.data()), 1, rank_);
     policy_.orthogonalize(e, state_, u_);
-    finish(b_);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    if (update) {
-      update->resize(momentum.rows(), momentum.cols());
-      b_.download(update->data(), u_.data, bytes);
-    }
-    return taken.count();
+  }
+  void get(matrix& update) const {
+    update.resize(u_.rows, u_.cols);
+    device::the_backend().download(update.data(), u_.data, bytes());
+    device::wait();
   }
 
  private:
-  solver_backend& b_;
+  std::size_t bytes() const { return static_cast<std::size_t>(u_.rows * u_.cols) * sizeof(float); }
+
   Policy policy_;
   index_t rank_;
-  solver_backend::buffer state_memory_, matrix_memory_, scratch_, number_memory_;
+  device::backend::buffer state_memory_, matrix_memory_, scratch_, number_memory_;
   view<float> u_;
   state_for<Policy, float, float> state_{};
   step_numbers<float> numbers_{};
@@ -200,11 +182,12 @@ void solve(benchmark::State& state, const sequences& cases, index_t k, const Pol
   std::vector<std::unique_ptr<walker<Policy>>> walkers;
   for (sequence& s : *cases) {
     const index_t m = s.momenta[0].rows(), n = s.momenta[0].cols();
-    walkers.push_back(std::make_unique<walker<Policy>>(backend_in_use(), policy, m, n, k));
+    walkers.push_back(std::make_unique<walker<Policy>>(policy, m, n, k));
+    walker<Policy>& walk = *walkers.back();
     matrix update;
     double mean = 0;
     for (std::size_t t = 0; t < s.momenta.size(); ++t) {
-      (*walkers.back())(s.momenta[t], &update);
+      walk.set(s.momenta[t]), walk.orthogonalize(), walk.get(update);
       if (t == 0) first += objective(s, t, k, update);
       if (t >= warm_steps) {
         const double now = objective(s, t, k, update);
@@ -222,9 +205,17 @@ void solve(benchmark::State& state, const sequences& cases, index_t k, const Pol
     top = std::max(top, std::sqrt(squares(0))), last = std::min(last, std::sqrt(std::max(0.0, squares(k - 1))));
   }
   const double count = static_cast<double>(cases->size());
+  std::vector<device::recorded> steps;  // recording runs it once, which is not timed
+  for (std::size_t i = 0; i < cases->size(); ++i) {
+    walkers[i]->set((*cases)[i].momenta.back());
+    steps.emplace_back([walk = walkers[i].get()] { walk->orthogonalize(); });
+  }
   for (auto _ : state) {
     double taken = 0;
-    for (std::size_t i = 0; i < cases->size(); ++i) taken += (*walkers[i])((*cases)[i].momenta.back());
+    for (std::size_t i = 0; i < cases->size(); ++i) {
+      walkers[i]->set((*cases)[i].momenta.back());
+      taken += device::seconds(steps[i]);
+    }
     state.SetIterationTime(taken / count);
   }
   state.counters["warm"] = warm / count, state.counters["worst"] = worst, state.counters["first"] = first / count;
@@ -239,9 +230,15 @@ sgesdd_function sgesdd() {
   static const sgesdd_function found = [] {
     if (__builtin_cpu_supports("avx512f")) setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
     void* const library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return sgesdd_function{};
+    const auto function = library ? reinterpret_cast<sgesdd_function>(dlsym(library, "sgesdd_")) : nullptr;
+    if (!function) {
+      std::fprintf(stderr, "sgesdd is left out: no libopenblas.so.0 that has it\n");
+      return function;
+    }
+    const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
+    const int threads = bench::chosen().threads > 0 ? bench::chosen().threads : static_cast<int>(cores);
     if (const auto set = reinterpret_cast<void (*)(int)>(dlsym(library, "openblas_set_num_threads"))) set(threads);
-    return reinterpret_cast<sgesdd_function>(dlsym(library, "sgesdd_"));
+    return function;
   }();
   return found;
 }
@@ -261,7 +258,7 @@ void solve_exactly(benchmark::State& state, const sequences& cases, index_t k) {
              integers.data(), &info, 1);
     std::vector<float> work(static_cast<std::size_t>(best_size));
     const int size = static_cast<int>(work.size());
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = std::chrono::steady_clock::now();  // of the CPU, also where the solvers run on a GPU
     sgesdd()("S", &rows, &cols, a.data(), &rows, s.data(), u.data(), &rows, v.data(), &q, work.data(), &size,
              integers.data(), &info, 1);
     d.noalias() = u.leftCols(k) * v.topRows(k);
@@ -282,48 +279,48 @@ void solve_exactly(benchmark::State& state, const sequences& cases, index_t k) {
 
 void add(const std::string& name, const sequences& cases, index_t k) {
   const auto as = [&](const char* solver, auto run) {
-    const std::string full = name + "_k" + std::to_string(k) + "/" + solver;
-    benchmark::RegisterBenchmark(full.c_str(), run)->UseManualTime()->Unit(benchmark::kMillisecond);
+    bench::add("topk/momenta:" + name + "/k:" + std::to_string(k) + "/" + solver, run);
   };
-  if (sgesdd()) as("sgesdd", [=](benchmark::State& s) { solve_exactly(s, cases, k); });
-  as("krylov", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<>{}); });
-  as("krylov_warm", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<true>{}); });
-  as("subspace_1", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 1}); });
-  as("subspace_2", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 2}); });
-  as("muon", [=](benchmark::State& s) { solve(s, cases, k, newton_schulz<>{}); });
+  if (sgesdd()) as("by:openblas_sgesdd", [=](benchmark::State& s) { solve_exactly(s, cases, k); });
+  as("solver:krylov", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<>{}); });
+  as("solver:krylov_warm", [=](benchmark::State& s) { solve(s, cases, k, block_krylov_polar<true>{}); });
+  as("solver:subspace_1", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 1}); });
+  as("solver:subspace_2", [=](benchmark::State& s) { solve(s, cases, k, subspace_polar{.iterations = 2}); });
+  as("solver:newton_schulz", [=](benchmark::State& s) { solve(s, cases, k, newton_schulz<>{}); });
+}
+
+void add_cases(const std::string& momenta) {
+  Eigen::setNbThreads(1);
+  const bool all = bench::chosen().all;
+  const auto shapes = [&](const std::string& spectrum, double (*singular)(double)) {
+    const auto square = synthetic(768, 768, singular);
+    add(spectrum + "_768x768", square, 32), add(spectrum + "_768x768", square, 192);
+    if (all) add(spectrum + "_768x3072", synthetic(768, 3072, singular), 192);
+  };
+  shapes("gauss", nullptr);
+  shapes("inverse", [](double i) { return 1 / i; });
+  if (all) {
+    shapes("inverse_root", [](double i) { return 1 / std::sqrt(i); });
+    shapes("rank_16", [](double i) { return i <= 16 ? 1.0 : 0.0; });
+  }
+  if (momenta.empty()) return;
+  for (const auto& [name, cases] : from_training(momenta)) {
+    const index_t n = std::min(cases->front().momenta[0].rows(), cases->front().momenta[0].cols());
+    add(name, cases, n / 16), add(name, cases, n / 4), add(name, cases, n / 2);
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::string momenta;
+  int kept = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option.starts_with("--threads="))
-      threads = std::stoi(option.substr(10));
-    else if (option.starts_with("--momenta="))
+    if (option.starts_with("--momenta="))
       momenta = option.substr(10);
     else
-      continue;
-    std::rotate(argv + i, argv + i + 1, argv + argc);
-    --argc, --i;
+      argv[kept++] = argv[i];
   }
-  Eigen::setNbThreads(1);
-  const auto shapes = [](const char* spectrum, double (*singular)(double)) {
-    const auto square = synthetic(768, 768, singular);
-    add(std::string(spectrum) + "_768x768", square, 32), add(std::string(spectrum) + "_768x768", square, 192);
-    add(std::string(spectrum) + "_768x3072", synthetic(768, 3072, singular), 192);
-  };
-  shapes("gauss", nullptr);
-  shapes("inverse", [](double i) { return 1 / i; });
-  shapes("inverse_root", [](double i) { return 1 / std::sqrt(i); });
-  shapes("rank_16", [](double i) { return i <= 16 ? 1.0 : 0.0; });
-  if (!momenta.empty())
-    for (const auto& [name, cases] : from_training(momenta)) {
-      const index_t n = std::min(cases->front().momenta[0].rows(), cases->front().momenta[0].cols());
-      add(name, cases, n / 16), add(name, cases, n / 4), add(name, cases, n / 2);
-    }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
+  return bench::run(kept, argv, [&] { add_cases(momenta); });
 }

@@ -109,6 +109,11 @@ bool contiguous(column_number) {
 }
 
 // f(x_i, y_i, ...) for i < n; outputs come first and are stored back. All arguments meet in one arithmetic type.
+// clang vectorises what it can of these loops, and would warn of each functor with branches or calls, where it cannot.
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed"
+#endif
 template <class A, class F, class... L>
 void apply(const F& f, index_t n, const L&... line) {
 #if defined(__clang__)
@@ -124,6 +129,9 @@ void apply(const F& f, index_t n, const L&... line) {
     element(static_cast<A>(line.get(i))...);
   }
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 // The combination of f(x_i, y_i, ...) over i < n, in sixteen interleaved partial results: the order is fixed and
 // vectorises. Outputs among the arguments are stored back.

@@ -1,0 +1,2 @@
+// topk_bench.cpp on the GPU.
+#include "topk_bench.cpp"
