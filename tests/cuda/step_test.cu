@@ -85,21 +85,21 @@ TEST_CASE("GPU: a recorded step replays as the eager one, for every rule, while 
   }
 }
 
-TEST_CASE("GPU: every rule takes finite steps", "[cuda][slow]") {
+TEST_CASE("GPU: every rule takes finite steps", "[cuda][no_racecheck]") {
   for (const auto& name : rules().names()) {
     CAPTURE(name);
     for (const float w : eager(name, 2)) REQUIRE(math::finite(w));
   }
 }
 
-TEST_CASE("GPU: a replay whose numbers stay as they were is seen", "[cuda]") {
+TEST_CASE("GPU: a replay whose numbers stay as they were is seen", "[cuda][no_racecheck]") {
   problem p(published("muown"));
   cuda::captured_step fast(p.opt);
   for (int t = 0; t < 20; ++t) p.gradients(static_cast<std::uint64_t>(t)), fast.step(rate(0));
   CHECK_FALSE(same_bits(p.weights(), eager("muown", 20)));
 }
 
-TEST_CASE("GPU: a changing rank is recorded anew, and rounding it up makes that rare", "[cuda]") {
+TEST_CASE("GPU: a changing rank is recorded anew, and rounding it up makes that rare", "[cuda][no_racecheck]") {
   const auto recordings = [](index_t multiple) {
     numuon rule;
     rule.constraint.rank_multiple = multiple;
