@@ -40,13 +40,13 @@ void check_marks(const view<T>& written, int number, const std::tuple<V...>& rea
 
 template <class Sums, class Numbers, class V>
 inline constexpr bool is_given = true;
-template <class F, class... S, class G, class... N, int Number, class T>
-inline constexpr bool is_given<work<F, S...>, work<G, N...>, shared_view<Number, row_broadcast<T>>> =
-    ((shared_number<N> == Number) || ...) || (Number < 0 && -1 - Number < fn::results_of<F>);
+template <class F, class... S, class G, class... H, int Number, class T>
+inline constexpr bool is_given<work<F, S...>, work<G, H...>, shared_view<Number, row_broadcast<T>>> =
+    ((shared_number<H> == Number) || ...) || (Number < 0 && -1 - Number < fn::results_of<F>);
 
-template <class Sums, class T, class G, class... N, class H, class... E>
-void check_row_works(const Sums&, const view<T>& out, const work<G, N...>& numbers, const work<H, E...>& elements) {
-  static_assert((is_given<Sums, work<G, N...>, E> && ...),
+template <class Sums, class T, class G, class... X, class H, class... E>
+void check_row_works(const Sums&, const view<T>& out, const work<G, X...>& numbers, const work<H, E...>& elements) {
+  static_assert((is_given<Sums, work<G, X...>, E> && ...),
                 "for_rows: elements take a shared() number that the formula on numbers does not have");
   for (index_t k = 0; k < out.cols; ++k) {
     const int number = -1 - static_cast<int>(k);
@@ -57,7 +57,7 @@ void check_row_works(const Sums&, const view<T>& out, const work<G, N...>& numbe
     if constexpr (requires { *not_shared(v).data = 0; })
       check_marks(not_shared(v), shared_number<V>, elements.on, "elements", "the formula on numbers writes");
   };
-  std::apply([&](const N&... v) { (check(v), ...); }, numbers.on);
+  std::apply([&](const X&... v) { (check(v), ...); }, numbers.on);
 }
 
 }  // namespace matopt::detail
