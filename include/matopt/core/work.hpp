@@ -12,8 +12,8 @@ namespace matopt {
 // An argument that several works of one verb take. By its number they know each other's: of a matrix memory is read
 // once, and of a number per row what one work writes goes to the next. sum_result<k> is result k of a verb's sums.
 //
-//   e.for_rows(work_on(fn::square{}, shared<0>(x)), sum, work_on(fn::root{}, shared<1>(norm), sum_result<0>(sum)),
-//              work_on(fn::divide{}, y, shared<0>(x), shared<1>(per_row(norm))));
+//   e.for_rows(work_on(square, shared<0>(x)), sum, work_on(root, shared<1>(norm), sum_result<0>(sum)),
+//              work_on(divide, y, shared<0>(x), shared<1>(per_row(norm))));
 template <int Number, class V>
 struct shared_view : V {};
 template <int Number, class V>

@@ -11,8 +11,9 @@ template <class U>
 class spare_memory {
  public:
   spare_memory() = default;  // none
-  // Scratch, as a pass gives it: members one after the other, each without gaps.
-  explicit spare_memory(view<U> dead) : dead_(dead), size_(dead.batch_stride * bytes_of<U>) {}
+  // Of matrices as a pass gives them, one after the other and without gaps; of others none, as what lies between their
+  // elements may be somebody's.
+  explicit spare_memory(view<U> dead) : dead_(dead), size_(gapless(dead) ? dead.batch_stride * bytes_of<U> : 0) {}
 
   template <class T>
   bool fits(index_t rows, index_t cols) const {
@@ -38,6 +39,11 @@ class spare_memory {
   static index_t bytes(index_t rows, index_t cols) {
     constexpr index_t line = 64;
     return (rows * cols * bytes_of<T> + line - 1) / line * line;
+  }
+  static bool gapless(const view<U>& v) {
+    const bool dense = (v.col_stride == 1 && v.row_stride == v.cols) || (v.row_stride == 1 && v.col_stride == v.rows);
+    const index_t between = v.batch_stride - v.rows * v.cols;
+    return !v.table && dense && between >= 0 && between * bytes_of<U> < 64;
   }
   view<U> dead_{};
   index_t size_ = 0, used_ = 0;  // bytes of a member
