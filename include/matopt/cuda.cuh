@@ -51,11 +51,14 @@ class cuda_backend {
   using product_type = std::conditional_t<std::is_same_v<C, float>, float16, C>;
   static constexpr std::size_t workspace_bytes = cuda::products::workspace_bytes + cuda::meeting_place::bytes;
 
-  // Eight waves of tiles of the smallest product: more matrices at a time would only take more scratch.
+  // Half of the bucket, which saves scratch, but six waves of tiles of the smallest product and no more than sixteen; in
+  // equal parts.
   template <class T>
   index_t product_batch(index_t m, index_t, index_t batch) const {
     const index_t tiles = ((m + 127) / 128) * ((m + 255) / 256);
-    return std::clamp<index_t>(8 * multiprocessors_ / tiles, 1, batch);
+    const auto waves = [&](index_t n) { return std::max<index_t>(1, n * multiprocessors_ / tiles); };
+    const index_t most = std::clamp((batch + 1) / 2, waves(6), waves(16)), parts = (batch + most - 1) / most;
+    return (batch + parts - 1) / std::max<index_t>(1, parts);
   }
 
   explicit cuda_backend(cudaStream_t stream = nullptr)

@@ -30,6 +30,8 @@ Policy preset() {
   if constexpr (requires { Preset::set(policy); }) Preset::set(policy);
   return policy;
 }
+template <class W, class C, class F>
+void accept_formula_of_weight(const update_formula<F, view<W>, matrix_broadcast<C>>&) {}
 }  // namespace detail
 
 template <class Momentum, class Orthogonalizer, class Normalizer, class Constraint, class Scale,
@@ -143,7 +145,13 @@ struct rule {
       if constexpr (measures_norm<E, St>) {
         const auto norm = detail::take_norm(e);
         const auto lr = direction(e, s, w, first, reference, u, norm);
-        finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
+        if constexpr (retracts_in_parts<E, St, W, decltype(lr)>)
+          orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm, [&](const auto& y, index_t from, index_t count) {
+            detail::retract(constraint, e, s.constraint, w.matrices(from, count), as_const(y),
+                            members(lr, from, count), factor);
+          });
+        else
+          finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
       } else {
         const auto lr = direction(e, s, w, first, reference, u, not_measured{});
         orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
@@ -157,6 +165,20 @@ struct rule {
   static constexpr bool measures_norm = requires(const Orthogonalizer o, E& e, St& s, view<typename E::compute> u,
                                                  detail::scaled_norm<typename E::compute> n) {
     o.orthogonalize(e, s.orthogonalizer, u, n);
+  };
+  // The weights take what the orthogonalizer gives as it comes, some members at a time: nothing else of members is in
+  // the formula.
+  struct any_part {
+    template <class T>
+    void operator()(view<T>, index_t, index_t) const {}
+  };
+  template <class E, class St, class W, class Rate>
+  static constexpr bool retracts_in_parts = requires(const rule r, E& e, St& s, view<W> w,
+                                                   view<typename E::compute> u,
+                                                   detail::scaled_norm<typename E::compute> n, Rate lr) {
+    requires leaves_update<Normalizer>;
+    r.orthogonalizer.orthogonalize(e, s.orthogonalizer, u, n, any_part{});
+    detail::accept_formula_of_weight<W, typename E::compute>(r.constraint.retract_formula(e, s.constraint, w, lr, 1.0));
   };
   template <class E, class St, class W, class V>
   static constexpr bool all_elementwise = gradient_is_formula<E, St, W, V>&& detail::has_plain_formula<Orthogonalizer>&&

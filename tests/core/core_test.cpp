@@ -60,6 +60,8 @@ TEST_CASE("view: matrices at scattered addresses", "[view]") {
   CHECK(v.row_block(1, 3).offset == 5);
   CHECK_FALSE(v.empty());
   CHECK(view<const double>(v)(3, 4, 0) == 119);
+  CHECK(v.row_block(1, 3).matrices(1, 1)(0, 2) == 7);
+  CHECK(v.matrices(1, 1).batch == 1);
 }
 
 TEST_CASE("view: the diagonal is a row", "[view]") {

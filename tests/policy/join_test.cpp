@@ -5,6 +5,7 @@
 #include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
+#include <matopt/namo.hpp>
 #include <matopt/normuon.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/normalizer/element_norm.hpp>
@@ -132,16 +133,20 @@ struct in_parts : eigen_backend {
   }
 };
 
-template <class B, class T>
-std::pair<std::vector<T>, std::size_t> five_matrices(newton_schulz_form form, index_t steps, index_t rows,
-                                                     index_t cols) {
+// Stacked, or each by itself in an order that is not memory's.
+template <class Rule, class B, class T>
+std::pair<std::vector<T>, std::size_t> five_matrices(newton_schulz_form form, index_t steps, index_t rows, index_t cols,
+                                                     bool stacked = true) {
   B cpu(1);
   stored<T> w(rows, cols, layout::row_major, 5), g(rows, cols, layout::row_major, 5);
   w.fill_random(1), g.fill_random(2);
-  muon rule;
+  Rule rule;
   rule.orthogonalizer.form = form, rule.orthogonalizer.steps = steps;
-  optimizer<muon, B, types<T>> opt(cpu, rule);
-  opt.add("w", w.v(), g.cv());
+  optimizer<Rule, B, types<T>> opt(cpu, rule);
+  if (stacked)
+    opt.add("w", w.v(), g.cv());
+  else
+    for (const index_t b : {3, 0, 4, 1, 2}) opt.add("w." + std::to_string(b), w.v().matrix(b), g.cv().matrix(b));
   opt.finalize();
   opt.step(0.02), opt.step(0.02);
   return {elements(w.cv()), opt.memory().scratch_bytes};
@@ -155,10 +160,17 @@ TEMPLATE_TEST_CASE("Newton-Schulz on parts of a bucket gives the same bits, and 
     for (const index_t steps : {1, 4, 5})
       for (const auto& [rows, cols] : {std::pair<index_t, index_t>{24, 40}, {40, 24}, {16, 16}}) {
         CAPTURE(static_cast<int>(form), steps, rows, cols);
-        const auto whole = five_matrices<eigen_backend, TestType>(form, steps, rows, cols);
-        const auto parts = five_matrices<in_parts, TestType>(form, steps, rows, cols);
-        CHECK(same_bits(whole.first, parts.first));
-        CHECK(parts.second < whole.second);
+        const auto compare = [&]<class Rule>(Rule) {
+          const auto whole = five_matrices<Rule, eigen_backend, TestType>(form, steps, rows, cols);
+          for (const bool stacked : {true, false}) {
+            const auto parts = five_matrices<Rule, in_parts, TestType>(form, steps, rows, cols, stacked);
+            CHECK(same_bits(whole.first, parts.first));
+            CHECK(parts.second < whole.second);
+          }
+        };
+        compare(muon{});
+        compare(namo{});     // a learning rate for each matrix
+        compare(normuon{});  // a normalizer, for which the result is kept
       }
 }
 

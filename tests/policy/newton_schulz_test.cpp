@@ -416,10 +416,10 @@ struct half_in_parts : half_backend {
     return 2;
   }
 };
-// The result that may lie in u's memory, and the scratch that it took.
+// The result, which may lie in u's memory or be handed on in parts, and the scratch that it took.
 template <class B>
 std::pair<std::vector<mat>, std::size_t> given_away(const newton_schulz<float16>& o, index_t m, index_t n, layout l,
-                                                    index_t batch, std::uint64_t seed) {
+                                                    index_t batch, std::uint64_t seed, bool hand_on = false) {
   B backend(1);
   auto memory = backend.allocate(std::size_t{1} << 23);
   arena scratch{memory.data()};
@@ -430,9 +430,16 @@ std::pair<std::vector<mat>, std::size_t> given_away(const newton_schulz<float16>
   e.for_each(fn::assign{}, u, given.cv());
   const std::size_t before = scratch.top;
   no_state none;
-  const auto x = o.orthogonalize(e, none, u, detail::frobenius(e, u));
   std::vector<mat> out;
-  for (index_t b = 0; b < batch; ++b) out.push_back(to_mat(as_const(x).matrices(b, 1)));
+  const auto keep = [&](const auto& x, index_t from, index_t count) {
+    CHECK(from == static_cast<index_t>(out.size()));
+    for (index_t b = 0; b < count; ++b) out.push_back(to_mat(as_const(x).matrices(b, 1)));
+  };
+  const auto norm = detail::frobenius(e, u);
+  if (hand_on)
+    o.orthogonalize(e, none, u, norm, keep);
+  else
+    keep(o.orthogonalize(e, none, u, norm), 0, batch);
   return {out, scratch.peak - before};
 }
 }  // namespace
@@ -469,6 +476,9 @@ TEST_CASE("newton_schulz: in 16 bits the iteration lives in u's memory, and give
             CHECK(same_bits(whole.first[b].a, beside[b].a));
             CHECK(same_bits(in_parts.first[b].a, beside[b].a));
           }
+          // Handed on in parts it is the same, and takes less.
+          const auto handed_on = given_away<half_in_parts>(o, m, n, l, batch, 9, true);
+          for (std::size_t b = 0; b < given.size(); ++b) CHECK(same_bits(handed_on.first[b].a, beside[b].a));
           // One matrix in 16 bits, and of the squares what does not fit beside another in u; besides, lines and
           // numbers.
           const auto line = [](index_t count) { return static_cast<std::size_t>((2 * count + 63) / 64 * 64); };
@@ -477,5 +487,7 @@ TEST_CASE("newton_schulz: in 16 bits the iteration lives in u's memory, and give
           const std::size_t squares = form == newton_schulz_form::gram ? 4 : 2, fit = room / line(k * k);
           CHECK(whole.second <=
                 batch * (line(m * n) + (squares - std::min(squares, fit)) * line(k * k)) + std::size_t{6} * 512);
+          CHECK(handed_on.second <=
+                2 * (line(m * n) + (squares - std::min(squares, fit)) * line(k * k)) + std::size_t{6} * 512);
         }
 }

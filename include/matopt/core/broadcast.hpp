@@ -37,6 +37,12 @@ constexpr matrix_broadcast<std::remove_const_t<T>> per_matrix(view<T> v) {
   return {v};
 }
 
+// The values of some matrices of a batch.
+template <class T>
+constexpr matrix_broadcast<T> members(matrix_broadcast<T> v, index_t first, index_t count) {
+  return v.values.batch == 1 ? v : matrix_broadcast<T>{v.values.matrices(first, count)};
+}
+
 // The number of the row or column, counted from 0, as an argument.
 struct row_number {};
 struct column_number {};

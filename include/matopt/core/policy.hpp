@@ -140,7 +140,8 @@ concept momentum_policy = policy<P, Types> &&
 // Orthogonalizer: orthogonalize(pass, state, u) replaces u by the step direction of its geometry. One that keeps to pass.rank()
 // and pass.tail() says so by `static constexpr bool honours_rank = true`. If it is one elementwise formula, formula() gives that, too.
 //   It may return a view of its own with the result, in u's memory or taken before any frame, in place of void; and may take the norm of u as a fourth
-//   argument, a detail::scaled_norm that the step then has measured while u was written.
+//   argument, a detail::scaled_norm that the step then has measured while u was written. It may besides
+//   take as a fifth who gets the result, some members of the bucket at a time: use(view, first, count); then it returns nothing.
 template <class P, class B, class Types>
 concept orthogonalizer_policy = policy<P, Types> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { p.orthogonalize(e, s, u); };

@@ -52,9 +52,10 @@ struct view {
     v.batch = 1, v.batch_stride = 0;
     return v;
   }
-  // Some matrices of a stacked batch.
+  // Some matrices of a batch.
   constexpr view matrices(index_t first, index_t count) const {
-    view v = advanced(first * batch_stride);
+    view v = table ? *this : advanced(first * batch_stride);
+    if (table) v.table += first;
     v.batch = count;
     return v;
   }

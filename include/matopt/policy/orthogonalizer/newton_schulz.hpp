@@ -92,7 +92,7 @@ struct newton_schulz {
   template <class E, class St, class C>
   requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<C> u) const {
     const auto frame = e.frame();
-    const auto x = iterate(e, u, detail::frobenius(e, u), detail::spare_memory<C>{});
+    const auto x = iterate(e, u, detail::frobenius(e, u), detail::spare_memory<C>{}, keep_result{});
     if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
       e.for_each(fn::assign{}, u, as_const(x));
   }
@@ -100,8 +100,14 @@ struct newton_schulz {
   template <class E, class St, class U, class C>
   requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm) const {
-    using spare = detail::spare_memory<U>;
-    return iterate(e, u, norm, std::is_same_v<element<E>, U> ? spare{} : spare(u));
+    return iterate(e, u, norm, spare<element<E>>(u), keep_result{});
+  }
+  // Hands on the result instead, in parts that need not be kept: use(view, first member, count).
+  template <class E, class St, class U, class C, class Use>
+  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<U> u,
+                                                                    const detail::scaled_norm<C>& norm, Use use) const {
+    const auto frame = e.frame();
+    iterate(e, u, norm, spare<element<E>>(u), use);
   }
 
  private:
@@ -115,17 +121,31 @@ struct newton_schulz {
       return {part(other), {part(square[0]), part(square[1]), part(square[2]), part(square[3])}};
     }
   };
-  // Once u is converted, `spare` may give its memory.
-  template <class E, class U, class C>
-  auto iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare) const {
+  // u's memory once it is converted to T.
+  template <class T, class U>
+  static detail::spare_memory<U> spare(view<U> u) {
+    return std::is_same_v<T, U> ? detail::spare_memory<U>{} : detail::spare_memory<U>(u);
+  }
+  struct keep_result {};  // in place of a use of the parts
+  template <class E, class U, class C, class Use>
+  view<element<E>> iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare,
+                           const Use& use) const {
     using T = element<E>;
+    constexpr bool keeps = std::is_same_v<Use, keep_result>;
     const bool tall = u.rows > u.cols;
     const view<U> m = tall ? u.t() : u;
+    const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
+    const bool gram = by_gram<T>(m.rows, m.cols);
+    // The iteration begins outside of u, which is still read, and changes sides in each step. It ends in x unless that
+    // takes a beginning in u's memory. x is of all members only if they are to stay there.
+    const index_t changes = gram ? 1 + restarts<T>() : steps;
+    const bool begins_in_x = spare.template fits<T>(m.rows, m.cols) || changes % 2 == 0;
+    const bool ends_in_x = !begins_in_x || changes % 2 == 0;
     view<T> x;
     if constexpr (std::is_same_v<T, U>)
       x = m;
     else
-      x = e.template take_like<T>(m);
+      x = e.template take_batch<T>(keeps && ends_in_x ? m.batch : at_once, m.rows, m.cols, !m.row_contiguous());
     const auto frame = e.frame();
     const view<C> wanted = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
     view<C> factors = wanted, ratio = wanted;
@@ -134,12 +154,6 @@ struct newton_schulz {
       factors = detail::normalizing_factors(e, norm, 1, 0, true), ratio = e.take(1, 1);
       e.for_each(fn::divide{}, ratio, as_const(wanted.col_block(1, 1)), as_const(factors.col_block(1, 1)));
     }
-    const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
-    const bool gram = by_gram<T>(m.rows, m.cols);
-    // The iteration begins outside of u, which is still read, and changes sides in each step. It ends in x unless that
-    // takes a beginning in u's memory.
-    const index_t changes = gram ? 1 + restarts<T>() : steps;
-    const bool in_u = spare.template fits<T>(m.rows, m.cols), begins_in_x = in_u || changes % 2 == 0;
     workspace<T> all;
     all.other = spare.template take<T>(e, at_once, m.rows, m.cols, !m.row_contiguous());
     for (int i = 0; i < (gram ? 4 : 2); ++i) all.square[i] = spare.template take<T>(e, at_once, m.rows, m.rows);
@@ -147,15 +161,16 @@ struct newton_schulz {
       const index_t count = math::min(at_once, m.batch - first);
       const workspace<T> own = all.members(first, count, m.batch);
       const view<const C> own_ratio = ratio.matrices(first, count);
-      view<T> from = x.matrices(first, count), to = own.other;
+      view<T> from = detail::members(x, first, count, m.batch), to = own.other;
       if (!begins_in_x) std::swap(from, to);
       detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
       if (gram)
         gram_steps(e, from, to, own, own_ratio);
       else
         standard_steps(e, from, to, own, own_ratio);
+      if constexpr (!keeps) use(tall ? from.t() : from, first, count);
     }
-    if (begins_in_x && changes % 2 == 1) x = all.other;
+    if (!ends_in_x) x = all.other;
     return tall ? x.t() : x;
   }
 
