@@ -51,8 +51,8 @@ class cuda_backend {
   using product_type = std::conditional_t<std::is_same_v<C, float>, float16, C>;
   static constexpr std::size_t workspace_bytes = cuda::products::workspace_bytes + cuda::meeting_place::bytes;
 
-  // Half of the bucket, which saves scratch, but six waves of tiles of the smallest product and no more than sixteen; in
-  // equal parts.
+  // Half of the bucket, which saves scratch, but six waves of tiles of the smallest product and no more than sixteen;
+  // in equal parts.
   template <class T>
   index_t product_batch(index_t m, index_t, index_t batch) const {
     const index_t tiles = ((m + 127) / 128) * ((m + 255) / 256);

@@ -147,8 +147,8 @@ struct rule {
         const auto lr = direction(e, s, w, first, reference, u, norm);
         if constexpr (retracts_in_parts<E, St, W, decltype(lr)>)
           orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm, [&](const auto& y, index_t from, index_t count) {
-            detail::retract(constraint, e, s.constraint, w.matrices(from, count), as_const(y),
-                            members(lr, from, count), factor);
+            detail::retract(constraint, e, s.constraint, w.matrices(from, count), as_const(y), members(lr, from, count),
+                            factor);
           });
         else
           finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
@@ -173,9 +173,8 @@ struct rule {
     void operator()(view<T>, index_t, index_t) const {}
   };
   template <class E, class St, class W, class Rate>
-  static constexpr bool retracts_in_parts = requires(const rule r, E& e, St& s, view<W> w,
-                                                   view<typename E::compute> u,
-                                                   detail::scaled_norm<typename E::compute> n, Rate lr) {
+  static constexpr bool retracts_in_parts = requires(const rule r, E& e, St& s, view<W> w, view<typename E::compute> u,
+                                                     detail::scaled_norm<typename E::compute> n, Rate lr) {
     requires leaves_update<Normalizer>;
     r.orthogonalizer.orthogonalize(e, s.orthogonalizer, u, n, any_part{});
     detail::accept_formula_of_weight<W, typename E::compute>(r.constraint.retract_formula(e, s.constraint, w, lr, 1.0));

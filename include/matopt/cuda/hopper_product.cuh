@@ -26,10 +26,10 @@ class products {
   }
 
   // Where cuBLAS would be slower. Of a symmetric D it does twice the work, but what one round of whole tiles does takes
-  // one round in a triangle, too. Of other D this kernel gains little, and only over several rounds.
+  // one round in a triangle, too. Of other D this kernel gains little, and only over some rounds.
   bool pays(index_t m, index_t n, index_t batch, bool symmetric) const {
     const index_t rows = (m + tile_rows - 1) / tile_rows, columns = (n + tile_columns - 1) / tile_columns;
-    return rows * columns * batch > (symmetric ? 1 : 6) * multiprocessors_;
+    return rows * columns * batch > (symmetric ? 1 : 3) * multiprocessors_;
   }
   // Starts D = alpha A B + beta C, or returns false. D is stored by rows; where beta is 0, C is not read.
   template <class T>
