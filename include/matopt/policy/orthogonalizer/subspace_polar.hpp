@@ -111,7 +111,7 @@ struct subspace_polar {
     e.random_normal(random, static_cast<std::uint64_t>(seed));
     const view<C> factors = detail::normalizing_factors(
         e, norm, 1 / std::sqrt(static_cast<double>(given.rows) * static_cast<double>(n)), 0, true);
-    const index_t at_once = math::max(index_t{1}, e.template product_batch<T>(n, given.rows));
+    const index_t at_once = math::max(index_t{1}, e.template product_batch<T>(k, given.rows));
     for (index_t first = 0; first < given.batch; first += at_once) {
       const index_t count = math::min(at_once, given.batch - first);
       const auto part = [&](auto v) { return v.matrices(first, count); };
