@@ -3,6 +3,7 @@
 // it.
 #include <catch2/catch.hpp>
 
+#include <matopt/core/overlap.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 
 #include <array>
@@ -39,6 +40,21 @@ struct half_backend : eigen_backend {
                       view<const float16> c, view<float16> d) {
     gemm(guard, alpha, a, b, beta, c, d);
   }
+  // Whoever converts elements in another order than this backend would overwrite what is still to be read.
+  template <class F, class T, class... V>
+  void for_each(const status_word* guard, F f, view<T> y, V... v) {
+    (check_apart(y, v), ...);
+    eigen_backend::for_each(guard, f, y, v...);
+  }
+
+ private:
+  template <class T, class U>
+  static void check_apart(const view<T>& y, const view<U>& v) {
+    if (std::is_same_v<const T, const U>) return;
+    for (index_t b = 0; b < y.batch; ++b) CHECK_FALSE(detail::overlap(y.matrix(b), v.matrix(b)));
+  }
+  template <class T, class V>
+  static void check_apart(const view<T>&, const V&) {}
 };
 
 // How many products a step asks for.
