@@ -8,11 +8,11 @@
 // 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, by default in what
 // the backend says its products are best done in: the compute type on the CPU, float16 for float on NVIDIA GPUs (the
 // speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
-// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), of as
-// many matrices as go through at a time; if Element is not the compute type mn more, and all but these where there is
-// room in u's memory. FLOPs: 2 m^2 (2n + m)
-// per quintic step; gram: 0.56 of that at n = 4 m, 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one
-// elementwise pass over A. Needs: gemm. Ignores a rank budget, and so is refused with one.
+// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), of
+// as many matrices as go through at a time; if Element is not the compute type mn more, and all but these where there
+// is room in u's memory. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m, 0.67 in 16 bits. A step
+// of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm. Ignores a rank budget, and so is refused
+// with one.
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 #pragma once
