@@ -96,6 +96,7 @@ def test_roofline():
             assert "<svg" in text
             for legend in ("newton_schulz float by eigen", "peak, double"):
                 assert legend in text, legend
+            assert "peak, bfloat16" not in text  # of a type that no case has
         else:
             assert "matplotlib is missing" in done.stderr, done.stderr
         assert "no plot" not in done.stderr
