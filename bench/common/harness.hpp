@@ -156,6 +156,7 @@ int run(int argc, char** argv, Register add_cases) {
     if (benchmark::ReportUnrecognizedArguments(argc, arguments.data())) return 2;
     benchmark::AddCustomContext("backend", device::name);
     if (!lists) {
+      benchmark::AddCustomContext("kernels", device::the_backend().describe());
       for (const auto& [key, value] : device::description()) benchmark::AddCustomContext(key, value);
       measure_peaks();
       for (const auto& [element, peak] : measured().flops)

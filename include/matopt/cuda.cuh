@@ -30,11 +30,11 @@
 #include "core/philox.hpp"
 #include "cuda/block_columns.cuh"
 #include "cuda/buffer.cuh"
+#include "cuda/device.cuh"
 #include "cuda/factorize.cuh"
 #include "cuda/hopper_product.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
-#include "cuda/no_device.hpp"
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
@@ -56,21 +56,27 @@ class cuda_backend {
   template <class T>
   index_t product_batch(index_t m, index_t, index_t batch) const {
     const index_t tiles = ((m + 127) / 128) * ((m + 255) / 256);
-    const auto waves = [&](index_t n) { return std::max<index_t>(1, n * multiprocessors_ / tiles); };
+    const auto waves = [&](index_t n) { return std::max<index_t>(1, n * device_.multiprocessors / tiles); };
     const index_t most = std::clamp((batch + 1) / 2, waves(6), waves(16)), parts = (batch + most - 1) / most;
     return (batch + parts - 1) / std::max<index_t>(1, parts);
   }
 
   explicit cuda_backend(cudaStream_t stream = nullptr)
-      : device_(usable_device()),
-        multiprocessors_(multiprocessors_of(device_)),
+      : device_(cuda::device::usable()),
         stream_(stream),
         products_(stream),
-        hopper_(multiprocessors_),
+        hopper_(device_),
         meeting_memory_(cuda::meeting_place::bytes, stream),
         meeting_(cuda::meeting_place::in(meeting_memory_.data())) {}
 
-  int device() const { return device_; }
+  int device() const { return device_.number; }
+  // One line: the device, and which kernels do the products and why no better ones. Meant for logs and benchmarks.
+  std::string describe() const {
+    const std::string missing = hopper_.why_not();
+    return device_.describe() + "; 16-bit products: " +
+           (missing.empty() ? "matopt's kernel for sm_90a where it pays, and cuBLASLt"
+                            : "cuBLASLt only, because " + missing);
+  }
   cudaStream_t stream() const { return stream_; }
   // Later verbs wait for the event; the event happens when earlier verbs are done.
   void wait(cudaEvent_t event) { cuda::check(cudaStreamWaitEvent(stream_, event), "wait for an event"); }
@@ -87,12 +93,12 @@ class cuda_backend {
   }
   // Throws bad_value unless the memory can be used by kernels of this device.
   void require_memory(const std::string& what, const void* p) const {
-    const std::string legal = "memory of CUDA device " + std::to_string(device_);
+    const std::string legal = "memory of CUDA device " + std::to_string(device());
     cudaPointerAttributes a{};
     cuda::check(cudaPointerGetAttributes(&a, p), "look up a pointer");
     if (a.type == cudaMemoryTypeManaged) return;
     if (a.type != cudaMemoryTypeDevice) throw bad_value(what, "host memory", legal);
-    if (a.device != device_) throw bad_value(what, "memory of CUDA device " + std::to_string(a.device), legal);
+    if (a.device != device()) throw bad_value(what, "memory of CUDA device " + std::to_string(a.device), legal);
   }
 
   template <class F, class T, class... V>
@@ -217,41 +223,6 @@ class cuda_backend {
   }
 
  private:
-  // The current device, if there is one that this program's kernels run on.
-  static int usable_device() {
-    int count = 0, device = 0;
-    const cudaError_t found = cudaGetDeviceCount(&count);
-    if (found == cudaErrorInsufficientDriver || found == cudaErrorNoDevice || (found == cudaSuccess && count == 0)) {
-      cudaGetLastError();
-      int driver = 0, runtime = 0;
-      cudaDriverGetVersion(&driver);
-      cudaRuntimeGetVersion(&runtime);
-      throw cuda_error("find a device", cuda::why_no_device(driver, runtime), std::source_location::current());
-    }
-    cuda::check(found, "find a device");
-    cuda::check(cudaGetDevice(&device), "find a device");
-    cudaFuncAttributes attributes{};
-    const cudaError_t loaded = cudaFuncGetAttributes(&attributes, cuda::solve_lower_kernel<float>);
-    if (loaded == cudaErrorNoKernelImageForDevice || loaded == cudaErrorInvalidDeviceFunction ||
-        loaded == cudaErrorUnsupportedPtxVersion) {
-      cudaGetLastError();
-      int major = 0, minor = 0;
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-      throw cuda_error("find a device",
-                       std::string(cudaGetErrorString(loaded)) + ": the device has compute capability " +
-                           std::to_string(major) + "." + std::to_string(minor) + "; compile for that (nvcc -arch)",
-                       std::source_location::current());
-    }
-    cuda::check(loaded, "find a device");
-    return device;
-  }
-  static index_t multiprocessors_of(int device) {
-    int n = 0;
-    cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "find a device");
-    return n;
-  }
-
   template <class T>
   bool by_own_kernel(arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b, arithmetic_t<T> beta,
                      const view<const T>& c, const view<T>& d, bool symmetric) {
@@ -269,7 +240,7 @@ class cuda_backend {
     const auto& matrix = std::get<0>(elements.on);
     const cuda::extent e{matrix.rows, matrix.cols, matrix.batch};
     if (matrix.col_stride == 1 && e.lines > 0 && e.length > 0 && e.batch > 0) {
-      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_, multiprocessors_);
+      cuda::rows(stream_, guard, e, sums, out, numbers, elements, total, meeting_, device_.multiprocessors);
       cuda::check_launch("for_rows");
       return true;
     }
@@ -307,8 +278,7 @@ class cuda_backend {
     (std::make_index_sequence<sizeof...(A) - 1>{});
   }
 
-  int device_;
-  index_t multiprocessors_;
+  cuda::device device_;
   cudaStream_t stream_;
   cuda::products products_;
   cuda::hopper::products hopper_;

@@ -110,11 +110,6 @@ class subject {
   }
 
  private:
-  static int multiprocessors() {
-    int n = 0;
-    cuda::check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, 0), "find a device");
-    return n;
-  }
   void fill(view<T> x) {
     panel<float> random(gpu_, x.rows, x.cols, x.col_stride == 1, x.batch);
     const view<const std::uint32_t> counter{reinterpret_cast<std::uint32_t*>(zero_.data()), 1, 1, 1, 1};
@@ -149,15 +144,14 @@ class subject {
   }
 
   cuda_backend& gpu_;
-  cuda::hopper::products kernel_{multiprocessors()};
+  cuda::hopper::products kernel_{cuda::device::usable()};
   cuda_backend::buffer zero_ = gpu_.allocate(sizeof(std::uint32_t));
   std::uint64_t seed_ = std::random_device{}();
 };
 
 bool has_kernel() {
-  cudaDeviceProp p{};
-  cuda::check(cudaGetDeviceProperties(&p, 0), "find a device");
-  return p.major == 9 && p.minor == 0;
+  const cuda::device d = cuda::device::usable();
+  return d.major == 9 && d.minor == 0;
 }
 
 }  // namespace
@@ -174,6 +168,29 @@ TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products", "[cuda]", float16, bflo
           test.check(size, a, b, beta, false, size.k == 33);
         for (const index_t m : {1, 120, 136, 384, 1000}) test.check({m, m, 200, 3}, a, !a, beta, true, true);
       }
+}
+
+// Also compiled with --default-stream per-thread, where nullptr is another stream (test_cuda_per_thread).
+TEST_CASE("GPU: the kernel of 16-bit products on the default streams", "[cuda]") {
+  if (!has_kernel()) return;
+  for (const cudaStream_t s : {cudaStream_t{nullptr}, cudaStreamLegacy, cudaStreamPerThread}) {
+    cuda_backend gpu(s);
+    subject<float16> test(gpu);
+    for (const double beta : {0.0, -0.5}) {
+      test.check({640, 1000, 200, 5}, true, false, beta, false, true);
+      test.check({1000, 1000, 200, 3}, true, false, beta, true, true);
+    }
+  }
+}
+
+TEST_CASE("GPU: what a backend says of itself", "[cuda]") {
+  stream s;
+  const cuda_backend gpu(s.s);
+  const std::string text = gpu.describe();
+  CAPTURE(text);
+  CHECK(text.find("compute capability " + cuda::device::usable().capability()) != std::string::npos);
+  CHECK((text.find("matopt's kernel for sm_90a where it pays") != std::string::npos) == has_kernel());
+  CHECK((text.find("cuBLASLt only, because") != std::string::npos) != has_kernel());
 }
 
 TEMPLATE_TEST_CASE("GPU: the kernel of 16-bit products, at many sizes", "[cuda][slow]", float16, bfloat16) {

@@ -1,12 +1,14 @@
 // hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0,
-// the program was compiled for it as sm_90a (plain sm_90 leaves these instructions out), elements have 16 bits, every
-// matrix and line begins at a multiple of 16 bytes, and lines of D end at one.
+// the program was compiled for it as sm_90a (plain sm_90 leaves these instructions out; why_not() tells), elements have
+// 16 bits, every matrix and line begins at a multiple of 16 bytes, and lines of D end at one.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "../core/types.hpp"
 #include "../core/view.hpp"
+#include "device.cuh"
 #include "error.cuh"
 #include "hopper_kernel.cuh"
 
@@ -14,16 +16,22 @@ namespace matopt::cuda::hopper {
 
 class products {
  public:
-  explicit products(int multiprocessors) : multiprocessors_(multiprocessors) {
+  explicit products(const device& d) : multiprocessors_(d.multiprocessors) {
     cudaFuncAttributes attributes{};
     check(cudaFuncGetAttributes(&attributes, product_kernel<float16, true, true>), "find a device");
-    if (attributes.maxThreadsPerBlock < threads) return;  // an empty kernel
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult status{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status),
-          "find cuTensorMapEncodeTiled");
-    if (status == cudaDriverEntryPointSuccess) encode_ = reinterpret_cast<encoder>(found);
+    const bool compiled = attributes.maxThreadsPerBlock >= threads;  // else the kernel is empty
+    if (d.major != 9 || d.minor != 0)
+      why_not_ = "matopt's kernel needs compute capability 9.0";
+    else if (!compiled)
+      why_not_ =
+          "this program was compiled without sm_90a (nvcc -gencode arch=compute_90a,code=sm_90a, or "
+          "CMAKE_CUDA_ARCHITECTURES=90a)";
+    else if (!(encode_ = find_encoder()))
+      why_not_ = "the driver has no cuTensorMapEncodeTiled";
   }
+
+  // Why the kernel is not used here; empty if it is.
+  const std::string& why_not() const { return why_not_; }
 
   // Where cuBLAS would be slower. Of a symmetric D it does twice the work, but what one round of whole tiles does takes
   // one round in a triangle, too. Of other D this kernel gains little, and only over some rounds.
@@ -75,6 +83,19 @@ class products {
   using encoder = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
                                const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
                                CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+  // A function of the driver, so that programs need not link against the driver's library.
+  static encoder find_encoder() {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    constexpr const char* name = "cuTensorMapEncodeTiled";
+#if CUDART_VERSION >= 12050
+    check(cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &status), "find a driver function");
+#else
+    check(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &status), "find a driver function");
+#endif
+    return status == cudaDriverEntryPointSuccess ? reinterpret_cast<encoder>(found) : nullptr;
+  }
 
   // A batch of matrices as the copy engine sees it: lines of contiguous elements.
   struct lines {
@@ -136,6 +157,7 @@ class products {
 
   int multiprocessors_;
   encoder encode_ = nullptr;
+  std::string why_not_;
 };
 
 }  // namespace matopt::cuda::hopper
