@@ -115,7 +115,7 @@ struct alignas(sizeof(T) * P < 16 ? sizeof(T) * P : 16) stored_pack {
 };
 
 template <class A, class T>
-MATOPT_HD A to_arithmetic(T x) {
+__device__ A to_arithmetic(T x) {
   if constexpr (std::is_same_v<A, std::remove_const_t<T>>)
     return x;
   else
@@ -123,7 +123,7 @@ MATOPT_HD A to_arithmetic(T x) {
 }
 
 template <class T, class A>
-MATOPT_HD T stored_as(A x) {
+__device__ T stored_as(A x) {
   return static_cast<T>(static_cast<typename arithmetic<T>::type>(x));
 }
 
@@ -136,7 +136,7 @@ struct located {
   bool wide;
 
   template <class A, int U>
-  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>& s) const {
+  __device__ void load(values<A, P, U>& x, const spots<P, U>& s) const {
     if (step == 0) {
 #pragma unroll
       for (int u = 0; u < U; ++u) {
@@ -160,7 +160,7 @@ struct located {
     }
   }
   template <class A, int U>
-  MATOPT_HD void store(const values<A, P, U>& x, const spots<P, U>& s) const {
+  __device__ void store(const values<A, P, U>& x, const spots<P, U>& s) const {
     if constexpr (!std::is_const_v<T>) {
       if (wide && s.whole) {
 #pragma unroll
@@ -184,49 +184,49 @@ template <class T, int P>
 struct located_number_of_matrix {
   T value;
   template <class A, int U>
-  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>&) const {
+  __device__ void load(values<A, P, U>& x, const spots<P, U>&) const {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
       for (int k = 0; k < P; ++k) x.at[u][k] = to_arithmetic<A>(value);
   }
   template <class A, int U>
-  MATOPT_HD void store(const values<A, P, U>&, const spots<P, U>&) const {}
+  __device__ void store(const values<A, P, U>&, const spots<P, U>&) const {}
 };
 template <int P>
 struct located_number {
   index_t first, line_stride, step;
   template <class A, int U>
-  MATOPT_HD void load(values<A, P, U>& x, const spots<P, U>& s) const {
+  __device__ void load(values<A, P, U>& x, const spots<P, U>& s) const {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
       for (int k = 0; k < P; ++k) x.at[u][k] = static_cast<A>(first + s.line[u] * line_stride + (s.j[u] + k) * step);
   }
   template <class A, int U>
-  MATOPT_HD void store(const values<A, P, U>&, const spots<P, U>&) const {}
+  __device__ void store(const values<A, P, U>&, const spots<P, U>&) const {}
 };
 
 template <int P, class T>
-MATOPT_HD located<T, P> locate(const memory_argument<T>& a, index_t b, index_t lines) {
+__device__ located<T, P> locate(const memory_argument<T>& a, index_t b, index_t lines) {
   T* const base = a.base(b);
   const bool wide = a.step == 1 && (lines == 1 || a.line_stride % P == 0) &&
                     reinterpret_cast<std::uintptr_t>(base) % alignof(stored_pack<T, P>) == 0;
   return {base, a.line_stride, a.step, wide};
 }
 template <int P, class T>
-MATOPT_HD located_number_of_matrix<T, P> locate(const matrix_argument<T>& a, index_t b, index_t) {
+__device__ located_number_of_matrix<T, P> locate(const matrix_argument<T>& a, index_t b, index_t) {
   return {a.of(b)};
 }
 template <int P>
-MATOPT_HD located_number<P> locate(const number_argument& a, index_t, index_t) {
+__device__ located_number<P> locate(const number_argument& a, index_t, index_t) {
   return {0, a.line_stride, a.step};
 }
 
 // take(f(x, y, ...)) for each of the elements; f may return nothing. Where a pack has less than P elements, f is called
 // with zeros, too, and the result dropped: so nothing has to be loaded that f overwrites.
 template <class A, int P, int U, class F, class Take, class... X>
-MATOPT_HD void evaluate(const F& f, const spots<P, U>& s, Take&& take, X&... x) {
+__device__ void evaluate(const F& f, const spots<P, U>& s, Take&& take, X&... x) {
   if constexpr (std::is_void_v<decltype(f(x.at[0][0]...))>) {
 #pragma unroll
     for (int u = 0; u < U; ++u)
@@ -249,7 +249,7 @@ MATOPT_HD void evaluate(const F& f, const spots<P, U>& s, Take&& take, X&... x) 
 }
 // The same on what lies in memory; outputs are stored back.
 template <class A, int P, int U, class F, class Take, class... L>
-MATOPT_HD void apply(const F& f, const spots<P, U>& s, Take&& take, const L&... at) {
+__device__ void apply(const F& f, const spots<P, U>& s, Take&& take, const L&... at) {
   const auto run = [&](auto... x) {  // the values of each argument
     (at.load(x, s), ...);
     evaluate<A>(f, s, take, x...);

@@ -23,7 +23,7 @@ inline constexpr int packs_at_once = sizeof(A) <= 4 ? 2 : 1;
 
 // Packs number at, at + apart, ... of a matrix, as far as they lie before `end`.
 template <int U>
-MATOPT_HD spots<pack_size, U> packs_from(const extent& e, index_t at, index_t apart, index_t end) {
+__device__ spots<pack_size, U> packs_from(const extent& e, index_t at, index_t apart, index_t end) {
   spots<pack_size, U> s;
   const index_t per_line = e.packs_per_line();
   s.whole = true;
@@ -42,7 +42,7 @@ MATOPT_HD spots<pack_size, U> packs_from(const extent& e, index_t at, index_t ap
 
 // The same of one line, `at` counted from its beginning.
 template <int U>
-MATOPT_HD spots<pack_size, U> packs_of_line(const extent& e, index_t line, index_t at, index_t apart) {
+__device__ spots<pack_size, U> packs_of_line(const extent& e, index_t line, index_t at, index_t apart) {
   spots<pack_size, U> s;
   s.whole = true;
 #pragma unroll
