@@ -187,7 +187,7 @@ TEST_CASE("contract: polling less often counts the skipped steps", "[contract]")
     using T = decltype(zero);
     bench<T> b(make({}));
     add_several(b);
-    for (const std::size_t bad : {0, 2, 4, 2}) {  // 4: none
+    for (const std::size_t bad : {0U, 2U, 4U, 2U}) {  // 4: none
       b->synchronize();
       for (std::size_t i = 0; i < b.size(); ++i) fill_gradient(b[i].g, content::random, 7 + i);
       if (bad < b.size()) b[bad].g.v()(0, 0) = std::numeric_limits<T>::quiet_NaN();

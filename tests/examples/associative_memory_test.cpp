@@ -113,7 +113,7 @@ TEST_CASE("associative_memory: gradient descent learns facts by their frequency"
 
 TEST_CASE("associative_memory: the embeddings do not matter", "[associative_memory]") {
   std::vector<training> exact, descent;
-  for (const std::uint64_t seed : {1, 2, 3}) {
+  for (const std::uint64_t seed : {1U, 2U, 3U}) {
     const memory facts(eight_groups(seed));
     exact.push_back(train(facts, without_momentum<matopt::svd_polar>(), 1, 12));
     descent.push_back(train(facts, without_momentum<matopt::no_orthogonalizer>(), 4 / facts.most_frequent(), 200));

@@ -6,6 +6,12 @@
 #   missing_eigen       the eigen component where there is no Eigen: a clear error
 #   unknown_component   a component that does not exist: a clear error
 #   optional_component  an optional component that cannot be had leaves the package found
+#   broken_highway      the eigen component where Highway's library file is missing: built without Highway, and said so
+#   broken_packages     the project where packages are broken: what needs them is left out in a line each, or an error if asked for
+#   broken_nvcc         the project where nvcc does not work: the GPU programs are left out
+#   demo_only           MATOPT_EXAMPLES=small_gpt configures that example and needs no package of the tests
+#   cuda                find_package with the cuda component, compiled; needs -DCUDA_COMPILER=...
+#   cuda_architectures  warns where a program would not have the library's own kernels; needs -DCUDA_COMPILER=...
 #   fetch_content       FetchContent on the checkout, built and run
 #   add_subdirectory    the same with add_subdirectory
 cmake_minimum_required(VERSION 3.22)
@@ -35,19 +41,59 @@ function(use name)
   run(${build}/consumer)
 endfunction()
 
-# Configuring the consumer `component` must fail and say `text`.
+# Configures with the arguments; sets `result` and `said`, what CMake prints, in one line because CMake breaks its messages.
+function(try_to_configure)
+  execute_process(COMMAND ${configure} ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  string(REGEX REPLACE "[ \n]+" " " output "${output}")
+  set(said "${output}" PARENT_SCOPE)
+  set(result ${result} PARENT_SCOPE)
+endfunction()
+
+# What CMake said must hold each text.
+function(must_have_said)
+  foreach(text IN LISTS ARGN)
+    string(FIND "${said}" "${text}" at)
+    if(at EQUAL -1)
+      message(FATAL_ERROR "did not say \"${text}\":\n${said}")
+    endif()
+  endforeach()
+endfunction()
+
+# Configuring with the arguments must fail and say `text`.
 function(refuse text)
-  execute_process(COMMAND ${configure} -S ${CMAKE_CURRENT_LIST_DIR}/component -DCMAKE_PREFIX_PATH=${prefix} ${ARGN}
-                  RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  try_to_configure(${ARGN})
   if(result EQUAL 0)
     message(FATAL_ERROR "configured, but should have failed with: ${text}")
   endif()
-  string(REGEX REPLACE "[ \n]+" " " flat "${output}") # CMake breaks the lines of its messages
-  string(FIND "${flat}" "${text}" at)
-  if(at EQUAL -1)
-    message(FATAL_ERROR "failed, but did not say \"${text}\":\n${output}")
-  endif()
+  must_have_said(${text})
 endfunction()
+function(refuse_component text)
+  refuse(${text} -S ${CMAKE_CURRENT_LIST_DIR}/component -DCMAKE_PREFIX_PATH=${prefix} ${ARGN})
+endfunction()
+
+# A prefix with packages that are no longer whole: Highway's, Catch2's and Google Benchmark's libraries are gone, as is the header
+# of nlohmann_json; their CMake files are there, and those with a library stop the configuration, as they do in an installation.
+# Nothing else is found beside them but Eigen.
+set(broken ${WORK}/broken-${CASE})
+function(break_packages)
+  file(REMOVE_RECURSE ${broken})
+  foreach(header hwy/highway.h catch2/catch_session.hpp benchmark/benchmark.h)
+    file(WRITE ${broken}/include/${header} "")
+  endforeach()
+  foreach(package hwy Catch2 benchmark)
+    foreach(name ${package}Config ${package}-config)
+      file(WRITE ${broken}/lib/cmake/${package}/${name}.cmake
+           "message(FATAL_ERROR \"The imported target ${package} references a file that does not exist.\")")
+    endforeach()
+  endforeach()
+  file(WRITE ${broken}/lib/cmake/nlohmann_json/nlohmann_jsonConfig.cmake
+       "add_library(nlohmann_json::nlohmann_json INTERFACE IMPORTED)
+        target_include_directories(nlohmann_json::nlohmann_json INTERFACE ${broken}/include)")
+  file(WRITE ${broken}/lib/cmake/nlohmann_json/nlohmann_jsonConfigVersion.cmake
+       "set(PACKAGE_VERSION 3.11.0)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)")
+endfunction()
+set(only_broken -DEigen3_DIR=${EIGEN_DIR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF
+                -DCMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH=OFF -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON)
 
 if(CASE STREQUAL "install")
   file(REMOVE_RECURSE ${prefix} ${WORK}/first)
@@ -59,11 +105,83 @@ elseif(CASE STREQUAL "installed")
 elseif(CASE STREQUAL "core_only")
   use(core_only -DCMAKE_PREFIX_PATH=${prefix} ${no_packages})
 elseif(CASE STREQUAL "missing_eigen")
-  refuse("matopt: component \"eigen\" needs Eigen 3.4" -DCOMPONENT=eigen ${no_packages})
+  refuse_component("matopt: component \"eigen\": Eigen 3.4 was not found (Debian: libeigen3-dev)" -DCOMPONENT=eigen ${no_packages})
 elseif(CASE STREQUAL "unknown_component")
-  refuse("matopt: component \"fortran\" is not known; components: eigen, io" -DCOMPONENT=fortran)
+  refuse_component("matopt: component \"fortran\": no such component; there are eigen, io and cuda" -DCOMPONENT=fortran)
 elseif(CASE STREQUAL "optional_component")
   run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/component -DCMAKE_PREFIX_PATH=${prefix} -DOPTIONAL=eigen ${no_packages})
+elseif(CASE STREQUAL "broken_highway")
+  break_packages()
+  set(ENV{CMAKE_PREFIX_PATH} ${broken})
+  try_to_configure(-S ${CMAKE_CURRENT_LIST_DIR}/installed -DCMAKE_PREFIX_PATH=${prefix} ${only_broken})
+  must_have_said("matopt: products on the CPU are left to Eigen: Highway is broken:"
+                 "but not the library hwy (Debian: reinstall libhwy-dev)")
+  run(${CMAKE_COMMAND} --build ${build})
+  run(${build}/consumer)
+elseif(CASE STREQUAL "broken_packages")
+  break_packages()
+  set(project -S ${MATOPT_SOURCE} -DCMAKE_PREFIX_PATH=${broken} ${only_broken} -DMATOPT_BENCH=ON)
+  try_to_configure(${project})
+  must_have_said("matopt: products on the CPU are left to Eigen: Highway is broken:"
+                 "matopt: no target matopt::io: nlohmann_json is broken: there is no nlohmann/json.hpp in"
+                 "matopt: no target matopt::cuda: the CUDA toolkit was not found"
+                 "matopt: tests left out: Catch2 is broken:"
+                 "matopt: example small_gpt left out: nlohmann_json is broken:"
+                 "matopt: example associative_memory left out: CLI11 was not found (Debian: libcli11-dev)"
+                 "matopt: benchmarks other than small_gpt_bench left out: benchmark is broken:")
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "did not configure:\n${said}")
+  endif()
+  refuse("matopt: tests cannot be built: Catch2 is broken:" ${project} -DMATOPT_TESTS=ON)
+  refuse("matopt: example small_gpt cannot be built: nlohmann_json is broken:" ${project} -DMATOPT_TESTS=OFF -DMATOPT_EXAMPLES=ON)
+  refuse("matopt: GPU programs cannot be built: the CUDA toolkit was not found" ${project} -DMATOPT_CUDA=ON)
+elseif(CASE STREQUAL "broken_nvcc")
+  file(WRITE ${WORK}/broken-nvcc/nvcc "#!/bin/sh\nexit 1\n")
+  file(CHMOD ${WORK}/broken-nvcc/nvcc PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
+  set(ENV{CUDACXX} ${WORK}/broken-nvcc/nvcc)
+  try_to_configure(-S ${MATOPT_SOURCE} -DMATOPT_EXAMPLES=minimal_eigen -DMATOPT_TESTS=OFF)
+  # Newer releases of CMake do not even find the toolkit then.
+  if(NOT result EQUAL 0 OR NOT said MATCHES "matopt: (GPU programs left out|no target matopt::cuda): ")
+    message(FATAL_ERROR "did not configure, or did not say what is left out:\n${said}")
+  endif()
+elseif(CASE STREQUAL "demo_only")
+  set(project -S ${MATOPT_SOURCE} -DMATOPT_CUDA=OFF)
+  try_to_configure(${project} -DMATOPT_EXAMPLES=small_gpt -DMATOPT_TESTS=OFF -DMATOPT_Catch2_2_INCLUDE=${WORK}/no-catch)
+  file(STRINGS ${build}/CMakeCache.txt found REGEX "Catch2|Python3|CUDA_COMPILER|CUDAToolkit")
+  list(FILTER found EXCLUDE REGEX "^MATOPT_Catch2_2_INCLUDE:")
+  if(NOT result EQUAL 0 OR found OR NOT IS_DIRECTORY ${build}/examples/small_gpt OR IS_DIRECTORY ${build}/examples/replay)
+    message(FATAL_ERROR "configured more than the demo, or failed: ${found}\n${said}")
+  endif()
+  refuse("matopt: MATOPT_EXAMPLES names \"small_gtp\", which is no example; there are minimal_eigen" ${project} -DMATOPT_EXAMPLES=small_gtp)
+elseif(CASE STREQUAL "cuda")
+  # The program is not run, so it may be compiled as fast as can be.
+  run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/cuda -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CUDA_COMPILER=${CUDA_COMPILER}
+      -DCMAKE_CUDA_ARCHITECTURES=90a "-DCMAKE_CUDA_FLAGS=-O0 -Xcicc=-O0 -Xptxas=-O0")
+  run(${CMAKE_COMMAND} --build ${build})
+elseif(CASE STREQUAL "cuda_architectures")
+  set(consumer -S ${CMAKE_CURRENT_LIST_DIR}/cuda -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CUDA_COMPILER=${CUDA_COMPILER})
+  foreach(chosen "90a" "80 90a" "80")
+    string(REPLACE " " ";" list "${chosen}")
+    set(ENV{CUDAARCHS} "${list}") # what CMAKE_CUDA_ARCHITECTURES begins as
+    try_to_configure(${consumer})
+    if(NOT result EQUAL 0 OR said MATCHES "CUDA architectures of")
+      message(FATAL_ERROR "${chosen}: failed, or warned for nothing:\n${said}")
+    endif()
+    file(REMOVE_RECURSE ${build})
+  endforeach()
+  foreach(chosen "90" "80 90-real")
+    string(REPLACE " " ";" list "${chosen}")
+    set(ENV{CUDAARCHS} "${list}")
+    try_to_configure(${consumer})
+    must_have_said("matopt: the CUDA architectures of consumer are ${chosen}, without 90a.")
+    file(REMOVE_RECURSE ${build})
+  endforeach()
+  unset(ENV{CUDAARCHS})
+  try_to_configure(${consumer} -DCMAKE_CUDA_ARCHITECTURES=90)
+  must_have_said("matopt: the CUDA architectures of consumer are 90, without 90a.")
+  file(REMOVE_RECURSE ${build})
+  try_to_configure(${consumer})
+  must_have_said("which nobody has chosen: it is the compiler's default. On an H100 or H200")
 elseif(CASE STREQUAL "fetch_content" OR CASE STREQUAL "add_subdirectory")
   use(${CASE} -DMATOPT_SOURCE=${MATOPT_SOURCE})
 else()
