@@ -125,16 +125,17 @@ TEST_CASE("the rank of each step follows the schedule", "[numuon]") {
   using cosine = numuon::with_orthogonalizer<svd_polar>;
   stepper<cosine> s({.momentum = {.beta = 0}, .constraint = {.rank = {.start = 1, .end = 0.25, .hold = 2, .total = 8}}},
                     w0);
+  // 16 (1/4 + 3/4 (1 + cos(pi (t - 2) / 6)) / 2), by hand: 16, 16, 16, 15.196, 13, 10, 7, 4.804, 4, 4; rounded up,
+  // where the 7 that comes out as 7 + 2e-15 stays 7.
   mat before = w0;
-  for (index_t t = 0; t < 10; ++t) {
-    const mat w = s.step(random_mat(20, 16, 30 + static_cast<std::uint64_t>(t)), 1);
-    const index_t k =
-        static_cast<index_t>(nuclear_budget<cosine_rank>{.rank = {.hold = 2, .total = 8}}.rank_budget(t, 16));
+  std::uint64_t seed = 30;
+  for (const index_t k : {16, 16, 16, 16, 13, 10, 7, 5, 4, 4}) {
+    CAPTURE(seed - 30);
+    const mat w = s.step(random_mat(20, 16, seed++), 1);
     CHECK(s.optimizer().ranks() == std::vector<index_t>{k});
     CHECK(nuclear_norm(w - before) == Approx(static_cast<double>(k) * std::sqrt(20.0 / 16.0)));
     before = w;
   }
-  CHECK(s.optimizer().ranks()[0] == 4);
 }
 
 TEST_CASE("muon: Nesterov by hand, two steps", "[numuon]") {
