@@ -19,7 +19,6 @@
 #include <matopt/policy/constraint/frank_wolfe.hpp>
 #include <matopt/policy/constraint/independent_decay.hpp>
 #include <matopt/policy/constraint/row_norm.hpp>
-#include <matopt/policy/constraint/row_sphere.hpp>
 #include <matopt/policy/momentum/adam_direction.hpp>
 #include <matopt/policy/momentum/corrected_ema.hpp>
 #include <matopt/policy/momentum/lion_momentum.hpp>
@@ -33,6 +32,7 @@
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>
 #include <matopt/policy/orthogonalizer/sign_direction.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/scale/scale.hpp>
 
 #include "../support/tolerance.hpp"
@@ -63,11 +63,12 @@ struct forgotten_constraint : any_constraint {
 using typed_momenta = std::tuple<ema, nesterov_ema, heavy_ball, nesterov_heavy_ball, corrected_ema,
                                  corrected_nesterov_ema, quasi_hyperbolic, lion_momentum, adam_direction,
                                  noise_to_signal, variance_scaled, forgotten_momentum<false>, forgotten_momentum<true>>;
-using typed_orthogonalizers = std::tuple<no_orthogonalizer, newton_schulz<>, sign_direction, any_orthogonalizer>;
+using typed_orthogonalizers =
+    std::tuple<no_orthogonalizer, newton_schulz<>, subspace_polar, sign_direction, any_orthogonalizer>;
 using typed_normalizers = std::tuple<no_normalizer, neuron_norm, element_norm, target_rms, any_normalizer>;
 using typed_constraints =
     std::tuple<decoupled_decay, independent_decay, coupled_decay, cautious_decay, clamped_decay, decay_after,
-               frank_wolfe, row_norm<>, row_sphere<>, forgotten_constraint<false>, forgotten_constraint<true>>;
+               frank_wolfe, row_norm<>, forgotten_constraint<false>, forgotten_constraint<true>>;
 
 template <class P>
 concept forgotten = requires(P p) {
@@ -190,7 +191,12 @@ void run_momentum(fused_account& account) {
       using O = std::tuple_element_t<(I + k) % std::tuple_size_v<typed_orthogonalizers>, typed_orthogonalizers>;
       using N = std::tuple_element_t<(I + 2 * k) % std::tuple_size_v<typed_normalizers>, typed_normalizers>;
       using C = std::tuple_element_t<k, typed_constraints>;
-      if constexpr (column_rates_are_taken<M, C>) run_rule<M, O, N, C>(account);
+      if constexpr (column_rates_are_taken<M, C>) {
+        run_rule<M, O, N, C>(account);
+        // A rank budget is among these, and few orthogonalizers honour it.
+        if constexpr (forgotten<C> && !std::is_same_v<O, subspace_polar>) run_rule<M, subspace_polar, N, C>(account);
+        if constexpr (forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);
+      }
     };
     (with.template operator()<K>(), ...);
   }
