@@ -182,17 +182,23 @@ void run_rule(fused_account& account) {
         }
 }
 
+template <class Slot, std::size_t I>
+using turn = std::tuple_element_t<I % std::tuple_size_v<Slot>, Slot>;
+
 // Momentum number I with every constraint; orthogonalizers and normalizers take turns, so that any two slots meet.
 template <std::size_t I>
 void run_momentum(fused_account& account) {
   using M = std::tuple_element_t<I, typed_momenta>;
   [&]<std::size_t... K>(std::index_sequence<K...>) {
     const auto with = [&]<std::size_t k>() {
-      using O = std::tuple_element_t<(I + k) % std::tuple_size_v<typed_orthogonalizers>, typed_orthogonalizers>;
-      using N = std::tuple_element_t<(I + 2 * k) % std::tuple_size_v<typed_normalizers>, typed_normalizers>;
+      using O = turn<typed_orthogonalizers, I + k>;
+      using N = turn<typed_normalizers, I + 2 * k>;
       using C = std::tuple_element_t<k, typed_constraints>;
       if constexpr (column_rates_are_taken<M, C>) {
         run_rule<M, O, N, C>(account);
+        // Two gradients are among these, and not every constraint goes with them.
+        if constexpr (forgotten<M>)
+          run_rule<M, turn<typed_orthogonalizers, I + k + 1>, turn<typed_normalizers, I + 2 * k + 1>, C>(account);
         // A rank budget is among these, and few orthogonalizers honour it.
         if constexpr (forgotten<C> && !std::is_same_v<O, subspace_polar>) run_rule<M, subspace_polar, N, C>(account);
         if constexpr (forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);

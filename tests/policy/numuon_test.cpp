@@ -1,4 +1,4 @@
-// NuMuon's step: T-10, T-18, T-21, T-23 and T-24 of its specification, and AdamW's second moment at its limits.
+// NuMuon's step: T-10, T-18, T-21 and T-23 to T-25 of docs/requirements.md, and AdamW's second moment at its limits.
 #include <catch2/catch.hpp>
 
 #include <matopt/adamw.hpp>
@@ -118,6 +118,41 @@ TEST_CASE("T-24 convergence bound without noise", "[numuon]") {
     CHECK(mean <= bound);
     CHECK(frobenius(w - target) < frobenius(target));
   }
+}
+
+TEST_CASE("T-25 with decay the weight comes nearer to the feasible set", "[numuon]") {
+  const index_t m = 9, n = 6, k = 2;
+  const double decay = 0.5, lr = 0.1, radius = 1 / decay, budget = static_cast<double>(k) / decay;
+  // The distance from {||W||_2 <= radius, ||W||_* <= budget}: of the singular values from their projection on the
+  // capped simplex, min(max(s - shift, 0), radius) with the least shift that keeps the budget.
+  const auto distance = [&](const mat& w) {
+    const auto sigma = singular_values(w);
+    const auto kept = [&](double s, double shift) { return std::clamp(s - shift, 0.0, radius); };
+    const auto total = [&](double shift) {
+      double sum = 0;
+      for (const double s : sigma) sum += kept(s, shift);
+      return sum;
+    };
+    double low = 0, high = total(0) > budget ? sigma.front() : 0;
+    for (int i = 0; i < 100; ++i) {
+      const double middle = (low + high) / 2;
+      (total(middle) > budget ? low : high) = middle;
+    }
+    double square = 0;
+    for (const double s : sigma) square += (s - kept(s, high)) * (s - kept(s, high));
+    return std::sqrt(square);
+  };
+  using plain = exact::with_scale<unit_scale>;
+  const mat w0 = 3 * random_mat(m, n, 1);
+  stepper<plain> s({.constraint = {.rank = {static_cast<double>(k) / 6}, .inner = {.decay = decay}}}, w0);
+  double before = distance(w0);
+  CHECK(before > 5);
+  for (std::uint64_t t = 0; t < 100; ++t) {
+    const double now = distance(s.step(random_mat(m, n, 50 + t), lr));
+    REQUIRE(now <= (1 - lr * decay) * before + 1e-10);
+    before = now;
+  }
+  CHECK(before < 0.1);
 }
 
 TEST_CASE("the rank of each step follows the schedule", "[numuon]") {
