@@ -16,7 +16,7 @@ script = pathlib.Path(sys.argv[1])
 FILES = {
     "tests/CMakeLists.txt": "matopt_test(sum sum_test.cpp)\n",
     "tests/sum_test.cpp": '#include "expected.hpp"\nimport sys\nsys.exit(plus(2, 2) != 4)\n',
-    "tests/expected.hpp": "# four\n",
+    "tests/expected.hpp": "// four\n4\n",
     "include/matopt/sum.hpp": "def plus(a, b): return a + b\n",
     "tests/mutations.txt": "# the second one survives, because the test adds two and two; the third is no program\n"
                            "sum.hpp : sum\n- return a + b\n+ return a - b\n\n"
@@ -79,7 +79,9 @@ def main(root):
     must("0 of 3 tried" in run("--minutes", "0")[1], "--minutes does not stop the run")
 
     # A file that the test includes makes results stale; so does the header.
-    (root / "tests" / "expected.hpp").write_text("# four, by hand\n")
+    (root / "tests" / "expected.hpp").write_text("// four, by hand\n4\n")
+    must("every entry has a result" in run("--resume")[1], "a change of a comment makes results stale")
+    (root / "tests" / "expected.hpp").write_text("// four, by hand\n3 + 1\n")
     must("3 with a stale one" in run("--status")[1], "a change of the test's text leaves results as they are")
     must(run("--resume")[0] == 1 and "0 with a stale one" in run("--status")[1], "--resume does not renew stale results")
     (root / "include" / "matopt" / "sum.hpp").write_text(FILES["include/matopt/sum.hpp"] + "# the end\n")
