@@ -3,7 +3,8 @@
 //
 // The step looks at the type of a policy only if it hands over a formula, or takes or leaves the update in a way of its
 // own. All other policies are the same to it, and one forgotten type stands for them. Typed policies and forgotten
-// types are put together so that each meets each of the other slots: some 140 rules in place of 45 000.
+// types are put together so that each meets each of the other slots: some 190 rules in place of 45 000, about a minute
+// of compiling.
 #pragma once
 #include <cmath>
 #include <cstddef>
