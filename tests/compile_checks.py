@@ -5,7 +5,8 @@
     compile_checks.py headers COMPILER INCLUDE_DIR EIGEN_DIR          every header alone, with hostile macros
 
 A file of compile_fail/ must compile as it is, and with -DMATOPT_MAKE_IT_FAIL must not; the compiler's message must then
-hold the words of its first line, "// expect: words". The first half guards against failing for another reason.
+hold the words of its first line, "// expect: words". The first half guards against failing for another reason. If the
+second line is "// flags: ...", these flags are given besides, where the file must not compile.
 """
 import os
 import subprocess
@@ -27,10 +28,11 @@ def compile_only(compiler, include, eigen, *args, text=None):
 def check_fail(compiler, include, eigen, path):
     with open(path) as f:
         expected = f.readline().split("// expect:")[1].strip()
+        flags = f.readline().partition("// flags:")[2].split()
     good = compile_only(compiler, include, eigen, path)
     if good.returncode != 0:
         sys.exit(f"{path} must compile without MATOPT_MAKE_IT_FAIL:\n{good.stderr}")
-    bad = compile_only(compiler, include, eigen, "-DMATOPT_MAKE_IT_FAIL", path)
+    bad = compile_only(compiler, include, eigen, "-DMATOPT_MAKE_IT_FAIL", *flags, path)
     if bad.returncode == 0:
         sys.exit(f"{path} compiles")
     if expected not in bad.stderr:

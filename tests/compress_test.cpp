@@ -1,4 +1,4 @@
-// Metrics and compression: golden vectors and tests T-27 to T-33 of the NuMuon specification.
+// Metrics and compression: golden vectors and T-27 to T-33 of docs/requirements.md.
 #include <catch2/catch.hpp>
 
 #include <cmath>

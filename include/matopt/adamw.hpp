@@ -4,7 +4,8 @@
 //
 // Loshchilov, Hutter (arXiv 1711.05101). Defaults of PyTorch: betas 0.9 and 0.999, eps 1e-8, lr 1e-3; its decay of 0.01
 // is not the default here, because embeddings and vectors usually have none. Where eps sits:
-// policy/momentum/adam_direction.hpp. State: 2 scalars per parameter. FLOPs: 16 per parameter. Any shape.
+// policy/momentum/adam_direction.hpp. State: 2 scalars per parameter and 2 per matrix. FLOPs: 16 per parameter. Any
+// shape.
 //
 //   matopt::optimizer<matopt::adamw, matopt::eigen_backend> opt(cpu, {.momentum = {.beta2 = 0.95}});
 #pragma once

@@ -4,7 +4,8 @@
 //   W <- (1 - lr decay) W - lr / (1 - 0.9^t) d / (sqrt(v^) / sqrt(1 - 0.999^t) + 1e-8)
 //
 // Xie et al.: PNM (arXiv 2103.17182); follows the official code: lr 1e-3, betas 0.9, 0.999 and 1, amsgrad on. adapnm_l2
-// has the decay in the gradient. State: 4 scalars per parameter, 3 without amsgrad. FLOPs: 24 per parameter. Any shape.
+// has the decay in the gradient. State: 4 scalars per parameter, 3 without amsgrad, and 3 per matrix. FLOPs: 24 per
+// parameter. Any shape.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/coupled_decay.hpp"

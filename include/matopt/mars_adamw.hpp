@@ -7,7 +7,8 @@
 // (0.01 in its runs); v is of c, where the README has G.
 //   mars_adamw         R is the last gradient
 //   mars_adamw_exact   R is handed in: this batch's gradient at the last weights
-// State: 3 scalars per parameter, 2 exact; 1 more with amsgrad. FLOPs: 24 per parameter. Any shape.
+// State: 3 scalars per parameter and 2 per matrix; exact: 2 and 3; amsgrad: 1 per parameter more. FLOPs: 24 per
+// parameter. Any shape.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

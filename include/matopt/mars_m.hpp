@@ -8,7 +8,7 @@
 //   mars_m_exact       R is handed in: this batch's gradient at the last weights
 //   mars_m_efficient   approximate without clip, as quasi-hyperbolic momentum: gamma 0.05 would be Muon with Nesterov
 // Without the clip the approximate form is a setting of the momentum and no variance reduction; that takes the exact
-// one. State: 2 scalars per parameter, 1 exact or efficient. FLOPs: Muon's and 8 per parameter.
+// one. State: 2 scalars per parameter; exact: 1 and 1 per matrix; efficient: 1. FLOPs: Muon's and 8 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -4,8 +4,8 @@
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
 //
 // Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, eps of the norm 1e-8, no decay.
-// The successor is mars_m. mars_shampoo_exact takes R from the caller. State: 2 scalars per parameter, 1 exact. FLOPs:
-// Muon's and 8 per parameter.
+// The successor is mars_m. mars_shampoo_exact takes R from the caller. State: 2 scalars per parameter; exact: 1 and 1
+// per matrix. FLOPs: Muon's and 8 per parameter.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

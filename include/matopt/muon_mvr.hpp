@@ -10,8 +10,8 @@
 //   muon_mvr3   R is handed in: the last batch's gradient at these weights
 // MVR2 and MVR3 differ only in what the caller computes. R = 0 in the first step. Not the method of arXiv 2512.16598,
 // whose equations were not at hand; muon_storm.hpp has the common estimator of that family. State: 2 scalars per
-// parameter (muon_mvr1), 1 (the others). FLOPs: Muon's and 8 per parameter; muon_mvr2 and 3 need a second gradient per
-// step.
+// parameter (muon_mvr1), or 1 and 1 per matrix (the others). FLOPs: Muon's and 8 per parameter; muon_mvr2 and 3 need a
+// second gradient per step.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -1,4 +1,5 @@
-// Muon on the STORM estimator (momentum variance reduction).
+// Muon on the STORM estimator (momentum variance reduction), by the equations of STORM; no code or paper that combines
+// the two was read.
 //
 //   M <- G + (1 - alpha) (M - R), M = G in the first step       R: this batch's gradient at the last weights
 //   W <- (1 - lr decay) W - lr NS5(M)

@@ -5,8 +5,8 @@
 //
 // Paper: Muown, arXiv 2605.10797; official code kcc-lion/muown (no licence: nothing of it is used). The equations and
 // every place where implementations differ are in policy/constraint/row_norm.hpp. lr 1e-3 to 1.6e-2, no decay by
-// default. State: 1 scalar per parameter and 4 per row. FLOPs: Muon's and about 15 per parameter. For hidden matrices
-// only; the official code splits 3n x n matrices into three, here the caller states row_blocks.
+// default. State: 1 scalar per parameter, 4 per row and 2 per matrix. FLOPs: Muon's and about 15 per parameter. For
+// hidden matrices only; the official code splits 3n x n matrices into three, here the caller states row_blocks.
 //
 //   matopt::optimizer<matopt::muown, matopt::eigen_backend> opt(cpu);
 #pragma once

@@ -5,13 +5,12 @@
 //   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T
 //
 // Paper: NuMuon, arXiv 2603.03597 (no official code). Defaults of its Table 5: no Nesterov, cosine rank 1 -> 0.25, lr
-// 1e-2, decay 0.1. The paper leaves beta open (0.95 here, as in torchtitan) and the scale ("sqrt(d_out / d_in) or
-// closely related"). The rank schedule counts steps: set constraint.rank.hold and .total to a tenth and eight tenths of
-// the training.
+// 1e-2; its decay of 0.1 is not the default here, which is 0. The paper leaves beta open (0.95 here, as in torchtitan)
+// and the scale ("sqrt(d_out / d_in) or closely related"). The rank schedule counts steps: set constraint.rank.hold and
+// .total to a tenth and eight tenths of the training.
 //
-//   numuon          singular vectors by warm-started subspace iteration, products only. State: 1 scalar per parameter
-//   and
-//                   min(m, n)^2 per matrix. Needs: gemm, random_normal
+//   numuon          singular vectors by warm-started subspace iteration, products only. State: 1 scalar per
+//                   parameter and min(m, n)^2 per matrix. Needs: gemm, random_normal
 //   numuon_krylov   by the paper's Algorithm 3, block Krylov with L = 2 and oversampling 8. State: 1 scalar per
 //                   parameter. Needs: svd, orthonormalize
 //

@@ -1,4 +1,5 @@
-// REG, formula inferred: momentum, rows and columns scaled to unit norm, the update's RMS set to 0.2.
+// REG: momentum, rows and columns scaled to unit norm, the update's RMS set to 0.2 (inferred from the abstract and from
+// third parties; the paper was not read).
 //
 //   M <- 0.95 M + 0.05 G       O = columns(rows(M))       W <- (1 - lr decay) W - lr 0.2 sqrt(m n) O / ||O||_F
 //

@@ -1,13 +1,13 @@
-// torch.optim.Muon: Muon with PyTorch's defaults and its two ways to adjust the learning rate to the shape.
+// torch.optim.Muon: Muon with PyTorch's defaults and its ways to adjust the learning rate to the shape.
 //
 //   M <- 0.95 M + 0.05 G       U = 0.05 G + 0.95 M       O = NS5(U)       W <- (1 - lr decay) W - lr s O
 //   torch_muon             s = sqrt(max(1, m / n))         adjust_lr_fn None or "original"
 //   torch_muon_match_rms   s = 0.2 sqrt(max(m, n))         adjust_lr_fn "match_rms_adamw"
+//   torch_muon::with_scale<spectral_ratio>   s = sqrt(m / n)   "spectral_unclamped", which PyTorch 2.15 has
 //
-// Follows pytorch/pytorch torch/optim/_muon.py (2.9): lr 1e-3, decay 0.1; the input is divided by max(norm, 1e-7),
-// where others add 1e-7. Its docstring writes a summed momentum; the code keeps the mean. In bfloat16 without Nesterov
-// that code normalises its own momentum buffer in place; here it does not happen. State: 1 scalar per parameter. FLOPs:
-// Muon's.
+// Follows pytorch/pytorch torch/optim/_muon.py (2.9 to 2.15): lr 1e-3, decay 0.1; the input is divided by max(norm,
+// 1e-7), where others add 1e-7. Its docstring writes a summed momentum; the code keeps the mean. State: 1 scalar per
+// parameter. FLOPs: Muon's.
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

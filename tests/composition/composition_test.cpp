@@ -1,10 +1,11 @@
 // The grid momentum x orthogonalizer x normalizer x constraint: what may be combined, and that all of it runs.
 //
-// Whether a composition is a rule is decided by the concepts of core/policy.hpp, that is by the flags of its policies
-// and nothing else; docs/capability-table.md says it in words and is compared with this program's own account of it.
-// Run with MATOPT_WRITE_DOCS=1 to write it anew.
+// Whether a composition is a rule is decided by the concepts of core/policy.hpp, from the flags of its policies.
+// docs/capability-table.md says it in words; this program asks the concepts about every combination of flags, and
+// compares. Run with MATOPT_WRITE_DOCS=1 to write the page anew.
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -21,19 +22,59 @@
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 #include <matopt/policy/scale/scale.hpp>
 
-#include "erased.hpp"
+#include "fused.hpp"
 
 using namespace matopt;
 using namespace matopt::test;
 
 namespace {
 
-// The name of the concept that refuses, or nothing. The same three as in rule_for.
-std::string refusal(const erased_momentum& m, const erased_orthogonalizer& o, const erased_constraint& c) {
-  if (c.caps_rank && !o.keeps_rank) return "rank_budget_is_honoured";
-  if (m.two_gradients && c.maps_gradient) return "reference_is_comparable";
-  if (m.by_column && !c.column_rates) return "column_rates_are_taken";
-  return "";
+// Policies that do nothing and have these flags, for the concepts to judge.
+struct without_state {
+  static std::string name() { return ""; }
+};
+template <bool TwoGradients, bool ByColumn>
+struct momentum_with : without_state {
+  static constexpr bool needs_reference = TwoGradients, rates_by_column = ByColumn;
+  template <class E, class St, class G, class U>
+  void accumulate(E&, St&, const G&, view<U>) const {}
+};
+template <bool KeepsRank>
+struct orthogonalizer_with : without_state {
+  static constexpr bool honours_rank = KeepsRank;
+  template <class E, class St, class U>
+  void orthogonalize(E&, St&, view<U>) const {}
+};
+template <bool CapsRank, bool MapsGradient, bool ColumnRates>
+struct constraint_with : without_state {
+  static constexpr bool changes_gradient = MapsGradient, takes_column_rates = ColumnRates;
+  double rank_budget(index_t, index_t) const requires CapsRank { return 1; }
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+    return g;
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E&, St&, view<W>, view<U>, Rate, double) const {}
+};
+
+// What the concepts say of each combination of the six flags, each a bit of the index.
+template <std::size_t Flags>
+const char* judged() {
+  constexpr auto on = [](int i) { return (Flags >> i & 1) != 0; };
+  using M = momentum_with<on(0), on(1)>;
+  using O = orthogonalizer_with<on(2)>;
+  using C = constraint_with<on(3), on(4), on(5)>;
+  using all_five = rule<M, O, no_normalizer, C, unit_scale>;
+  if constexpr (rule_for<all_five, eigen_backend, types<double>>) {
+    return "";
+  } else if constexpr (!rank_budget_is_honoured<O, C>) {
+    return "rank_budget_is_honoured";
+  } else if constexpr (!reference_is_comparable<M, C>) {
+    return "reference_is_comparable";
+  } else {
+    static_assert(!column_rates_are_taken<M, C>, "rule_for refuses for a reason that this table does not know");
+    return "column_rates_are_taken";
+  }
 }
 
 template <class M, class O, class C>
@@ -44,6 +85,20 @@ static_assert(is_rule<two_gradients<>, svd_polar, decoupled_decay>);
 static_assert(!is_rule<two_gradients<>, svd_polar, row_norm<>>);
 static_assert(is_rule<column_rate<>, newton_schulz<>, decoupled_decay>);
 static_assert(!is_rule<column_rate<>, newton_schulz<>, row_norm<>>);
+
+}  // namespace
+
+std::string matopt::test::refusal(const erased_momentum& m, const erased_orthogonalizer& o,
+                                  const erased_constraint& c) {
+  static constexpr auto table = []<std::size_t... I>(std::index_sequence<I...>) { return std::array{&judged<I>...}; }
+  (std::make_index_sequence<64>{});
+  const bool flags[] = {m.two_gradients, m.by_column, o.keeps_rank, c.caps_rank, c.maps_gradient, c.column_rates};
+  std::size_t index = 0;
+  for (std::size_t i = 0; i < 6; ++i) index |= static_cast<std::size_t>(flags[i]) << i;
+  return table[index]();
+}
+
+namespace {
 
 using any_composition = rule<any_momentum, any_orthogonalizer, any_normalizer, any_constraint, unit_scale>;
 
@@ -124,7 +179,9 @@ std::string table() {
   std::size_t all = rules;
   for (const auto& [unused, count] : refused) all += count;
   out << "# What may be combined\n\nWritten by the test `composition`, which also runs every composition that is a "
-         "rule.\n\n"
+         "rule, each policy by itself. Each two policies of different slots that may be combined are besides run as a "
+         "user's "
+         "program runs them, with their formulas joined into common passes, and give the same weights.\n\n"
       << all_momenta().size() << " momenta x " << all_orthogonalizers().size() << " orthogonalizers x "
       << all_normalizers().size() << " normalizers x " << all_constraints().size() << " constraints = " << all
       << " compositions; " << rules
@@ -196,4 +253,55 @@ TEST_CASE("composition: the loss falls", "[composition]") {
         CAPTURE(m->name(), o->name(), n->name(), best);
         CHECK(best < 0.95);
       }
+}
+
+// With the types kept, formulas are joined into common passes; what is computed is the same.
+TEST_CASE("composition: any two policies of different slots step alike, joined and apart", "[composition]") {
+  fused_account account;
+  run_first_momenta(account), run_last_momenta(account);
+  CHECK(account.differing == std::vector<std::string>{});
+  CHECK(account.rules > 120);
+
+  // Every type that the step looks at is in the lists of fused.hpp ...
+  const auto count = []<class... P>(std::tuple<P...>*) { return (std::size_t{!forgotten<P>} + ...); };
+  const auto joining = [](const auto& list) {
+    std::size_t n = 0;
+    for (const auto& policy : list) n += policy->joins;
+    return n;
+  };
+  CHECK(joining(all_momenta()) == count(static_cast<typed_momenta*>(nullptr)));
+  CHECK(joining(all_orthogonalizers()) == count(static_cast<typed_orthogonalizers*>(nullptr)));
+  CHECK(joining(all_normalizers()) == count(static_cast<typed_normalizers*>(nullptr)));
+  CHECK(joining(all_constraints()) == count(static_cast<typed_constraints*>(nullptr)));
+
+  // ... and any two have met that no concept keeps apart.
+  std::vector<std::string> missing;
+  const auto met = [&](const std::string& x, const std::string& y) {
+    if (!account.pairs.count({x, y})) missing.push_back(x + ", " + y);
+  };
+  const auto may_meet = [](const auto& allowed) {
+    bool any = false;
+    for (const auto& x : allowed) any |= x.empty();
+    return any;
+  };
+  for (const auto& m : all_momenta()) {
+    for (const auto& o : all_orthogonalizers()) met(m->name(), "orthogonalizer " + o->name());
+    for (const auto& n : all_normalizers()) met(m->name(), "normalizer " + n->name());
+    for (const auto& c : all_constraints()) {
+      std::vector<std::string> why;
+      for (const auto& o : all_orthogonalizers()) why.push_back(refusal(*m, *o, *c));
+      if (may_meet(why)) met(m->name(), c->name());
+    }
+  }
+  for (const auto& o : all_orthogonalizers()) {
+    for (const auto& n : all_normalizers()) met("orthogonalizer " + o->name(), "normalizer " + n->name());
+    for (const auto& c : all_constraints()) {
+      std::vector<std::string> why;
+      for (const auto& m : all_momenta()) why.push_back(refusal(*m, *o, *c));
+      if (may_meet(why)) met("orthogonalizer " + o->name(), c->name());
+    }
+  }
+  for (const auto& n : all_normalizers())
+    for (const auto& c : all_constraints()) met("normalizer " + n->name(), c->name());
+  CHECK(missing == std::vector<std::string>{});
 }

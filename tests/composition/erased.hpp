@@ -30,6 +30,7 @@ struct any_state {
 // What every slot has: state and its start.
 class erased_policy {
  public:
+  bool joins = false;  // the step looks at the policy's type: it hands over a formula, or takes the update its own way
   virtual ~erased_policy() = default;
   virtual std::string name() const = 0;
   virtual std::shared_ptr<void> lay_out_state(layout_of_state& l) const = 0;
@@ -64,10 +65,18 @@ struct erased_constraint : erased_policy {
 
 // --- a policy of a type, erased ---
 
+// Decays are 0 by default, and would be tested as nothing.
+template <class P>
+P with_some_decay(P p) {
+  if constexpr (requires { p.decay; })
+    if (p.decay == 0) p.decay = 0.1;
+  return p;
+}
+
 template <class P, class Base>
 class typed : public Base {
  public:
-  explicit typed(P p) : policy(std::move(p)) {
+  explicit typed(P p) : policy(with_some_decay(std::move(p))) {
     if constexpr (requires { policy.validate(); }) policy.validate();
   }
   std::string name() const override { return P::name(); }
@@ -100,6 +109,7 @@ class typed_momentum final : public typed<P, erased_momentum> {
   explicit typed_momentum(P p) : typed<P, erased_momentum>(std::move(p)) {
     this->two_gradients = needs_reference<P>;
     this->by_column = rates_by_column<P>;
+    this->joins = detail::has_formula<P, real_pass, state_for<P, double, double>, view<const double>>;
   }
   index_t phase(index_t step) const override { return detail::phase_of(this->policy, step); }
   dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
@@ -124,6 +134,10 @@ class typed_orthogonalizer final : public typed<P, erased_orthogonalizer> {
  public:
   explicit typed_orthogonalizer(P p) : typed<P, erased_orthogonalizer>(std::move(p)) {
     this->keeps_rank = honours_rank<P>;
+    this->joins = detail::has_plain_formula<P> || requires(const P o, real_pass& e, state_for<P, double, double>& s,
+                                                           view<double> u, detail::scaled_norm<double> n) {
+      o.orthogonalize(e, s, u, n);
+    };
   }
   void orthogonalize(real_pass& e, void* s, view<double> u) const override {
     this->policy.orthogonalize(e, this->state(s), u);
@@ -136,7 +150,10 @@ template <class P>
 requires normalizer_policy<P, eigen_backend, types<double>>
 class typed_normalizer final : public typed<P, erased_normalizer> {
  public:
-  using typed<P, erased_normalizer>::typed;
+  explicit typed_normalizer(P p) : typed<P, erased_normalizer>(std::move(p)) {
+    this->joins = detail::has_plain_formula<P> || leaves_update<P> ||
+                  detail::has_formula<P, real_pass, state_for<P, double, double>, view<const double>>;
+  }
   void normalize(real_pass& e, void* s, view<double> u) const override {
     detail::normalize(this->policy, e, this->state(s), u);
   }
@@ -152,6 +169,9 @@ class typed_constraint final : public typed<P, erased_constraint> {
     this->caps_rank = limits_rank<P>;
     this->maps_gradient = changes_gradient<P>;
     this->column_rates = takes_column_rates<P>;
+    using own = state_for<P, double, double>;
+    this->joins = detail::has_retract_formula<P, real_pass, own, double> || only_reads_update<P> ||
+                  detail::has_lift_formula<P, real_pass, own, double, view<const double>>;
   }
   double rank_budget(index_t step, index_t q) const override {
     if constexpr (limits_rank<P>)
@@ -233,6 +253,11 @@ struct any_constraint : any_policy<erased_constraint> {
     policy->retract(e, s.own.get(), w, u, lr, scale);
   }
 };
+
+// --- what may be combined ---
+
+// The name of the concept that refuses, or nothing: what the concepts say of types with these flags.
+std::string refusal(const erased_momentum& m, const erased_orthogonalizer& o, const erased_constraint& c);
 
 // --- the lists; one translation unit each ---
 using momenta = std::vector<std::unique_ptr<erased_momentum>>;

@@ -1,4 +1,4 @@
-// Muown and AngularMuown: the equivalences C and the degenerate inputs D of their specification.
+// Muown and AngularMuown: the equivalences C and the degenerate inputs D of docs/requirements.md.
 #include <catch2/catch.hpp>
 
 #include <matopt/muon.hpp>

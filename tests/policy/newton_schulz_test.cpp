@@ -132,7 +132,7 @@ mat gaussian(index_t m, index_t n, std::uint64_t seed) {
   }
   return x;
 }
-// Gaussian; 1/i; eight directions and noise: section 6 of what the benchmarks call accuracy.
+// Gaussian; 1/i; eight directions and noise: the three spectra on which the benchmarks take the polar error.
 std::vector<mat> three_spectra(index_t m, index_t n) {
   std::vector<double> inverse;
   for (index_t i = 1; i <= m; ++i) inverse.push_back(1 / static_cast<double>(i));

@@ -1,6 +1,5 @@
-// Newton-Schulz against its scalar map; the top-k solvers: T-01 to T-16, T-19, T-20, T-22 and T-26 of the NuMuon
-// specification. T-17 is in schedule_test.cpp, T-18, T-21, T-23, T-24 in numuon_test.cpp, the thread and rollback parts
-// of T-16 and T-21 in contract/; T-25 and T-27 on belong to metrics and compression.
+// Newton-Schulz against its scalar map; the top-k solvers: T-01 to T-16, T-19, T-20, T-22 and T-26 of
+// docs/requirements.md. The parts of T-16 and T-21 that need an optimizer are in contract/.
 #include <catch2/catch.hpp>
 
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>

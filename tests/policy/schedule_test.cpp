@@ -13,7 +13,7 @@
 using namespace matopt;
 using Catch::Matchers::Contains;
 
-// --- T-17 of the NuMuon specification ---
+// --- T-17 of docs/requirements.md ---
 
 TEST_CASE("T-17 cosine rank: the golden table", "[schedule]") {
   const nuclear_budget<cosine_rank> b{.rank = {.start = 1, .end = 0.25, .hold = 100, .total = 800}};

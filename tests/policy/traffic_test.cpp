@@ -1,4 +1,5 @@
 // How many launches a step takes and how many bytes it moves, where every verb is a launch: what a GPU's time goes by.
+// The table in docs/design.md is compared with what is counted here; run with MATOPT_WRITE_DOCS=1 to write it anew.
 #include <catch2/catch.hpp>
 
 #include <matopt/adamw.hpp>
@@ -6,7 +7,10 @@
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 
+#include <cstdlib>
+#include <fstream>
 #include <set>
+#include <sstream>
 
 #include "../support/matrices.hpp"
 
@@ -15,8 +19,9 @@ using namespace matopt::test;
 
 namespace {
 
-// The CPU's verbs, counted; for_rows is one launch and reads what it is given once, as on a GPU. Bytes are those of
-// whole matrices: numbers per row or matrix and products do not count.
+// The CPU's verbs, counted; for_rows, if it is there, is one launch and reads what it is given once, as on a GPU. Bytes
+// are those of whole matrices: numbers per row or matrix and products do not count.
+template <bool RowsAtOnce = true>
 struct counting_backend : eigen_backend {
   struct counts {
     index_t launches = 0, bytes = 0;
@@ -43,14 +48,14 @@ struct counting_backend : eigen_backend {
   }
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
-                const Elements& elements_of) {
+                const Elements& elements_of) requires RowsAtOnce {
     first_two(guard, sums, out, numbers);
     std::apply([&](auto... v) { eigen_backend::for_each(guard, elements_of.f, not_shared(v)...); }, elements_of.on);
     std::apply([&](auto... v) { launch(not_shared(v)...); }, std::tuple_cat(sums.on, elements_of.on));
   }
   template <class Sums, class T, class Numbers, class Elements, class U>
   void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
-                           const Elements& elements_of, view<U> total) {
+                           const Elements& elements_of, view<U> total) requires RowsAtOnce {
     first_two(guard, sums, out, numbers);
     std::apply([&](auto... v) { eigen_backend::reduce(guard, elements_of.f, total, not_shared(v)...); },
                elements_of.on);
@@ -81,13 +86,14 @@ struct counting_backend : eigen_backend {
 };
 
 // Of one step of one bucket, after the first one.
-template <class Rule>
-counting_backend::counts traffic(const Rule& rule, const optimizer_options& options = {}) {
+template <bool RowsAtOnce = true, class Rule>
+auto traffic(const Rule& rule, const optimizer_options& options = {}) {
   constexpr index_t m = 12, n = 20, batch = 3;
-  counting_backend cpu;
+  using backend = counting_backend<RowsAtOnce>;
+  backend cpu;
   stored<float> w(m, n, layout::row_major, batch), g(m, n, layout::row_major, batch);
   w.fill_random(1), g.fill_random(2);
-  any_optimizer<counting_backend> opt(cpu, rule, options);
+  any_optimizer<backend> opt(cpu, rule, options);
   opt.add("w", w.v(), g.cv());
   opt.finalize();
   opt.step(0.01);
@@ -124,4 +130,30 @@ TEST_CASE("a gradient scale costs no launch and no byte where a formula takes it
     CHECK(with.bytes == without.bytes);
   };
   check(muon{}), check(muown{}), check(adamw{});
+}
+
+TEST_CASE("docs/design.md has the launches and bytes that are counted here", "[traffic]") {
+  std::ostringstream table;
+  const auto row = [&](const std::string& what, const auto& seen) {
+    table << "| " << what << " | " << seen.launches << " | " << seen.bytes << " |\n";
+  };
+  table << "| of a step in float, without products | launches per bucket | bytes per parameter |\n|---|---|---|\n";
+  row("Muon", traffic(muon{}));
+  row("Muown, every verb apart", traffic<false>(muown{}));
+  row("Muown, rows at once", traffic(muown{}));
+  row("AdamW", traffic(adamw{}));
+
+  const std::string path = MATOPT_SOURCE_DIR "/docs/design.md";
+  const std::string begin = "<!-- traffic: begin -->\n", end = "<!-- traffic: end -->\n";
+  std::stringstream page;
+  page << std::ifstream(path).rdbuf();
+  const std::string text = page.str();
+  const auto from = text.find(begin), to = text.find(end);
+  REQUIRE(from != std::string::npos);
+  REQUIRE(to != std::string::npos);
+  const auto at = from + begin.size();
+  if (std::getenv("MATOPT_WRITE_DOCS"))
+    std::ofstream(path) << text.substr(0, at) << table.str() << text.substr(to);
+  else
+    CHECK(text.substr(at, to - at) == table.str());
 }

@@ -1,6 +1,9 @@
 // Errors of the library. Everything thrown derives from matopt::error; the text names the thing, its value and what is
 // legal.
 #pragma once
+#if defined(__GNUC__) && !defined(__EXCEPTIONS)
+#error "matopt reports wrong input and missing memory by exceptions: compile without -fno-exceptions (README, Requirements)"
+#endif
 #include <stdexcept>
 #include <string>
 

@@ -1,17 +1,18 @@
 // Caps of all singular values at once by odd matrix polynomials, after the inner step: no decomposition.
 //
-//   soft_cap   W <- p2(p1(W)),  p1(x) = x - a x^3,  p2(x) = x + a x^3          maps [0, k] into [0, max]
-//              k = max (1 - lr decay) + lr scale update_norm, what the step can make of max
-//              a = z / k^2,  (1 - z) + z (1 - z)^3 = max / k,  z in [0, 1];  a = 0 if k <= max
-//   hard_cap   W <- max f(W / max), f = four quintics, about min(1, x)
+//   soft_cap   W <- p2(p1(W)),  p1(x) = x - a x^3,  p2(x) = x + a x^3          maps [0, k] into [0, most]
+//              most = spectral_max
+//              k = max(most, most (1 - lr decay) + lr scale update_norm), what a step can make of most
+//              a = z / k^2,  (1 - z) + z (1 - z)^3 = most / k,  z in [0, 1];  a = 0 if k = most
+//   hard_cap   W <- most f(W / most), f = four quintics, about min(1, x)
 //
 // From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338; Cesista's quintics). The root in z is
 // the paper's quartic in a. Its left side falls from 1 to 0 on [0, 1]: 60 bisections per matrix, in a 1 x 1 formula.
 //
-// Outside [0, k], or [0, 3 max] for hard_cap, a polynomial throws singular values out. So a weight that the estimate
+// Outside [0, k], or [0, 3 most] for hard_cap, a polynomial throws singular values out. So a weight that the estimate
 // finds above that (loaded, or begun so) is first divided down to it, and is at its bound after one step. p2(p1) rises
-// on [0, k] for k <= 1.306 max; a step that makes more than that of max leaves singular values above max. The quintics
-// are rough: f(.1) = .095, f(.5) = .498, f(1) = .966, f(3) = 1.001.
+// on [0, k] for k <= 1.306 most; a step that makes more than that of most leaves singular values above most. The
+// quintics are rough: f(.1) = .095, f(.5) = .498, f(1) = .966, f(3) = 1.001.
 //
 // cap_update_norm is ||u||_2 at most: 1 for an exact polar factor; the authors take 1.14502 * 1.05 for a quintic
 // Newton-Schulz. cap_decay is the inner constraint's decay, or 0, which only makes k larger. spectral_max counts in
