@@ -302,7 +302,7 @@ class eigen_backend {
       sums sum = none;
       for (index_t i = c * rows_per_task; i < std::min(first.rows, (c + 1) * rows_per_task); ++i) {
         const auto line = reduce_line<A, R>(f, contiguous, b, i, first, rest...);
-        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], static_cast<double>(line.at[k]));
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], line.at[k]);
       }
       return sum;
     };
@@ -374,6 +374,16 @@ class eigen_backend {
     });
   }
 
+  // ||x(:, j)|| of entries that can be squared
+  template <class T>
+  static T column_norm(const view<T>& x, index_t j) {
+    constexpr auto along = lines::axis::rows;
+    const auto squares =
+        x.row_stride == 1
+            ? lines::reduce<T, fn::sum>(fn::square{}, x.rows, lines::line<along, true>(as_const(x), 0, j))
+            : lines::reduce<T, fn::sum>(fn::square{}, x.rows, lines::line<along, false>(as_const(x), 0, j));
+    return static_cast<T>(std::sqrt(squares.at[0]));
+  }
   template <class T>
   static void gram_schmidt(view<T> x, T tolerance) {
     auto m = map(x);
@@ -387,7 +397,7 @@ class eigen_backend {
           const T along = m.col(i).dot(m.col(j));
           m.col(j) -= along * m.col(i);
         }
-        const T length = m.col(j).norm();
+        const T length = column_norm(x, j);
         kept *= length;
         if (!(kept > tolerance)) break;
         m.col(j) /= length;

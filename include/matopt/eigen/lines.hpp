@@ -133,15 +133,14 @@ void apply(const F& f, index_t n, const L&... line) {
 #pragma clang diagnostic pop
 #endif
 
-// The combination of f(x_i, y_i, ...) over i < n, in sixteen interleaved partial results: the order is fixed and
-// vectorises. Outputs among the arguments are stored back.
+// The combination of f(x_i, y_i, ...) over i < n: in blocks, of which each has sixteen interleaved partial results in
+// A, and then in double. The order is fixed and vectorises, and no partial result adds up so many terms that its
+// rounding counts: 2^26 equal terms have a sum right to 1e-6. Outputs among the arguments are stored back.
 template <class A, class R, class F, class... L>
 auto reduce(const F& f, index_t n, const L&... line) {
-  constexpr index_t lanes = 16;
+  constexpr index_t lanes = 16, block = 64 * lanes;
   constexpr int sums = fn::sums_of<F>;
   A part[sums][lanes];
-  for (auto& row : part)
-    for (auto& p : row) p = R::template identity<A>();
   const auto take = [&](index_t i, index_t lane) {
     const auto element = [&](auto... x) {
       const auto t = fn::as_terms(f(x...));
@@ -151,15 +150,20 @@ auto reduce(const F& f, index_t n, const L&... line) {
     const auto t = element(static_cast<A>(line.get(i))...);
     for (int k = 0; k < sums; ++k) part[k][lane] = R::combine(part[k][lane], static_cast<A>(t.at[k]));
   };
-  index_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    for (index_t j = 0; j < lanes; ++j) take(i + j, j);
-  for (; i < n; ++i) take(i, i % lanes);
-  fn::terms<A, sums> out;
-  for (int k = 0; k < sums; ++k) {
-    for (index_t width = lanes / 2; width > 0; width /= 2)
-      for (index_t j = 0; j < width; ++j) part[k][j] = R::combine(part[k][j], part[k][j + width]);
-    out.at[k] = part[k][0];
+  fn::terms<double, sums> out;
+  for (auto& x : out.at) x = R::template identity<double>();
+  for (index_t i = 0; i < n;) {
+    const index_t end = i + block < n ? i + block : n;
+    for (auto& row : part)
+      for (auto& p : row) p = R::template identity<A>();
+    for (; i + lanes <= end; i += lanes)
+      for (index_t j = 0; j < lanes; ++j) take(i + j, j);
+    for (; i < end; ++i) take(i, i % lanes);
+    for (int k = 0; k < sums; ++k) {
+      for (index_t width = lanes / 2; width > 0; width /= 2)
+        for (index_t j = 0; j < width; ++j) part[k][j] = R::combine(part[k][j], part[k][j + width]);
+      out.at[k] = R::combine(out.at[k], static_cast<double>(part[k][0]));
+    }
   }
   return out;
 }
