@@ -17,7 +17,7 @@ LAYERS = {
     "metrics": ({"core", "policy", "rule", "compress", "metrics"}, set()),
     "adapters": ({"core", "adapters"}, {"torch", "ATen", "c10", "dlpack", "pybind11", "nanobind"}),
     "distributed": ({"core", "rule", "distributed"}, {"nccl", "mpi"}),
-    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd"}),  # a file is flushed and renamed by POSIX calls
+    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "bucket.hpp", "parameter_list.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp",
         "rule_registry.hpp"}

@@ -4,7 +4,7 @@
 # block of C++ must follow such a line.
 cmake_minimum_required(VERSION 3.22)
 set(checked 0)
-foreach(document README.md CONTRIBUTING.md docs/writing-a-policy.md)
+foreach(document README.md CONTRIBUTING.md docs/writing-a-policy.md docs/checkpoints.md)
   file(READ ${MATOPT_SOURCE}/${document} rest)
   string(REGEX MATCHALL "\n```cpp\n" blocks "${rest}")
   string(REGEX MATCHALL "\n<!-- from [^ ]+ -->\n```cpp\n" cut "${rest}")
