@@ -15,7 +15,7 @@ LAYERS = {
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
     "metrics": ({"core", "metrics"}, set()),
-    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd"}),  # a file is flushed and renamed by POSIX calls
+    "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "bucket.hpp", "parameter_list.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp",
         "rule_registry.hpp"}

@@ -6,6 +6,7 @@
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/soap.hpp>
 
 #include "support/matrices.hpp"
 
@@ -117,6 +118,56 @@ TEST_CASE("add() refuses shared memory, but not interleaved blocks", "[errors]")
   CHECK(all_finite(o.cv()));
 }
 
+TEST_CASE("add() refuses views larger than any memory", "[errors]") {
+  fixture f;
+  constexpr index_t most = std::numeric_limits<index_t>::max(), half = index_t{1} << 62, root = index_t{1} << 32;
+  double* const p = f.other.memory().data();
+  const double* const q = f.other_g.memory().data();
+  const auto refused = [&](view<double> w, view<const double> g) {
+    CAPTURE(detail::text(w), detail::text(g));
+    CHECK_THAT(f.error_of([&] { f.opt.add("huge", w, g); }), Contains("\"huge\"") && Contains("addressed"));
+  };
+  refused(row_major(p, half, 4), row_major(q, half, 4));  // rows x columns wraps around to 0,
+  refused(col_major(p, root, root), row_major(q, root, root));
+  refused(row_major(p, 1, half / 2), row_major(q, 1, half / 2));  // or is too large in bytes
+  refused(row_major(p, 2, 2, half), row_major(q, 2, 2, half));
+  refused(row_major(p, 2, 2, 3, half), row_major(q, 2, 2, 3));  // as are strides
+  refused(row_major(p, 2, 2, 3, -most - 1), row_major(q, 2, 2, 3));
+  refused({p, 4, 3, most / 2, 1}, row_major(q, 4, 3));
+  refused({p, 2, 2, 1, most}, row_major(q, 2, 2));
+  refused(row_major(p, 4, 3), {q, 4, 3, most / 2, 1});
+
+  // And its gradient, when it moves.
+  const view<double> w = row_major(p, 4, 3, 2);
+  f.opt.add("stack", w, row_major(q, 4, 3, 2));
+  CHECK_THROWS_WITH(f.opt.rebind("stack", row_major(q, 4, 3, 2, half)), Contains("\"stack\"") && Contains("addressed"));
+
+  // State that would be larger: soap keeps rows x rows.
+  optimizer<soap, eigen_backend, types<double>> square(f.cpu, {.momentum = {.max_precond_dim = index_t{1} << 40}});
+  const auto address = [](int place) { return reinterpret_cast<double*>(std::uintptr_t{1} << place); };  // never read
+  square.add("w", row_major(address(44), index_t{1} << 33, 1), row_major(address(45), index_t{1} << 33, 1));
+  CHECK_THROWS_WITH(square.memory(), Contains("more bytes are wanted than can be addressed"));
+}
+
+TEST_CASE("add() takes any name in UTF-8 and no other", "[errors]") {
+  fixture f;
+  const auto add = [&](const std::string& name, index_t at) {
+    f.opt.add(name, row_major(f.other.memory().data() + at, 1, 4),
+              row_major<const double>(f.other_g.memory().data() + at, 1, 4));
+  };
+  for (const std::string name : {"\xe9", "ab\xff", "\xc3", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80",
+                                 "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\x80", "\xe2\x82"})
+    CHECK_THAT(f.error_of([&] { add(name, 0); }),
+               Contains("parameter name is \"") && Contains("\\x") && Contains("UTF-8"));
+  CHECK_THAT(f.error_of([&] { add("caf\xe9", 0); }), Contains("\"caf\\xe9\""));
+  index_t at = 0;
+  for (const std::string& name :
+       {std::string(), std::string("a\0b", 3), std::string("\n\t\""), std::string("\\"), std::string("__metadata__"),
+        std::string("\xc3\xa9 \xe2\x82\xac \xf4\x8f\xbf\xbf \x7f")})
+    add(name, at), at += 4;
+  CHECK(f.opt.size() == 7);
+}
+
 TEST_CASE("add() refuses names used before", "[errors]") {
   fixture f;
   auto& o = f.other;
@@ -145,6 +196,9 @@ TEST_CASE("options outside their range", "[errors]") {
   CHECK_THAT(refused({.row_blocks = {10, 11}}), Contains("a sum of 21"));
   CHECK_THAT(refused({.row_blocks = {30, -10}}), Contains("row_blocks") && Contains("-10") && Contains(">= 1"));
   CHECK_THAT(refused({.row_blocks = {0, 20}}), Contains("row_blocks"));
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  CHECK_THAT(refused({.row_blocks = {most, most, 22}}), Contains("a sum of at least 9223372036854775807"));
+  CHECK_THAT(refused({.row_blocks = {20, most - 19, most}}), Contains("a sum of at least"));
   CHECK_THROWS_WITH(muon_optimizer(f.cpu, {}, {.batch_limit = -1}), Contains("batch_limit is -1"));
 
   // A rule without decay takes none.

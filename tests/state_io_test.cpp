@@ -1,9 +1,21 @@
 // Checkpoints of optimizer state, parameter groups and rules by name.
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <random>
+#include <thread>
 
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
@@ -25,6 +37,68 @@ struct folder {  // a fresh folder that goes with the test
   ~folder() { fs::remove_all(path); }
   std::string file(const char* name) const { return (path / name).string(); }
 };
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+void write_bytes(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+std::string with_length(const std::string& header) {
+  const std::uint64_t n = header.size();
+  return std::string(reinterpret_cast<const char*>(&n), 8) + header;
+}
+std::uint64_t header_length(const std::string& file) {
+  std::uint64_t n = 0;
+  std::copy_n(file.data(), 8, reinterpret_cast<char*>(&n));
+  return n;
+}
+// The file with another header before the same data, as a program that knows nothing of checksums writes it.
+template <class Edit>
+void edit_header(const std::string& path, Edit edit) {
+  const std::string file = bytes_of(path);
+  const auto n = header_length(file);
+  auto header = nlohmann::json::parse(file.substr(8, n));
+  edit(header);
+  write_bytes(path, with_length(header.dump()) + file.substr(8 + n));
+}
+// As matopt 0.1 wrote it: without checksums, settings and versions.
+void make_old(const std::string& path) {
+  edit_header(path, [](nlohmann::json& header) {
+    auto& metadata = header["__metadata__"];
+    for (const auto& [key, unused] : std::map<std::string, std::string>(metadata))
+      if (key.starts_with("matopt.") || key.starts_with("optimizer.settings.") || key == "optimizer.format_version")
+        metadata.erase(key);
+    if (metadata.empty()) header.erase("__metadata__");
+  });
+}
+// Runs `f` in a process of its own and returns its exit status, or -1.
+template <class F>
+int in_child(F f) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);
+    alarm(60);
+    int status = 99;
+    try {
+      status = f();
+    } catch (...) {
+    }
+    _exit(status);
+  }
+  int status = 0;
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+std::ptrdiff_t files_in(const fs::path& folder) {
+  return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
+}
+std::string error_of_load(const std::string& path) {
+  try {
+    tensor_file::load(path);
+  } catch (const bad_file& e) {
+    return e.what();
+  }
+  return {};
+}
 
 using cpu_optimizer = any_optimizer<eigen_backend>;
 
@@ -62,6 +136,65 @@ struct problem {
 };
 
 }  // namespace
+
+// The code of docs/checkpoints.md.
+namespace {
+
+void save_checkpoint(const std::string& path, const cpu_optimizer& opt, const std::vector<float>& w) {
+  tensor_file file;
+  tensor_file::tensor& weight = file.tensors["model.w"];
+  weight = {element_type::f32, {8, 4}, std::vector<std::byte>(w.size() * sizeof(float))};
+  std::memcpy(weight.data.data(), w.data(), weight.data.size());
+  file.metadata["run.text"] = "corpus.txt";  // what else the run has to know
+  store_state(opt, file);
+  file.save(path);
+}
+
+std::string load_checkpoint(const std::string& path, cpu_optimizer& opt, std::vector<float>& w) {
+  const tensor_file file = tensor_file::load(path);
+  const auto weight = file.tensors.find("model.w");
+  if (weight == file.tensors.end() || weight->second.shape != std::vector<index_t>{8, 4})
+    throw bad_file("\"" + path + "\" is no checkpoint of this model");
+  const std::string note = restore_state(opt, file);  // throws before anything has changed
+  std::memcpy(w.data(), weight->second.data.data(), w.size() * sizeof(float));
+  return note;
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint of a run, as the documents show it", "[state_io]") {
+  const folder tmp;
+  const std::string path = tmp.file("run");
+  eigen_backend cpu(1);
+  std::vector<float> w(32, 1), g(32, 0.5F), second_w(32);
+  const auto make = [&](std::vector<float>& weight, double momentum) {
+    cpu_optimizer opt(cpu, muon{.momentum = {.beta = momentum}});
+    opt.add("w", row_major(weight.data(), 8, 4), row_major(g.data(), 8, 4));
+    opt.finalize();
+    return opt;
+  };
+  cpu_optimizer opt = make(w, 0.95);
+  opt.step(0.1);
+  save_state(opt, path);
+  const std::string note = load_state(opt, path);
+  if (!note.empty()) std::fprintf(stderr, "%s: %s\n", path.c_str(), note.c_str());
+  CHECK(note.empty());
+
+  save_checkpoint(path, opt, w);
+  cpu_optimizer second = make(second_w, 0.95), other = make(second_w, 0.9);
+  CHECK(load_checkpoint(path, second, second_w).empty());
+  opt.step(0.1), second.step(0.1);
+  CHECK(w == second_w);
+
+  // The settings of the optimizer at hand stay; only its state is the file's.
+  load_state(other, path, {.other_settings = true});
+  CHECK(other.steps() == 1);
+
+  atomic_file report(tmp.file("report.txt"));
+  report.write("done\n", 5);
+  report.commit();
+  CHECK(bytes_of(tmp.file("report.txt")) == "done\n");
+}
 
 TEST_CASE("saved and loaded state continues bit for bit", "[state_io]") {
   const folder tmp;
@@ -178,22 +311,451 @@ TEST_CASE("tensor files round-trip, and damaged ones are refused", "[state_io]")
   CHECK_THROWS_WITH(tensor_file::load(tmp.file("absent")), Catch::Contains("absent"));
 }
 
+TEST_CASE("crc32c", "[state_io]") {
+  CHECK(crc32c("123456789", 9) == 0xE3069283U);  // the published check value
+  const std::vector<unsigned char> zeros(32, 0), ones(32, 0xFF);
+  CHECK(crc32c(zeros.data(), 32) == 0x8A9136AAU);  // RFC 3720, B.4
+  CHECK(crc32c(ones.data(), 32) == 0x62A8AB43U);
+  CHECK(crc32c("6789", 4, crc32c("12345", 5)) == 0xE3069283U);
+  CHECK(crc32c(nullptr, 0) == 0);
+}
+
+TEST_CASE("every bit of a file that is flipped is noticed", "[state_io]") {
+  const folder tmp;
+  tensor_file f;
+  f.metadata["note"] = "text";
+  for (const auto& [name, type, bytes] :
+       {std::tuple{"a", element_type::f64, 48}, std::tuple{"b", element_type::bf16, 12},
+        std::tuple{"c", element_type::f32, 24}}) {
+    f.tensors[name] = {type,
+                       {bytes / static_cast<index_t>(size_of(type)) / 2, 2},
+                       std::vector<std::byte>(static_cast<std::size_t>(bytes))};
+    for (std::size_t i = 0; auto& x : f.tensors[name].data) x = static_cast<std::byte>(i++ * 37 + 11);
+  }
+  f.tensors["empty"] = {element_type::f32, {0, 7}, {}};
+  f.save(tmp.file("f"));
+  const std::string whole = bytes_of(tmp.file("f"));
+  const std::size_t data = 8 + header_length(whole);
+  CHECK(tensor_file::load(tmp.file("f")).note.empty());
+  int accepted = 0;
+  for (std::size_t i = 0; i < whole.size(); ++i)
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string flipped = whole;
+      flipped[i] = static_cast<char>(flipped[i] ^ (1 << bit));
+      write_bytes(tmp.file("flipped"), flipped);
+      const std::string told = error_of_load(tmp.file("flipped"));
+      accepted += told.empty();
+      if (i < data) continue;
+      const std::string name = i < data + 48 ? "a" : i < data + 60 ? "b" : "c";
+      if (told.find("tensor \"" + name + "\" is damaged") == std::string::npos) FAIL(name << ": " << told);
+    }
+  CHECK(accepted == 0);
+}
+
+TEST_CASE("metadata that was edited is refused by name", "[state_io]") {
+  const folder tmp;
+  tensor_file f;
+  f.metadata["seed"] = "5";
+  f.tensors["w"] = {element_type::f32, {1, 1}, std::vector<std::byte>(4)};
+  const auto edited = [&](auto edit) {
+    f.save(tmp.file("f"));
+    edit_header(tmp.file("f"), edit);
+    return error_of_load(tmp.file("f"));
+  };
+  using nlohmann::json;
+  CHECK_THAT(edited([](json& h) { h["__metadata__"]["seed"] = "6"; }), Catch::Contains("metadata \"seed\" is damaged"));
+  CHECK_THAT(edited([](json& h) { h["__metadata__"]["format_version"] = "2"; }),
+             Catch::Contains("metadata \"format_version\" has no checksum"));
+  CHECK_THAT(edited([](json& h) { h["__metadata__"].erase("seed"); }), Catch::Contains("metadata \"seed\" is missing"));
+  CHECK_THAT(edited([](json& h) { h["v"] = h["w"], h.erase("w"); }), Catch::Contains("tensor \"v\" has no checksum"));
+  CHECK_THAT(edited([](json& h) { h["w"]["shape"] = {1, 1, 1}; }), Catch::Contains("tensor \"w\" is damaged"));
+  CHECK_THAT(edited([](json& h) { h["__metadata__"]["matopt.format_version"] = "2"; }),
+             Catch::Contains("matopt.format_version is \"2\"; legal: 1"));
+  CHECK_THAT(edited([](json& h) { h["__metadata__"].erase("matopt.format_version"); }),
+             Catch::Contains("no \"matopt.format_version\""));
+  CHECK_THAT(edited([](json& h) { h["__metadata__"].erase("matopt.crc32c"); }), Catch::Contains("\"matopt.crc32c\""));
+  for (const char* table : {"", "[]", "{\"metadata\":{}}", "{\"metadata\":{},\"tensors\":{\"w\":5}}"})
+    CHECK_THAT(edited([&](json& h) { h["__metadata__"]["matopt.crc32c"] = table; }), Catch::Contains("malformed"));
+
+  // Without any checksum the file is another program's: taken, with a note.
+  f.save(tmp.file("f"));
+  make_old(tmp.file("f"));
+  const tensor_file old = tensor_file::load(tmp.file("f"));
+  CHECK(old.metadata == f.metadata);
+  CHECK(old.tensors.at("w").data == f.tensors.at("w").data);
+  CHECK_THAT(old.note, Catch::Contains("no checksums"));
+}
+
+TEST_CASE("what a checkpoint says of a run is compared by name", "[state_io]") {
+  const folder tmp;
+  problem p("muon");
+  p.step(0), p.step(1);
+  tensor_file whole;
+  store_state(p.groups, whole);
+  CHECK(whole.metadata.at("optimizer.settings.matrix.momentum") == "0.95");
+  CHECK(whole.metadata.at("optimizer.settings.rest.beta2") == "0.95");
+  const auto refused = [&](auto edit) {
+    tensor_file file = whole;
+    edit(file);
+    std::string told;
+    try {
+      restore_state(p.groups, file);
+    } catch (const bad_file& e) {
+      told = e.what();
+    }
+    CHECK(p.groups.steps() == 2);
+    return told;
+  };
+  const auto with = [&](const char* key, const std::string& value) {
+    return refused([&](tensor_file& f) { f.metadata[key] = value; });
+  };
+  for (const char* steps : {"2p", "-3", "1099511627776", "4294967295", "05", "+5", " 5", "5 ", "5.0", "5e0", "", "0x5",
+                            "99999999999999999999"})
+    CHECK_THAT(with("optimizer.steps", steps), Catch::Contains(std::string("steps: file ") + steps + ", legal: "));
+  CHECK_THAT(refused([](tensor_file& f) { f.metadata.erase("optimizer.steps"); }),
+             Catch::Contains("steps: file (none)"));
+  CHECK(with("optimizer.steps", "2").empty());
+  CHECK_THAT(with("optimizer.format_version", "2"), Catch::Contains("format version: file 2, legal: 1"));
+  CHECK_THAT(with("optimizer.format_version", ""), Catch::Contains("format version"));
+  CHECK_THAT(refused([](tensor_file& f) { f.metadata.erase("optimizer.format_version"); }),
+             Catch::Contains("format version: file (none)"));
+  CHECK_THAT(with("optimizer.settings.matrix.momentum", "0.9"),
+             Catch::Contains("setting matrix.momentum: file 0.9, here 0.95"));
+  CHECK_THAT(refused([](tensor_file& f) { f.metadata.erase("optimizer.settings.rest.beta2"); }),
+             Catch::Contains("setting rest.beta2: file (none), here 0.95"));
+  CHECK_THAT(with("optimizer.settings.matrix.novel", "1"),
+             Catch::Contains("setting matrix.novel: file 1, here (none)"));
+  CHECK_THAT(refused([](tensor_file& f) { f.tensors.at("optimizer.column.momentum").data.pop_back(); }),
+             Catch::Contains("column.momentum: file 127 bytes, here 128"));
+  CHECK_THROWS_WITH(p.groups.set_steps(index_t{1} << 32),
+                    Catch::Contains("steps is 4294967296; legal: 0 to 4294967294"));
+
+  // The same structure with other settings: another rule in fact. On purpose it can be had.
+  eigen_backend cpu(1);
+  float w[4] = {1, 2, 3, 4}, g[4] = {1, 1, 2, 5};
+  const auto make = [&](double momentum) {
+    cpu_optimizer opt(cpu, muon{.momentum = {.beta = momentum}});
+    opt.add("w", row_major(w, 2, 2), row_major(g, 2, 2));
+    opt.finalize();
+    return opt;
+  };
+  cpu_optimizer slow = make(0.95), quick = make(0.5);
+  slow.step(0.1);
+  save_state(slow, tmp.file("slow"));
+  CHECK_THROWS_WITH(load_state(quick, tmp.file("slow")), Catch::Contains("setting momentum: file 0.95, here 0.5"));
+  CHECK(quick.steps() == 0);
+  CHECK(load_state(quick, tmp.file("slow"), {.other_settings = true}).empty());
+  CHECK(quick.steps() == 1);
+  CHECK(quick.settings().front().value == make(0.5).settings().front().value);
+
+  // A file of 0.1 has none of these; it says so.
+  make_old(tmp.file("slow"));
+  const std::string note = load_state(slow, tmp.file("slow"));
+  CHECK_THAT(note, Catch::Contains("no checksums") && Catch::Contains("no settings"));
+
+  // Nothing stays of what a file held before.
+  save_state(slow, tmp.file("only"));
+  tensor_file reused = whole;
+  reused.metadata["mine"] = "kept";
+  store_state(slow, reused);
+  const tensor_file only = tensor_file::load(tmp.file("only"));
+  CHECK(reused.tensors.size() == only.tensors.size());
+  CHECK(reused.metadata.size() == only.metadata.size() + 1);
+}
+
+TEST_CASE("names of parameters go round through a file", "[state_io]") {
+  const folder tmp;
+  eigen_backend cpu(1);
+  std::vector<float> w(40, 1), g(40, 1);
+  const std::vector<std::string> names = {
+      "", std::string("a\0b", 3), "\n\t\"\\", "__metadata__", "../x", "\x7f", "ünï", "\U0001F600"};
+  const auto make = [&] {
+    cpu_optimizer opt(cpu, adamw{});
+    for (std::size_t i = 0; i < names.size(); ++i)
+      opt.add(names[i], row_major(w.data() + 4 * i, 1, 4), row_major(g.data() + 4 * i, 1, 4));
+    opt.finalize();
+    return opt;
+  };
+  cpu_optimizer a = make(), b = make();
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] = static_cast<float>(i);
+  a.step(0.1);
+  save_state(a, tmp.file("s"));
+  CHECK(load_state(b, tmp.file("s")).empty());
+  save_state(b, tmp.file("t"));
+  CHECK(bytes_of(tmp.file("s")) == bytes_of(tmp.file("t")));
+  CHECK(tensor_file::load(tmp.file("s")).tensors.size() == a.state_tensors().size());
+
+  // A tensor_file of the caller's own takes the same names, and refuses what it could not read back.
+  const auto refused = [&](auto edit) {
+    tensor_file f;
+    edit(f);
+    std::string told;
+    try {
+      f.save(tmp.file("f"));
+    } catch (const bad_file& e) {
+      told = e.what();
+    }
+    CHECK_FALSE(fs::exists(tmp.file("f")));
+    return told;
+  };
+  const tensor_file::tensor four{element_type::f32, {1, 4}, std::vector<std::byte>(16)};
+  CHECK_THAT(refused([&](auto& f) { f.tensors["caf\xe9"] = four; }), Catch::Contains("\"caf\\xe9\" is not UTF-8"));
+  CHECK_THAT(refused([&](auto& f) { f.tensors["__metadata__"] = four; }), Catch::Contains("__metadata__"));
+  CHECK_THAT(refused([&](auto& f) { f.metadata["\xff"] = ""; }), Catch::Contains("\\xff"));
+  CHECK_THAT(refused([&](auto& f) { f.metadata["path"] = "\xff"; }), Catch::Contains("metadata path"));
+  CHECK_THAT(refused([&](auto& f) { f.metadata["matopt.crc32c"] = "{}"; }), Catch::Contains("matopt.crc32c"));
+  for (const std::vector<index_t>& shape : {std::vector<index_t>{1, 5}, {-1, -4}, {index_t{1} << 62, 16}, {}})
+    CHECK_THAT(refused([&](auto& f) { f.tensors["w"] = four, f.tensors["w"].shape = shape; }),
+               Catch::Contains("\"w\" has 16 bytes"));
+}
+
+TEST_CASE("tensor files that safetensors does not allow are refused", "[state_io]") {
+  const folder tmp;
+  const auto told = [&](const std::string& header, std::size_t bytes) {
+    write_bytes(tmp.file("f"), with_length(header) + std::string(bytes, '\1'));
+    return error_of_load(tmp.file("f"));
+  };
+  const auto one = [](const std::string& name, const std::string& shape, const std::string& offsets) {
+    return "\"" + name + R"(":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+  };
+  const std::string a = one("a", "[2]", "[0,8]");
+  CHECK(told("{" + a + "}", 8).empty());
+  CHECK(told("{" + a + "}  \n", 8).empty());
+  CHECK(told("{}", 0).empty());
+  CHECK(told("{" + one("z", "[]", "[0,4]") + "," + one("a", "[1]", "[4,8]") + "," + one("e", "[0]", "[4,4]") + "}", 8)
+            .empty());
+  CHECK(told(R"({"__metadata__":{"k":"v"},)" + a + "}", 8).empty());
+
+  CHECK_THAT(told("{" + a + "," + a + "}", 8), Catch::Contains("\"a\" occurs twice"));
+  CHECK_THAT(told("{" + a + R"(,"__metadata__":{},"__metadata__":{}})", 8),
+             Catch::Contains("\"__metadata__\" occurs twice"));
+  CHECK_THAT(told(R"({"__metadata__":{"k":"v","k":"w"},)" + a + "}", 8), Catch::Contains("key twice"));
+  CHECK_THAT(told(R"({"a":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}})", 8),
+             Catch::Contains("key twice"));
+  CHECK_THAT(told("{" + a + "," + one("b", "[2]", "[4,12]") + "}", 12), Catch::Contains("\"b\" overlaps"));
+  CHECK_THAT(told("{" + a + "," + one("b", "[2]", "[0,8]") + "}", 8), Catch::Contains("overlaps"));
+  CHECK_THAT(told("{" + a + "," + one("b", "[2]", "[12,20]") + "}", 20), Catch::Contains("hole before it"));
+  CHECK_THAT(told("{" + one("a", "[2]", "[4,12]") + "}", 12), Catch::Contains("hole"));
+  CHECK_THAT(told("{" + a + "}", 9), Catch::Contains("8 bytes in 9"));
+  CHECK_THAT(told("{" + a + "}", 7), Catch::Contains("cut off"));
+  CHECK_THAT(told("{}", 1), Catch::Contains("0 bytes in 1"));
+  for (const char* shape :
+       {"[2.0]", "[2.5]", "[2e0]", "[-2]", "[-0]", "[\"2\"]", "[true]", "[null]", "[[2]]", "2", "{}", "null",
+        "[9223372036854775807]", "[9223372036854775808]", "[18446744073709551616]", "[1e400]",
+        "[4611686018427387904,2]", "[4294967296,4294967296]", "[9223372036854775806,9223372036854775806]"})
+    CHECK_THAT(told("{" + one("a", shape, "[0,8]") + "}", 8),
+               Catch::Contains("shape") || Catch::Contains("number too large"));
+  for (const char* offsets : {"[0,8,8]", "[0]", "[]", "[8,0]", "[0,9]", "[0.0,8]", "[0,8.0]", "[-0,8]", "[-8,0]", "8",
+                              "{}", "[0,\"8\"]", "[0,18446744073709551615]", "[18446744073709551608,0]"})
+    CHECK_THAT(told("{" + one("a", "[2]", offsets) + "}", 8), Catch::Contains("offsets"));
+  CHECK_THAT(told("\xEF\xBB\xBF{" + a + "}", 8), Catch::Contains("does not begin with {"));
+  CHECK_THAT(told(" {" + a + "}", 8), Catch::Contains("does not begin with {"));
+  CHECK_THAT(told("", 0), Catch::Contains("does not begin with {"));
+  CHECK_THAT(told("{" + a + "}" + std::string(4, '\0'), 8), Catch::Contains("null character"));
+  CHECK_THAT(told("{" + a + "}}", 8), Catch::Contains("not JSON at byte"));
+  CHECK_THAT(told("{" + one("\xff", "[2]", "[0,8]") + "}", 8), Catch::Contains("not JSON"));
+  CHECK_THAT(told("{" + a + ",}", 8), Catch::Contains("not JSON"));
+  CHECK_THAT(told("{/**/" + a + "}", 8), Catch::Contains("not JSON"));
+  for (const char* entry : {"5", "\"text\"", "null", "[]", "{}", "[\"F32\",[2],[0,8]]",
+                            "{\"dtype\":5,\"shape\":[2],\"data_offsets\":[0,8]}"})
+    CHECK_THAT(told(std::string("{\"a\":") + entry + "}", 8), Catch::Contains("\"a\" is malformed"));
+  CHECK_THAT(told(R"({"a":{"dtype":"I8","shape":[8],"data_offsets":[0,8]}})", 8),
+             Catch::Contains("\"I8\"; legal: F32"));
+  CHECK_THAT(told(R"({"__metadata__":{"k":5}})", 0), Catch::Contains("metadata \"k\" is not text"));
+  CHECK_THAT(told(R"({"__metadata__":[]})", 0), Catch::Contains("__metadata__"));
+  CHECK_THAT(told("{\"a\":" + std::string(100000, '['), 0), Catch::Contains("nested too deeply"));
+
+  // Lengths of a header that are not there, or absurd.
+  write_bytes(tmp.file("f"), std::string(8, '\xff') + "{}");
+  CHECK_THAT(error_of_load(tmp.file("f")), Catch::Contains("18446744073709551615"));
+  write_bytes(tmp.file("f"), with_length(std::string(100'000'001, ' ')));
+  CHECK_THAT(error_of_load(tmp.file("f")), Catch::Contains("up to 100000000"));
+  fs::remove(tmp.file("f"));
+
+  // Many tensors on the same bytes would take six hundred times the file's memory; refused before any of them is read.
+  std::string many = "{";
+  for (int i = 0; i < 600; ++i) many += (i ? "," : "") + one("t" + std::to_string(i), "[524288]", "[0,2097152]");
+  CHECK_THAT(told(many + "}", 2097152), Catch::Contains("overlaps"));
+}
+
+TEST_CASE("only regular files are read", "[state_io]") {
+  const folder tmp;
+  REQUIRE(mkfifo(tmp.file("pipe").c_str(), 0600) == 0);
+  CHECK_THAT(error_of_load(tmp.file("pipe")), Catch::Contains("it is a pipe"));  // and not waited for
+  CHECK_THAT(error_of_load(tmp.path.string()), Catch::Contains("it is a folder"));
+  CHECK_THAT(error_of_load("/dev/zero"), Catch::Contains("\"/dev/zero\": it is a device"));
+  CHECK_THAT(error_of_load(tmp.file("absent")), Catch::Contains("absent\": No such file"));
+  CHECK_THAT(error_of_load(std::string("f\0g", 3)), Catch::Contains("null character"));
+  CHECK_THAT(error_of_load(""), Catch::Contains("\"\""));
+}
+
 TEST_CASE("a failed write leaves the old file", "[state_io]") {
   const folder tmp;
   tensor_file f;
   f.metadata["v"] = "1";
   f.save(tmp.file("f"));
-  CHECK_THROWS_WITH(f.save(tmp.file("no/such/folder")), Catch::Contains("no/such/folder"));
+  const std::string before = bytes_of(tmp.file("f"));
   f.metadata["v"] = "2";
+  const auto told = [&](const std::string& path) {
+    try {
+      f.save(path);
+    } catch (const bad_file& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
   fs::create_directory(tmp.path / "target");
-  CHECK_THROWS_AS(f.save(tmp.file("target")), bad_file);  // a folder cannot be renamed over
-  CHECK(std::distance(fs::directory_iterator(tmp.path), fs::directory_iterator()) == 2);  // no temporary file is left
-  if (fs::exists("/dev/full")) {
-    // A full disk: the temporary file is replaced by a link to a device that refuses every byte.
-    fs::create_symlink("/dev/full", tmp.path / ("f.tmp." + std::to_string(::getpid())));
-    CHECK_THROWS_WITH(f.save(tmp.file("f")), Catch::Contains("No space left"));
+  REQUIRE(mkfifo(tmp.file("pipe").c_str(), 0600) == 0);
+  fs::create_symlink("loop", tmp.path / "loop");
+  CHECK_THAT(told(tmp.file("no/such/folder")), Catch::Contains("no/such/folder\": No such file or directory"));
+  CHECK_THAT(told(tmp.file("f/g")), Catch::Contains("f/g\": Not a directory"));
+  CHECK_THAT(told(tmp.file("target")), Catch::Contains("target\": it is a folder"));
+  CHECK_THAT(told(tmp.file("pipe")), Catch::Contains("pipe\": it is a pipe"));
+  CHECK_THAT(told(tmp.file("loop")), Catch::Contains("loop\": Too many levels of symbolic links"));
+  CHECK_THAT(told("/dev/full"), Catch::Contains("/dev/full\": it is a device"));
+  CHECK_THAT(told(std::string("f\0g", 3)), Catch::Contains("null character"));
+  CHECK_THAT(told(tmp.file(std::string(256, 'n').c_str())), Catch::Contains("File name too long"));
+  CHECK(files_in(tmp.path) == 4);  // no temporary file is left
+
+  // A disk that takes no more than some bytes of a file.
+  f.tensors["w"] = {element_type::f32, {1, 5000}, std::vector<std::byte>(20000)};
+  CHECK(in_child([&] {
+          std::signal(SIGXFSZ, SIG_IGN);
+          const rlimit most{10000, 10000};
+          if (setrlimit(RLIMIT_FSIZE, &most) != 0) return 2;
+          const std::string why = told(tmp.file("f"));
+          return why.find("cannot write \"" + tmp.file("f") + "\": File too large") == std::string::npos ? 1 : 0;
+        }) == 0);
+  CHECK(files_in(tmp.path) == 4);
+
+  // A folder or a file that may not be written; root may write everything, so somebody else tries.
+  const auto as_somebody = [&](const char* words) {
+    return in_child([&] {
+      if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) return 2;
+      return told(tmp.file("f")).find(words) == std::string::npos ? 1 : 0;
+    });
+  };
+  fs::permissions(tmp.path,
+                  fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
+  fs::permissions(tmp.path / "f", fs::perms(0666));
+  CHECK(as_somebody("cannot write") == 0);
+  fs::permissions(tmp.path, fs::perms(0777));
+  fs::permissions(tmp.path / "f", fs::perms(0444));
+  CHECK(as_somebody("cannot replace") == 0);
+  CHECK(files_in(tmp.path) == 4);
+  CHECK(bytes_of(tmp.file("f")) == before);
+}
+
+TEST_CASE("a replaced file keeps its mode and its links", "[state_io]") {
+  const folder tmp;
+  const mode_t mask = umask(0027);
+  tensor_file f;
+  f.save(tmp.file("fresh"));
+  umask(mask);
+  const auto mode = [](const std::string& path) {
+    struct stat s {};
+    REQUIRE(lstat(path.c_str(), &s) == 0);
+    return s.st_mode & 07777;
+  };
+  CHECK(mode(tmp.file("fresh")) == 0640);
+  for (const mode_t m : {0600, 0644, 0660, 0777}) {
+    REQUIRE(chmod(tmp.file("fresh").c_str(), m) == 0);
+    f.metadata["mode"] = std::to_string(m);
+    f.save(tmp.file("fresh"));
+    CHECK(mode(tmp.file("fresh")) == m);
   }
-  CHECK(tensor_file::load(tmp.file("f")).metadata.at("v") == "1");
+
+  fs::create_directory(tmp.path / "elsewhere");
+  fs::rename(tmp.path / "fresh", tmp.path / "elsewhere/real");
+  fs::create_symlink("elsewhere/real", tmp.path / "one");
+  fs::create_symlink("one", tmp.path / "two");
+  fs::create_symlink(tmp.path / "elsewhere/new", tmp.path / "dangling");
+  f.metadata["v"] = "through the links";
+  f.save(tmp.file("two"));
+  f.save(tmp.file("dangling"));
+  CHECK(fs::is_symlink(tmp.path / "one"));
+  CHECK(fs::is_symlink(tmp.path / "two"));
+  CHECK(fs::is_symlink(tmp.path / "dangling"));
+  CHECK(tensor_file::load(tmp.file("elsewhere/real")).metadata == f.metadata);
+  CHECK(tensor_file::load(tmp.file("elsewhere/new")).metadata == f.metadata);
+  CHECK(mode(tmp.file("elsewhere/real")) == 0777);
+  CHECK(files_in(tmp.path / "elsewhere") == 2);
+  CHECK(files_in(tmp.path) == 4);
+}
+
+TEST_CASE("temporary files never meet, and those of killed runs go", "[state_io]") {
+  const folder tmp;
+  const std::string name = tmp.file("f"), text(3000, 'x');
+  tensor_file f;
+  f.metadata["v"] = text;
+  f.save(name);
+  // Files of others, with names like a temporary one's.
+  for (const char* other :
+       {"f.tmp.1234", "f.tmp.0123456789abcdeg", "f.tmp.0123456789abcdef0", "g.tmp.0123456789abcdef"})
+    write_bytes(tmp.file(other), "mine");
+  fs::create_directory(tmp.path / "f.tmp.0123456789abcde0");
+
+  // One that is being written stays; when its process is killed it goes.
+  int ready[2];
+  REQUIRE(pipe(ready) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    atomic_file out(name);
+    out.write("half", 4);
+    if (write(ready[1], "x", 1) == 1)
+      for (;;) pause();
+    _exit(1);
+  }
+  char x = 0;
+  REQUIRE(read(ready[0], &x, 1) == 1);
+  CHECK(files_in(tmp.path) == 7);
+  f.save(name);
+  CHECK(files_in(tmp.path) == 7);
+  kill(child, SIGKILL);
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  CHECK(files_in(tmp.path) == 7);
+  f.save(name);
+  CHECK(files_in(tmp.path) == 6);
+  close(ready[0]), close(ready[1]);
+
+  // Threads and processes that save at one time.
+  std::atomic<int> failures{0};
+  const auto save_often = [&](const std::string& what) {
+    tensor_file own;
+    own.metadata["v"] = what + text;
+    for (int i = 0; i < 40; ++i) try {
+        own.save(name);
+        if (tensor_file::load(name).metadata.at("v").size() != text.size() + 1) ++failures;
+      } catch (const std::exception& e) {
+        ++failures;
+      }
+  };
+  const pid_t other = fork();
+  if (other == 0) {
+    alarm(60);
+    save_often("p");
+    _exit(failures > 0);
+  }
+  {
+    std::thread a(save_often, "a"), b(save_often, "b");
+    a.join(), b.join();
+  }
+  int status = 0;
+  REQUIRE(waitpid(other, &status, 0) == other);
+  CHECK(status == 0);
+  CHECK(failures == 0);
+  CHECK(files_in(tmp.path) == 6);
+
+  // A long name has a shorter one's temporary file.
+  const std::string longest = tmp.file(std::string(255, 'n').c_str());
+  f.save(longest);
+  CHECK(tensor_file::load(longest).metadata == f.metadata);
+
+  // One that is not committed leaves nothing.
+  { atomic_file(name).write("half", 4); }
+  CHECK(files_in(tmp.path) == 7);
+  CHECK(tensor_file::load(name).note.empty());
 }
 
 TEST_CASE("groups: roles, rates and the table", "[param_groups]") {

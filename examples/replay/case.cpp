@@ -74,8 +74,7 @@ void direction(B& backend, const json& c, outcome& out) {
   const std::string rule = member(c, "rule");
   settings_reader settings(rule, member(c, "settings"));
   const index_t q = std::min(x0.rows, x0.cols);
-  const index_t k = rule == "top_k_exact" ? static_cast<index_t>(settings.number("k", static_cast<double>(q))) : q;
-  if (k < 1 || k > q) throw bad_value("k", std::to_string(k), "[1, " + std::to_string(q) + "]");
+  const index_t k = rule == "top_k_exact" ? settings.whole("k", q, 1, q) : q;
   settings.finish();
 
   placed_matrix<B, T> x(backend, x0);
@@ -114,7 +113,7 @@ template <class T, class B>
 outcome run(B& backend, const json& c) {
   outcome out;
   out.computed = c;
-  out.label = c.is_object() ? c.value("label", c.value("rule", "?")) : "?";
+  out.label = label_of(c);
   const json& start = c.is_object() && c.contains("X") ? c.at("X") : member(c, "W0");
   out.shape =
       start.is_array() && !start.empty() ? std::to_string(start.size()) + "x" + std::to_string(start[0].size()) : "?";

@@ -29,6 +29,9 @@ runner runner_on_cuda(bool in_double);  // only in a build with CUDA
 // A compression, in double and on the CPU.
 void run_compression(const nlohmann::json& c, outcome& out);
 
+// What a case is called: its label, or its rule, or "?".
+std::string label_of(const nlohmann::json& c);
+
 // The cases of a file. Throws matopt::error with the line of a syntax error, or what is missing.
 std::vector<nlohmann::json> read_cases(const std::string& path);
 

@@ -19,7 +19,7 @@ void run_compression(const json& c, outcome& out) {
   settings_reader settings(rule, member(c, "settings"));
   const double keep = settings.number("keep", 1);
   const index_t rank =
-      settings.has("rank") ? static_cast<index_t>(settings.number("rank", 1)) : rank_for(keep, w.rows, w.cols);
+      settings.has("rank") ? settings.whole("rank", 1, 1, std::min(w.rows, w.cols)) : rank_for(keep, w.rows, w.cols);
   settings.finish();
   const auto cut = [&] {
     if (rule == "truncated_svd") return truncation::plain(backend, w.view()).at(rank);
@@ -33,8 +33,11 @@ void run_compression(const json& c, outcome& out) {
     const json& theirs = c.at("W");
     out.error = distance(product.view(), matrix_of<double>("W", theirs, w.rows, w.cols));
     if (c.contains("loss")) {
-      const double expected = c.at("loss").get<double>();
-      out.error = std::max(*out.error, std::abs(loss - expected) / std::max(std::abs(expected), 1e-300));
+      // Relative to the loss of a weight of zeros: a loss can be nothing but rounding.
+      const matrix<double> zeros{w.rows, w.cols, std::vector<double>(w.data.size())};
+      const double size = output_loss(w.view(), matrix<double>(zeros).view(), h.view());
+      const double off = std::abs(loss - member(c, "loss").get<double>()) / (size > 0 ? size : 1);
+      out.error = off <= *out.error ? *out.error : std::isnan(off) ? std::numeric_limits<double>::infinity() : off;
     }
   }
   out.computed["W"] = json_of(product.view());

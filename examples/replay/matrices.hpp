@@ -42,7 +42,10 @@ matrix<T> matrix_of(const std::string& name, const json& j, index_t rows = 0, in
     if (!row.is_array() || static_cast<index_t>(row.size()) != m.cols) throw refuse("a list of unequal rows");
     for (const auto& x : row) {
       if (!x.is_number()) throw bad_value("an entry of " + name, x.dump(), "a number");
-      m.data.push_back(static_cast<T>(x.get<double>()));
+      const double value = x.get<double>();
+      if (std::abs(value) > static_cast<double>(std::numeric_limits<T>::max()))
+        throw bad_value("an entry of " + name, x.dump(), "finite in the element type");
+      m.data.push_back(static_cast<T>(value));
     }
   }
   if (rows > 0 && (m.rows != rows || m.cols != cols))

@@ -43,12 +43,12 @@ void add_direction_rules(rule_table<B, T>& table) {
     if (ortho == "ns5") {
       newton_schulz<> ns;
       ns.eps = 1e-7;
-      ns.steps = static_cast<index_t>(s.number("inner_steps", 5));
+      ns.steps = s.whole("inner_steps", 5, 1, 100);
       if (first)
         return make(polargrad_polar_first::with_momentum<polar_first<newton_schulz<>>>{{.orthogonalizer = ns}});
       return make(polargrad::with_orthogonalizer<nuclear_scaled<newton_schulz<>>>{.orthogonalizer = {ns}});
     }
-    qdwh_polar qdwh{.steps = static_cast<index_t>(s.number("inner_steps", 2))};
+    qdwh_polar qdwh{.steps = s.whole("inner_steps", 2, 1, 100)};
     qdwh.lower = s.number("l0", qdwh.lower);
     if (first) return make(polargrad_polar_first::with_momentum<polar_first<qdwh_polar>>{{.orthogonalizer = qdwh}});
     return make(polargrad_qdwh{.orthogonalizer = {qdwh}});

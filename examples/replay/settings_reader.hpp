@@ -1,5 +1,6 @@
 // The settings of one case, read by name; a name that nothing read is an error that says which known one is nearest.
 #pragma once
+#include <cmath>
 #include <matopt/core/settings.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,11 +14,21 @@ using matopt::index_t;
 
 class settings_reader {
  public:
-  settings_reader(std::string rule, const json& settings) : rule_(std::move(rule)), settings_(settings) {}
+  settings_reader(std::string rule, const json& settings) : rule_(std::move(rule)), settings_(settings) {
+    if (!settings.is_object())
+      throw matopt::bad_value("settings of rule \"" + rule_ + '"', settings.type_name(), "an object");
+  }
 
   bool has(const char* name) { return read(name) && !settings_.at(name).is_null(); }
   double number(const char* name, double otherwise) {
     return has(name) ? value<double>(name, &json::is_number, "a number") : otherwise;
+  }
+  index_t whole(const char* name, index_t otherwise, index_t low, index_t high) {
+    const double x = number(name, static_cast<double>(otherwise));
+    if (!(x >= static_cast<double>(low) && x <= static_cast<double>(high)) || x != std::floor(x))
+      throw matopt::bad_value(named(name), matopt::detail::text(x),
+                              "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+    return static_cast<index_t>(x);
   }
   bool flag(const char* name, bool otherwise) {
     return has(name) ? value<bool>(name, &json::is_boolean, "true or false") : otherwise;

@@ -28,7 +28,9 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <new>
@@ -58,6 +60,9 @@ struct step_status {
   std::vector<std::string> parameters;  // whose gradients were not finite in them
   explicit operator bool() const { return skipped == 0; }
 };
+
+// Steps that can be counted: random numbers and the steps' own numbers have 32 bits for it.
+inline constexpr index_t max_steps = std::numeric_limits<std::uint32_t>::max() - 1;
 
 // One tensor of state of one parameter, in the backend's memory.
 struct state_tensor {
@@ -274,7 +279,8 @@ class any_optimizer {
   std::string signature() const { return rule_->signature(); }
   index_t steps() const { return steps_; }
   void set_steps(index_t steps) {
-    if (steps < 0) throw bad_value("steps", std::to_string(steps), ">= 0");
+    if (steps < 0 || steps > max_steps)
+      throw bad_value("steps", std::to_string(steps), "0 to " + std::to_string(max_steps));
     steps_ = steps;
   }
 

@@ -68,8 +68,10 @@ class eigen_backend {
   thread_pool& pool() { return pool_; }
 
   buffer allocate(std::size_t bytes) { return buffer(bytes); }
-  void upload(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  void download(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void upload(void* to, const void* from, std::size_t bytes) {
+    std::copy_n(static_cast<const std::byte*>(from), bytes, static_cast<std::byte*>(to));
+  }
+  void download(void* to, const void* from, std::size_t bytes) { upload(to, from, bytes); }
 
   template <class F, class T, class... V>
   void for_each(const status_word* guard, F f, view<T> first, V... rest) {

@@ -146,6 +146,13 @@ class param_groups {
   void read_state(const state_tensor& t, void* host) const { matrix_.read_state(t, host); }
   void write_state(const state_tensor& t, const void* host) { matrix_.write_state(t, host); }
   std::string signature() const { return matrix_.signature() + " + " + rest_.signature(); }
+  // Of both rules, as "matrix.<name>" and "rest.<name>".
+  std::vector<setting> settings() const {
+    std::vector<setting> both;
+    for (const auto& s : matrix_.settings()) both.push_back({"matrix." + s.name, s.value});
+    for (const auto& s : rest_.settings()) both.push_back({"rest." + s.name, s.value});
+    return both;
+  }
   index_t steps() const { return matrix_.size() > 0 ? matrix_.steps() : rest_.steps(); }
   void set_steps(index_t steps) {
     each([&](auto& o) { o.set_steps(steps); });

@@ -12,6 +12,7 @@
 #include "core/check_view.hpp"
 #include "core/overlap.hpp"
 #include "core/settings.hpp"
+#include "core/utf8.hpp"
 
 namespace matopt {
 
@@ -41,6 +42,7 @@ class parameter_list {
   // `two`: with a reference gradient of its own; without, r is g. `may_decay`: the rule has a decay to replace.
   void add(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o, bool two,
            bool may_decay) {
+    detail::check_name("parameter name", name);
     check_pair(name, w, g, "gradient");
     if (two) check_pair(name, w, r, "reference gradient");
     check_options(name, w, o, may_decay);
@@ -73,6 +75,8 @@ class parameter_list {
       if (!g.data || g.table || g.batch != p.added_batch || g.rows != p.added_rows || g.cols != p.g.cols ||
           g.row_stride != (p.*which).row_stride || g.col_stride != (p.*which).col_stride)
         throw bad_value("gradient of \"" + name + "\"", detail::text(g), "a view like the one it was added with");
+      if (!detail::addressable(g))
+        throw bad_value("gradient of \"" + name + "\"", detail::text(g), "a view whose bytes can be addressed");
       const view<const G> to = g.matrix(p.matrix).row_block(p.first_row, p.g.rows);
       for (const auto& other : items_)
         if (detail::overlap(other.w, to))
@@ -115,10 +119,11 @@ class parameter_list {
     index_t sum = 0;
     for (const index_t rows : o.row_blocks) {
       if (rows < 1) throw bad_value("row_blocks of \"" + name + "\"", std::to_string(rows), ">= 1 each");
-      sum += rows;
+      sum = detail::sum(sum, rows);
     }
     if (!o.row_blocks.empty() && sum != w.rows)
-      throw bad_value("row_blocks of \"" + name + "\"", "a sum of " + std::to_string(sum),
+      throw bad_value("row_blocks of \"" + name + "\"",
+                      (sum == detail::largest_index ? "a sum of at least " : "a sum of ") + std::to_string(sum),
                       std::to_string(w.rows) + ", the rows of the weight");
   }
   static void check_own(const parameter<W, G>& p, bool two) {

@@ -1,8 +1,18 @@
 // The thread pool: every task once, exceptions, many rounds.
 #include <catch2/catch.hpp>
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include <matopt/eigen/thread_pool.hpp>
@@ -59,4 +69,64 @@ TEST_CASE("thread_pool: sizes it refuses", "[thread_pool]") {
   CHECK_THROWS_WITH(thread_pool(-1), Catch::Contains("threads is -1"));
   CHECK_THROWS_AS(thread_pool(1025), matopt::bad_value);
   CHECK(thread_pool(0).size() >= 1);
+}
+
+namespace {
+
+// Address space of this process now, in bytes.
+rlim_t address_space() {
+  std::ifstream pages("/proc/self/statm");
+  rlim_t count = 0;
+  pages >> count;
+  return count * static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
+}
+std::ptrdiff_t threads_now() {
+  namespace fs = std::filesystem;
+  return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator());
+}
+
+}  // namespace
+
+TEST_CASE("thread_pool: threads that cannot be had are an error, and those made before it end", "[thread_pool]") {
+  // In a process of its own, whose limit goes with it. Threads want some megabytes of address space each.
+  int pipe_ends[2];
+  REQUIRE(pipe(pipe_ends) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);  // not Catch's report
+    alarm(60);
+    const rlim_t limit = address_space() + (rlim_t{256} << 20U);
+    const rlimit both{limit, limit};
+    std::string told = "no error";
+    if (setrlimit(RLIMIT_AS, &both) != 0) told = "setrlimit failed";
+    try {
+      thread_pool pool(1000);
+    } catch (const matopt::error& e) {
+      told = e.what();
+    }
+    told += "\nthreads left: " + std::to_string(threads_now());
+    thread_pool small(2);  // a smaller one is to be had
+    std::atomic<int> done{0};
+    small.parallel_for(9, [&](index_t) { ++done; });
+    told += ", tasks done: " + std::to_string(done);
+    _exit(write(pipe_ends[1], told.data(), told.size()) == static_cast<ssize_t>(told.size()) ? 0 : 1);
+  }
+  close(pipe_ends[1]);
+  std::string told;
+  char buffer[512];
+  for (ssize_t n; (n = read(pipe_ends[0], buffer, sizeof buffer)) > 0;)
+    told.append(buffer, static_cast<std::size_t>(n));
+  close(pipe_ends[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  INFO(told);
+  CHECK(WIFEXITED(status));
+  int made = 0, wanted = 0;
+  REQUIRE(std::sscanf(told.c_str(), "matopt: only %d of %d threads", &made, &wanted) == 2);
+  CHECK(wanted == 1000);
+  CHECK(made > 1);
+  CHECK(made < 1000);
+  CHECK_THAT(told, Catch::Contains("Resource temporarily unavailable") || Catch::Contains("bad_alloc"));
+  CHECK_THAT(told, Catch::Contains("threads left: 1, tasks done: 9"));
 }

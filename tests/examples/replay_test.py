@@ -123,6 +123,82 @@ class Replay(unittest.TestCase):
         self.assertIn("2 cases", r.stdout)
         self.assertIn("1 failed", r.stdout)
 
+    def test_every_case_and_every_file_is_tried(self):
+        good = first_case("moonlight")
+        for key, value in (("rule", "normuonn"), ("rule", 5), ("label", 5), ("label", ["x"]), ("settings", []), ("G", "text"), ("W", {}),
+                           ("W0", None), ("rank", 5), ("G", {}), ("settings", {"lr": "text"}), ("settings", {"lr": -1}),
+                           ("W", [])):
+            bad = first_case("moonlight")
+            bad[key] = value
+            r = self.replay(bad, good)
+            if key != "label":  # a label is only for the reader
+                self.assertEqual(r.returncode, 1, (key, value, r.stdout, r.stderr))
+                self.assertIn("1 failed", r.stdout, (key, value))
+                self.assertIn("cases.json, case 1: ", r.stderr)
+            self.assertIn("2 cases", r.stdout, (key, value))
+        for value in (5, "text", None, [], [[]]):
+            r = self.replay(value, good)
+            self.assertEqual(r.returncode, 1)
+            self.assertIn("2 cases", r.stdout)
+            self.assertIn("1 failed", r.stdout)
+        (self.path / "bad.json").write_text("[")
+        (self.path / "good.json").write_text(json.dumps({"cases": [good]}))
+        r = run(self.path / "bad.json", self.path / "none.json", self.path, self.path / "good.json")
+        self.assertEqual(r.returncode, 2)
+        self.assertIn("1 cases", r.stdout)
+        for name in ("bad.json", "none.json", str(self.path)):
+            self.assertIn(name, r.stderr)
+
+    def test_nesting_and_numbers_without_bounds(self):
+        good = json.dumps(first_case("moonlight"))
+        file = self.path / "odd.json"
+        brackets = 100_000
+        for text in ("[" * brackets, "[" * brackets + "]" * brackets, '{"a":' * brackets + "1" + "}" * brackets,
+                     '{"cases": [' + good + ', {"W0": ' + "[" * brackets + "]" * brackets + "}]}",
+                     '{"cases": [' + good + '], "format": ' + "[" * 200 + "]" * 200 + "}"):
+            file.write_text(text)
+            r = run(file)
+            self.assertEqual(r.returncode, 2, r.stderr[:300])
+            self.assertIn("odd.json: nested in more than 100 brackets", r.stderr)
+        for text in ('{"cases": [{"W0": [[1e400]]}]}', '{"cases": [{"W0": [[-1e99999]]}]}'):
+            file.write_text(text)
+            r = run(file)
+            self.assertEqual(r.returncode, 2, r.stderr)
+            self.assertIn("odd.json", r.stderr)
+            self.assertIn("1e", r.stderr)
+        case = first_case("moonlight")
+        case["W0"][0][0] = 1e39
+        r = self.replay(case, options=["--scalar", "float"])
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("an entry of W0 is 1e+39", r.stderr)
+
+    def test_ranks_and_counts_that_are_none(self):
+        for rule, name, file in (("truncated_svd", "rank", "compression.json"), ("svd_llm_whitening", "rank", "compression.json"),
+                                 ("top_k_exact", "k", "orthogonalizers.json")):
+            for value in (1e300, -1e300, 2**63, 2**64, 1.5, 0, -1, 1000):
+                case = first_case(rule, file)
+                case["settings"][name] = value
+                r = self.replay(case)
+                self.assertEqual(r.returncode, 1, (rule, value))
+                self.assertIn(f'{name} of rule "{rule}" is ', r.stderr)
+                self.assertIn("a whole number from 1 to ", r.stderr)
+
+    def test_a_loss_of_rounding_is_compared_with_what_was_compressed(self):
+        # A matrix of rank one cut to rank one loses nothing; what is left is rounding, and differs by all of itself.
+        case = {"label": "rounding", "rule": "truncated_svd", "settings": {"rank": 1}, "W0": [[0.1, -0.7, 0.3, 0.9, -0.2, 0.5]],
+                "H": [[2.0 if i == j else 0.1 for j in range(6)] for i in range(6)]}
+        case["W"] = case["W0"]
+        for loss in (0, 7.6e-16, 2e-15):
+            case["loss"] = loss
+            r = self.replay(case)
+            self.assertEqual(r.returncode, 0, r.stdout)
+        case["loss"] = 1e-6  # and nothing larger passes
+        self.assertIn("OUTSIDE", self.replay(case).stdout)
+        # A loss that is not small still has to agree.
+        case = next(c for c in json.loads((GOLDEN / "compression.json").read_text())["cases"] if c["loss"] > 0.1)
+        case["loss"] *= 1 + 1e-8
+        self.assertIn("OUTSIDE", self.replay(case).stdout)
+
     def test_missing_pieces_are_named(self):
         for name in ("W0", "G", "settings", "rule"):
             case = first_case("moonlight")

@@ -154,10 +154,13 @@ class SmallGpt(unittest.TestCase):
             for command in (["eval", bad], ["train", "--resume", bad, "--out", self.folder / "r"]):
                 self.assertIn("bad", run(*command, ok=False))
 
-        def edited(change):
+        def edited(change, keep_checksums=False):
             length = struct.unpack("<Q", whole[:8])[0]
             header = json.loads(whole[8 : 8 + length])
             change(header)
+            if not keep_checksums:  # as a program writes it that knows nothing of them
+                for key in ("matopt.format_version", "matopt.crc32c"):
+                    header.get("__metadata__", {}).pop(key, None)
             text = json.dumps(header).encode()
             bad.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
             return bad
@@ -172,6 +175,7 @@ class SmallGpt(unittest.TestCase):
             s["rule"] = "muown"
             header["__metadata__"]["small_gpt.settings"] = json.dumps(s)
 
+        self.assertIn('metadata "small_gpt.settings" is damaged', run("eval", edited(wider, keep_checksums=True), ok=False))
         self.assertIn("another model", run("eval", edited(wider), ok=False))
         error = run("train", "--resume", edited(other_rule), "--out", self.folder / "r", ok=False)
         self.assertIn("rule: file rule<nesterov_ema", error)

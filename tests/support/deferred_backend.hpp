@@ -5,7 +5,6 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <type_traits>
@@ -78,15 +77,15 @@ class deferred_backend {
 
   void synchronize() {
     if (tape_.empty()) return;
-    for (auto& r : regions_) std::memcpy(r.data, r.shadow.data(), r.bytes);
+    for (auto& r : regions_) std::copy(r.shadow.begin(), r.shadow.end(), r.data);
     const auto tape = std::exchange(tape_, {});
     for (const auto& verb : tape) verb();
   }
 
   buffer allocate(std::size_t bytes) { return {inner_.allocate(bytes), bytes, *this}; }
   void upload(void* to, const void* from, std::size_t bytes) {
-    std::vector<std::byte> copy(bytes);
-    std::memcpy(copy.data(), from, bytes);
+    const auto* const begin = static_cast<const std::byte*>(from);
+    const std::vector<std::byte> copy(begin, begin + bytes);
     record([this, to, copy] { inner_.upload(to, copy.data(), copy.size()); });
   }
   void download(void* to, const void* from, std::size_t bytes) {
@@ -153,7 +152,7 @@ class deferred_backend {
   }
   static void poison(region& r) {
     r.shadow.assign(r.data, r.data + r.bytes);
-    std::memset(r.data, 0xFF, r.bytes);
+    std::fill_n(r.data, r.bytes, std::byte{0xFF});
   }
 
   Inner inner_;

@@ -60,11 +60,11 @@ class fenced_backend {
   }
   void upload(void* to, const void* from, std::size_t bytes) {
     const opened o(memory_);
-    std::memcpy(to, from, bytes);
+    if (bytes > 0) std::memcpy(to, from, bytes);  // of nothing the address may be null
   }
   void download(void* to, const void* from, std::size_t bytes) {
     const opened o(memory_);
-    std::memcpy(to, from, bytes);
+    if (bytes > 0) std::memcpy(to, from, bytes);  // of nothing the address may be null
   }
 
   template <class... A>

@@ -5,17 +5,20 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "view.hpp"
+#include "error.hpp"
+#include "extent.hpp"
 
 namespace matopt {
 
 struct arena {
-  static constexpr std::size_t alignment = 256;  // bytes; a cuBLAS-friendly start for every view
+  static constexpr std::size_t alignment = 256;              // bytes; a cuBLAS-friendly start for every view
+  static constexpr std::size_t most = std::size_t{1} << 61;  // bytes; no sum of two such sizes wraps around
 
   std::byte* base = nullptr;
   std::size_t top = 0, peak = 0;
 
   std::byte* bytes(std::size_t count) {
+    if (count > most || top > most - count) throw out_of_memory("more bytes are wanted than can be addressed");
     std::byte* p = base ? base + top : nullptr;
     top += (count + alignment - 1) / alignment * alignment;
     peak = std::max(peak, top);
@@ -26,8 +29,9 @@ struct arena {
   template <class T>
   view<T> take(index_t rows, index_t cols, index_t batch = 1, bool column_major = false) {
     constexpr index_t unit = static_cast<index_t>(64 / sizeof(T));
-    const index_t stride = (rows * cols + unit - 1) / unit * unit;
-    T* p = reinterpret_cast<T*>(bytes(static_cast<std::size_t>(stride * batch) * sizeof(T)));
+    const index_t stride = detail::sum(detail::product(rows, cols), unit - 1) / unit * unit;
+    const index_t size = detail::product(detail::product(stride, batch), static_cast<index_t>(sizeof(T)));
+    T* p = reinterpret_cast<T*>(bytes(static_cast<std::size_t>(size)));
     return column_major ? col_major(p, rows, cols, batch, stride) : row_major(p, rows, cols, batch, stride);
   }
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "extent.hpp"
 #include "view.hpp"
 
 namespace matopt::detail {
@@ -23,6 +24,7 @@ void check_aligned(const std::string& what, const T* p) {
 // Throws bad_value unless the view has memory, is at least 1x1, and reaches each element once.
 template <class T>
 void check_view(const std::string& what, const view<T>& v) {
+  if (!addressable(v)) throw bad_value(what, text(v), "a view whose bytes can be addressed");
   const bool rows_outer = v.row_stride >= v.col_stride;
   const index_t inner_span = rows_outer ? (v.cols - 1) * v.col_stride : (v.rows - 1) * v.row_stride;
   const index_t outer_stride = rows_outer ? v.row_stride : v.col_stride, outer_count = rows_outer ? v.rows : v.cols;

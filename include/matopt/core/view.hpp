@@ -83,14 +83,22 @@ constexpr view<const T> as_const(view<T> v) {
   return v;
 }
 
+namespace detail {
+// Of sizes that only an error can tell apart from memory's, the product wraps around; check_view refuses the view.
+constexpr index_t dense_stride(index_t rows, index_t cols) {
+  return static_cast<index_t>(static_cast<std::make_unsigned_t<index_t>>(rows) *
+                              static_cast<std::make_unsigned_t<index_t>>(cols));
+}
+}  // namespace detail
+
 // Dense storage; a batch lies stacked, one matrix behind the other, unless a batch stride is given.
 template <class T>
 constexpr view<T> row_major(T* data, index_t rows, index_t cols, index_t batch = 1, index_t batch_stride = 0) {
-  return {data, rows, cols, cols, 1, batch, batch_stride ? batch_stride : rows * cols};
+  return {data, rows, cols, cols, 1, batch, batch_stride ? batch_stride : detail::dense_stride(rows, cols)};
 }
 template <class T>
 constexpr view<T> col_major(T* data, index_t rows, index_t cols, index_t batch = 1, index_t batch_stride = 0) {
-  return {data, rows, cols, 1, rows, batch, batch_stride ? batch_stride : rows * cols};
+  return {data, rows, cols, 1, rows, batch, batch_stride ? batch_stride : detail::dense_stride(rows, cols)};
 }
 
 }  // namespace matopt

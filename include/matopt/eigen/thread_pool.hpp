@@ -28,17 +28,22 @@ class thread_pool {
   explicit thread_pool(int threads = 0) {
     if (threads < 0 || threads > max_threads)
       throw bad_value("threads", std::to_string(threads), "0 (one per hardware thread) to 1024");
-    const int n = threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    const int n =
+        threads > 0 ? threads : std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, max_threads);
     workers_.reserve(static_cast<std::size_t>(n - 1));
-    for (int i = 1; i < n; ++i) workers_.emplace_back([this, i] { work(i); });
+    try {
+      for (int i = 1; i < n; ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::exception& e) {
+      const int made = size();
+      stop();
+      throw error("only " + std::to_string(made) + " of " + std::to_string(n) +
+                  " threads could be had, with the calling one: " + e.what() +
+                  "; ask for fewer, or raise the limit on threads or memory");
+    }
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
-  ~thread_pool() {
-    stop_ = true;
-    announce();
-    for (auto& t : workers_) t.join();
-  }
+  ~thread_pool() { stop(); }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -81,6 +86,12 @@ class thread_pool {
       f(task, worker);
     else
       f(task);
+  }
+
+  void stop() {
+    stop_ = true;
+    announce();
+    for (auto& t : workers_) t.join();
   }
 
   void announce() {
