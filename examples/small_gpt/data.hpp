@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
+#include <functional>
+#include <limits>
 #include <numbers>
 #include <span>
 #include <string>
@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "files.hpp"
 #include "matopt/core/error.hpp"
 #include "matopt/core/index.hpp"
 #include "random.hpp"
@@ -138,14 +139,6 @@ class vocabulary {
   std::unordered_map<std::string, std::int32_t> longer_;
 };
 
-inline std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw matopt::bad_file("cannot open " + path);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) throw matopt::bad_file("cannot read " + path);
-  return text;
-}
-
 // Compresses better than a guess: nats per token, as bits per byte of the text the tokens came from.
 inline double bits_per_byte(double nats_per_token, double tokens, double bytes) {
   return nats_per_token * tokens / bytes / std::numbers::ln2;
@@ -231,13 +224,15 @@ class dataset {
 };
 
 // Mean loss over the first `most` validation windows (0: all), in nats per token. The model takes any batch, so one
-// call per `windows_per_call`.
+// call per `windows_per_call`; between two of them `stopped` may end it, and the mean is NaN.
 template <class Model, class Pool>
-double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64) {
+double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64,
+                       const std::function<bool()>& stopped = {}) {
   const index_t windows = most > 0 ? std::min(most, data.validation_windows()) : data.validation_windows();
   std::vector<std::int32_t> tokens, targets;
   double sum = 0;
   for (index_t first = 0; first < windows; first += windows_per_call) {
+    if (stopped && stopped()) return std::numeric_limits<double>::quiet_NaN();
     const index_t count = std::min(windows_per_call, windows - first);
     tokens.resize(static_cast<std::size_t>(count * data.context()));
     targets.resize(tokens.size());
