@@ -1,10 +1,9 @@
 // A decoder-only GPT with a hand-written backward pass, small enough to read in one sitting.
 //
-//   x = embed(token) [+ position]           nanogpt: learned positions       modern: norm after the embedding, rotary q
-//   and k for each layer:  x += attention(norm(x)) Wp'                             modern: q and k are normalised per
-//   head
-//                    x += f(norm(x) Wf') Wo'     nanogpt: f = GELU            modern: f = relu^2
-//   loss = mean cross entropy of (norm(x) Wh')   nanogpt: Wh = embedding      modern: own Wh
+//   x = embed(token) [+ position]               nanogpt: learned positions    modern: norm after it; rotary q and k
+//   for each layer:  x += attention(norm(x)) Wp'                              modern: q and k normalised per head
+//                    x += f(norm(x) Wf') Wo'    nanogpt: f = GELU             modern: f = relu^2
+//   loss = mean cross entropy of (norm(x) Wh')  nanogpt: Wh = embedding       modern: own Wh
 //
 // `nanogpt` is the GPT-2 variant of karpathy/nanoGPT without biases and dropout; `modern` follows
 // KellerJordan/modded-nanogpt up to its untied, zero-initialised head. Linear weights are row-major [fan_out, fan_in],
@@ -16,20 +15,16 @@
 // memory of a large batch and keeps activations in the cache between forward and backward.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "gpt_config.hpp"
 #include "gpt_layout.hpp"
 #include "layers.hpp"
-#include "matopt/core/error.hpp"
-#include "matopt/core/index.hpp"
 #include "matopt/eigen/thread_pool.hpp"
 
 namespace small_gpt {
@@ -143,17 +138,14 @@ class gpt {
 
   // ------------------------------------------------------------------------------------------------------- weights
 
-  auto weight(std::size_t i) const {
-    return as_matrix(static_cast<const T*>(weights_.data()) + layout_.tensors[i].offset, layout_.tensors[i].rows,
-                     layout_.tensors[i].cols);
+  template <class U>
+  auto tensor(U* all, std::size_t i) const {
+    return as_matrix(all + layout_.tensors[i].offset, layout_.tensors[i].rows, layout_.tensors[i].cols);
   }
-  auto gradient_of(T* gradient, std::size_t i) const {
-    return as_matrix(gradient + layout_.tensors[i].offset, layout_.tensors[i].rows, layout_.tensors[i].cols);
-  }
-  const T* gain(std::size_t i) const { return i == none ? nullptr : weights_.data() + layout_.tensors[i].offset; }
-  T* gain_gradient(T* gradient, std::size_t i) const {
-    return i == none ? nullptr : gradient + layout_.tensors[i].offset;
-  }
+  auto weight(std::size_t i) const { return tensor(static_cast<const T*>(weights_.data()), i); }
+  auto gradient_of(T* gradient, std::size_t i) const { return tensor(gradient, i); }
+  const T* gain(std::size_t i) const { return i == none ? nullptr : weight(i).data(); }
+  T* gain_gradient(T* gradient, std::size_t i) const { return i == none ? nullptr : gradient_of(gradient, i).data(); }
 
   // ------------------------------------------------------------------------------------------------------- memory
 

@@ -153,7 +153,8 @@ TEST_CASE("small_gpt: a text that is too short is refused with both sizes", "[sm
 }
 
 TEST_CASE("small_gpt: a text is a regular file", "[small_gpt]") {
-  CHECK_THROWS_WITH(small_gpt::read_file("/no/such/file", "; advice"), Catch::Contains("No such file or directory; advice"));
+  CHECK_THROWS_WITH(small_gpt::read_file("/no/such/file", "; advice"),
+                    Catch::Contains("No such file or directory; advice"));
   CHECK_THROWS_WITH(small_gpt::read_file("/"), Catch::Contains("it is a folder"));
   CHECK_THROWS_WITH(small_gpt::read_file("/dev/zero"), Catch::Contains("it is a device"));
 }
