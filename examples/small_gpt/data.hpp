@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <limits>
 #include <numbers>
@@ -20,6 +21,7 @@
 #include "files.hpp"
 #include "matopt/core/error.hpp"
 #include "matopt/core/index.hpp"
+#include "matopt/core/settings.hpp"
 #include "random.hpp"
 
 namespace small_gpt {
@@ -150,18 +152,19 @@ class dataset {
   dataset(std::string_view text, const vocabulary& v, int context, double train_fraction = 0.9) : context_(context) {
     if (context < 1) throw matopt::bad_value("context", std::to_string(context), "at least 1");
     if (!(train_fraction > 0 && train_fraction < 1))
-      throw matopt::bad_value("train_fraction", std::to_string(train_fraction), "above 0 and below 1");
+      throw matopt::bad_value("train_fraction", matopt::detail::text(train_fraction), "above 0 and below 1");
     tokens_ = v.encode(text);
     const auto size = static_cast<double>(tokens_.size());
     cut_ = static_cast<std::size_t>(size * train_fraction);
     // Each part must hold one window and the target of its last token.
     const std::size_t need = static_cast<std::size_t>(context) + 1;
     if (cut_ < need || tokens_.size() - cut_ < need) {
-      const double smaller = std::min(train_fraction, 1 - train_fraction);
+      char least[32];
+      std::snprintf(least, sizeof least, "%.15g",
+                    std::ceil(static_cast<double>(need) / std::min(train_fraction, 1 - train_fraction)));
       throw matopt::error("the text has " + std::to_string(tokens_.size()) + " tokens; a context of " +
-                          std::to_string(context) + " with " + std::to_string(train_fraction) +
-                          " of the text for training needs at least " +
-                          std::to_string(static_cast<std::size_t>(std::ceil(static_cast<double>(need) / smaller))));
+                          std::to_string(context) + " with a train_fraction of " +
+                          matopt::detail::text(train_fraction) + " needs at least " + least);
     }
     const auto validation_bytes = v.decode(validation()).size();
     validation_tokens_per_byte_ = static_cast<double>(validation().size()) / static_cast<double>(validation_bytes);

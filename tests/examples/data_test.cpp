@@ -148,6 +148,7 @@ TEST_CASE("small_gpt: a text that is too short is refused with both sizes", "[sm
   CHECK_THROWS_WITH(dataset("", v, 8), Catch::Contains("the text has 0 tokens") && Catch::Contains("at least 9"));
   CHECK_THROWS_WITH(dataset(ramp(60), v, 8), Catch::Contains("the text has 60 tokens") && Catch::Contains("90"));
   CHECK_NOTHROW(dataset(ramp(90), v, 8));
+  CHECK_THROWS_WITH(dataset(ramp(90), v, 8, 1e-300), Catch::Contains("at least 9e+300"));
   CHECK_THROWS_AS(dataset(ramp(90), v, 0), matopt::bad_value);
   CHECK_THROWS_AS(dataset(ramp(90), v, 8, 1.0), matopt::bad_value);
 }
