@@ -1,5 +1,6 @@
 #include "compression.hpp"
 
+#include <algorithm>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
 #include <optional>
@@ -16,7 +17,8 @@ method method_named(const std::string& name) {
 }
 
 calibration calibration::of(trained_model& m, int sequences) {
-  if (sequences < 1) throw matopt::bad_value("--calibration", std::to_string(sequences), ">= 1");
+  if (sequences < 1 || sequences > 1000000)
+    throw matopt::bad_value("--calibration", std::to_string(sequences), "1 to 1000000");
   calibration c;
   const int context = m.settings.context, per_batch = 16;
   for (int first = 0; first < sequences; first += per_batch) {
@@ -96,14 +98,10 @@ void save_compressed(trained_model& m, const compressed_model& c, const std::str
     const std::string name = "model." + parameters[index].name;
     file.tensors.erase(name);
     const auto store = [&](const std::string& side, const matopt::dense<double>& d) {
-      auto& t = file.tensors[name + side];
-      t = {matopt::element_type::f32,
-           {d.rows(), d.cols()},
-           std::vector<std::byte>(static_cast<std::size_t>(d.rows() * d.cols()) * 4)};
-      for (index_t i = 0; i < d.rows() * d.cols(); ++i) {
-        const float x = static_cast<float>(d.view().data[i]);
-        std::memcpy(t.data.data() + i * 4, &x, 4);
-      }
+      const double* values = d.view().data;
+      std::vector<float> rounded(static_cast<std::size_t>(d.rows() * d.cols()));
+      std::transform(values, values + rounded.size(), rounded.begin(), [](double x) { return static_cast<float>(x); });
+      store_tensor(file, name + side, rounded.data(), d.rows(), d.cols());
     };
     store(".left", f.left), store(".right", f.right);
   }

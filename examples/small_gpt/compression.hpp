@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "trainer.hpp"
+#include "trained_model.hpp"
 
 namespace small_gpt {
 

@@ -7,8 +7,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
+#include <cstdio>
+#include <functional>
+#include <limits>
 #include <numbers>
 #include <span>
 #include <string>
@@ -17,8 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "files.hpp"
 #include "matopt/core/error.hpp"
 #include "matopt/core/index.hpp"
+#include "matopt/core/settings.hpp"
 #include "random.hpp"
 
 namespace small_gpt {
@@ -138,14 +141,6 @@ class vocabulary {
   std::unordered_map<std::string, std::int32_t> longer_;
 };
 
-inline std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw matopt::bad_file("cannot open " + path);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) throw matopt::bad_file("cannot read " + path);
-  return text;
-}
-
 // Compresses better than a guess: nats per token, as bits per byte of the text the tokens came from.
 inline double bits_per_byte(double nats_per_token, double tokens, double bytes) {
   return nats_per_token * tokens / bytes / std::numbers::ln2;
@@ -157,18 +152,19 @@ class dataset {
   dataset(std::string_view text, const vocabulary& v, int context, double train_fraction = 0.9) : context_(context) {
     if (context < 1) throw matopt::bad_value("context", std::to_string(context), "at least 1");
     if (!(train_fraction > 0 && train_fraction < 1))
-      throw matopt::bad_value("train_fraction", std::to_string(train_fraction), "above 0 and below 1");
+      throw matopt::bad_value("train_fraction", matopt::detail::text(train_fraction), "above 0 and below 1");
     tokens_ = v.encode(text);
     const auto size = static_cast<double>(tokens_.size());
     cut_ = static_cast<std::size_t>(size * train_fraction);
     // Each part must hold one window and the target of its last token.
     const std::size_t need = static_cast<std::size_t>(context) + 1;
     if (cut_ < need || tokens_.size() - cut_ < need) {
-      const double smaller = std::min(train_fraction, 1 - train_fraction);
+      char least[32];
+      std::snprintf(least, sizeof least, "%.15g",
+                    std::ceil(static_cast<double>(need) / std::min(train_fraction, 1 - train_fraction)));
       throw matopt::error("the text has " + std::to_string(tokens_.size()) + " tokens; a context of " +
-                          std::to_string(context) + " with " + std::to_string(train_fraction) +
-                          " of the text for training needs at least " +
-                          std::to_string(static_cast<std::size_t>(std::ceil(static_cast<double>(need) / smaller))));
+                          std::to_string(context) + " with a train_fraction of " +
+                          matopt::detail::text(train_fraction) + " needs at least " + least);
     }
     const auto validation_bytes = v.decode(validation()).size();
     validation_tokens_per_byte_ = static_cast<double>(validation().size()) / static_cast<double>(validation_bytes);
@@ -231,13 +227,15 @@ class dataset {
 };
 
 // Mean loss over the first `most` validation windows (0: all), in nats per token. The model takes any batch, so one
-// call per `windows_per_call`.
+// call per `windows_per_call`; between two of them `stopped` may end it, and the mean is NaN.
 template <class Model, class Pool>
-double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64) {
+double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64,
+                       const std::function<bool()>& stopped = {}) {
   const index_t windows = most > 0 ? std::min(most, data.validation_windows()) : data.validation_windows();
   std::vector<std::int32_t> tokens, targets;
   double sum = 0;
   for (index_t first = 0; first < windows; first += windows_per_call) {
+    if (stopped && stopped()) return std::numeric_limits<double>::quiet_NaN();
     const index_t count = std::min(windows_per_call, windows - first);
     tokens.resize(static_cast<std::size_t>(count * data.context()));
     targets.resize(tokens.size());

@@ -1,10 +1,9 @@
 // A decoder-only GPT with a hand-written backward pass, small enough to read in one sitting.
 //
-//   x = embed(token) [+ position]           nanogpt: learned positions       modern: norm after the embedding, rotary q
-//   and k for each layer:  x += attention(norm(x)) Wp'                             modern: q and k are normalised per
-//   head
-//                    x += f(norm(x) Wf') Wo'     nanogpt: f = GELU            modern: f = relu^2
-//   loss = mean cross entropy of (norm(x) Wh')   nanogpt: Wh = embedding      modern: own Wh
+//   x = embed(token) [+ position]               nanogpt: learned positions    modern: norm after it; rotary q and k
+//   for each layer:  x += attention(norm(x)) Wp'                              modern: q and k normalised per head
+//                    x += f(norm(x) Wf') Wo'    nanogpt: f = GELU             modern: f = relu^2
+//   loss = mean cross entropy of (norm(x) Wh')  nanogpt: Wh = embedding       modern: own Wh
 //
 // `nanogpt` is the GPT-2 variant of karpathy/nanoGPT without biases and dropout; `modern` follows
 // KellerJordan/modded-nanogpt up to its untied, zero-initialised head. Linear weights are row-major [fan_out, fan_in],
@@ -16,61 +15,19 @@
 // memory of a large batch and keeps activations in the cache between forward and backward.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "gpt_config.hpp"
+#include "gpt_layout.hpp"
 #include "layers.hpp"
-#include "matopt/core/error.hpp"
-#include "matopt/core/index.hpp"
 #include "matopt/eigen/thread_pool.hpp"
-#include "random.hpp"
 
 namespace small_gpt {
-
-enum class architecture { nanogpt, modern };
-
-struct gpt_config {
-  architecture arch = architecture::modern;
-  int layers = 4, heads = 4, width = 128, context = 64;
-  int vocabulary = 256;
-
-  int head_width() const { return width / heads; }
-
-  void validate() const {
-    const auto at_least_one = [](const char* name, int value) {
-      if (value < 1) throw matopt::bad_value(name, std::to_string(value), "at least 1");
-    };
-    at_least_one("layers", layers);
-    at_least_one("heads", heads);
-    at_least_one("width", width);
-    at_least_one("context", context);
-    at_least_one("vocabulary", vocabulary);
-    if (width % heads != 0)
-      throw matopt::bad_value("width", std::to_string(width), "a multiple of heads (" + std::to_string(heads) + ")");
-    if (arch == architecture::modern && head_width() % 2 != 0)
-      throw matopt::bad_value("width / heads", std::to_string(head_width()),
-                              "an even number, because rotary positions turn pairs");
-  }
-};
-
-enum class tensor_role { hidden, embedding, head, vector };
-
-// A tensor of the model, as an optimizer sees it. Rows are fan-out, columns are fan-in, row-major and contiguous.
-template <class T>
-struct parameter {
-  std::string name;
-  T* value;
-  T* gradient;
-  index_t rows, cols;
-  tensor_role kind;
-  std::vector<index_t> row_blocks;  // heights of matrices that are stacked in one tensor (fused q, k, v); else empty
-};
 
 template <class T>
 class gpt {
@@ -80,11 +37,11 @@ class gpt {
 
   // `shards` = 0 takes one per thread of `pool`. Give the number to make results independent of the machine.
   gpt(const gpt_config& config, const matopt::thread_pool& pool, std::uint64_t seed = 0, int shards = 0)
-      : config_(config), shard_count_(shards > 0 ? shards : pool.size()) {
-    config.validate();
+      : config_(config), shard_count_(shards > 0 ? shards : pool.size()), layout_(config) {
     if (shards < 0) throw matopt::bad_value("shards", std::to_string(shards), "0 (one per thread) or more");
-    lay_out();
-    initialise(seed);
+    weights_ = buffer<T>::Zero(layout_.size());
+    gradient_ = buffer<T>::Zero(layout_.size());
+    layout_.initialise(weights(), config.arch, seed);
     if (modern()) rotary_.resize(context(), config.head_width());
   }
   gpt(const gpt&) = delete;
@@ -99,7 +56,7 @@ class gpt {
   // The pointers stay valid as long as the model.
   std::vector<parameter<T>> parameters() {
     std::vector<parameter<T>> list;
-    for (const tensor& t : tensors_)
+    for (const gpt_layout::tensor& t : layout_.tensors)
       list.push_back(
           {t.name, weights_.data() + t.offset, gradient_.data() + t.offset, t.rows, t.cols, t.kind, t.row_blocks});
     return list;
@@ -108,7 +65,7 @@ class gpt {
   // Forward and backward arithmetic of one token: 6 per weight of a product plus 12 L C T for attention.
   double flops_per_token() const {
     double products = static_cast<double>(vocabulary()) * static_cast<double>(width());
-    for (const tensor& t : tensors_)
+    for (const gpt_layout::tensor& t : layout_.tensors)
       if (t.kind == tensor_role::hidden) products += static_cast<double>(t.rows * t.cols);
     return 6 * products + 12.0 * config_.layers * config_.width * config_.context;
   }
@@ -138,7 +95,7 @@ class gpt {
     workspace& ws = reserve(1).front();
     forward(ws, tokens.data(), 1, length, {});
     const T* last = ws.final_norm.output() + (length - 1) * width();
-    as_matrix(out.data(), vocabulary(), 1).noalias() = weight(head_) * as_matrix(last, width(), 1);
+    as_matrix(out.data(), vocabulary(), 1).noalias() = weight(layout_.head) * as_matrix(last, width(), 1);
   }
 
   // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on this
@@ -153,16 +110,8 @@ class gpt {
   }
 
  private:
-  struct tensor {
-    std::string name;
-    index_t offset, rows, cols;
-    tensor_role kind;
-    std::vector<index_t> row_blocks;
-  };
-  static constexpr std::size_t none = static_cast<std::size_t>(-1);
-  struct layer_tensors {  // positions in tensors_; gains are `none` in the modern model
-    std::size_t attention_gain = none, qkv = 0, attention_out = 0, mlp_gain = none, mlp_in = 0, mlp_out = 0;
-  };
+  using layer_tensors = gpt_layout::layer_tensors;
+  static constexpr std::size_t none = gpt_layout::none;
 
   // What forward keeps of one layer for backward.
   struct layer_state {
@@ -189,71 +138,14 @@ class gpt {
 
   // ------------------------------------------------------------------------------------------------------- weights
 
-  std::size_t add(std::string name, index_t rows, index_t cols, tensor_role kind,
-                  std::vector<index_t> row_blocks = {}) {
-    const index_t offset = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().rows * tensors_.back().cols;
-    tensors_.push_back({std::move(name), offset, rows, cols, kind, std::move(row_blocks)});
-    return tensors_.size() - 1;
+  template <class U>
+  auto tensor(U* all, std::size_t i) const {
+    return as_matrix(all + layout_.tensors[i].offset, layout_.tensors[i].rows, layout_.tensors[i].cols);
   }
-
-  void lay_out() {
-    const index_t w = width();
-    embedding_ = add("embedding", vocabulary(), w, tensor_role::embedding);
-    if (!modern()) positions_ = add("positions", context(), w, tensor_role::embedding);
-    for (int i = 0; i < config_.layers; ++i) {
-      const std::string prefix = "layer" + std::to_string(i) + ".";
-      layer_tensors l;
-      if (!modern()) l.attention_gain = add(prefix + "attention_gain", 1, w, tensor_role::vector);
-      l.qkv = add(prefix + "qkv", 3 * w, w, tensor_role::hidden, {w, w, w});
-      l.attention_out = add(prefix + "attention_out", w, w, tensor_role::hidden);
-      if (!modern()) l.mlp_gain = add(prefix + "mlp_gain", 1, w, tensor_role::vector);
-      l.mlp_in = add(prefix + "mlp_in", 4 * w, w, tensor_role::hidden);
-      l.mlp_out = add(prefix + "mlp_out", w, 4 * w, tensor_role::hidden);
-      layers_.push_back(l);
-    }
-    if (!modern()) final_gain_ = add("final_gain", 1, w, tensor_role::vector);
-    head_ = modern() ? add("head", vocabulary(), w, tensor_role::head) : embedding_;
-    const index_t size = tensors_.back().offset + tensors_.back().rows * tensors_.back().cols;
-    weights_ = buffer<T>::Zero(size);
-    gradient_ = buffer<T>::Zero(size);
-  }
-
-  // nanogpt: N(0, 0.02), output projections N(0, 0.02 / sqrt(2 layers)), gains 1 (nanoGPT, model.py).
-  // modern: embedding N(0, 1) (nn.Embedding's default; the norm that follows removes the scale), hidden layers uniform
-  // with standard deviation 0.5 / sqrt(fan_in) (modded-nanogpt's CastedLinear), output projections and head zero.
-  void initialise(std::uint64_t seed) {
-    for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      random_stream random(seed, i);
-      const auto fill = [&](auto draw) {
-        for (T& value : weights().subspan(static_cast<std::size_t>(tensors_[i].offset),
-                                          static_cast<std::size_t>(tensors_[i].rows * tensors_[i].cols)))
-          value = static_cast<T>(draw());
-      };
-      const bool projection = std::any_of(layers_.begin(), layers_.end(), [&](const layer_tensors& l) {
-        return i == l.attention_out || i == l.mlp_out;
-      });
-      if (tensors_[i].kind == tensor_role::vector) {
-        fill([] { return 1.0; });
-      } else if (!modern()) {
-        const double deviation = projection ? 0.02 / std::sqrt(2.0 * config_.layers) : 0.02;
-        fill([&] { return deviation * random.normal(); });
-      } else if (i == embedding_) {
-        fill([&] { return random.normal(); });
-      } else if (tensors_[i].kind == tensor_role::hidden && !projection) {
-        const double bound = std::sqrt(3.0) * 0.5 / std::sqrt(static_cast<double>(tensors_[i].cols));
-        fill([&] { return bound * (2.0 * random.uniform() - 1.0); });
-      }
-    }
-  }
-
-  auto weight(std::size_t i) const {
-    return as_matrix(static_cast<const T*>(weights_.data()) + tensors_[i].offset, tensors_[i].rows, tensors_[i].cols);
-  }
-  auto gradient_of(T* gradient, std::size_t i) const {
-    return as_matrix(gradient + tensors_[i].offset, tensors_[i].rows, tensors_[i].cols);
-  }
-  const T* gain(std::size_t i) const { return i == none ? nullptr : weights_.data() + tensors_[i].offset; }
-  T* gain_gradient(T* gradient, std::size_t i) const { return i == none ? nullptr : gradient + tensors_[i].offset; }
+  auto weight(std::size_t i) const { return tensor(static_cast<const T*>(weights_.data()), i); }
+  auto gradient_of(T* gradient, std::size_t i) const { return tensor(gradient, i); }
+  const T* gain(std::size_t i) const { return i == none ? nullptr : weight(i).data(); }
+  T* gain_gradient(T* gradient, std::size_t i) const { return i == none ? nullptr : gradient_of(gradient, i).data(); }
 
   // ------------------------------------------------------------------------------------------------------- memory
 
@@ -329,7 +221,7 @@ class gpt {
         forward(ws, ids, sequences, context(), {});
         const index_t rows = sequences * context();
         auto z = as_matrix(ws.logits.data(), rows, vocabulary());
-        z.noalias() = as_matrix(ws.final_norm.output(), rows, width()) * weight(head_).transpose();
+        z.noalias() = as_matrix(ws.final_norm.output(), rows, width()) * weight(layout_.head).transpose();
         ws.loss += cross_entropy(z.data(), targets.data() + first * context(), rows, vocabulary(),
                                  with_gradient ? T(1) / static_cast<T>(total) : T(0));
         if (with_gradient) backward(ws, gradient.data(), ids, sequences);
@@ -357,16 +249,17 @@ class gpt {
     const attention_shape shape{sequences, length, config_.heads, config_.head_width()};
     auto x = as_matrix(ws.x.data(), rows, w);
 
-    for (index_t r = 0; r < rows; ++r) x.row(r) = weight(embedding_).row(tokens[r]);
+    for (index_t r = 0; r < rows; ++r) x.row(r) = weight(layout_.embedding).row(tokens[r]);
     if (modern()) {
       norm_forward<T>(norm(), x.data(), nullptr, rows, w, ws.embedding_norm);
       x = as_matrix(ws.embedding_norm.output(), rows, w);
     } else {
-      for (index_t s = 0; s < sequences; ++s) x.middleRows(s * length, length) += weight(positions_).topRows(length);
+      for (index_t s = 0; s < sequences; ++s)
+        x.middleRows(s * length, length) += weight(layout_.positions).topRows(length);
     }
 
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const layer_tensors& id = layers_[i];
+    for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
+      const layer_tensors& id = layout_.layers[i];
       layer_state& l = ws.layers[i];
       const auto shown = [&](std::size_t index, const T* data, index_t cols) {
         if (observe) observe(index, data, rows, cols);
@@ -389,7 +282,7 @@ class gpt {
         gelu(l.mlp_slope.data(), l.mlp_hidden.data(), rows * 4 * w);
       x.noalias() += shown(id.mlp_out, l.mlp_hidden.data(), 4 * w) * weight(id.mlp_out).transpose();
     }
-    norm_forward(norm(), x.data(), gain(final_gain_), rows, w, ws.final_norm);
+    norm_forward(norm(), x.data(), gain(layout_.final_gain), rows, w, ws.final_norm);
   }
 
   // Adds the gradient of one chunk to `g`. ws.logits holds the gradient of the logits; for Y = X W': dW += dY' X, dX =
@@ -402,14 +295,14 @@ class gpt {
     auto dy = as_matrix(ws.d_narrow.data(), rows, w);  // gradient of a norm's output
 
     const auto dz = as_matrix(ws.logits.data(), rows, vocabulary());
-    gradient_of(g, head_).noalias() += dz.transpose() * wide(ws.final_norm.output(), w);
-    dy.noalias() = dz * weight(head_);
+    gradient_of(g, layout_.head).noalias() += dz.transpose() * wide(ws.final_norm.output(), w);
+    dy.noalias() = dz * weight(layout_.head);
     dx.setZero();
-    norm_backward(norm(), ws.final_norm, gain(final_gain_), gain_gradient(g, final_gain_), rows, w, dy.data(),
-                  dx.data());
+    norm_backward(norm(), ws.final_norm, gain(layout_.final_gain), gain_gradient(g, layout_.final_gain), rows, w,
+                  dy.data(), dx.data());
 
-    for (std::size_t i = layers_.size(); i-- > 0;) {
-      const layer_tensors& id = layers_[i];
+    for (std::size_t i = layout_.layers.size(); i-- > 0;) {
+      const layer_tensors& id = layout_.layers[i];
       const layer_state& l = ws.layers[i];
 
       auto dh = as_matrix(ws.d_hidden.data(), rows, 4 * w);
@@ -432,13 +325,13 @@ class gpt {
                     dy.data(), dx.data());
     }
 
-    auto embedding = gradient_of(g, embedding_);
+    auto embedding = gradient_of(g, layout_.embedding);
     if (modern()) {
       dy.setZero();
       norm_backward<T>(norm(), ws.embedding_norm, nullptr, nullptr, rows, w, dx.data(), dy.data());
       for (index_t r = 0; r < rows; ++r) embedding.row(tokens[r]) += dy.row(r);
     } else {
-      auto positions = gradient_of(g, positions_);
+      auto positions = gradient_of(g, layout_.positions);
       for (index_t s = 0; s < sequences; ++s) positions += dx.middleRows(s * context(), context());
       for (index_t r = 0; r < rows; ++r) embedding.row(tokens[r]) += dx.row(r);
     }
@@ -446,9 +339,7 @@ class gpt {
 
   gpt_config config_;
   int shard_count_;
-  std::vector<tensor> tensors_;
-  std::vector<layer_tensors> layers_;
-  std::size_t embedding_ = 0, positions_ = none, final_gain_ = none, head_ = 0;
+  gpt_layout layout_;
   buffer<T> weights_, gradient_;
   rotary_table<T> rotary_;
   std::vector<workspace> workspaces_;

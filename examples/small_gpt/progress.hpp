@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
@@ -21,7 +22,7 @@ class progress {
       return;
     }
     constexpr int width = 24;
-    const int filled = total_ > 0 ? done * width / total_ : width;
+    const int filled = total_ > 0 ? static_cast<int>(std::int64_t{done} * width / total_) : width;
     std::string line = "[" + std::string(static_cast<std::size_t>(filled), '=') +
                        std::string(static_cast<std::size_t>(width - filled), ' ') + "] " + std::to_string(done) + "/" +
                        std::to_string(total_) + "  " + text;

@@ -1,19 +1,19 @@
 #include "report.hpp"
 
-#include <sys/wait.h>
-
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <sstream>
+
+#include "plot.hpp"
 
 namespace small_gpt {
 
 namespace {
 
+using matopt::index_t;
 using nlohmann::json;
 
 std::string fixed(double x, int digits) {
@@ -36,59 +36,19 @@ std::string html(const std::string& text) {
   return out;
 }
 
-// One curve of a plot: its name and its points.
-struct series {
-  std::string name;
-  std::vector<std::pair<double, double>> points;
-  bool dashed = false;
-  std::size_t color = 0;
-};
-
-// Runs gnuplot on `commands` and the series as data blocks; returns the picture as an <img> element.
-std::string plot(const std::string& commands, const std::vector<series>& all) {
-  const auto picture = std::filesystem::temp_directory_path() / ("small_gpt-" + std::to_string(::getpid()) + ".svg");
-  std::ostringstream script;
-  script
-      << "set terminal svg size 620,400 font 'sans-serif,13' background '#ffffff'\nset output '" << picture.string()
-      << "'\n"
-      << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset "
-         "tics nomirror\nset tics font ',11'\n"
-      << "array color[8] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f']\n";
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    script << "$d" << i << " << EOD\n";
-    for (const auto& [x, y] : all[i].points)
-      if (std::isfinite(x) && std::isfinite(y)) script << x << ' ' << y << '\n';
-    script << "EOD\n";
-  }
-  script << commands << "\nplot ";
-  for (std::size_t i = 0; i < all.size(); ++i)
-    script << (i ? ", " : "") << "$d" << i << " with "
-           << (all[i].points.size() > 12 ? "lines" : "linespoints pt 7 ps 0.5") << " lw 2 dt "
-           << (all[i].dashed ? 2 : 1) << " lc rgb color[" << all[i].color % 8 + 1 << "] title '" << all[i].name << "'";
-  script << '\n';
-
-  std::FILE* pipe = ::popen("gnuplot 2>&1 >/dev/null", "w");
-  if (!pipe) throw matopt::error("cannot run gnuplot");
-  std::fputs(script.str().c_str(), pipe);
-  if (::pclose(pipe) != 0) throw matopt::error("gnuplot failed on a plot of the report");
-  const std::string svg = read_file(picture.string());
-  std::filesystem::remove(picture);
-
-  std::string out = "<img alt=\"plot\" src=\"data:image/svg+xml,";
-  for (const char c : svg) {
-    const auto u = static_cast<unsigned char>(c);
-    if (std::isalnum(u) || std::string("-_.~ =:/;,()").find(c) != std::string::npos) {
-      out += c;
-    } else {
-      char code[8];
-      std::snprintf(code, sizeof code, "%%%02X", u);
-      out += code;
-    }
-  }
-  return out + "\">";
-}
-
 constexpr const char* method_names[] = {"plain", "whitened"};
+
+// The bytes of the compressed models, of the first run that has any: all runs have the same shapes.
+std::string bytes_of(const comparison& c) {
+  for (const auto& e : c.entries) {
+    if (e.diverged()) continue;
+    std::string text;
+    for (std::size_t i = 0; i < c.keep.size(); ++i)
+      text += ", keep " + fixed(c.keep[i], 1) + ": " + std::to_string(e.plain[i].bytes());
+    return text;
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -97,12 +57,6 @@ double comparison::entry::mean_stable_rank() const {
 }
 double comparison::entry::mean_spectral_norm() const {
   return mean(matrices, [](const auto& m) { return m.spectral_norm; });
-}
-
-void require_gnuplot() {
-  std::FILE* pipe = ::popen("gnuplot --version >/dev/null 2>&1", "r");
-  if (!pipe || ::pclose(pipe) != 0)
-    throw matopt::error("compare draws its plots with gnuplot, which cannot be run; Debian package: gnuplot-nox");
 }
 
 std::string table_of(const comparison& c) {
@@ -114,37 +68,38 @@ std::string table_of(const comparison& c) {
   for (std::size_t i = 0; i < 2 * c.keep.size(); ++i) out << "---|";
   out << "---|---|\n";
   for (const auto& e : c.entries) {
-    out << "| " << e.rule << " | " << matopt::detail::text(e.lr) << " | " << fixed(e.training.validation_loss, 4)
-        << " | " << fixed(e.training.bits_per_byte, 4) << " | " << fixed(e.mean_stable_rank(), 1) << " | "
-        << fixed(e.mean_spectral_norm(), 2) << " |";
-    for (const auto* side : {&e.plain, &e.whitened})
-      for (const auto& m : *side) out << ' ' << fixed(m.loss, 3) << " |";
-    out << ' ' << fixed(e.training.tokens_per_second, 0) << " | " << fixed(100 * e.training.optimizer_share, 1)
-        << " % |\n";
+    out << "| " << e.settings.rule << " | " << matopt::detail::text(e.settings.lr) << " | ";
+    if (e.diverged()) {
+      out << "diverged at step " << e.training.step << " | ";
+      for (std::size_t i = 0; i < 3 + 2 * c.keep.size(); ++i) out << "| ";
+    } else {
+      out << fixed(e.training.validation->loss, 4) << " | " << fixed(e.training.validation->bits_per_byte, 4) << " | "
+          << fixed(e.mean_stable_rank(), 1) << " | " << fixed(e.mean_spectral_norm(), 2) << " | ";
+      for (const auto* side : {&e.plain, &e.whitened})
+        for (const auto& m : *side) out << fixed(m.loss, 3) << " | ";
+    }
+    out << fixed(e.training.tokens_per_second, 0) << " | " << fixed(100 * e.training.optimizer_share, 1) << " % |\n";
   }
   out << "\nLoss after truncation keeps the given fraction of the parameters of each hidden matrix (plain SVD, or "
-         "whitened by the "
-         "layer's inputs). Bytes of the model in float32: dense "
-      << c.dense_bytes;
-  if (!c.entries.empty())
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
-      out << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
-  out << ".\n";
+         "whitened by the layer's inputs). Bytes of the model in float32: dense "
+      << c.dense_bytes << bytes_of(c) << ".\n";
   return out.str();
 }
 
 void write_json(const comparison& c, const std::string& path) {
-  json j{{"settings", c.settings},
-         {"processor", c.processor},
-         {"threads", c.threads},
-         {"keep", c.keep},
-         {"dense_bytes", c.dense_bytes}};
+  json common = to_checked_json(c.settings);
+  for (const char* own : {"rule", "set", "lr", "other_lr", "set_other"}) common.erase(own);
+  json j{{"settings", common}, {"processor", c.processor},     {"threads", c.threads},
+         {"keep", c.keep},     {"dense_bytes", c.dense_bytes}, {"rules", json::array()}};
   for (const auto& e : c.entries) {
-    json r{{"rule", e.rule},
+    const auto& validation = e.training.validation;
+    json r{{"rule", e.settings.rule},
            {"signature", e.signature},
-           {"lr", e.lr},
-           {"validation", e.training.validation_loss},
-           {"bits_per_byte", e.training.bits_per_byte},
+           {"lr", e.settings.lr},
+           {"settings", effective_settings(e.settings)},
+           {"diverged", e.diverged() ? json(e.training.why) : json()},
+           {"validation", validation ? json(validation->loss) : json()},
+           {"bits_per_byte", validation ? json(validation->bits_per_byte) : json()},
            {"steps", e.training.steps},
            {"seconds", e.training.seconds},
            {"tokens_per_second", e.training.tokens_per_second},
@@ -152,7 +107,9 @@ void write_json(const comparison& c, const std::string& path) {
            {"train_curve", e.training.train_curve},
            {"validation_curve", e.training.validation_curve},
            {"mean_stable_rank", e.mean_stable_rank()},
-           {"mean_spectral_norm", e.mean_spectral_norm()}};
+           {"mean_spectral_norm", e.mean_spectral_norm()},
+           {"matrices", json::array()},
+           {"compressed", json::array()}};
     for (const auto& m : e.matrices)
       r["matrices"].push_back({{"name", m.name},
                                {"shape", {m.rows, m.cols}},
@@ -162,7 +119,7 @@ void write_json(const comparison& c, const std::string& path) {
                                {"row_norms", {m.least_row, m.greatest_row}},
                                {"coherence", m.coherence},
                                {"singular_values", m.values}});
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
+    for (std::size_t i = 0; i < e.plain.size(); ++i)
       r["compressed"].push_back({{"keep", c.keep[i]},
                                  {"bytes", e.plain[i].bytes()},
                                  {"plain", e.plain[i].loss},
@@ -170,9 +127,7 @@ void write_json(const comparison& c, const std::string& path) {
                                  {"ridge", e.whitened[i].ridge}});
     j["rules"].push_back(std::move(r));
   }
-  std::ofstream out(path);
-  out << j.dump(1) << '\n';
-  if (!out.flush()) throw matopt::bad_file("cannot write \"" + path + '"');
+  write_file(path, j.dump(1) + '\n');
 }
 
 void write_page(const comparison& c, const std::string& path) {
@@ -183,7 +138,7 @@ void write_page(const comparison& c, const std::string& path) {
   };
   const auto curves = [&](auto member) {
     return each([&](auto& all, const auto& e, std::size_t i) {
-      all.push_back({e.rule, e.training.*member, false, i});
+      all.push_back({e.settings.rule, e.training.*member, false, i});
     });
   };
   std::ostringstream page;
@@ -198,34 +153,43 @@ void write_page(const comparison& c, const std::string& path) {
           "figcaption{font-size:13px;color:#555}</style></head><body>\n<h1>Optimizers compared on a small GPT</h1>\n";
   const auto& s = c.settings;
   page << "<p>" << html(s.architecture) << " architecture, " << s.layers << " layers, " << s.heads << " heads, width "
-       << s.width << ", context " << s.context << "; " << s.iterations << " steps of " << s.batch * s.context
-       << " tokens of <code>" << html(std::filesystem::path(s.data).filename().string())
+       << s.width << ", context " << s.context << "; " << s.iterations << " steps of "
+       << static_cast<index_t>(s.batch) * s.context << " tokens of <code>"
+       << html(std::filesystem::path(s.data).filename().string())
        << "</code>, the same batches for every rule; schedule " << html(s.schedule) << ", seed " << s.seed << ". "
        << html(c.processor) << ", " << c.threads << " threads.</p>\n";
 
   // Two tables, with the best of each loss column marked.
   const auto loss_cell = [&](double value, const std::function<double(const comparison::entry&)>& column) {
     double best = value;
-    for (const auto& e : c.entries) best = std::min(best, column(e));
+    for (const auto& e : c.entries)
+      if (!e.diverged()) best = std::min(best, column(e));
     return std::string("<td") + (value <= best ? " class=\"best\"" : "") + ">" + fixed(value, 4) + "</td>";
   };
   page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats per token</th><th>bits per byte</th><th>mean stable "
           "rank</th>"
           "<th>mean spectral norm</th><th>tokens/s</th><th>optimizer's share of the time</th></tr>\n";
-  for (const auto& e : c.entries)
-    page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.rule) << "</td><td>"
-         << matopt::detail::text(e.lr) << "</td>"
-         << loss_cell(e.training.validation_loss, [](const auto& o) { return o.training.validation_loss; })
-         << loss_cell(e.training.bits_per_byte, [](const auto& o) { return o.training.bits_per_byte; }) << "<td>"
-         << fixed(e.mean_stable_rank(), 1) << "</td><td>" << fixed(e.mean_spectral_norm(), 2) << "</td><td>"
-         << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1)
+  for (const auto& e : c.entries) {
+    page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.settings.rule) << "</td><td>"
+         << matopt::detail::text(e.settings.lr) << "</td>";
+    if (e.diverged())
+      page << "<td colspan=\"4\">diverged at step " << e.training.step << ": " << html(e.training.why) << "</td><td>";
+    else
+      page << loss_cell(e.training.validation->loss, [](const auto& o) { return o.training.validation->loss; })
+           << loss_cell(e.training.validation->bits_per_byte,
+                        [](const auto& o) { return o.training.validation->bits_per_byte; })
+           << "<td>" << fixed(e.mean_stable_rank(), 1) << "</td><td>" << fixed(e.mean_spectral_norm(), 2)
+           << "</td><td>";
+    page << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1)
          << " %</td></tr>\n";
+  }
   page << "</table>\n<table><tr><th>loss after truncation</th>";
   for (const char* method : method_names)
     for (const double keep : c.keep) page << "<th>" << method << " " << fixed(keep, 1) << "</th>";
   page << "</tr>\n";
   for (const auto& e : c.entries) {
-    page << "<tr><td>" << html(e.rule) << "</td>";
+    if (e.diverged()) continue;
+    page << "<tr><td>" << html(e.settings.rule) << "</td>";
     for (std::size_t i = 0; i < c.keep.size(); ++i)
       page << loss_cell(e.plain[i].loss, [&](const auto& o) { return o.plain[i].loss; });
     for (std::size_t i = 0; i < c.keep.size(); ++i)
@@ -235,11 +199,7 @@ void write_page(const comparison& c, const std::string& path) {
   page << "</table>\n<p>The columns <em>plain</em> and <em>whitened</em> give the validation loss after each hidden "
           "matrix was cut to that fraction of its "
           "parameters, by its singular values or by those of its output on training text. Bytes in float32: dense "
-       << c.dense_bytes;
-  if (!c.entries.empty())
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
-      page << ", keep " << fixed(c.keep[i], 1) << ": " << c.entries[0].plain[i].bytes();
-  page << ".</p>\n<div class=\"plots\">\n";
+       << c.dense_bytes << bytes_of(c) << ".</p>\n<div class=\"plots\">\n";
 
   const auto figure = [&](const std::string& caption, const std::string& picture) {
     page << "<figure>" << picture << "<figcaption>" << caption << "</figcaption></figure>\n";
@@ -255,7 +215,8 @@ void write_page(const comparison& c, const std::string& path) {
       plot("set xlabel 'index / rank'\nset ylabel 'singular value / largest'\nset yrange [0:1]",
            each([](auto& all, const auto& e, std::size_t i) {
              constexpr int points = 64;
-             series line{e.rule, {}, false, i};
+             if (e.diverged()) return;
+             series line{e.settings.rule, {}, false, i};
              for (int p = 0; p < points; ++p) {
                const double at = static_cast<double>(p) / (points - 1);
                line.points.emplace_back(at, mean(e.matrices, [&](const matrix_report& m) {
@@ -269,10 +230,11 @@ void write_page(const comparison& c, const std::string& path) {
   figure("Validation loss against the size of the model: whitened (solid) and plain (dashed) truncation.",
          plot("set xlabel 'bytes (float32)'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
               each([&](auto& all, const auto& e, std::size_t i) {
+                if (e.diverged()) return;
                 for (const auto* side : {&e.whitened, &e.plain}) {
                   const bool dashed = side == &e.plain;
-                  series line{dashed ? e.rule + ", plain" : e.rule,
-                              {{static_cast<double>(c.dense_bytes), e.training.validation_loss}},
+                  series line{dashed ? e.settings.rule + ", plain" : e.settings.rule,
+                              {{static_cast<double>(c.dense_bytes), e.training.validation->loss}},
                               dashed,
                               i};
                   for (const auto& m : *side) line.points.emplace_back(static_cast<double>(m.bytes()), m.loss);
@@ -280,9 +242,7 @@ void write_page(const comparison& c, const std::string& path) {
                 }
               })));
   page << "</div>\n</body></html>\n";
-  std::ofstream out(path);
-  out << page.str();
-  if (!out.flush()) throw matopt::bad_file("cannot write \"" + path + '"');
+  write_file(path, page.str());
 }
 
 }  // namespace small_gpt

@@ -23,8 +23,8 @@ void add_estimator_rules(rule_book&);
 void add_baseline_rules(rule_book&);
 void add_constrained_rules(rule_book&);
 
-// The rate of the hidden matrices when the user gives none: the authors', but for a few that this small model wants
-// higher.
+// The rate of the hidden matrices when the user gives none: the authors', but for a few that this example sets itself.
+// None is tuned; docs/demo-rates.csv has rates that were.
 double default_rate(const std::string& rule);
 
 // What the rule keeps beside a weight: "1 per parameter, 1 per row".

@@ -1,6 +1,7 @@
 // Everything that determines a training run; written to the log and to every checkpoint, and read back by --resume.
 #pragma once
 #include <cstdint>
+#include <matopt/core/settings.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -39,5 +40,27 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fractio
                                    context, rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction,
                                    lr_floor, clip, batch, iterations, seed, shards, eval_interval, eval_windows,
                                    checkpoint_interval)
+
+// Throws bad_value for the first setting outside its range; the model's shape is checked by gpt_config.
+void validate(const run_settings&);
+
+// With rates and warmup that were left to the program filled in.
+run_settings resolved(run_settings);
+
+// The settings that the rules were given: those set by the user, those fitted to the number of iterations, and beta2 of
+// the AdamW for everything else.
+std::vector<matopt::setting> rule_settings(const run_settings&);
+std::vector<matopt::setting> other_settings(const run_settings&);
+
+// As JSON, and back. A path of the text that is not UTF-8 goes in hexadecimal, as "data_hex". Reading throws a bad_file
+// that names what is unknown, missing, or of another type.
+nlohmann::json to_checked_json(const run_settings&);
+run_settings from_checked_json(const nlohmann::json&);
+
+// What really ran: the same, with every setting of both rules by name under "set" and "set_other", defaults included.
+nlohmann::json effective_settings(const run_settings&);
+
+// "\n  seed: file 1, here 5" for every entry of two effective settings that differs, but for the path of the text.
+std::string differences(const nlohmann::json& file, const nlohmann::json& here, const std::string& prefix = "");
 
 }  // namespace small_gpt

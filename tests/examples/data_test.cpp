@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <span>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "small_gpt/data.hpp"
+#include "small_gpt/divergence.hpp"
 #include "small_gpt/model.hpp"
 #include "small_gpt/sampling.hpp"
 
@@ -146,9 +148,44 @@ TEST_CASE("small_gpt: a text that is too short is refused with both sizes", "[sm
   CHECK_THROWS_WITH(dataset("", v, 8), Catch::Contains("the text has 0 tokens") && Catch::Contains("at least 9"));
   CHECK_THROWS_WITH(dataset(ramp(60), v, 8), Catch::Contains("the text has 60 tokens") && Catch::Contains("90"));
   CHECK_NOTHROW(dataset(ramp(90), v, 8));
+  CHECK_THROWS_WITH(dataset(ramp(90), v, 8, 1e-300), Catch::Contains("at least 9e+300"));
   CHECK_THROWS_AS(dataset(ramp(90), v, 0), matopt::bad_value);
   CHECK_THROWS_AS(dataset(ramp(90), v, 8, 1.0), matopt::bad_value);
-  CHECK_THROWS_AS(small_gpt::read_file("/no/such/file"), matopt::bad_file);
+}
+
+TEST_CASE("small_gpt: a text is a regular file", "[small_gpt]") {
+  CHECK_THROWS_WITH(small_gpt::read_file("/no/such/file", "; advice"),
+                    Catch::Contains("No such file or directory; advice"));
+  CHECK_THROWS_WITH(small_gpt::read_file("/"), Catch::Contains("it is a folder"));
+  CHECK_THROWS_WITH(small_gpt::read_file("/dev/zero"), Catch::Contains("it is a device"));
+}
+
+TEST_CASE("small_gpt: texts are told apart by length and hash", "[small_gpt]") {
+  CHECK(small_gpt::digest_of("") == "fnv1a64 cbf29ce484222325, 0 bytes");
+  CHECK(small_gpt::digest_of("foobar") == "fnv1a64 85944171f73967e8, 6 bytes");  // of the authors' test vectors
+  CHECK(small_gpt::digest_of("ab") != small_gpt::digest_of("ba"));
+}
+
+TEST_CASE("small_gpt: bytes survive hexadecimal, and nothing else is read as such", "[small_gpt]") {
+  std::string all;
+  for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
+  CHECK(small_gpt::unhex(small_gpt::hex(all)) == all);
+  for (const char* bad : {"0", "0g", "000", "AB", " 00"}) CHECK_THROWS_AS(small_gpt::unhex(bad), matopt::bad_file);
+}
+
+TEST_CASE("small_gpt: what counts as divergence", "[small_gpt]") {
+  const double guess = std::log(60.0);
+  CHECK_FALSE(small_gpt::shows_divergence(guess + 2.99, 60));
+  CHECK(small_gpt::shows_divergence(guess + 3.01, 60));
+  CHECK(small_gpt::shows_divergence(std::numeric_limits<double>::quiet_NaN(), 60));
+  CHECK(small_gpt::shows_divergence(std::numeric_limits<double>::infinity(), 60));
+  small_gpt::smoothed_loss mean;
+  for (int i = 0; i < 50; ++i) mean.add(2);
+  CHECK(mean.after(50) == Approx(2));
+  mean.add(50);  // one spike
+  CHECK_FALSE(small_gpt::shows_divergence(mean.after(51), 60));
+  mean.add(50), mean.add(50);
+  CHECK(small_gpt::shows_divergence(mean.after(53), 60));
 }
 
 TEST_CASE("small_gpt: bits per byte", "[small_gpt]") {

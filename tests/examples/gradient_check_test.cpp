@@ -220,6 +220,13 @@ TEST_CASE("small_gpt: the parameter table covers the buffers", "[small_gpt]") {
     CHECK((p.row_blocks.empty() || stacked == p.rows));
   }
   CHECK(value == model.weights().data() + model.weights().size());
+
+  const auto weights = static_cast<double>(model.weights().size());
+  CHECK(model.config().least_bytes(0, 4) <= 4 * weights);
+  CHECK(model.config().least_bytes(0, 4) > 3 * weights);
+  gpt_config huge = model.config();
+  huge.layers = 1000000000;
+  CHECK(huge.least_bytes(2, 4) > 1e10);
 }
 
 TEST_CASE("small_gpt: bad input is refused by name", "[small_gpt]") {

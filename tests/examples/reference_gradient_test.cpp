@@ -132,9 +132,11 @@ TEST_CASE("small_gpt: a run with reference gradients continues bit for bit", "[s
   trainer half(small_run(f, 3, 0), cpu, f / "half");
   half.run();
   auto file = matopt::tensor_file::load(half.checkpoint_path());
-  auto settings = nlohmann::json::parse(file.metadata.at("small_gpt.settings"));
-  settings["iterations"] = 6;
-  file.metadata["small_gpt.settings"] = settings.dump();
+  for (const char* key : {"small_gpt.settings", "small_gpt.effective"}) {
+    auto settings = nlohmann::json::parse(file.metadata.at(key));
+    settings["iterations"] = 6;
+    file.metadata[key] = settings.dump();
+  }
   file.save(f / "longer");
   trainer resumed(f / "longer", "", cpu, f / "resumed");
   resumed.run();

@@ -1,51 +1,16 @@
-"""The program small_gpt from outside: runs, checkpoints, exact resumption, interruption, damaged files, bad input, the report.
+"""The program small_gpt from outside: runs, checkpoints, exact resumption, the report, bad input. What goes wrong around it, in
+small_gpt_faults_test.py.
 
 usage: small_gpt_test.py PROGRAM
 """
 import json
-import os
-import pathlib
-import resource
-import shutil
 import signal
-import struct
-import subprocess
-import sys
-import tempfile
-import time
 import unittest
 
-PROGRAM = sys.argv.pop(1)
-TINY = "--layers 2 --heads 2 --width 16 --context 16 --batch 8 --eval-interval 10 --eval-windows 20 --checkpoint-interval 10".split()
+from small_gpt_program import FAILED, TINY, USAGE, Runs, run
 
 
-def run(*args, ok=True, **kwargs):
-    """Runs the program; returns stdout, or stderr if it has to fail."""
-    r = subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, timeout=300, **kwargs)
-    if ok != (r.returncode == 0):
-        raise AssertionError(f"{args}: exit {r.returncode}\n{r.stdout}\n{r.stderr}")
-    return r.stdout if ok else r.stderr
-
-
-class SmallGpt(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        self.text = self.folder / "text"
-        words = ["the", "little", "matrix", "turned", "and", "saw", "its", "own", "rows", "naïve", "—"]
-        state, out = 7, []
-        for i in range(6000):
-            state = (state * 1103515245 + 12345) % 2**31
-            out.append(words[state // 65536 % len(words)])
-            out.append("\n" if i % 11 == 10 else " ")
-        self.text.write_text("".join(out), encoding="utf-8")
-
-    def train(self, out, *args, iterations=30, **kwargs):
-        return run("train", "--data", self.text, "--out", self.folder / out, "--iterations", iterations, *TINY, *args, **kwargs)
-
-    def checkpoint(self, out):
-        return self.folder / out / "checkpoint.safetensors"
-
+class SmallGpt(Runs):
     def test_log_table_and_progress(self):
         text = self.train("a", "--rule", "muon", "--set", "momentum=0.9")
         self.assertRegex(text, r"layer0\.qkv\s+hidden\s+48x16\s+lr 0\.02\s+decay rule\s+rule<nesterov_ema,newton_schulz")
@@ -67,19 +32,16 @@ class SmallGpt(unittest.TestCase):
         for rule in ("muon", "numuon", "muown", "adamw"):
             with self.subTest(rule):
                 self.train(rule, "--rule", rule, iterations=200)
-                out = self.folder / (rule + "-stopped")
-                p = subprocess.Popen([PROGRAM, "train", "--data", str(self.text), "--out", str(out), "--iterations", "200", *TINY, "--rule", rule],
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                log = out / "log.jsonl"
-                while not log.exists() or log.read_text().count('"loss"') < 13:
-                    time.sleep(0.002)
+                out = rule + "-stopped"
+                p = self.start(*self.training(out, "--rule", rule, iterations=200), steps=13)
                 p.send_signal(signal.SIGINT)
-                self.assertEqual(p.wait(60), 0)
+                self.assertEqual(p.wait(60), 128 + signal.SIGINT)
+                log = self.folder / out / "log.jsonl"
                 done = log.read_text().count('"loss"')
                 self.assertLess(done, 200, "the run ended before it was interrupted")
-                run("train", "--resume", self.checkpoint(rule + "-stopped"), "--out", out)
+                run("train", "--resume", self.checkpoint(out))  # into its folder, without --out
                 self.assertEqual(log.read_text().count('"loss"'), 200)
-                self.assertEqual(self.checkpoint(rule).read_bytes(), self.checkpoint(rule + "-stopped").read_bytes())
+                self.assertEqual(self.checkpoint(rule).read_bytes(), self.checkpoint(out).read_bytes())
 
     def test_threads_do_not_change_the_result(self):
         for threads in (1, 2, 3):
@@ -111,13 +73,13 @@ class SmallGpt(unittest.TestCase):
     def test_other_vocabularies_and_schedules(self):
         self.text.write_bytes(bytes(i * 37 % 256 for i in range(4000)))
         for schedule in ("cosine", "constant", "wsd"):
-            self.train("b", "--vocabulary", "byte", "--schedule", schedule, "--clip", 1, iterations=3)
+            self.train(schedule, "--vocabulary", "byte", "--schedule", schedule, "--clip", 1, iterations=3)
         self.train("c", "--vocabulary", "character", iterations=3)  # not UTF-8: bytes are characters
         run("eval", self.checkpoint("c"))
 
     def test_report(self):
         out = self.folder / "report"
-        run("compare", "--data", self.text, "--out", out, "--rules", "adamw,numuown", "--iterations", 20, *TINY)
+        run("compare", "--data", self.text, "--out", out, "--rules", "adamw=0.006,numuown", "--iterations", 20, *TINY)
         page = (out / "report.html").read_text()
         self.assertEqual(page.count("<img"), 4)
         self.assertNotIn("http://", page.split("</table>")[0])
@@ -129,20 +91,30 @@ class SmallGpt(unittest.TestCase):
             self.assertEqual(len(r["matrices"]), 8)
         self.assertIn("| numuown |", (out / "report.md").read_text())
 
-    def test_full_disk_and_unwritable_folders(self):
-        self.train("a", iterations=20)
-        before = self.checkpoint("a").read_bytes()
+        # Each run's own settings, as they were in effect; and what is not common to all is not among the common ones.
+        adamw, numuown = (r["settings"] for r in report["rules"])
+        self.assertEqual((adamw["rule"], adamw["lr"], adamw["other_lr"]), ("adamw", 0.006, 0.006))
+        self.assertEqual((adamw["set"]["beta1"], adamw["set_other"]["beta2"]), ("0.9", "0.95"))
+        self.assertEqual((numuown["rule"], numuown["lr"], numuown["other_lr"]), ("numuown", 0.005, 0.003))
+        self.assertEqual((numuown["set"]["rank_hold_steps"], numuown["set"]["rank_end_step"]), ("2", "16"))
+        self.assertEqual(numuown["iterations"], 20)
+        for own in ("rule", "lr", "other_lr", "set", "set_other"):
+            self.assertNotIn(own, report["settings"])
 
-        def small_files():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
-
-        error = self.train("a", iterations=40, ok=False, preexec_fn=small_files)
-        self.assertIn("checkpoint.safetensors", error)
-        self.assertEqual(before, self.checkpoint("a").read_bytes())
-        self.assertEqual(sorted(os.listdir(self.folder / "a")), ["checkpoint.safetensors", "log.jsonl"])
-        (self.folder / "file").write_text("")
-        self.assertIn("file", self.train("file/below", ok=False))
+    def test_compare_reports_a_rule_that_diverges_and_goes_on(self):
+        out = self.folder / "report"
+        run("compare", "--data", self.text, "--out", out, "--rules", "adamw=1000,muon", "--iterations", 20, *TINY)
+        adamw, muon = json.loads((out / "report.json").read_text())["rules"]
+        self.assertIn("nats per token", adamw["diverged"])
+        self.assertIsNone(adamw["validation"])
+        self.assertIsNone(muon["diverged"])
+        self.assertEqual(len(muon["compressed"]), 4)
+        self.assertRegex((out / "report.md").read_text(), r"\| adamw \| 1000 \| diverged at step \d+ \|")
+        self.assertIn("diverged at step", (out / "report.html").read_text())
+        self.assertFalse(self.checkpoint("report/adamw").exists())
+        out = self.folder / "nothing"
+        run("compare", "--data", self.text, "--out", out, "--rules", "adamw=1000", "--iterations", 20, *TINY, code=3)
+        self.assertIn("diverged", (out / "report.html").read_text())
 
     def test_damaged_and_foreign_checkpoints(self):
         self.train("a", iterations=10)
@@ -152,34 +124,89 @@ class SmallGpt(unittest.TestCase):
             bad = self.folder / "bad"
             bad.write_bytes(whole[:cut])
             for command in (["eval", bad], ["train", "--resume", bad, "--out", self.folder / "r"]):
-                self.assertIn("bad", run(*command, ok=False))
+                self.assertIn("bad", run(*command, code=FAILED))
 
-        def edited(change, keep_checksums=False):
-            length = struct.unpack("<Q", whole[:8])[0]
-            header = json.loads(whole[8 : 8 + length])
-            change(header)
-            if not keep_checksums:  # as a program writes it that knows nothing of them
-                for key in ("matopt.format_version", "matopt.crc32c"):
-                    header.get("__metadata__", {}).pop(key, None)
-            text = json.dumps(header).encode()
-            bad.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
-            return bad
+        def settings(**changes):
+            def change(metadata):
+                stored = json.loads(metadata["small_gpt.settings"])
+                stored.update(changes)
+                metadata["small_gpt.settings"] = json.dumps(stored)
 
-        def wider(header):
-            s = json.loads(header["__metadata__"]["small_gpt.settings"])
-            s["width"] = 32
-            header["__metadata__"]["small_gpt.settings"] = json.dumps(s)
+            return self.edited(c, change)
 
-        def other_rule(header):
-            s = json.loads(header["__metadata__"]["small_gpt.settings"])
-            s["rule"] = "muown"
-            header["__metadata__"]["small_gpt.settings"] = json.dumps(s)
+        self.assertIn("another model", run("eval", settings(width=32), code=FAILED))
+        damaged = self.edited(c, lambda m: m.update({"small_gpt.settings": "{}"}), keep_checksums=True)
+        self.assertIn('metadata "small_gpt.settings" is damaged', run("eval", damaged, code=FAILED))
+        self.assertIn("no checkpoint of small_gpt", run("eval", self.edited(c, dict.clear), code=FAILED))
+        for name, value in (("layers", 2.5), ("layers", 2**40), ("layers", 10**9), ("heads", -2), ("seed", -1), ("seed", 1.5), ("lr", "0.02"),
+                            ("lr", 1e300), ("set", "momentum=0.9"), ("data", 7), ("format_version", 2), ("batch", None)):
+            with self.subTest(name=name, value=value):
+                self.assertIn(name, run("eval", settings(**{name: value}), code=FAILED))
 
-        self.assertIn('metadata "small_gpt.settings" is damaged', run("eval", edited(wider, keep_checksums=True), ok=False))
-        self.assertIn("another model", run("eval", edited(wider), ok=False))
-        error = run("train", "--resume", edited(other_rule), "--out", self.folder / "r", ok=False)
-        self.assertIn("rule: file rule<nesterov_ema", error)
-        self.assertIn("no checkpoint of small_gpt", run("eval", edited(lambda h: h.pop("__metadata__")), ok=False))
+    def test_a_run_goes_on_only_as_what_it_was(self):
+        self.train("a", iterations=24)
+        c = self.checkpoint("a")
+
+        def settings(**changes):
+            def change(metadata):
+                stored = json.loads(metadata["small_gpt.settings"])
+                stored.update(changes)
+                metadata["small_gpt.settings"] = json.dumps(stored)
+
+            return change
+
+        def position(**changes):
+            def change(metadata):
+                metadata["small_gpt.position"] = json.dumps({**json.loads(metadata["small_gpt.position"]), **changes})
+
+            return change
+
+        def entry(name, value):
+            return lambda metadata: metadata.update({name: value})
+
+        for change, expected in (
+            (settings(seed=5), "seed: file 1, here 5"),
+            (settings(lr=0.03), "lr: file 0.02, here 0.03"),
+            (settings(other_lr=0.1), "other_lr: file 0.003, here 0.1"),
+            (settings(iterations=48), "iterations: file 24, here 48"),
+            (settings(batch=4), "batch: file 8, here 4"),
+            (settings(schedule="cosine"), "schedule"),
+            (settings(rule="torch_muon"), 'rule: file "muon", here "torch_muon"'),
+            (settings(rule="muown"), 'rule: file "muon", here "muown"'),
+            (settings(set=["momentum=0.9"]), 'set.momentum: file "0.95", here "0.9"'),
+            (settings(set_other=["beta1=0.8"]), 'set_other.beta1: file "0.9", here "0.8"'),
+            (position(step=5), "small_gpt.position says 5, optimizer.steps 24"),
+            (position(step=-3), "step in small_gpt.position is -3"),
+            (position(step=2**40), f"step in small_gpt.position is {2**40}"),
+            (position(step="2p"), "small_gpt.position"),
+            (position(step=2.5), "small_gpt.position"),
+            (position(mean=None), "small_gpt.position"),
+            (entry("small_gpt.position", "2p"), "small_gpt.position"),
+            (entry("optimizer.steps", "2p"), "optimizer.steps"),
+            (entry("optimizer.steps", "-3"), "optimizer.steps"),
+            (entry("optimizer.steps", "5"), "optimizer.steps"),
+            (entry("small_gpt.format_version", "2"), "small_gpt.format_version is 2; this program reads 1"),
+            (entry("format_version", "2"), "format_version is 2"),
+            (entry("small_gpt.effective", "[]"), "small_gpt.effective"),
+            (entry("small_gpt.text", "another"), "not the text that the model learned from"),
+            (entry("small_gpt.vocabulary", "0g"), "hexadecimal"),
+        ):
+            with self.subTest(expected):
+                error = run("train", "--resume", self.edited(c, change), "--out", self.folder / "r", code=FAILED)
+                self.assertIn(expected, error)
+                self.assertFalse((self.folder / "r").exists())
+
+        def swapped(metadata):  # the first two symbols
+            a, b, *others = metadata["small_gpt.vocabulary"].split()
+            metadata["small_gpt.vocabulary"] = " ".join([b, a, *others])
+
+        self.assertIn("small_gpt.vocabulary", run("train", "--resume", self.edited(c, swapped), "--out", self.folder / "r", code=FAILED))
+
+        def of_an_earlier_version(metadata):
+            for name in ("small_gpt.format_version", "small_gpt.effective", "small_gpt.text"):
+                del metadata[name]
+
+        run("train", "--resume", self.edited(c, of_an_earlier_version), "--out", self.folder / "r")
 
     def test_bad_input(self):
         empty = self.folder / "empty"
@@ -201,29 +228,47 @@ class SmallGpt(unittest.TestCase):
             (["--batch", "0"], "--batch is 0; legal: >= 1"),
             (["--iterations", "-4"], "--iterations is -4; legal: >= 1"),
             (["--lr", "nan"], "--lr"),
+            (["--lr", "-1"], "--lr"),
+            (["--lr", "1e300"], "--lr is 1e+300; legal: [0, 3.4"),
+            (["--lr", "1e39"], "--lr"),
+            (["--lr", "1e-60"], "--lr is 1e-60"),
+            (["--other-lr", "1e39"], "--other-lr"),
+            (["--layers", str(10**9)], "--layers 1000000000"),
+            (["--width", str(2**31 - 8)], "--width 2147483640"),
+            (["--context", str(10**9)], "--context 1000000000"),
+            (["--batch", str(2**31 - 1)], "--batch 2147483647"),
+            (["--shards", "100000"], "--shards is 100000"),
+            (["--warmup", "-2"], "--warmup"),
+            (["--clip", "inf"], "--clip"),
             (["--train-fraction", "1"], "train_fraction"),
             (["--data", str(self.folder / "absent")], "absent"),
             (["--data", str(empty)], "empty"),
             (["--data", str(short)], "9 tokens"),
         ):
             with self.subTest(args):
-                data = [] if "--data" in args else ["--data", self.text]
-                tiny = dict(zip(TINY[::2], TINY[1::2]))
-                tiny.pop(args[0], None)
-                tiny = [word for pair in tiny.items() for word in pair]
-                error = run("train", *data, "--out", self.folder / "x", *tiny, *args, ok=False)
-                self.assertIn(expected, error)
-        self.assertIn("--data", run("train", ok=False))
+                self.assertIn(expected, self.train("x", *args, code=FAILED))
+                self.assertFalse((self.folder / "x").exists())
+        for args in (["--layers", "1e9"], ["--seed", "-1"], ["--iterations", "2.5"], ["--batch", "99999999999"], ["--heads", "two"]):
+            with self.subTest(args):
+                self.assertIn(args[0], self.train("x", *args, code=USAGE))
+        self.assertIn("--data", run("train", code=FAILED))
         self.train("a", iterations=10)
         c = self.checkpoint("a")
-        self.assertIn("cannot be changed on --resume", run("train", "--resume", c, "--lr", 1, ok=False))
-        self.assertIn("one of svd, asvd, whitened", run("compress", c, "--method", "magic", ok=False))
-        self.assertIn("(0, 1]", run("compress", c, "--keep", 1.5, ok=False))
-        self.assertIn("temperature", run("sample", c, "--temperature", -1, ok=False))
-        self.assertIn("vocabulary", run("sample", c, "--prompt", "ΩΩ", ok=False))
-        self.assertIn('nearest: "numuon"', run("compare", "--data", self.text, "--rules", "muon,numoun", "--out", self.folder / "x", ok=False))
-        self.assertIn("threads", run("--threads", -1, "eval", c, ok=False))
-        run("frobnicate", ok=False)
+        self.assertIn("cannot be changed on --resume", run("train", "--resume", c, "--lr", 1, code=FAILED))
+        self.assertIn("one of svd, asvd, whitened", run("compress", c, "--method", "magic", code=FAILED))
+        self.assertIn("(0, 1]", run("compress", c, "--keep", 1.5, code=FAILED))
+        self.assertIn("temperature", run("sample", c, "--temperature", -1, code=FAILED))
+        self.assertIn("vocabulary", run("sample", c, "--prompt", "ΩΩ", code=FAILED))
+        self.assertIn('nearest: "numuon"', run("compare", "--data", self.text, "--rules", "muon,numoun", "--out", self.folder / "x", code=FAILED))
+        self.assertIn("threads", run("--threads", -1, "eval", c, code=FAILED))
+        self.assertIn("--calibration", run("compress", c, "--calibration", 2**31 - 1, code=FAILED))
+        self.assertIn("--eval-windows", run("eval", c, "--eval-windows", -3, code=FAILED))
+        self.assertIn("--length", run("sample", c, "--length", -1, code=FAILED))
+        for rules, expected in (("muon,muon", "each rule once"), ("muon=fast", "rate of muon"), ("muon=1e39", "--lr"), (",", "unknown rule")):
+            self.assertIn(expected, run("compare", "--data", self.text, "--rules", rules, "--out", self.folder / "x", code=FAILED))
+        self.assertFalse((self.folder / "x").exists())
+        run("frobnicate", code=USAGE)
+        run(code=USAGE)
 
 
 if __name__ == "__main__":

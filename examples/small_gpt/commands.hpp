@@ -1,0 +1,34 @@
+// What the program does, one function per command. Each returns how the program ends, or throws.
+#pragma once
+#include <cstdint>
+#include <matopt/eigen.hpp>
+#include <string>
+#include <vector>
+
+#include "exit_status.hpp"
+#include "run_settings.hpp"
+
+namespace small_gpt {
+
+struct options {
+  run_settings run;
+  std::string out = "run", checkpoint, resume, data, prompt, method = "whitened", save;
+  bool out_given = false, force = false;
+  std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
+  std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
+  int threads = 0, length = 500, calibration = 128;
+  int eval_windows = -1;  // -1: as the training had
+  double temperature = 0.8;
+  int top_k = 0;
+  std::uint64_t sample_seed = 1;
+};
+
+exit_status train(const options&, matopt::eigen_backend&);
+exit_status compare(const options&, matopt::eigen_backend&);  // in compare.cpp
+exit_status evaluate(const options&, matopt::eigen_backend&);
+exit_status sample(const options&, matopt::eigen_backend&);
+exit_status compress(const options&, matopt::eigen_backend&);
+exit_status inspect(const options&, matopt::eigen_backend&);
+exit_status list_rules();
+
+}  // namespace small_gpt

@@ -1,0 +1,89 @@
+#include "run_folder.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "files.hpp"
+
+namespace small_gpt {
+
+namespace {
+
+using matopt::bad_file;
+
+bool has_content(const std::string& path) {
+  struct stat s {};
+  return ::stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0;
+}
+
+}  // namespace
+
+run_folder::run_folder(std::string path, existing_run what) : path_(std::move(path)), what_(what) {}
+run_folder::run_folder(run_folder&& other) noexcept
+    : path_(std::move(other.path_)), what_(other.what_), log_(std::exchange(other.log_, -1)) {}
+run_folder::~run_folder() {
+  if (log_ >= 0) ::close(log_);
+}
+
+void run_folder::refuse_other_run() const {
+  const bool trained = has_content(checkpoint_path());
+  if (!trained && !has_content(log_path())) return;
+  throw bad_file("the folder \"" + path_ + "\" holds a run already: " +
+                 (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
+                 " replace it, add --force; or name another folder with --out");
+}
+
+void run_folder::open(const std::string& resumed) {
+  if (log_ >= 0) return;
+  if (path_.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
+  std::error_code failure;
+  const bool goes_on = !resumed.empty() && std::filesystem::equivalent(resumed, checkpoint_path(), failure);
+  const bool fresh = !goes_on && what_ == existing_run::refuse;
+  if (fresh) refuse_other_run();
+
+  failure.clear();
+  std::filesystem::create_directories(path_, failure);
+  if (!failure && !std::filesystem::is_directory(path_, failure) && !failure)
+    failure = std::make_error_code(std::errc::not_a_directory);
+  if (failure) throw bad_file("cannot make the folder \"" + path_ + "\": " + failure.message());
+  require_writable_file("the checkpoint", checkpoint_path());
+
+  const int log = ::open(log_path().c_str(), O_RDWR | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0666);
+  if (log < 0) throw bad_file("cannot write \"" + log_path() + "\": " + std::strerror(errno));
+  run_folder guard(path_);  // closes the log if this throws
+  guard.log_ = log;
+  if (const std::string kind = other_than_file(log_path()); !kind.empty())
+    throw bad_file("cannot write \"" + log_path() + "\": it is " + kind);
+  // A file system without locks is used without them.
+  if (::flock(log, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    throw bad_file("another process is writing into \"" + path_ + "\": wait for it, or name another folder with --out");
+  if (fresh) refuse_other_run();  // of a process that held the lock until now
+  if (!goes_on && ::ftruncate(log, 0) != 0)
+    throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
+  log_ = std::exchange(guard.log_, -1);
+}
+
+void run_folder::log(const nlohmann::json& line) {
+  const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+  const off_t before = ::lseek(log_, 0, SEEK_END);
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = ::write(log_, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const std::string why = std::strerror(errno);
+      if (::ftruncate(log_, before) != 0) {
+      }  // half a line stays: there is no more that can be done
+      throw bad_file("cannot write \"" + log_path() + "\": " + why);
+    }
+    done += static_cast<std::size_t>(n);
+  }
+}
+
+}  // namespace small_gpt

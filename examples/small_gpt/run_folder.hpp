@@ -1,0 +1,39 @@
+// The folder of one run: log.jsonl and checkpoint.safetensors. It belongs to one process at a time, which holds a lock
+// on the log, and to one run: a fresh run does not go into a folder that holds another, unless it is told to replace
+// that.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace small_gpt {
+
+// Of a run whose log or checkpoint is there already.
+enum class existing_run { refuse, replace };
+
+class run_folder {
+ public:
+  run_folder(std::string path, existing_run what = existing_run::refuse);
+  run_folder(run_folder&& other) noexcept;
+  run_folder& operator=(run_folder&&) = delete;
+  ~run_folder();
+
+  // Makes the folder and takes it, for a fresh run or for one that goes on from `resumed`, a checkpoint. Throws, before
+  // anything has changed, if the folder cannot be written, holds another run, or is in use by another process. When
+  // called again it does nothing.
+  void open(const std::string& resumed = "");
+
+  // A line of the log. Throws if it cannot be written as a whole.
+  void log(const nlohmann::json& line);
+
+  std::string log_path() const { return path_ + "/log.jsonl"; }
+  std::string checkpoint_path() const { return path_ + "/checkpoint.safetensors"; }
+
+ private:
+  void refuse_other_run() const;
+
+  std::string path_;
+  existing_run what_;
+  int log_ = -1;
+};
+
+}  // namespace small_gpt

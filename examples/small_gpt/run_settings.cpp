@@ -1,0 +1,170 @@
+#include "run_settings.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "files.hpp"
+#include "rules.hpp"
+
+namespace small_gpt {
+
+using matopt::bad_value;
+using nlohmann::json;
+
+namespace {
+
+template <class T>
+void check(const char* name, T value, matopt::range legal) {
+  if (legal.contains(static_cast<double>(value))) return;
+  if constexpr (std::is_integral_v<T>)
+    throw bad_value(name, std::to_string(value), matopt::detail::text(legal));
+  else
+    throw bad_value(name, matopt::detail::text(value), matopt::detail::text(legal));
+}
+
+// The model is in float, and a rate that is infinite or 0 there does not do what was asked.
+void check_rate(const char* name, double value) {
+  check(name, value, {.low = 0, .high = std::numeric_limits<float>::max()});
+  if (value > 0 && static_cast<float>(value) == 0)
+    throw bad_value(name, matopt::detail::text(value), "0, or at least 1.5e-45, the least number of a float");
+}
+
+template <class... Legal>
+void check_name(const char* name, const std::string& value, const Legal&... legal) {
+  if (((value != legal) && ...)) {
+    std::string list;
+    ((list += (list.empty() ? "" : ", ") + std::string(legal)), ...);
+    throw bad_value(name, '"' + value + '"', "one of " + list);
+  }
+}
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)json(text).dump();
+    return true;
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
+json by_name(const std::vector<matopt::setting>& defaults, const std::vector<matopt::setting>& given) {
+  json all = json::object();
+  for (const auto* list : {&defaults, &given})
+    for (const auto& s : *list) all[s.name] = s.value;
+  return all;
+}
+
+}  // namespace
+
+void validate(const run_settings& s) {
+  check_name("--vocabulary", s.vocabulary, "character", "byte");
+  check_name("--arch", s.architecture, "nanogpt", "modern");
+  check_name("--schedule", s.schedule, "wsd", "cosine", "constant");
+  const matopt::range positive{.low = 1}, not_negative{.low = 0};
+  check("--batch", s.batch, positive);
+  check("--iterations", s.iterations, positive);
+  check("--shards", s.shards, {.low = 1, .high = 1024});
+  check("--eval-interval", s.eval_interval, positive);
+  check("--checkpoint-interval", s.checkpoint_interval, positive);
+  check("--eval-windows", s.eval_windows, not_negative);
+  check("--warmup", s.warmup, {.low = -1});
+  check_rate("--lr", s.lr);
+  check_rate("--other-lr", s.other_lr);
+  check("--clip", s.clip, not_negative);
+  check("--lr-floor", s.lr_floor, {.low = 0, .high = 1});
+  check("--decay-fraction", s.decay_fraction, {.low = 0, .high = 1});
+}
+
+run_settings resolved(run_settings s) {
+  if (s.warmup < 0) s.warmup = s.iterations / 50;
+  if (s.lr <= 0) s.lr = default_rate(s.rule);
+  if (s.other_lr <= 0) s.other_lr = s.rule == "adamw" ? s.lr : default_rate("adamw");
+  return s;
+}
+
+std::vector<matopt::setting> rule_settings(const run_settings& s) {
+  rules().settings(s.rule);  // an unknown rule is reported before its settings
+  auto given = parse_settings(s.set);
+  fit_rank_schedule(s.rule, given, s.iterations);
+  return given;
+}
+
+std::vector<matopt::setting> other_settings(const run_settings& s) {
+  auto given = parse_settings(s.set_other);
+  given.insert(given.begin(), {"beta2", "0.95"});
+  return given;
+}
+
+json to_checked_json(const run_settings& s) {
+  json j = s;
+  if (!is_utf8(s.data)) {
+    j.erase("data");
+    j["data_hex"] = hex(s.data);
+  }
+  return j;
+}
+
+run_settings from_checked_json(const json& j) {
+  const auto malformed = [](const std::string& why) {
+    return matopt::bad_file("the settings in the checkpoint are malformed: " + why);
+  };
+  if (!j.is_object()) throw malformed("no JSON object");
+  json plain = j;
+  if (const auto data = j.find("data_hex"); data != j.end()) {
+    if (!data->is_string() || j.contains("data")) throw malformed("data_hex");
+    plain.erase("data_hex");
+    plain["data"] = unhex(data->get<std::string>());
+  }
+  const json known = run_settings{};
+  for (const auto& [name, value] : plain.items())
+    if (!known.contains(name)) throw malformed('"' + name + "\" is unknown to this program");
+  for (const auto& [name, value] : known.items()) {
+    if (!plain.contains(name)) throw malformed('"' + name + "\" is missing");
+    const json& found = plain.at(name);
+    const bool fits = value.is_number_unsigned()  ? found.is_number_unsigned()
+                      : value.is_number_integer() ? found.is_number_integer()
+                      : value.is_number()         ? found.is_number()
+                                                  : found.type() == value.type();
+    if (!fits) throw malformed('"' + name + "\" is " + found.dump());
+  }
+  try {
+    const auto s = plain.get<run_settings>();
+    const json again = s;
+    for (const auto& [name, value] : plain.items())
+      if (again.at(name) != value) throw malformed('"' + name + "\" is " + value.dump());
+    return s;
+  } catch (const json::exception& e) {
+    throw malformed(e.what());
+  }
+}
+
+json effective_settings(const run_settings& asked) {
+  const run_settings s = resolved(asked);
+  json j = to_checked_json(s);
+  j["set"] = by_name(rules().settings(s.rule), rule_settings(s));
+  j["set_other"] = by_name(rules().settings("adamw"), other_settings(s));
+  return j;
+}
+
+std::string differences(const json& file, const json& here, const std::string& prefix) {
+  std::string text;
+  std::set<std::string> names;
+  for (const auto* side : {&file, &here})
+    for (const auto& [name, value] : side->items()) names.insert(name);
+  const auto shown = [](const json& side, const std::string& name) {
+    return side.contains(name) ? side.at(name).dump(-1, ' ', false, json::error_handler_t::replace) : "(none)";
+  };
+  for (const auto& name : names) {
+    if (prefix.empty() && (name == "data" || name == "data_hex")) continue;
+    const bool both = file.contains(name) && here.contains(name);
+    if (both && file.at(name) == here.at(name)) continue;
+    if (both && file.at(name).is_object() && here.at(name).is_object())
+      text += differences(file.at(name), here.at(name), prefix + name + ".");
+    else
+      text += "\n  " + prefix + name + ": file " + shown(file, name) + ", here " + shown(here, name);
+  }
+  return text;
+}
+
+}  // namespace small_gpt

@@ -1,0 +1,156 @@
+#include "trained_model.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+namespace small_gpt {
+
+using matopt::bad_file;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* format_version = "1";
+
+gpt_config shape_of(const run_settings& s, int vocabulary) {
+  const gpt_config shape{s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
+                         s.layers,
+                         s.heads,
+                         s.width,
+                         s.context,
+                         vocabulary};
+  shape.validate();
+  const double batch = 2.0 * sizeof(std::int32_t) * s.batch * s.context;
+  const double needed = shape.least_bytes(std::min(s.shards, s.batch), sizeof(float)) + batch;
+  const double present = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (present > 0 && needed > present) {
+    const auto gigabytes = [](double bytes) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.3g GB", bytes * 1e-9);
+      return std::string(text);
+    };
+    std::ostringstream sizes;
+    sizes << "the memory for --layers " << s.layers << ", --width " << s.width << ", --heads " << s.heads
+          << ", --context " << s.context << ", --batch " << s.batch << ", --shards " << s.shards;
+    throw matopt::bad_value(sizes.str(), gigabytes(needed) + " or more",
+                            "at most what this machine has, " + gigabytes(present));
+  }
+  return shape;
+}
+
+void check_version(const matopt::tensor_file& file) {
+  for (const char* key : {"small_gpt.format_version", "format_version"})
+    if (const auto at = file.metadata.find(key); at != file.metadata.end() && at->second != format_version)
+      throw bad_file(std::string("the checkpoint's ") + key + " is " + at->second + "; this program reads " +
+                     format_version);
+}
+
+// Fills the model's weights from the file.
+void load_weights(gpt<float>& model, const matopt::tensor_file& file) {
+  std::string missing;
+  for (const auto& p : model.parameters()) {
+    const auto tensor = [&](const std::string& suffix, index_t rows, index_t cols) -> const float* {
+      const auto at = file.tensors.find("model." + p.name + suffix);
+      if (at == file.tensors.end()) return nullptr;
+      const auto& t = at->second;
+      if (t.type != matopt::element_type::f32 || t.shape.size() != 2 || (rows >= 0 && t.shape[0] != rows) ||
+          (cols >= 0 && t.shape[1] != cols))
+        return nullptr;
+      return reinterpret_cast<const float*>(t.data.data());
+    };
+    const float* left = tensor(".left", p.rows, -1);
+    if (const float* w = tensor("", p.rows, p.cols)) {
+      std::copy_n(w, p.rows * p.cols, p.value);
+    } else if (const index_t k = left ? file.tensors.at("model." + p.name + ".left").shape[1] : -1;
+               left && tensor(".right", k, p.cols)) {
+      using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+      Eigen::Map<matrix>(p.value, p.rows, p.cols).noalias() =
+          Eigen::Map<const matrix>(left, p.rows, k) * Eigen::Map<const matrix>(tensor(".right", k, p.cols), k, p.cols);
+    } else {
+      missing += "\n  " + p.name + ": here F32 " + std::to_string(p.rows) + "x" + std::to_string(p.cols) +
+                 ", file has none of that shape";
+    }
+  }
+  if (!missing.empty()) throw bad_file("the checkpoint holds another model:" + missing);
+}
+
+void load_text(trained_model& m, const text_source& source) {
+  run_settings& s = m.settings;
+  if (!source.path.empty()) s.data = source.path;
+  const std::string text = read_file(s.data, "; if the text has moved, name it with --data");
+  if (source.what == text_source::kind::same) {
+    const std::string here = digest_of(text);
+    if (!m.learned_from.empty() && here != m.learned_from)
+      throw bad_file("\"" + s.data + "\" is not the text that the model learned from: that was " + m.learned_from +
+                     ", this is " + here + "; name the text with --data");
+    if (!m.learned_from.empty() && m.words.kind() == vocabulary_kind::character &&
+        vocabulary::characters(text).symbols() != m.words.symbols())
+      throw bad_file("small_gpt.vocabulary in the checkpoint is not that of its text, \"" + s.data + '"');
+  }
+  m.data.emplace(text, m.words, s.context, s.train_fraction);
+}
+
+}  // namespace
+
+trained_model::trained_model(const run_settings& s, vocabulary v, const matopt::thread_pool& pool)
+    : settings(s), words(std::move(v)), model(shape_of(s, words.size()), pool, s.seed, s.shards) {}
+
+const dataset& trained_model::text() const {
+  if (!data) throw matopt::error("no text to measure on: give --data");
+  return *data;
+}
+
+double trained_model::validation_loss(matopt::thread_pool& pool, int windows, const std::function<bool()>& stopped) {
+  return small_gpt::validation_loss(model, pool, text(), windows, 64, stopped);
+}
+
+bool trained_model::finite() {
+  return std::all_of(model.weights().begin(), model.weights().end(), [](float x) { return std::isfinite(x); });
+}
+
+std::string metadata(const matopt::tensor_file& file, const std::string& key) {
+  const auto at = file.metadata.find(key);
+  if (at == file.metadata.end()) throw bad_file("the file is no checkpoint of small_gpt: it has no \"" + key + '"');
+  return at->second;
+}
+
+void store_tensor(matopt::tensor_file& file, const std::string& name, const float* values, matopt::index_t rows,
+                  matopt::index_t cols) {
+  auto& t = file.tensors[name];
+  t.type = matopt::element_type::f32, t.shape = {rows, cols};
+  t.data.resize(static_cast<std::size_t>(rows * cols) * sizeof(float));
+  if (!t.data.empty()) std::memcpy(t.data.data(), values, t.data.size());
+}
+
+void store_model(trained_model& m, matopt::tensor_file& file) {
+  for (const auto& p : m.model.parameters()) store_tensor(file, "model." + p.name, p.value, p.rows, p.cols);
+  file.metadata["small_gpt.format_version"] = format_version;
+  file.metadata["small_gpt.settings"] = to_checked_json(m.settings).dump();
+  std::string symbols;
+  for (const auto& s : m.words.symbols()) symbols += hex(s) + ' ';
+  file.metadata["small_gpt.vocabulary"] = symbols;
+  if (!m.learned_from.empty()) file.metadata["small_gpt.text"] = m.learned_from;
+}
+
+std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const text_source& text,
+                                          const matopt::thread_pool& pool) {
+  check_version(file);
+  const run_settings s = from_checked_json(json::parse(metadata(file, "small_gpt.settings"), nullptr, false));
+  validate(s);
+  std::vector<std::string> symbols;
+  std::istringstream list(metadata(file, "small_gpt.vocabulary"));
+  for (std::string h; list >> h;) symbols.push_back(unhex(h));
+  auto m = std::make_unique<trained_model>(
+      s, vocabulary(std::move(symbols), s.vocabulary == "byte" ? vocabulary_kind::byte : vocabulary_kind::character),
+      pool);
+  if (const auto at = file.metadata.find("small_gpt.text"); at != file.metadata.end()) m->learned_from = at->second;
+  load_weights(m->model, file);
+  if (text.what != text_source::kind::none) load_text(*m, text);
+  return m;
+}
+
+}  // namespace small_gpt
