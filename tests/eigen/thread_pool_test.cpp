@@ -1,7 +1,11 @@
 // The thread pool: every task once, exceptions, many rounds.
 #include <catch2/catch.hpp>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -59,4 +63,55 @@ TEST_CASE("thread_pool: sizes it refuses", "[thread_pool]") {
   CHECK_THROWS_WITH(thread_pool(-1), Catch::Contains("threads is -1"));
   CHECK_THROWS_AS(thread_pool(1025), matopt::bad_value);
   CHECK(thread_pool(0).size() >= 1);
+}
+
+namespace {
+// What `child` returns in a process of its own; -1 if that has not ended after ten seconds, or in another way.
+template <class F>
+int in_a_child(F child) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(10);
+    int result = 99;
+    try {
+      result = child();
+    } catch (...) {
+    }
+    _exit(result);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+}  // namespace
+
+TEST_CASE("thread_pool: works in a forked child, and in its children, and goes without a trace", "[thread_pool]") {
+  const auto sum = [](thread_pool& pool) {
+    std::atomic<int> total{0};
+    for (int round = 0; round < 3; ++round)
+      pool.parallel_for(
+          10, [&](index_t i, int worker) { total += static_cast<int>(i) + (worker < 0 || worker >= pool.size()); });
+    return total.load();
+  };
+  auto pool = std::make_unique<thread_pool>(3);
+  CHECK(sum(*pool) == 135);
+  CHECK(in_a_child([&] {
+          if (sum(*pool) != 135 || pool->size() != 3) return 1;
+          thread_pool own(2);  // one that the child makes has threads of its own
+          if (sum(own) != 135) return 2;
+          if (in_a_child([&] { return sum(*pool) == 135 && sum(own) == 135 ? 0 : 1; }) != 0) return 3;
+          pool.reset();
+          return 0;
+        }) == 0);
+  CHECK(in_a_child([&] {
+          try {
+            pool->parallel_for(4, [](index_t i) {
+              if (i == 2) throw std::runtime_error("task");
+            });
+          } catch (const std::runtime_error&) {
+            return sum(*pool) == 135 ? 0 : 2;
+          }
+          return 1;
+        }) == 0);
+  CHECK(sum(*pool) == 135);  // and the parent goes on
 }
