@@ -160,11 +160,11 @@ void check_skipped_scale(const Rule& rule, on_nonfinite mode) {
     CAPTURE(Rule::name(), scale, mode == on_nonfinite::ignore);
     struct one {
       eigen_backend cpu{1};
-      stored<float> w{6, 9}, g{6, 9}, r{6, 9}, v{1, 4}, gv{1, 4};
+      stored<float> w{6, 9}, g{6, 9}, r{6, 9}, v{1, 4}, gv{1, 4}, rv{1, 4};
       any_optimizer<eigen_backend> opt;
       one(const Rule& rule, on_nonfinite mode) : opt(cpu, rule, {.nonfinite = mode, .scales_gradient = true}) {
         w.fill_random(1), v.fill_random(2);
-        opt.add("w", w.v(), g.cv(), r.cv()), opt.add("v", v.v(), gv.cv(), gv.cv());
+        opt.add("w", w.v(), g.cv(), r.cv()), opt.add("v", v.v(), gv.cv(), rv.cv());
         opt.finalize();
       }
       void step(std::uint64_t t, double s) {

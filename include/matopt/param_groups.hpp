@@ -96,7 +96,7 @@ class param_groups {
     return sum;
   }
   void finalize() {
-    if (assignments_.empty()) throw bad_order("finalize() before any add()");
+    if (matrix_.empty() && rest_.empty()) throw bad_order("finalize() before any add()");
     if (!matrix_.empty()) matrix_.finalize();
     if (rest_.empty()) return;
     try {
