@@ -73,9 +73,9 @@ class memory_claims {
   using map = std::map<std::int64_t, neighbourhood>;  // by first byte; no two of them meet
 
   template <class Map>
-  static auto first_in(Map& near, const footprint& f) {
-    auto at = near.upper_bound(f.first);
-    if (at != near.begin() && std::prev(at)->second.end > f.first) --at;
+  static auto first_in(Map& spans, const footprint& f) {
+    auto at = spans.upper_bound(f.first);
+    if (at != spans.begin() && std::prev(at)->second.end > f.first) --at;
     return at;
   }
   map::iterator first_near(const footprint& f) { return first_in(near_, f); }
