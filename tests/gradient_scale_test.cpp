@@ -130,15 +130,16 @@ TEST_CASE("the check of finite gradients sees what the rule sees", "[gradient_sc
 TEST_CASE("gradient scales outside their range, and one that was not asked for", "[gradient_scale][errors]") {
   run<muon, types<float>> with({}, true), without({}, false);
   const auto before = elements(with.w.cv());
-  for (const double s : {0.0, -1.0, std::nan(""), static_cast<double>(INFINITY)}) {
+  for (const double s : {-1.0, -static_cast<double>(INFINITY), -1e-60}) {
     CHECK_THROWS_AS(with.opt.step(0.1, s), bad_value);
-    CHECK_THROWS_WITH(with.opt.begin_step(0.1, s), Contains("gradient_scale is ") && Contains("finite and > 0"));
-    CHECK_THROWS_WITH(without.opt.begin_step(0.1, s), Contains("finite and > 0"));
+    CHECK_THROWS_WITH(with.opt.begin_step(0.1, s), Contains("gradient_scale is -") && Contains("finite and > 0"));
   }
   for (const double s : {1e-60, 1e60})  // 0 and infinity in float
-    CHECK_THROWS_WITH(with.opt.step(0.1, s), Contains("gradient_scale is 1e") && Contains("compute type"));
-  CHECK_THROWS_WITH(without.opt.step(0.1, 0.5),
-                    Contains("gradient_scale is 0.5") && Contains("optimizer_options::scales_gradient"));
+    CHECK_THROWS_WITH(with.opt.step(0.1, s),
+                      Contains("gradient_scale is 1e") && Contains("compute type, which is float"));
+  for (const double s : {0.5, 0.0, -1.0, std::nan(""), static_cast<double>(INFINITY)})
+    CHECK_THROWS_WITH(without.opt.step(0.1, s),
+                      Contains("gradient_scale is ") && Contains("optimizer_options::scales_gradient"));
   CHECK(with.opt.steps() == 0);
   CHECK(without.opt.steps() == 0);
   CHECK(same_bits(before, elements(with.w.cv())));
@@ -146,6 +147,65 @@ TEST_CASE("gradient scales outside their range, and one that was not asked for",
   run<muon, types<double>> wide({}, true);
   wide.opt.step(0.1, 1e-60);
   CHECK(wide.opt.steps() == 1);
+
+  // Rates that float cannot hold are refused, too, also by the factor of one parameter.
+  CHECK_THROWS_WITH(with.opt.step(1e39), Contains("lr is 1e+39") && Contains("compute type, which is float"));
+  CHECK(with.opt.steps() == 0);
+}
+
+namespace {
+
+// A step whose gradient scale is of no use, between ordinary ones, against a run that never had it.
+template <class Rule>
+void check_skipped_scale(const Rule& rule, on_nonfinite mode) {
+  for (const double scale : {0.0, -0.0, std::nan(""), static_cast<double>(INFINITY)}) {
+    CAPTURE(Rule::name(), scale, mode == on_nonfinite::ignore);
+    struct one {
+      eigen_backend cpu{1};
+      stored<float> w{6, 9}, g{6, 9}, r{6, 9}, v{1, 4}, gv{1, 4}, rv{1, 4};
+      any_optimizer<eigen_backend> opt;
+      one(const Rule& rule, on_nonfinite mode) : opt(cpu, rule, {.nonfinite = mode, .scales_gradient = true}) {
+        w.fill_random(1), v.fill_random(2);
+        opt.add("w", w.v(), g.cv(), r.cv()), opt.add("v", v.v(), gv.cv(), rv.cv());
+        opt.finalize();
+      }
+      void step(std::uint64_t t, double s) {
+        g.fill_random(10 + t), r.fill_random(20 + t), gv.fill_random(30 + t);
+        opt.step(0.02, s);
+      }
+    } hit(rule, mode), clean(rule, mode);
+    hit.step(0, 0.5), clean.step(0, 0.5);
+    const auto before = elements(hit.w.cv());
+    hit.step(1, scale);  // all gradients are finite: the norm that the caller took has overflowed
+    CHECK(same_bits(before, elements(hit.w.cv())));
+    hit.g.fill_random(7), hit.g.v()(2, 3) = INFINITY;
+    hit.opt.step(0.02, scale);  // or one is not
+    CHECK(same_bits(before, elements(hit.w.cv())));
+    const step_status status = hit.opt.poll_status();
+    CHECK(status.skipped == 2);
+    CHECK(status.unusable_scales == 2);
+    CHECK(status.parameters ==
+          (mode == on_nonfinite::ignore ? std::vector<std::string>{} : std::vector<std::string>{"w"}));
+    CHECK(hit.opt.poll_status());
+    CHECK(hit.opt.poll_status().unusable_scales == 0);
+    CHECK(hit.opt.steps() == 3);
+    hit.opt.set_steps(1);
+    for (std::uint64_t t = 1; t < 4; ++t) {
+      hit.step(t, 0.25), clean.step(t, 0.25);
+      CHECK(same_bits(elements(hit.w.cv()), elements(clean.w.cv())));
+      CHECK(same_bits(elements(hit.v.cv()), elements(clean.v.cv())));
+    }
+    CHECK_FALSE(same_bits(before, elements(hit.w.cv())));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a gradient scale of 0, NaN or infinity skips the step, and leaves no trace", "[gradient_scale]") {
+  for (const auto mode : {on_nonfinite::skip_step, on_nonfinite::ignore}) {
+    check_skipped_scale(muon{}, mode), check_skipped_scale(adamw{}, mode);
+    check_skipped_scale(muown{}, mode), check_skipped_scale(muon_storm{}, mode);
+  }
 }
 
 TEST_CASE("parameter groups scale all gradients, or none", "[gradient_scale]") {

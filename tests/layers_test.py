@@ -11,7 +11,7 @@ LAYERS = {
     "rule": ({"core", "policy", "rule"}, set()),
     "published": ({"core", "policy", "rule", "published"}, set()),
     "simd": ({"core", "simd"}, {"hwy"}),
-    "eigen": ({"core", "eigen", "simd"}, {"Eigen"}),
+    "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
     "metrics": ({"core", "metrics"}, set()),
@@ -33,6 +33,17 @@ def layer_of(path):
     if path in ("eigen.hpp", "cuda.cuh"):
         return path[:-4]
     return "published"
+
+
+# momentum is what every method calls the one coefficient that its policies keep as beta
+SETTINGS = {("momentum", "beta")}
+
+
+def misnamed_settings(path, text):
+    """A setting has one name: by text it is that of its member, if need be behind the name of what it belongs to."""
+    return [f"{path}: setting \"{name}\" is the member {member}"
+            for name, member in re.findall(r'visit\("(\w+)", self\.(\w+)', text)
+            if name != member and not name.endswith("_" + member) and (name, member) not in SETTINGS]
 
 
 def main(include):
@@ -63,6 +74,7 @@ def main(include):
                     library = re.split(r"[/._]", target)[0]
                     if library not in libraries and target not in ("sys/mman.h",):
                         errors.append(f"{path} ({layer}) includes <{target}>")
+            errors += misnamed_settings(path, text)
     if seen < 50:
         errors.append(f"only {seen} includes found: is {root} the library?")
     if errors:

@@ -1,11 +1,24 @@
-// What an optimizer refuses, in which words, and that it works as before afterwards. Results are in contract/.
+// What an optimizer refuses, in which words, and that it works as before afterwards; views without elements or with
+// repeated ones, and gradients that move. Results are in contract/.
 #include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
 
 #include <matopt/adamw.hpp>
 #include <matopt/angular_muown.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
+#include <matopt/muon_storm.hpp>
+#include <matopt/muown.hpp>
+#include <matopt/numuon.hpp>
+#include <matopt/policy/constraint/cautious_decay_after.hpp>
+#include <matopt/policy/constraint/projected.hpp>
+#include <matopt/policy/constraint/spectral_cap.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/policy/scale/scale.hpp>
 #include <matopt/soap.hpp>
 
 #include "support/matrices.hpp"
@@ -40,17 +53,22 @@ struct fixture {
     check_as_before();
     return text;
   }
+  // `opt` has one parameter, the memory of a fresh one, and steps as that does: it is finalized for the comparison, and
+  // released again.
   void check_as_before() {
     CHECK(opt.size() == 1);
-    eigen_backend single(1);
+    const auto before = elements(w.cv());
     stored<double> w2(6, 8);
     w2.fill([&](index_t i, index_t j, index_t) { return w(i, j); });
-    muon_optimizer fresh(single);
+    muon_optimizer fresh(cpu);
     fresh.add("good", w2.v(), g.cv());
-    fresh.finalize();
-    fresh.step(0.1);
-    muon_optimizer again(cpu);  // `opt` itself must still accept and refuse; its memory is checked by size
-    CHECK(opt.memory().total() == fresh.memory().total());
+    CHECK(opt.memory().table() == fresh.memory().table());
+    fresh.finalize(), opt.finalize();
+    for (int t = 0; t < 2; ++t) fresh.step(0.1), opt.step(0.1);
+    CHECK(same_bits(elements(w.cv()), elements(w2.cv())));
+    CHECK_FALSE(same_bits(elements(w.cv()), before));
+    opt.release();
+    w.fill([&](index_t i, index_t j, index_t) { return before[static_cast<std::size_t>(i * 8 + j)]; });
   }
 };
 
@@ -71,7 +89,7 @@ TEST_CASE("add() refuses views that are not matrices", "[errors]") {
   CHECK_THAT(refused({}, good_g), Contains("weight of \"bad\"") && Contains("null"));
   CHECK_THAT(refused(good, {}), Contains("gradient of \"bad\"") && Contains("null"));
   CHECK_THAT(refused(with([](auto& v) { v.data = nullptr; }), good_g), Contains("4x5") && Contains("null"));
-  CHECK_THAT(refused(with([](auto& v) { v.rows = 0; }), good_g), Contains("0x5"));
+  CHECK_THAT(refused(with([](auto& v) { v.rows = 0; }), good_g), Contains("0x5"));  // the gradient is not empty
   CHECK_THAT(refused(with([](auto& v) { v.cols = 0; }), good_g), Contains("4x0"));
   CHECK_THAT(refused(with([](auto& v) { v.rows = -4; }), good_g), Contains("-4x5"));
   CHECK_THAT(refused(with([](auto& v) { v.batch = 0; }), good_g), Contains("batch 0"));
@@ -278,20 +296,72 @@ TEST_CASE("rebind() takes only a view like the first one", "[errors]") {
   CHECK(f.opt.poll_status());
 }
 
+namespace {
+
+// The CPU, with a margin of known bytes on both sides of each allocation and of each workspace of a decomposition.
+struct margin_backend : eigen_backend {
+  static constexpr std::size_t margin = 4096;
+  using eigen_backend::eigen_backend;
+
+  class buffer {
+   public:
+    buffer() = default;
+    explicit buffer(std::size_t bytes) : memory_(bytes + 2 * margin), bytes_(bytes) {
+      mark(memory_.data()), mark(memory_.data() + margin + bytes_);
+    }
+    std::byte* data() { return memory_.data() ? memory_.data() + margin : nullptr; }
+    bool intact() { return !memory_.data() || (marked(memory_.data()) && marked(memory_.data() + margin + bytes_)); }
+
+   private:
+    eigen_backend::buffer memory_;
+    std::size_t bytes_ = 0;
+  };
+  buffer allocate(std::size_t bytes) { return buffer(bytes); }
+
+  template <class T>
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
+    return eigen_backend::svd_workspace<T>(rows, cols, batch) + 2 * margin;
+  }
+  template <class T>
+  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
+           std::byte* workspace) {
+    const std::size_t bytes = eigen_backend::svd_workspace<T>(a.rows, a.cols, a.batch);
+    mark(workspace), mark(workspace + margin + bytes);
+    eigen_backend::svd<T>(guard, a, u, s, v, workspace + margin);
+    CHECK((marked(workspace) && marked(workspace + margin + bytes)));
+    ++decompositions;
+  }
+  static void mark(std::byte* p) { std::fill(p, p + margin, std::byte{0x5A}); }
+  static bool marked(const std::byte* p) {
+    return std::all_of(p, p + margin, [](std::byte b) { return b == std::byte{0x5A}; });
+  }
+  int decompositions = 0;
+};
+
+}  // namespace
+
 TEST_CASE("on_nonfinite::ignore goes on, and touches no memory but its own", "[errors]") {
   // The exact decomposition sorts singular values; NaN among them must not lead the sort astray.
-  eigen_backend cpu(1);
-  stored<float> w(40, 40), g(40, 40);
-  for (const index_t bad : {0, 7, 39}) {
-    w.fill_random(1), g.fill_random(2);
-    g.v()(bad, 39 - bad) = std::numeric_limits<float>::quiet_NaN();
-    optimizer<muon::with_orthogonalizer<svd_polar>, eigen_backend, types<float>> o(cpu, {},
-                                                                                   {.nonfinite = on_nonfinite::ignore});
-    o.add("w", w.v(), g.cv());
-    o.finalize();
-    o.step(0.1);
-    CHECK(o.poll_status().skipped == 0);
-  }
+  margin_backend cpu(1);
+  stored<float> w(40, 40, layout::sub_block), g(40, 40, layout::sub_block);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const index_t at : {0, 7, 39}) {
+      w.fill_random(1), g.fill_random(2);
+      g.v()(at, 39 - at) = bad;
+      optimizer<muon::with_orthogonalizer<svd_polar>, margin_backend, types<float>> o(
+          cpu, {}, {.nonfinite = on_nonfinite::ignore});
+      o.add("w", w.v(), g.cv());
+      o.finalize();
+      const auto gradient = elements(g.cv());
+      o.step(0.1);
+      CHECK(o.poll_status().skipped == 0);
+      std::vector<float> momentum(40 * 40);
+      o.read_state(o.state_tensors().at(0), momentum.data());
+      CHECK_FALSE(math::finite(momentum[static_cast<std::size_t>(at * 40 + 39 - at)]));  // it went on
+      CHECK(w.intact());
+      CHECK(same_bits(elements(g.cv()), gradient));
+    }
+  CHECK(cpu.decompositions == 6);
 }
 
 TEST_CASE("decay of one parameter replaces the rule's", "[optimizer]") {
@@ -342,4 +412,465 @@ TEST_CASE("optimizer: addresses that do not fit their elements are refused", "[o
   opt.finalize();
   CHECK_THROWS_WITH(opt.rebind("w", row_major<const float>(off(g), 8, 8)), Contains("multiple of 4"));
   CHECK_NOTHROW(opt.step(0.02));
+}
+
+TEST_CASE("interleaved blocks of one matrix are parameters of their own", "[optimizer]") {
+  eigen_backend cpu(1);
+  for (const layout l : {layout::row_major, layout::column_major}) {
+    stored<double> w(8, 6, l), g(8, 6, l);
+    w.fill_random(1), g.fill_random(2);
+    const auto rows = [](auto v, index_t first) {  // first, first + 2, ...
+      v = v.row_block(first, v.rows - first);
+      v.rows = 4, v.row_stride *= 2;
+      return v;
+    };
+    muon_optimizer opt(cpu), whole(cpu);
+    opt.add("even", rows(w.v(), 0), rows(g.cv(), 0));
+    opt.add("odd", rows(w.v(), 1), rows(g.cv(), 1));
+    CHECK_THROWS_WITH(opt.add("again", rows(w.v(), 1).col_block(5, 1), g.cv().row_block(0, 4).col_block(0, 1)),
+                      Contains("\"again\"") && Contains("\"odd\""));
+    stored<double> even(4, 6), odd(4, 6), ge(4, 6), go(4, 6);
+    even.fill([&](index_t i, index_t j, index_t) { return w(2 * i, j); });
+    odd.fill([&](index_t i, index_t j, index_t) { return w(2 * i + 1, j); });
+    ge.fill([&](index_t i, index_t j, index_t) { return g(2 * i, j); });
+    go.fill([&](index_t i, index_t j, index_t) { return g(2 * i + 1, j); });
+    whole.add("even", even.v(), ge.cv()), whole.add("odd", odd.v(), go.cv());
+    opt.finalize(), whole.finalize();
+    opt.step(0.1), whole.step(0.1);
+    CHECK(largest(to_mat(as_const(rows(w.v(), 0))) - to_mat(even.cv())) < 1e-13);
+    CHECK(largest(to_mat(as_const(rows(w.v(), 1))) - to_mat(odd.cv())) < 1e-13);
+  }
+  // A stack whose matrices are the columns of one matrix, by turns.
+  stored<double> w(4, 6), g(4, 6);
+  const auto by_turns = [](auto v) {
+    v.cols = 2, v.col_stride = 3, v.batch = 3, v.batch_stride = 1;
+    return v;
+  };
+  muon_optimizer opt(cpu);
+  opt.add("stack", by_turns(w.v()), by_turns(g.cv()));
+  CHECK(opt.size() == 3);
+}
+
+TEST_CASE("adding many parameters takes time in proportion", "[optimizer]") {
+  eigen_backend cpu(1);
+  const auto seconds = [&](index_t count, bool interleaved) {
+    stored<float> w(8, 8 * count), g(8, 8 * count);
+    std::vector<double> times;
+    for (int run = 0; run < 3; ++run) {
+      optimizer<adamw, eigen_backend> opt(cpu);
+      const auto begin = std::chrono::steady_clock::now();
+      for (index_t i = 0; i < count; ++i) {
+        if (interleaved)
+          opt.add("w" + std::to_string(i), w.v().col_block(8 * i, 8), g.cv().col_block(8 * i, 8));
+        else
+          opt.add("w" + std::to_string(i), row_major(w.v().data + 64 * i, 8, 8),
+                  row_major<const float>(g.cv().data + 64 * i, 8, 8));
+      }
+      times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return *std::min_element(times.begin(), times.end());
+  };
+  CHECK(seconds(16000, false) < 60 * seconds(1000, false));  // 256 times if each was compared with each
+}
+
+TEST_CASE("names of state are unique in a checkpoint", "[errors]") {
+  eigen_backend cpu(1);
+  stored<double> m(4, 4, layout::row_major, 12), g(4, 4, layout::row_major, 12);
+  const auto w_at = [&](index_t i, index_t n = 1) { return m.v().matrices(i, n); };
+  const auto g_at = [&](index_t i, index_t n = 1) { return g.cv().matrices(i, n); };
+  const auto pair = [&](const char* first, index_t n, std::vector<index_t> first_blocks, const char* second, index_t k,
+                        std::vector<index_t> second_blocks) {
+    std::string text[2];
+    for (const bool swapped : {false, true}) {  // in either order
+      muon_optimizer opt(cpu);
+      const auto add = [&](bool one) {
+        if (one)
+          opt.add(first, w_at(0, n), g_at(0, n), {.row_blocks = first_blocks});
+        else
+          opt.add(second, w_at(6, k), g_at(6, k), {.row_blocks = second_blocks});
+      };
+      add(!swapped);
+      const auto size = opt.size();
+      try {
+        add(swapped);
+      } catch (const bad_value& e) {
+        text[swapped] = e.what();
+      }
+      if (!text[swapped].empty()) CHECK(opt.size() == size);
+    }
+    return text[0] + " / " + text[1];
+  };
+  const auto both = [](const std::string& text) {
+    return text.find("parameter name") < text.find(" / ") && text.rfind("parameter name") > text.find(" / ");
+  };
+  CHECK(both(pair("w", 2, {}, "w.0", 1, {})));
+  CHECK(both(pair("w", 1, {2, 2}, "w.1", 1, {})));
+  CHECK(both(pair("w", 2, {2, 2}, "w.0", 2, {})));
+  CHECK(both(pair("w", 2, {2, 2}, "w.1.0", 1, {})));
+  CHECK(both(pair("w", 1, {}, "w.momentum", 1, {})));
+  CHECK(both(pair("w", 2, {}, "w.1.momentum", 1, {})));
+  CHECK(both(pair("w", 1, {2, 2}, "w.0.momentum", 1, {})));
+  CHECK(both(pair("w", 2, {}, "w", 1, {})));
+  CHECK(both(pair("w.0", 0, {}, "w", 2, {})));  // of no matrix, but rebind() knows the name
+  CHECK(pair("w", 2, {}, "w.2", 1, {}) == " / ");
+  CHECK(pair("w", 1, {}, "w.0", 1, {}) == " / ");
+  CHECK(pair("w", 1, {}, "w.first_moment", 1, {}) == " / ");  // not a state of this rule
+  CHECK_THAT(pair("w", 2, {}, "w.0", 1, {}), Contains("a part of \"w\""));
+  CHECK_THAT(pair("w", 1, {}, "w.momentum", 1, {}),
+             Contains("state of \"w\"") && Contains("with state \"w.momentum\""));
+
+  muon_optimizer opt(cpu);
+  CHECK_THROWS_WITH(opt.add("optimizer.w", w_at(0), g_at(0)), Contains("does not begin with \"optimizer.\""));
+
+  // A policy that a rule has twice keeps two states of one name: both are there.
+  using twice = muon::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
+  optimizer<twice, eigen_backend, types<double>> nested(cpu);
+  nested.add("w", w_at(0), g_at(0));
+  nested.finalize();
+  std::vector<std::string> names;
+  for (const auto& t : nested.state_tensors()) names.push_back(t.name);
+  CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+  CHECK(std::count(names.begin(), names.end(), "w.spectral_direction") == 1);
+  CHECK(std::count(names.begin(), names.end(), "w.spectral_direction_2") == 1);
+}
+
+namespace {
+
+// Every shape without elements beside a matrix that steps as if it was alone.
+template <class Rule>
+void check_empty(const Rule& rule) {
+  eigen_backend cpu(1);
+  CAPTURE(Rule::name());
+  stored<double> w(4, 8), g(4, 8), r(4, 8), w2(4, 8);
+  w.fill_random(1), w2.fill_random(1);
+  any_optimizer<eigen_backend, types<double>> opt(cpu, rule), alone(cpu, rule);
+  const auto none = [](index_t rows, index_t cols, index_t batch) {
+    return row_major<double>(nullptr, rows, cols, batch);
+  };
+  const auto add = [&](const std::string& name, view<double> v) { opt.add(name, v, as_const(v), as_const(v)); };
+  add("no_rows", none(0, 8, 1)), add("no_columns", none(8, 0, 1)), add("no_matrix", none(4, 8, 0));
+  add("stack", none(0, 8, 3)), add("no_vector", none(1, 0, 1)), add("nothing", none(0, 0, 1));
+  opt.add("w", w.v(), g.cv(), r.cv()), alone.add("w", w2.v(), g.cv(), r.cv());
+  CHECK(opt.size() == 8);
+  opt.finalize(), alone.finalize();
+  for (std::uint64_t t = 0; t < 3; ++t) {
+    g.fill_random(5 + t), r.fill_random(50 + t);
+    opt.step(0.02), alone.step(0.02);
+  }
+  CHECK(opt.poll_status());
+  CHECK(same_bits(elements(w.cv()), elements(w2.cv())));
+  CHECK(opt.phase() == alone.phase());
+  opt.rebind("no_rows", none(0, 8, 1));
+  // Their state is there, in its shape, and reads and writes as that of others.
+  index_t of_empty = 0;
+  for (const auto& t : opt.state_tensors()) {
+    std::vector<std::byte> bytes(bytes_of(t));
+    opt.read_state(t, bytes.data()), opt.write_state(t, bytes.data());
+    of_empty += t.name.starts_with("no_rows.");
+  }
+  index_t of_one = 0;
+  for (const auto& t : alone.state_tensors()) of_one += t.name.starts_with("w.");
+  CHECK(of_empty == of_one);
+}
+
+// Gradients that repeat elements, against copies of them.
+template <class Rule>
+void check_repeated(const Rule& rule) {
+  eigen_backend cpu(1);
+  CAPTURE(Rule::name());
+  using optimizer = any_optimizer<eigen_backend, types<double>>;
+  stored<double> w(5, 7, layout::row_major, 3), w2(5, 7, layout::row_major, 3), g(5, 7, layout::row_major, 3),
+      r(5, 7, layout::row_major, 3), g2(5, 7, layout::row_major, 3), r2(5, 7, layout::row_major, 3);
+  for (int zero = 1; zero < 8; ++zero) {  // of rows, of columns, of the batch
+    CAPTURE(zero);
+    w.fill_random(1), w2.fill_random(1);
+    const auto repeated = [&](stored<double>& x) {
+      auto v = x.cv();
+      if (zero & 1) v.row_stride = 0;
+      if (zero & 2) v.col_stride = 0;
+      if (zero & 4) v.batch_stride = 0;
+      return v;
+    };
+    optimizer opt(cpu, rule, {.scales_gradient = true}), dense(cpu, rule, {.scales_gradient = true});
+    opt.add("w", w.v(), repeated(g), repeated(r)), dense.add("w", w2.v(), g2.cv(), r2.cv());
+    opt.finalize(), dense.finalize();
+    for (std::uint64_t t = 0; t < 2; ++t) {
+      g.fill_random(5 + t), r.fill_random(50 + t);
+      g2.fill([&](index_t i, index_t j, index_t b) { return repeated(g)(i, j, b); });
+      r2.fill([&](index_t i, index_t j, index_t b) { return repeated(r)(i, j, b); });
+      opt.step(0.02, 0.5), dense.step(0.02, 0.5);
+    }
+    CHECK(opt.poll_status());
+    const auto a = elements(w.cv()), b = elements(w2.cv());
+    double apart = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) apart = std::max(apart, std::abs(a[i] - b[i]));
+    CHECK(apart < 1e-9);                                        // sums run along other lines
+    g.v()(0, 0, 0) = std::numeric_limits<double>::quiet_NaN();  // seen, wherever it is repeated
+    opt.step(0.02, 0.5);
+    CHECK(opt.poll_status().skipped == 1);
+    CHECK(same_bits(a, elements(w.cv())));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("views without elements are taken, and nothing happens to them", "[optimizer]") {
+  check_empty(muon{}), check_empty(adamw{}), check_empty(muown{}), check_empty(soap{}), check_empty(numuon{});
+  check_empty(muon_storm{}), check_empty(lion{});
+
+  // Nothing but empty shards: steps are counted, as on the other shards.
+  eigen_backend cpu(1);
+  muon_optimizer opt(cpu);
+  opt.add("a", row_major<double>(nullptr, 0, 8), row_major<const double>(nullptr, 0, 8));
+  opt.add(row_major<double>(nullptr, 8, 8, 0), row_major<const double>(nullptr, 8, 8, 0));
+  opt.add(row_major<double>(nullptr, 8, 8, 0), row_major<const double>(nullptr, 8, 8, 0));
+  opt.finalize();
+  opt.step(0.1);
+  CHECK(opt.steps() == 1);
+  CHECK(opt.poll_status());
+  muon_optimizer none(cpu);
+  none.add("stack", row_major<double>(nullptr, 8, 8, 0), row_major<const double>(nullptr, 8, 8, 0));
+  none.finalize();
+  none.step(0.1);
+  CHECK(none.poll_status());
+  CHECK(none.state_tensors().empty());
+}
+
+TEST_CASE("a gradient may repeat elements by strides of 0; a weight may not", "[optimizer]") {
+  check_repeated(muon{}), check_repeated(adamw{}), check_repeated(muown{}), check_repeated(soap{});
+  check_repeated(muon_storm{}), check_repeated(lion{}), check_repeated(numuon{});
+  fixture f;
+  auto w = row_major(f.other.memory().data(), 4, 5, 2);
+  auto g = row_major<const double>(f.other_g.memory().data(), 4, 5, 2);
+  for (const int which : {0, 1, 2}) {
+    auto bad = w;
+    (which == 0 ? bad.row_stride : which == 1 ? bad.col_stride : bad.batch_stride) = 0;
+    CHECK_THAT(f.error_of([&] { f.opt.add("bad", bad, g); }),
+               Contains("weight of \"bad\"") && Contains("positive strides"));
+  }
+  auto overlapping = g;
+  overlapping.row_stride = 1;  // neither each element once nor one repeated
+  CHECK_THAT(f.error_of([&] { f.opt.add("bad", w, overlapping); }), Contains("gradient of \"bad\""));
+}
+
+TEST_CASE("check_bound() tells that a gradient or weight was moved, and rebind() mends it", "[optimizer]") {
+  using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  eigen_backend cpu(1);
+  matrix w = matrix::Ones(3, 4), g = matrix::Zero(3, 4);
+  const auto gradient = [](const matrix& x) {
+    matrix y = 2 * x;
+    return y;
+  };
+  optimizer<adamw, eigen_backend, types<double>> opt(cpu);
+  opt.add("w", view_of(w), view_of(g));
+  opt.finalize();
+  opt.check_bound("w", view_of(w), view_of(g));
+  matrix was = gradient(w);
+  g.swap(was);  // what g = gradient(w) does: a move assignment swaps storage
+  CHECK_THROWS_WITH(opt.check_bound("w", view_of(w), view_of(g)),
+                    Contains("gradient of \"w\"") && Contains("rebind()"));
+  opt.rebind("w", view_of(g));
+  opt.check_bound("w", view_of(w), view_of(g));
+  opt.step(0.5);
+  CHECK(w(0, 0) == Approx(0.5));
+  g = gradient(w).eval();
+  opt.rebind("w", view_of(g));
+  Eigen::Map<matrix>(g.data(), 3, 4) = gradient(w);  // copies, and stays where it is
+  opt.check_bound("w", view_of(w), view_of(g));
+  matrix larger = matrix::Ones(4, 4);
+  CHECK_THROWS_WITH(opt.check_bound("w", view_of(larger), view_of(g)), Contains("weight of \"w\""));
+  CHECK_THROWS_WITH(opt.check_bound("v", view_of(w), view_of(g)), Contains("nearest: \"w\""));
+}
+
+TEST_CASE("every plan has a number of its own", "[optimizer]") {
+  fixture f, other;
+  CHECK(f.opt.plan_number() == 0);
+  f.opt.finalize(), other.opt.finalize();
+  const auto first = f.opt.plan_number();
+  CHECK(first != 0);
+  CHECK(first != other.opt.plan_number());
+  f.opt.step(0.1);
+  f.opt.rebind("good", f.g.cv());
+  CHECK(f.opt.plan_number() == first);
+  f.opt.release();
+  CHECK(f.opt.plan_number() == 0);
+  f.opt.finalize();
+  CHECK(f.opt.plan_number() != first);
+  CHECK(f.opt.plan_number() != other.opt.plan_number());
+}
+
+namespace {
+
+struct second_decay {
+  double decay = 0;
+
+  static std::string name() { return "second_decay"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("decay", self.decay, range{.low = 0});
+  }
+  template <class E, class St, class W, class U, class Rate>
+  void after(E&, St&, view<W>, view<U>, Rate, double) const {}
+};
+
+}  // namespace
+
+TEST_CASE("what two settings of one name can mean is refused", "[errors]") {
+  using twice = muon::with_constraint<projected<second_decay>>;
+  eigen_backend cpu(1);
+  stored<double> w(4, 4), g(4, 4);
+  optimizer<twice, eigen_backend, types<double>> opt(cpu);
+  CHECK_THROWS_WITH(opt.add("w", w.v(), g.cv(), {.decay = 0.1}),
+                    Contains("decay of \"w\"") && Contains("2 settings of that name"));
+  opt.add("w", w.v(), g.cv());
+  twice rule;
+  CHECK_THROWS_WITH(set_setting(rule, "decay", "0.1"), Contains("\"decay\" is ambiguous") && Contains("2 policies"));
+  CHECK(rule.constraint.projection.decay == 0);
+  CHECK(rule.constraint.inner.decay == 0);
+  set_setting(rule, "momentum", "0.5");
+  using nested = muon::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
+  nested caps;
+  CHECK_THROWS_WITH(set_setting(caps, "spectral_most", "2"), Contains("ambiguous"));
+  CHECK_THROWS_WITH(set_setting(caps, "spectral_max", "2"), Contains("ambiguous"));  // as it was called
+}
+
+TEST_CASE("settings have the names of their members, and take those of version 0.1", "[optimizer]") {
+  numuon rule;
+  set_setting(rule, "rank_hold", "7"), set_setting(rule, "rank_total", "70");
+  CHECK(rule.constraint.rank.hold == 7);
+  CHECK(rule.constraint.rank.total == 70);
+  set_setting(rule, "rank_hold_steps", "8"), set_setting(rule, "rank_end_step", "80");
+  CHECK(rule.constraint.rank.hold == 8);
+  CHECK(rule.constraint.rank.total == 80);
+  for (const auto& s : settings_of(rule)) CHECK(setting_name(s.name) == s.name);
+  CHECK(setting_name("rank_hold_steps") == "rank_hold");
+  CHECK_THROWS_WITH(set_setting(rule, "rank_hold_step", "8"), Contains("nearest: \"rank_hold\""));
+}
+
+namespace {
+
+// Looks at the gradient, leaves it as it is, and steps by -lr ||g|| u: what lift finds is in scratch until retract.
+struct gradient_norm_step {
+  struct move {
+    template <class W, class U, class L>
+    MATOPT_HD void operator()(W& w, U u, L lr, L norm) const {
+      w -= lr * norm * u;
+    }
+  };
+  template <class S, class C>
+  struct state {
+    view<C> norm;
+  };
+  template <class Layout, class St>
+  void layout(Layout&, St&) const {}
+  static std::string name() { return "gradient_norm_step"; }
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E& e, St& s, view<W>, view<G> g, view<U>) const {
+    s.norm = e.take(1, 1);
+    e.reduce(fn::square{}, s.norm, g);
+    e.for_each(root{}, s.norm);
+    return g;
+  }
+  struct root {
+    template <class T>
+    MATOPT_HD void operator()(T& x) const {
+      x = math::sqrt(x);
+    }
+  };
+  template <class E, class St, class W, class U, class Rate>
+  void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double) const {
+    e.for_each(move{}, w, as_const(u), lr, per_matrix(s.norm));
+  }
+};
+// The same with what it writes as a formula.
+struct gradient_norm_formula : gradient_norm_step {
+  template <class... A>
+  void retract(A...) const = delete;
+  template <class E, class St, class W, class Rate>
+  auto retract_formula(E&, St& s, view<W> w, Rate lr, double) const {
+    return elementwise(move{}, w, update_slot{}, lr, per_matrix(s.norm));
+  }
+};
+// A built-in constraint, but with a lift of its own: it counts steps in the state.
+struct counts_lifts : decoupled_decay {
+  template <class S, class C>
+  struct state {
+    view<C> count;
+  };
+  template <class Layout, class St>
+  void layout(Layout& l, St& s) const {
+    s.count = l.scalar("lifts");
+  }
+  struct add_one {
+    template <class T>
+    MATOPT_HD void operator()(T& x) const {
+      x += T(1);
+    }
+  };
+  template <class E, class St, class W, class G, class U>
+  view<G> lift(E& e, St& s, view<W>, view<G> g, view<U>) const {
+    e.for_each(add_one{}, s.count);
+    return g;
+  }
+};
+// Hands over a view of its own from the form with three arguments.
+struct returns_its_own {
+  static std::string name() { return "returns_its_own"; }
+  template <class E, class St, class U>
+  auto orthogonalize(E& e, St&, view<U> u) const {
+    const auto y = e.take_like(u);
+    e.for_each(fn::multiple{2}, y, as_const(u));
+    return y;
+  }
+};
+
+template <class Rule>
+mat one_step(double scale, bool scales) {
+  eigen_backend cpu(1);
+  stored<double> w(4, 6), g(4, 6);
+  g.fill_random(3);
+  optimizer<Rule, eigen_backend, types<double>> opt(cpu, {}, {.scales_gradient = scales});
+  opt.add("w", w.v(), g.cv());
+  opt.finalize();
+  opt.step(0.1, scale);
+  return to_mat(w.cv());
+}
+template <class Constraint, class Rule>
+void check_lift_is_called() {
+  eigen_backend cpu(1);
+  stored<double> g(4, 6);
+  g.fill_random(3);
+  const double norm = frobenius(to_mat(g.cv()));
+  using plain = typename Rule::template with_constraint<decoupled_decay>::template with_scale<unit_scale>;
+  using mine = typename Rule::template with_constraint<Constraint>::template with_scale<unit_scale>;
+  CHECK(largest(one_step<mine>(1, false) - norm * one_step<plain>(1, false)) < 1e-12);
+  CHECK(largest(one_step<mine>(0.25, true) - 0.25 * norm * one_step<plain>(0.25, true)) < 1e-12);
+}
+
+}  // namespace
+
+TEST_CASE("a lift that only looks at the gradient is called in every step", "[optimizer]") {
+  check_lift_is_called<gradient_norm_step, muon>(), check_lift_is_called<gradient_norm_step, adamw>();
+  check_lift_is_called<gradient_norm_formula, muon>(), check_lift_is_called<gradient_norm_formula, adamw>();
+  check_lift_is_called<gradient_norm_formula, lion>(), check_lift_is_called<gradient_norm_step, soap>();
+  eigen_backend cpu(1);
+  const auto lifts = [&]<class Constraint>(Constraint) {
+    stored<double> w(4, 6), g(4, 6);
+    optimizer<adamw::with_constraint<Constraint>, eigen_backend, types<double>> opt(cpu);
+    opt.add("w", w.v(), g.cv());
+    opt.finalize();
+    for (int t = 0; t < 3; ++t) opt.step(0.1);
+    double count = -1;
+    for (const auto& t : opt.state_tensors())
+      if (t.name == "w.lifts") opt.read_state(t, &count);
+    return count;
+  };
+  CHECK(lifts(counts_lifts{}) == 3);
+  CHECK(lifts(projected<second_decay, counts_lifts>{}) == 3);
+}
+
+TEST_CASE("what orthogonalize(e, s, u) returns goes on", "[optimizer]") {
+  using none = adamw::with_orthogonalizer<no_orthogonalizer>;
+  CHECK(largest(one_step<adamw::with_orthogonalizer<returns_its_own>>(1, false) - 2.0 * one_step<none>(1, false)) <
+        1e-12);
 }

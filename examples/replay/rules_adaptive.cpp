@@ -42,7 +42,7 @@ void add_adaptive_rules(rule_table<B, T>& table) {
         s.put(r, "momentum", "momentum");
         s.put(r, "mu2", "mu2");
         s.put(r, "eps", "rate_eps");
-        if constexpr (rates_by_column<decltype(r.momentum)>) s.put(r, "clamp_c", "clamp_c");
+        if constexpr (rates_by_column<decltype(r.momentum)>) s.put(r, "clamp_c", "clamp");
         if constexpr (requires { r.scale.rms; }) s.put(r, "scale_coeff", "rms");
         s.ignore("scale_coeff");
         return finish<B, T>(b, s, r);

@@ -58,8 +58,10 @@ void add_constraint_rules(rule_table<B, T>& table) {
       auto& rank = r.constraint.rank;
       rank.kind = s.word("rank_schedule", "fixed", {"fixed", "cosine", "piecewise"});
       if (rank.kind == "fixed") s.put(r, "rank_fraction", "rank_fraction");
-      if (rank.kind == "cosine")
-        for (const char* same : {"rank_start", "rank_end", "rank_hold_steps", "rank_end_step"}) s.put(r, same, same);
+      if (rank.kind == "cosine") {
+        for (const char* same : {"rank_start", "rank_end"}) s.put(r, same, same);
+        s.put(r, "rank_hold_steps", "rank_hold"), s.put(r, "rank_end_step", "rank_total");
+      }
       if (rank.kind == "piecewise")
         for (const char* same : {"rank_boundaries", "rank_fractions"}) s.put(r, same, same);
       return finish<B, T>(b, s, r);

@@ -57,7 +57,7 @@ void add_normalized_rules(rule_table<B, T>& table) {
     const auto make = [&]<class R>(R r) {
       s.put(r, "weight_decay", "decay");
       s.put(r, "momentum", "momentum");
-      s.put(r, "norm_mode", "norm_mode");
+      s.put(r, "norm_mode", "norm_order");
       s.put(r, "norm_eps", "line_eps");
       return finish<B, T>(b, s, r);
     };

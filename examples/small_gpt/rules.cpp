@@ -63,12 +63,12 @@ std::vector<matopt::setting> parse_settings(const std::vector<std::string>& set)
 void fit_rank_schedule(const std::string& rule, std::vector<matopt::setting>& settings, matopt::index_t iterations) {
   const auto& known = rules().settings(rule);
   const auto fit = [&](const char* name, matopt::index_t steps) {
-    const auto named = [&](const matopt::setting& s) { return s.name == name; };
+    const auto named = [&](const matopt::setting& s) { return matopt::setting_name(s.name) == name; };
     if (std::any_of(known.begin(), known.end(), named) && std::none_of(settings.begin(), settings.end(), named))
       settings.push_back({name, std::to_string(steps)});
   };
-  fit("rank_hold_steps", iterations / 10);
-  fit("rank_end_step", std::max<matopt::index_t>(1, iterations * 8 / 10));
+  fit("rank_hold", iterations / 10);
+  fit("rank_total", std::max<matopt::index_t>(1, iterations * 8 / 10));
 }
 
 }  // namespace small_gpt

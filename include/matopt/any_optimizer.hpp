@@ -17,16 +17,21 @@
 // With options.scales_gradient every step multiplies the gradients (and reference gradients) by its gradient_scale; the
 // rule sees these, and whether a gradient is finite is decided by them. A rule that begins with an elementwise formula
 // multiplies there; for others the product goes into scratch of the compute type. Without the option gradient_scale is
-// 1. It is one of the numbers of the step: a recorded step is replayed with a new one.
+// 1. It is one of the numbers of the step: a recorded step is replayed with a new one. A scale of 0, NaN or infinity,
+// which clipping makes of an infinite norm, skips the step, whatever options.nonfinite says; a negative one is an
+// error.
 //
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
-// outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
-// back; what the rule costs at run time is one virtual call per bucket. If a gradient holds NaN or infinity, that step
-// leaves every weight and all state untouched; poll_status() tells. A finite entry beyond largest_input (limits.hpp;
-// 2e31 in float) counts as infinity: sums and squares of such numbers are not finite. Not thread-safe. Errors derive
-// from matopt::error; after one, the optimizer is as before the call.
+// outlive the optimizer; gradients are never written. If their owner may move them (a move assignment swaps storage),
+// call rebind() then, and check_bound() in debug builds. A view without elements, the empty shard of a matrix, is taken
+// and nothing happens to it; a gradient may repeat elements by strides of 0. A step allocates nothing, waits for
+// nothing and reads nothing back; what the rule costs at run time is one virtual call per bucket. If a gradient holds
+// NaN or infinity, that step leaves every weight and all state untouched; poll_status() tells. A finite entry beyond
+// largest_input (limits.hpp; 2e31 in float) counts as infinity: sums and squares of such numbers are not finite. Not
+// thread-safe. Errors derive from matopt::error; after one, the optimizer is as before the call.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -35,42 +40,18 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "bucket.hpp"
 #include "core/limits.hpp"
+#include "core/optimizer_options.hpp"
+#include "core/state_tensor.hpp"
 #include "parameter_list.hpp"
 
 namespace matopt {
-
-// What a step does about a gradient that is not finite, or beyond largest_input. ignore: the caller knows that none is.
-enum class on_nonfinite { skip_step, ignore };
-
-struct optimizer_options {
-  on_nonfinite nonfinite = on_nonfinite::skip_step;
-  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
-  bool scales_gradient =
-      false;  // steps take a gradient_scale; a scratch matrix per gradient, unless a formula takes it
-};
-
-struct step_status {
-  index_t skipped = 0;                  // steps skipped since the last poll
-  std::vector<std::string> parameters;  // whose gradients were not finite in them
-  explicit operator bool() const { return skipped == 0; }
-};
-
-// Steps that can be counted: random numbers and the steps' own numbers have 32 bits for it.
-inline constexpr index_t max_steps = std::numeric_limits<std::uint32_t>::max() - 1;
-
-// One tensor of state of one parameter, in the backend's memory.
-struct state_tensor {
-  std::string name;
-  element_type type;
-  void* data;
-  index_t rows, cols, row_stride, col_stride;
-};
 
 template <class Backend, class Types = types<float>>
 class any_optimizer {
@@ -100,18 +81,22 @@ class any_optimizer {
     add(name, w, g, g, o);
   }
   void add(view<W> w, view<const std::type_identity_t<G>> g, const parameter_options& o = {}) {
-    add("parameter." + std::to_string(parameters_.size()), w, g, o);
+    std::size_t number = parameters_.size();  // stacks of no matrix leave it as it was
+    while (parameters_.knows("parameter." + std::to_string(number))) ++number;
+    add("parameter." + std::to_string(number), w, g, o);
   }
   // The same with a reference gradient, for a rule that needs one; any other does not look at it.
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
            view<const std::type_identity_t<G>> reference, const parameter_options& o = {}) {
     if (finalized_) throw bad_order("add(\"" + name + "\") after finalize()");
-    require_memory("weight of \"" + name + '"', w.data);
+    require_memory("weight of \"" + name + '"', w);
     require_gradient(name, "gradient", g);
     if (needs_reference()) require_gradient(name, "reference gradient", reference);
     detail::check_number<C>("lr_scale of \"" + name + '"', o.lr_scale, range{.low = 0});
     if (o.decay) detail::check_number<C>("decay of \"" + name + '"', *o.decay, range{.low = 0});
-    parameters_.add(name, w, g, needs_reference() ? reference : g, o, needs_reference(), rule_->has_decay());
+    parameters_.add(
+        name, w, g, needs_reference() ? reference : g, o, needs_reference(),
+        rule_->decays(), [&](index_t rows, index_t cols) -> const auto& { return state_names(rows, cols); });
   }
   bool needs_reference() const { return rule_->needs_reference(); }
 
@@ -127,7 +112,7 @@ class any_optimizer {
 
   void finalize() {
     if (finalized_) throw bad_order("finalize() called twice");
-    if (parameters_.empty()) throw bad_order("finalize() before any add()");
+    if (empty()) throw bad_order("finalize() before any add()");
     try {
       build();
     } catch (...) {
@@ -139,6 +124,8 @@ class any_optimizer {
   void release() {
     if (finalized_) steps_ = 0;  // a finalize() that fails leaves what set_steps() said
     finalized_ = false;
+    unusable_scales_ = 0;
+    plan_number_ = 0;
     buckets_.clear();
     control_ = {}, scratch_arena_ = {};
     state_ = typename Backend::buffer(), scratch_ = typename Backend::buffer();
@@ -152,41 +139,44 @@ class any_optimizer {
   // Hands this step's numbers over to the backend: rates, gradient scale, step number, rank. One copy.
   void begin_step(double lr, double gradient_scale = 1) {
     require_finalized("begin_step()");
-    check_lr(lr);
-    check_gradient_scale(gradient_scale);
+    check_step(lr, gradient_scale);
+    const bool usable = usable_scale(gradient_scale);
     for (std::size_t i = 0; i < buckets_.size(); ++i) {
       bucket& k = buckets_[i];
+      k.phase = k.rule->phase(steps_);
+      if (k.empty()) continue;
       const index_t q = std::min(k.w.rows, k.w.cols);
       const double budget = k.rule->rank_budget(steps_, q);
       k.rank = std::clamp<index_t>(static_cast<index_t>(std::ceil(budget - 1e-9)), 1, q);
-      k.phase = k.rule->phase(steps_);
       ranks_[i] = k.rank;
-      numbers_[i] = {.lr = static_cast<C>(lr * k.lr_scale),
-                     .step = static_cast<C>(steps_ + 1),
-                     .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
-                     .counter = static_cast<std::uint32_t>(steps_ + 1),
-                     .gradient_scale = static_cast<C>(gradient_scale)};
+      const step_numbers<C> n{.lr = static_cast<C>(lr * k.lr_scale),
+                              .step = static_cast<C>(steps_ + 1),
+                              .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
+                              .counter = static_cast<std::uint32_t>(steps_ + 1),
+                              .gradient_scale = static_cast<C>(usable ? gradient_scale : 1)};
+      std::memcpy(numbers_.data() + i * sizeof n, &n, sizeof n);
     }
-    backend_->upload(control_.numbers, numbers_.data(), numbers_.size() * sizeof(step_numbers<C>));
+    const status_word stop = usable ? 0 : 1;
+    std::memcpy(numbers_.data() + buckets_.size() * sizeof(step_numbers<C>), &stop, sizeof stop);
+    backend_->upload(control_.numbers, numbers_.data(), numbers_.size());
+    if (!usable) ++unusable_scales_;
     ++steps_;
   }
 
-  // Throws what begin_step() would throw of this rate.
-  void check_lr(double lr) const {
+  // Throws what begin_step() would throw of these numbers.
+  void check_step(double lr, double gradient_scale) const {
     detail::check_number<narrowest>("lr", lr, range{.low = 0});
-    for (const bucket& k : buckets_)
+    for (const auto& k : buckets_)
       if (!(lr * k.lr_scale <= largest_input<narrowest>))
-        detail::check_number<narrowest>("lr times lr_scale of \"" + parameters_[k.members[0]].name + '"',
+        detail::check_number<narrowest>("lr times lr_scale of \"" + parameters_[k.members.front()].name + '"',
                                         lr * k.lr_scale, range{.low = 0});
-  }
-  // Throws what begin_step() would throw of this gradient scale.
-  void check_gradient_scale(double s) const {
-    if (const range legal{.low = 0, .low_open = true}; !legal.contains(s))
-      throw bad_value("gradient_scale", detail::text(s), "finite and " + detail::text(legal));
-    if (const C held = static_cast<C>(s); !math::finite(held) || !(held > C(0)))
-      throw bad_value("gradient_scale", detail::text(s), "finite and > 0 in the compute type, which is float");
-    if (s != 1 && !options_.scales_gradient)
-      throw bad_value("gradient_scale", detail::text(s), "1, unless optimizer_options::scales_gradient is set");
+    if (gradient_scale != 1 && !options_.scales_gradient)
+      throw bad_value("gradient_scale", detail::text(gradient_scale),
+                      "1, unless optimizer_options::scales_gradient is set, and then finite and > 0");
+    if (gradient_scale < 0) throw bad_value("gradient_scale", detail::text(gradient_scale), "finite and > 0");
+    if (usable_scale(gradient_scale) && !usable_scale(static_cast<double>(static_cast<C>(gradient_scale))))
+      throw bad_value("gradient_scale", detail::text(gradient_scale),
+                      "finite and > 0 in the compute type, which is " + std::string(detail::compute_name<C>));
   }
 
   // The step itself: verbs of the backend only, the same ones each time as long as ranks() and phase() are.
@@ -196,19 +186,20 @@ class any_optimizer {
   }
 
   // The two halves of enqueue(), for several optimizers that must skip a step together. The first returns a word in the
-  // backend's memory that is not zero if a gradient is not finite; the second changes nothing if the word is not zero
-  // by then.
+  // backend's memory that is not zero if this step is to be skipped: a gradient is not finite, or the gradient scale is
+  // of no use. The second changes nothing if the word is not zero by then. Every step has the word written anew.
   view<status_word> enqueue_check() {
     require_finalized("enqueue()");
-    if (options_.nonfinite == on_nonfinite::skip_step) check_gradients();
-    return row_major(control_.skip, 1, 1);
+    if (checks()) check_gradients();
+    return row_major(stop_word(), 1, 1);
   }
   void enqueue_update() {
     require_finalized("enqueue()");
-    const view<const status_word> skip = row_major(control_.skip, 1, 1);
-    backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), skip);
+    const view<const status_word> stop = row_major(stop_word(), 1, 1);
+    backend_->for_each(nullptr, fn::add{}, row_major(control_.skipped, 1, 1), stop);
     for (auto& k : buckets_) {
-      auto e = make_pass(k, skip.data);
+      if (k.empty()) continue;
+      auto e = make_pass(k, stop.data);
       k.rule->step(e, k.w, k.g, k.r);
     }
   }
@@ -218,6 +209,10 @@ class any_optimizer {
 
   index_t phase() const { return buckets_.empty() ? 0 : buckets_.front().phase; }
 
+  // Each plan that a finalize() of an optimizer of this type has made has another number: what was recorded of
+  // enqueue() under another one points to memory that is gone. 0 before finalize().
+  std::uint64_t plan_number() const { return plan_number_; }
+
   // Waits, and tells which steps were skipped since the last poll, and why.
   step_status poll_status() {
     require_finalized("poll_status()");
@@ -225,6 +220,7 @@ class any_optimizer {
     std::vector<status_word> words(1 + parameters_.size());
     backend_->download(words.data(), control_.skipped, words.size() * sizeof(status_word));
     status.skipped = static_cast<index_t>(words[0]);
+    status.unusable_scales = std::exchange(unusable_scales_, 0);
     for (const auto& k : buckets_)
       for (std::size_t i = 0; i < k.members.size(); ++i)
         if (words[1 + k.first + i]) status.parameters.push_back(parameters_[k.members[i]].name);
@@ -246,6 +242,16 @@ class any_optimizer {
     parameters_.rebind(name, r, &parameter<W, G>::r);
     if (finalized_) upload_tables();
   }
+  // Throws bad_value if weight or gradient of `name` are not where the optimizer reads them: their owner has resized
+  // them or swapped their storage, and rebind() was not called. Looks at addresses only; meant for debug builds.
+  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w,
+                   view<const std::type_identity_t<G>> g) const {
+    parameters_.check_bound(name, w, g, nullptr);
+  }
+  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w,
+                   view<const std::type_identity_t<G>> g, view<const std::type_identity_t<G>> reference) const {
+    parameters_.check_bound(name, w, g, needs_reference() ? &reference : nullptr);
+  }
 
   // --- state, for checkpoints ---
   std::vector<state_tensor> state_tensors() const {
@@ -264,14 +270,16 @@ class any_optimizer {
   // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
   void read_state(const state_tensor& t, void* host) const {
     std::vector<std::byte> stored(bytes_of(t));
+    if (stored.empty()) return;
     backend_->download(stored.data(), t.data, stored.size());
-    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+    for_each_element(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
       std::memcpy(static_cast<std::byte*>(host) + dense, stored.data() + at, size);
     });
   }
   void write_state(const state_tensor& t, const void* host) {
     std::vector<std::byte> stored(bytes_of(t));
-    copy_elements(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
+    if (stored.empty()) return;
+    for_each_element(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
       std::memcpy(stored.data() + at, static_cast<const std::byte*>(host) + dense, size);
     });
     backend_->upload(t.data, stored.data(), stored.size());
@@ -287,12 +295,22 @@ class any_optimizer {
   std::vector<setting> settings() const { return rule_->settings(); }
   Backend& backend() const { return *backend_; }
   index_t size() const { return static_cast<index_t>(parameters_.size()); }
+  bool empty() const { return parameters_.nothing_added(); }
+  // From now on this optimizer and the other one refuse names and memory that one of them has. Throws if both have
+  // some.
+  template <class Other>
+  void share_claims(Other& other) {
+    parameters_.share_claims(other.parameters_);
+  }
   index_t bucket_count() const { return static_cast<index_t>(finalized_ ? buckets_.size() : make_buckets().size()); }
 
  protected:
   const any_rule<Backend, Types>& erased_rule() const { return *rule_; }
 
  private:
+  template <class, class>
+  friend class any_optimizer;
+
   // Same-shape matrices that step as one batch; weights and gradients are reached through tables of base pointers.
   struct bucket {
     std::unique_ptr<bucket_rule<Backend, Types>> rule;
@@ -305,6 +323,7 @@ class any_optimizer {
     step_numbers<C>* numbers = nullptr;
     index_t rank = 0, phase = 0;
 
+    bool empty() const { return w.rows == 0 || w.cols == 0; }  // nothing runs for it
     bucket_shape shape() const { return {w.rows, w.cols, w.batch, !w.row_contiguous()}; }
   };
 
@@ -321,10 +340,15 @@ class any_optimizer {
     control_ = place(buckets_, real, same);
     scratch_arena_ = arena{scratch_.data()};
     upload_tables();
+    numbers_.assign(buckets_.size() * sizeof(step_numbers<C>) + sizeof(status_word), std::byte{});
+    ranks_.assign(buckets_.size(), 0);
     for (auto& k : buckets_) {
+      if (k.empty()) continue;
       auto e = make_pass(k, nullptr);
       k.rule->init(e, k.w);
     }
+    static std::atomic<std::uint64_t> plans{0};
+    plan_number_ = ++plans;
     finalized_ = true;
   }
   typename Backend::buffer allocate(std::size_t bytes, const memory_report& all) {
@@ -342,10 +366,11 @@ class any_optimizer {
   }
 
   struct control_words {
-    status_word* skip = nullptr;     // not zero: this step writes nothing
+    status_word* skip = nullptr;     // not zero: this step writes nothing; what the check of gradients found
     status_word* skipped = nullptr;  // count since the last poll, and behind it one flag per matrix since the last poll
-    status_word* flags = nullptr;    // this step: one per matrix
-    step_numbers<C>* numbers = nullptr;
+    step_numbers<C>* numbers = nullptr;  // one per bucket, then two things that must lie behind them:
+    status_word* stop = nullptr;         // not zero: the gradient scale of this step is of no use
+    status_word* flags = nullptr;        // this step: one per matrix
     std::byte* tables = nullptr;
   };
 
@@ -386,8 +411,10 @@ class any_optimizer {
     control_words c;
     c.skip = reinterpret_cast<status_word*>(memory.bytes(sizeof(status_word)));
     c.skipped = reinterpret_cast<status_word*>(memory.bytes((1 + n) * sizeof(status_word)));
-    c.flags = reinterpret_cast<status_word*>(memory.bytes(n * sizeof(status_word)));
-    c.numbers = reinterpret_cast<step_numbers<C>*>(memory.bytes(buckets.size() * sizeof(step_numbers<C>)));
+    std::byte* numbers = memory.bytes(buckets.size() * sizeof(step_numbers<C>) + (1 + n) * sizeof(status_word));
+    c.numbers = reinterpret_cast<step_numbers<C>*>(numbers);
+    if (numbers) c.stop = reinterpret_cast<status_word*>(numbers + buckets.size() * sizeof(step_numbers<C>));
+    if (numbers) c.flags = c.stop + 1;
     c.tables = memory.bytes(tables_per_matrix() * n * sizeof(void*));
     report.control = memory.top;
     for (std::size_t i = 0; i < buckets.size(); ++i) {
@@ -415,7 +442,8 @@ class any_optimizer {
 
   std::size_t scratch_bytes(const std::vector<bucket>& buckets) const {
     std::size_t most = 0;
-    for (const auto& k : buckets) most = std::max(most, k.rule->scratch(*backend_, k.shape()));
+    for (const auto& k : buckets)
+      if (!k.empty()) most = std::max(most, k.rule->scratch(*backend_, k.shape()));
     return most;
   }
 
@@ -424,12 +452,16 @@ class any_optimizer {
     return {*backend_, scratch_arena_, guard, k.numbers, k.w.batch, k.rank, k.phase};
   }
 
-  // skip = 1 if any gradient is not finite as the rule sees it, or beyond what steps have room for; remembers for
-  // poll_status() which.
+  bool checks() const { return options_.nonfinite == on_nonfinite::skip_step; }
+  status_word* stop_word() const { return checks() ? control_.skip : control_.stop; }
+
+  // skip = 1 if any gradient is not finite as the rule sees it, or beyond what steps have room for, or stop is 1;
+  // remembers for poll_status() which were not.
   void check_gradients() {
     constexpr double limit = largest_input<W, typename Types::state, C>;
     const index_t n = static_cast<index_t>(parameters_.size());
     for (auto& k : buckets_) {
+      if (k.empty()) continue;
       const view<status_word> flag{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1};
       const auto s = make_pass(k, nullptr).gradient_scale();
       if (options_.scales_gradient && needs_reference())
@@ -441,10 +473,11 @@ class any_optimizer {
       else
         backend_->reduce(nullptr, fn::not_finite{limit}, flag, k.g);
     }
-    const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
     const view<status_word> skip = row_major(control_.skip, 1, 1);
-    backend_->reduce(nullptr, fn::any{}, skip, flags);
-    backend_->for_each(nullptr, fn::raise{}, row_major(control_.skipped + 1, 1, n), flags);
+    backend_->reduce(nullptr, fn::any{}, skip, row_major<const status_word>(control_.stop, 1, 1 + n));
+    if (n > 0)
+      backend_->for_each(nullptr, fn::raise{}, row_major(control_.skipped + 1, 1, n),
+                         row_major<const status_word>(control_.flags, 1, n));
   }
 
   void upload_tables() {
@@ -456,31 +489,31 @@ class any_optimizer {
         tables_[n + k.first + i] = parameters_[k.members[i]].g.data;
         if (needs_reference()) tables_[2 * n + k.first + i] = parameters_[k.members[i]].r.data;
       }
-    backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
-    numbers_.assign(buckets_.size(), {});
-    ranks_.assign(buckets_.size(), 0);
+    if (n > 0) backend_->upload(control_.tables, tables_.data(), tables_.size() * sizeof(void*));
   }
 
-  static std::size_t bytes_of(const state_tensor& t) {
-    return static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type);
-  }
-  template <class Copy>
-  static void copy_elements(const state_tensor& t, Copy copy) {
-    const std::size_t size = size_of(t.type);
-    for (index_t i = 0; i < t.rows; ++i)
-      for (index_t j = 0; j < t.cols; ++j)
-        copy(static_cast<std::size_t>(i * t.cols + j) * size,
-             static_cast<std::size_t>(i * t.row_stride + j * t.col_stride) * size, size);
+  static bool usable_scale(double s) { return std::isfinite(s) && s > 0; }
+
+  // The names of the state that the rule keeps of a matrix.
+  const std::vector<std::string>& state_names(index_t rows, index_t cols) {
+    const auto [at, is_new] = state_names_.try_emplace({rows, cols});
+    if (is_new) {
+      arena counting;
+      for (const auto& e : rule_->bind({}, false)->place(counting, {rows, cols, 1, false}))
+        at->second.push_back(e.name);
+    }
+    return at->second;
   }
 
   // Throws if the backend cannot use the memory; that a pointer is null is for others to say.
-  void require_memory(const std::string& what, const void* p) const {
-    if constexpr (requires { backend_->require_memory(what, p); })
-      if (p) backend_->require_memory(what, p);
+  template <class T>
+  void require_memory(const std::string& what, const view<T>& v) const {
+    if constexpr (requires { backend_->require_memory(what, v.data); })
+      if (v.data && !detail::no_elements(v)) backend_->require_memory(what, v.data);
   }
   void require_gradient(const std::string& name, const std::string& kind, const view<const G>& g) const {
-    require_memory(kind + " of \"" + name + '"', g.data);
-    detail::check_aligned(kind + " of \"" + name + '"', g.data);
+    require_memory(kind + " of \"" + name + '"', g);
+    if (!detail::no_elements(g)) detail::check_aligned(kind + " of \"" + name + '"', g.data);
   }
 
   void require_finalized(const char* call) const {
@@ -495,10 +528,12 @@ class any_optimizer {
   typename Backend::buffer state_{}, scratch_{};
   arena scratch_arena_{};
   control_words control_{};
-  std::vector<step_numbers<C>> numbers_;
+  std::vector<std::byte> numbers_;  // what begin_step() uploads: step_numbers of each bucket, and the word `stop`
   std::vector<index_t> ranks_;
   std::vector<const void*> tables_;
-  index_t steps_ = 0;
+  std::map<std::pair<index_t, index_t>, std::vector<std::string>> state_names_;
+  index_t steps_ = 0, unusable_scales_ = 0;
+  std::uint64_t plan_number_ = 0;
   bool finalized_ = false;
 };
 

@@ -2,6 +2,7 @@
 // rules: any_rule, a rule with its settings, and bucket_rule, that rule with the state of one bucket of same-shape
 // matrices.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,7 +53,7 @@ class any_rule {
                                                             bool scales_gradient) const = 0;
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
-  virtual bool has_decay() const = 0;
+  virtual index_t decays() const = 0;  // how many of its settings are called decay
   virtual bool needs_reference() const = 0;
 };
 
@@ -69,7 +70,13 @@ class typed_bucket final : public bucket_rule<Backend, Types> {
     rule_.each_state(state_, [&](std::string_view slot, const auto& policy, auto& own) {
       state_layout<typename Types::state, C> layout(memory, shape.rows, shape.cols, shape.batch, shape.column_major);
       lay_out(policy, layout, own);
-      for (const state_entry& e : layout.entries()) out.push_back({e, std::string(slot)});
+      for (const state_entry& e : layout.entries()) {
+        out.push_back({e, std::string(slot)});
+        // A rule may have a policy twice, for example in nested projections; each keeps state of its own.
+        for (int n = 2;
+             std::count_if(out.begin(), out.end(), [&](const auto& o) { return o.name == out.back().name; }) > 1; ++n)
+          out.back().name = e.name + "_" + std::to_string(n);
+      }
     });
     return out;
   }
@@ -110,10 +117,10 @@ class typed_rule final : public any_rule<Backend, Types> {
   }
   std::string signature() const override { return Rule::name(); }
   std::vector<setting> settings() const override { return settings_of(rule); }
-  bool has_decay() const override {
-    bool found = false;
+  index_t decays() const override {
+    index_t found = 0;
     Rule own = rule;
-    visit_decay(own, [&](double&) { found = true; });
+    visit_decay(own, [&](double&) { ++found; });
     return found;
   }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }

@@ -9,7 +9,7 @@
 // (cuda/captured_step.cuh). Results are the same bits in every run on the same kind of device. Products take float,
 // double, float16, bfloat16 and tfloat32 and sum the 16-bit types in float; what a rule does not decide, the
 // Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must
-// come from one thread at a time, with the backend's device current. Errors: cuda_error; bad_value for memory that is
+// come from one thread at a time, whichever its current device is. Errors: cuda_error; bad_value for memory that is
 // not this device's; out_of_memory.
 #pragma once
 #if !defined(__CUDACC__)
@@ -35,6 +35,7 @@
 #include "cuda/hopper_product.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
+#include "cuda/on_device.cuh"
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
@@ -79,20 +80,35 @@ class cuda_backend {
   }
   cudaStream_t stream() const { return stream_; }
   // Later verbs wait for the event; the event happens when earlier verbs are done.
-  void wait(cudaEvent_t event) { cuda::check(cudaStreamWaitEvent(stream_, event), "wait for an event"); }
-  void record(cudaEvent_t event) { cuda::check(cudaEventRecord(event, stream_), "record an event"); }
-  void synchronize() { cuda::check(cudaStreamSynchronize(stream_), "synchronize"); }
+  void wait(cudaEvent_t event) {
+    const cuda::on_device here(device());
+    cuda::check(cudaStreamWaitEvent(stream_, event), "wait for an event");
+  }
+  void record(cudaEvent_t event) {
+    const cuda::on_device here(device());
+    cuda::check(cudaEventRecord(event, stream_), "record an event");
+  }
+  void synchronize() {
+    const cuda::on_device here(device());
+    cuda::check(cudaStreamSynchronize(stream_), "synchronize");
+  }
 
-  buffer allocate(std::size_t bytes) { return buffer(bytes, stream_); }
+  buffer allocate(std::size_t bytes) {
+    const cuda::on_device here(device());
+    return buffer(bytes, stream_);
+  }
   void upload(void* to, const void* from, std::size_t bytes) {
+    const cuda::on_device here(device());
     cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "upload");
   }
   void download(void* to, const void* from, std::size_t bytes) {
+    const cuda::on_device here(device());
     cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "download");
     synchronize();
   }
   // Throws bad_value unless the memory can be used by kernels of this device.
   void require_memory(const std::string& what, const void* p) const {
+    const cuda::on_device here(device());
     const std::string legal = "memory of CUDA device " + std::to_string(device());
     cudaPointerAttributes a{};
     cuda::check(cudaPointerGetAttributes(&a, p), "look up a pointer");
@@ -103,6 +119,7 @@ class cuda_backend {
 
   template <class F, class T, class... V>
   void for_each(const status_word* guard, F f, view<T> first, V... rest) {
+    const cuda::on_device here(device());
     // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
     const bool along_columns = first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1);
     over_lines(along_columns ? cuda::line_along::columns : cuda::line_along::rows, first, rest...,
@@ -113,6 +130,7 @@ class cuda_backend {
   }
   template <class F, class T, class V, class... Vs>
   void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    const cuda::on_device here(device());
     over_lines(first.row_stride < first.col_stride ? cuda::line_along::rows : cuda::line_along::columns, first, rest...,
                [&](const cuda::extent& e, const auto&... v) {
                  cuda::reduce<common_arithmetic<V, Vs...>>(stream_, guard, f, e, out, meeting_, v...);
@@ -121,6 +139,7 @@ class cuda_backend {
   }
   template <class F, class T, class V, class... Vs>
   void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
+    const cuda::on_device here(device());
     const cuda::extent e{first.rows, first.cols, first.batch};
     if (e.lines == 0 || e.batch == 0) return;
     constexpr auto along = cuda::line_along::columns;
@@ -134,12 +153,14 @@ class cuda_backend {
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                 const Elements& elements) {
+    const cuda::on_device here(device());
     if (rows_at_once(guard, sums, out, numbers, elements, cuda::no_total{})) return;
     std::apply([&](const auto&... v) { for_each(guard, elements.f, not_shared(v)...); }, elements.on);
   }
   template <class Sums, class T, class Numbers, class Elements, class U>
   void for_rows_and_reduce(const status_word* guard, const Sums& sums, view<T> out, const Numbers& numbers,
                            const Elements& elements, view<U> total) {
+    const cuda::on_device here(device());
     if (rows_at_once(guard, sums, out, numbers, elements, total)) return;
     std::apply([&](const auto&... v) { reduce(guard, elements.f, total, not_shared(v)...); }, elements.on);
   }
@@ -148,6 +169,7 @@ class cuda_backend {
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
+    const cuda::on_device here(device());
     if (d.rows == 0 || d.cols == 0 || d.batch == 0 || by_own_kernel(alpha, a, b, beta, c, d, false)) return;
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
     if (beta == 0) {
@@ -165,6 +187,7 @@ class cuda_backend {
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
+    const cuda::on_device here(device());
     if (by_own_kernel(alpha, a, b, beta, c, d, true)) return;
     const index_t n = d.rows, count = cuda::block_columns<T>(n);
     if (count == 1 || (d.col_stride != 1 && d.row_stride != 1)) return gemm(guard, alpha, a, b, beta, c, d);
@@ -180,6 +203,7 @@ class cuda_backend {
   // Element (i, j) of matrix b is number i cols + j of stream b.
   template <class T>
   void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
+    const cuda::on_device here(device());
     const index_t each = x.rows * x.cols;
     if (each == 0 || x.batch == 0) return;
     const dim3 grid(static_cast<unsigned>(std::min<index_t>(1 << 20, (each + 255) / 256)),
@@ -195,11 +219,13 @@ class cuda_backend {
   template <class T>
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
            std::byte* workspace) {
+    const cuda::on_device here(device());
     cuda::jacobi_svd<T>::run(stream_, guard, a, u, s, v, reinterpret_cast<T*>(workspace));
     cuda::check_launch("svd");
   }
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
+    const cuda::on_device here(device());
     if (x.cols == 0 || x.batch == 0) return;
     const unsigned threads = x.rows * x.cols >= 1 << 14 ? 1024 : 256;
     cuda::orthonormalize_kernel<<<static_cast<unsigned>(x.batch), threads, shared_memory<T>(x.cols), stream_>>>(
@@ -208,6 +234,7 @@ class cuda_backend {
   }
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
+    const cuda::on_device here(device());
     if (a.cols == 0 || a.batch == 0) return;
     const auto batch = static_cast<unsigned>(a.batch);
     const unsigned threads = a.cols >= 256 ? 1024 : 256;
@@ -216,6 +243,7 @@ class cuda_backend {
   }
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
+    const cuda::on_device here(device());
     if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
     const dim3 grid(static_cast<unsigned>((x.cols + 31) / 32), static_cast<unsigned>(x.batch));
     cuda::solve_lower_kernel<<<grid, 256, 0, stream_>>>(guard, l, x, transpose);

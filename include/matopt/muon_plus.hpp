@@ -1,10 +1,10 @@
 // Muon+: Muon with rows, columns, or one after the other of the update normalised. No state is added.
 //
-//   M <- 0.95 M + G       U = G + 0.95 M       O = NS5(U)       norm_mode: none, row, col, row_col, col_row
+//   M <- 0.95 M + G       U = G + 0.95 M       O = NS5(U)       norm_order: none, row, col, row_col, col_row
 //   W <- (1 - lr decay) W - lr sqrt(m / n) O
 //
 // Muon+ (arXiv 2602.21545); written from its equations, because the official repository has no licence. lr 1e-3, decay
-// 0.1; the official default of norm_mode is none, its shipped configurations take col_row or row_col with rates of
+// 0.1; the official default of norm_order is none, its shipped configurations take col_row or row_col with rates of
 // 0.005 to 0.1. The scale has no max with 1. The update is larger than Muon's on matrices that are not square
 // (line_norm.hpp). The official split of heads is row_blocks here,
 // but each block is scaled by its own shape, and there by that of the whole matrix; its split of columns is several

@@ -12,13 +12,18 @@
 // add(name, w, g, reference, role). For other roles it may be given, and is not looked at.
 //
 // The caller states the role; shape never decides, for an embedding is a matrix too. Per parameter, `lr_scale` and
-// `decay` replace the group's. table() prints who got what. Errors: those of optimizer.
+// `decay` replace the group's. table() prints who got what.
+//
+// Both optimizers work on one backend object, because a step that one of them skips is skipped by both, and their work
+// is ordered by that. If one has on_nonfinite::ignore, its gradients are not looked at, and it still skips with the
+// other. Errors: those of optimizer, also for a name or memory that the other group has; bad_value for two backends.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -33,6 +38,11 @@ template <class Matrix, class Rest>
 class param_groups {
   using W = typename Matrix::element_types::weight;
   using G = typename Matrix::element_types::gradient;
+  static_assert(std::is_same_v<typename Matrix::backend_type, typename Rest::backend_type>,
+                "matopt: both optimizers of param_groups work on one backend");
+  static_assert(std::is_same_v<W, typename Rest::element_types::weight> &&
+                    std::is_same_v<G, typename Rest::element_types::gradient>,
+                "matopt: both optimizers of param_groups have the same types of weights and gradients");
 
  public:
   struct assignment {
@@ -49,6 +59,10 @@ class param_groups {
     for (const auto& [name, lr] : {std::pair{"matrix_lr", matrix_lr}, std::pair{"rest_lr", rest_lr}})
       if (const range legal{.low = 0}; !legal.contains(lr))
         throw bad_value(name, detail::text(lr), detail::text(legal));
+    if (&matrix_.backend() != &rest_.backend())
+      throw bad_value("backend of the second optimizer", "another object",
+                      "that of the first: they skip steps together");
+    matrix_.share_claims(rest_);
   }
 
   void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, role kind,
@@ -82,13 +96,13 @@ class param_groups {
     return sum;
   }
   void finalize() {
-    if (assignments_.empty()) throw bad_order("finalize() before any add()");
-    if (matrix_.size() > 0) matrix_.finalize();
-    if (rest_.size() == 0) return;
+    if (matrix_.empty() && rest_.empty()) throw bad_order("finalize() before any add()");
+    if (!matrix_.empty()) matrix_.finalize();
+    if (rest_.empty()) return;
     try {
       rest_.finalize();
     } catch (...) {  // both, or none
-      if (matrix_.size() > 0) matrix_.release();
+      if (!matrix_.empty()) matrix_.release();
       throw;
     }
   }
@@ -100,15 +114,15 @@ class param_groups {
   void begin_step(double factor = 1, double gradient_scale = 1) {
     if (const range legal{.low = 0}; !legal.contains(factor))
       throw bad_value("factor", detail::text(factor), detail::text(legal));
-    // Both are asked before one of them begins.
-    if (matrix_.size() > 0) matrix_.check_lr(matrix_lr_ * factor), matrix_.check_gradient_scale(gradient_scale);
-    if (rest_.size() > 0) rest_.check_lr(rest_lr_ * factor), rest_.check_gradient_scale(gradient_scale);
-    if (matrix_.size() > 0) matrix_.begin_step(matrix_lr_ * factor, gradient_scale);
-    if (rest_.size() > 0) rest_.begin_step(rest_lr_ * factor, gradient_scale);
+    // before one of two has begun
+    if (!matrix_.empty()) matrix_.check_step(matrix_lr_ * factor, gradient_scale);
+    if (!rest_.empty()) rest_.check_step(rest_lr_ * factor, gradient_scale);
+    if (!matrix_.empty()) matrix_.begin_step(matrix_lr_ * factor, gradient_scale);
+    if (!rest_.empty()) rest_.begin_step(rest_lr_ * factor, gradient_scale);
   }
   // A gradient that is not finite in one group makes both skip the step.
   void enqueue() {
-    if (matrix_.size() > 0 && rest_.size() > 0) {
+    if (!matrix_.empty() && !rest_.empty()) {
       const view<status_word> a = matrix_.enqueue_check(), b = rest_.enqueue_check();
       matrix_.backend().for_each(nullptr, fn::raise{}, a, as_const(b));
       matrix_.backend().for_each(nullptr, fn::assign{}, b, as_const(a));
@@ -122,7 +136,8 @@ class param_groups {
     step_status both;
     each([&](auto& o) {
       const step_status s = o.poll_status();
-      both.skipped = s.skipped;  // the same in each
+      both.skipped = std::max(both.skipped, s.skipped);  // the same in each, unless one was polled by itself
+      both.unusable_scales = std::max(both.unusable_scales, s.unusable_scales);
       both.parameters.insert(both.parameters.end(), s.parameters.begin(), s.parameters.end());
     });
     return both;
@@ -132,6 +147,12 @@ class param_groups {
   }
   void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
     is_hidden(name) ? rebind_reference(matrix_, name, r) : rebind_reference(rest_, name, r);
+  }
+
+  // Throws bad_value if weight or gradient of `name` are not where the optimizer reads them; for debug builds.
+  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w,
+                   view<const std::type_identity_t<G>> g) const {
+    is_hidden(name) ? matrix_.check_bound(name, w, g) : rest_.check_bound(name, w, g);
   }
 
   // --- state, for checkpoints ---
@@ -153,7 +174,7 @@ class param_groups {
     for (const auto& s : rest_.settings()) both.push_back({"rest." + s.name, s.value});
     return both;
   }
-  index_t steps() const { return matrix_.size() > 0 ? matrix_.steps() : rest_.steps(); }
+  index_t steps() const { return !matrix_.empty() ? matrix_.steps() : rest_.steps(); }
   void set_steps(index_t steps) {
     each([&](auto& o) { o.set_steps(steps); });
   }
@@ -189,8 +210,6 @@ class param_groups {
   }
   void assign(const std::string& name, view<W> w, view<const G> g, const view<const G>* reference, role kind,
               const parameter_options& o) {
-    for (const auto& a : assignments_)
-      if (a.name == name) throw bad_value("parameter name", '"' + name + '"', "a name not used before");
     const bool hidden = kind == role::hidden;
     hidden ? add_to(matrix_, name, w, g, reference, o) : add_to(rest_, name, w, g, reference, o);
     assignments_.push_back({name, kind, hidden ? matrix_.signature() : rest_.signature(), w.rows, w.cols,
@@ -204,13 +223,13 @@ class param_groups {
   }
   template <class F>
   void each(F f) {
-    if (matrix_.size() > 0) f(matrix_);
-    if (rest_.size() > 0) f(rest_);
+    if (!matrix_.empty()) f(matrix_);
+    if (!rest_.empty()) f(rest_);
   }
   template <class F>
   void each(F f) const {
-    if (matrix_.size() > 0) f(matrix_);
-    if (rest_.size() > 0) f(rest_);
+    if (!matrix_.empty()) f(matrix_);
+    if (!rest_.empty()) f(rest_);
   }
 
   Matrix matrix_;

@@ -122,7 +122,7 @@ struct rule {
       detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
   template <class E, class St, class W, class V>
   static constexpr bool gradient_is_formula = lift_joins<E, St, W, V> ||
-                                              (!changes_gradient<Constraint> &&
+                                              (leaves_gradient<Constraint> &&
                                                detail::has_formula<Momentum, E, decltype(St::momentum), V>);
   // Then the step multiplies by the pass's gradient scale in that formula; otherwise it takes gradients as they are.
   template <class E, class St, class W, class G>
@@ -151,11 +151,10 @@ struct rule {
                             factor);
           });
         else
-          finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm), lr, factor);
+          finish_with(e, s, w, u, lr, factor, norm);
       } else {
         const auto lr = direction(e, s, w, first, reference, u, not_measured{});
-        orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
-        finish(e, s, w, u, lr, factor);
+        finish_with(e, s, w, u, lr, factor);
       }
     }
   }
@@ -217,6 +216,16 @@ struct rule {
       const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
       if constexpr (measured) e.reduce(fn::scaled_norm{}, norm.pair, as_const(u));
       return lr;
+    }
+  }
+  // The orthogonalizer, and what comes after it: with the view that it returns, or with u.
+  template <class E, class St, class W, class U, class Rate, class... Norm>
+  void finish_with(E& e, St& s, view<W> w, view<U> u, Rate lr, double factor, const Norm&... norm) const {
+    if constexpr (std::is_void_v<decltype(orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...))>) {
+      orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...);
+      finish(e, s, w, u, lr, factor);
+    } else {
+      finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...), lr, factor);
     }
   }
   // Normalizer and constraint: from y, what the orthogonalizer gave, to the weight.

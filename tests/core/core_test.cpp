@@ -1,6 +1,7 @@
 // Views, the arena, overlap, element types, Philox, settings.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -147,6 +148,65 @@ TEST_CASE("overlap: against every pair of elements", "[overlap]") {
         for (index_t j = 0; j < b.cols; ++j) shared |= seen.count(&b(i, j)) > 0;
       REQUIRE(detail::overlap(a, b) == shared);
     }
+}
+
+TEST_CASE("overlap: of strided batches of any element size, against every pair of bytes", "[overlap]") {
+  std::vector<char> memory(4096);
+  const auto bytes_of = [&]<class T>(const view<T>& v) {
+    std::set<std::ptrdiff_t> all;
+    for (index_t b = 0; b < v.batch; ++b)
+      for (index_t i = 0; i < v.rows; ++i)
+        for (index_t j = 0; j < v.cols; ++j)
+          for (std::size_t k = 0; k < sizeof(T); ++k)
+            all.insert(reinterpret_cast<const char*>(&v(i, j, b)) - memory.data() + static_cast<std::ptrdiff_t>(k));
+    return all;
+  };
+  std::uint64_t state = 1;
+  const auto below = [&](index_t n) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return static_cast<index_t>((state >> 33) % static_cast<std::uint64_t>(n));
+  };
+  const auto random_view = [&]<class T>(T*) {
+    const index_t strides[] = {0, 1, 2, 3, 4, 6, 7, 8, 12, 24};
+    view<T> v{reinterpret_cast<T*>(memory.data()) + (2048 / sizeof(T)) + below(24)};
+    v.rows = below(5), v.cols = below(4) + 1, v.batch = below(3) + 1;
+    v.row_stride = strides[below(10)], v.col_stride = strides[below(10)],
+    v.batch_stride = strides[below(10)] - below(12);
+    return v;
+  };
+  int shared = 0, apart = 0;
+  const auto check = [&](const auto& a, const auto& b) {
+    const auto x = bytes_of(a), y = bytes_of(b);
+    const bool expected = std::any_of(x.begin(), x.end(), [&](auto at) { return y.count(at) > 0; });
+    ++(expected ? shared : apart);
+    REQUIRE(detail::overlap(a, b) == expected);
+    REQUIRE(detail::overlap(b, a) == expected);
+  };
+  for (int i = 0; i < 4000; ++i) {
+    const auto a = random_view(static_cast<float*>(nullptr));
+    check(a, random_view(static_cast<float*>(nullptr)));
+    check(a, random_view(static_cast<bfloat16*>(nullptr)));
+  }
+  CHECK(shared > 1000);
+  CHECK(apart > 1000);
+  // Whether the elements of one view lie apart is told on the safe side.
+  for (int i = 0; i < 2000; ++i) {
+    auto v = random_view(static_cast<float*>(nullptr));
+    if (v.row_stride == 0 || v.col_stride == 0 || v.batch_stride == 0) continue;
+    if (detail::footprint_of(v).nested())
+      REQUIRE(bytes_of(v).size() == static_cast<std::size_t>(4 * v.rows * v.cols * v.batch));
+  }
+}
+
+TEST_CASE("overlap: of large interleaved views, in no time", "[overlap]") {
+  // Nothing is read. Comparing element by element would take hours.
+  const auto at = [](index_t i) { return reinterpret_cast<float*>(std::uintptr_t{1} << 40) + i; };
+  const index_t n = 1 << 20;
+  CHECK_FALSE(detail::overlap(view<float>{at(0), n, n, 2, 2 * n}, view<float>{at(1), n, n, 2, 2 * n}));
+  CHECK(detail::overlap(view<float>{at(0), n, n, 2, 2 * n}, view<float>{at(2), n, n, 2, 2 * n}));
+  CHECK_FALSE(detail::overlap(row_major(at(0), n, n).col_block(0, 9), row_major(at(0), n, n).col_block(9, n - 9)));
+  CHECK_FALSE(detail::overlap(row_major(at(0), n, n).col_block(0, 9).row_block(7, n - 7),
+                              row_major(at(0), n, n).t().row_block(9, 5)));
 }
 
 // --- bfloat16, types ---

@@ -2,8 +2,12 @@
 // memory or the stream is not what a step can use.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <thread>
+
 #include <matopt/cuda/captured_step.cuh>
 #include <matopt/numuon.hpp>
+#include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/published_rules.hpp>
 
@@ -309,4 +313,160 @@ TEST_CASE("GPU: bfloat16 weights with a master, and stochastic rounding", "[cuda
     CHECK(moved > 1e-3);
     CHECK(moved < 0.1);
   }
+}
+
+TEST_CASE("GPU: after release() and finalize() a step is recorded anew", "[cuda]") {
+  for (const char* name : {"muon", "adamw"}) {
+    CAPTURE(name);
+    problem p(published(name)), q(published(name));
+    cuda::captured_step fast(p.opt);
+    for (int round = 0; round < 3; ++round) {
+      for (int t = 0; t < 4; ++t) {
+        p.gradients(static_cast<std::uint64_t>(t)), q.gradients(static_cast<std::uint64_t>(t));
+        fast.step(rate(t)), q.opt.step(rate(t));
+      }
+      CHECK(same_bits(p.weights(), q.weights()));
+      CHECK(fast.nodes().size() == 1);
+      CHECK(p.opt.poll_status());
+      p.opt.release(), q.opt.release();
+      CHECK_THROWS_AS(fast.step(0.02), bad_order);
+      // Memory of others lies where the plan was: what is recorded must not write there.
+      const cuda_backend::buffer other = p.gpu.allocate(p.opt.memory().total());
+      p.opt.finalize(), q.opt.finalize();
+      std::vector<std::byte> bytes(p.opt.memory().total());
+      fast.step(0), fast.step(0), q.opt.step(0), q.opt.step(0);
+      p.gpu.download(bytes.data(), other.data(), bytes.size());
+      CHECK(std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; }));
+      CHECK(same_bits(p.weights(), q.weights()));
+    }
+  }
+}
+
+TEST_CASE("GPU: a gradient scale of 0, NaN or infinity skips a recorded step", "[cuda]") {
+  for (const auto mode : {on_nonfinite::skip_step, on_nonfinite::ignore}) {
+    const auto make = [mode](cuda_backend& gpu) {
+      return rules().make("muon", gpu, {}, {.nonfinite = mode, .scales_gradient = true});
+    };
+    problem p(make), q(make);
+    cuda::captured_step fast(p.opt);
+    for (int t = 0; t < 3; ++t) {
+      p.gradients(static_cast<std::uint64_t>(t)), q.gradients(static_cast<std::uint64_t>(t));
+      fast.step(rate(t), 0.5), q.opt.step(rate(t), 0.5);
+      for (const double s : {0.0, std::nan(""), static_cast<double>(INFINITY)}) {
+        const auto before = p.weights();
+        fast.step(rate(t), s);
+        CHECK(same_bits(before, p.weights()));
+        p.opt.set_steps(p.opt.steps() - 1);
+      }
+      CHECK(same_bits(p.weights(), q.weights()));
+    }
+    const step_status status = p.opt.poll_status();
+    CHECK(status.skipped == 9);
+    CHECK(status.unusable_scales == 9);
+    CHECK(status.parameters.empty());
+  }
+}
+
+TEST_CASE("GPU: groups skip one step together, whichever of them looks", "[cuda]") {
+  using group = any_optimizer<cuda_backend>;
+  constexpr auto check = on_nonfinite::skip_step, ignore = on_nonfinite::ignore;
+  for (const auto& [first, second] : {std::pair{check, check}, {check, ignore}, {ignore, check}}) {
+    stream s;
+    cuda_backend gpu(s.s);
+    on_device<float> w(gpu, 8, 8), g(gpu, 8, 8), v(gpu, 3, 5), gv(gpu, 3, 5);
+    param_groups<group, group> groups(rules().make("muon", gpu, {}, {.nonfinite = first}), 0.02,
+                                      rules().make("adamw", gpu, {}, {.nonfinite = second}), 0.01);
+    groups.add("w", w.v(), g.cv(), role::hidden), groups.add("v", v.v(), gv.cv(), role::vector);
+    groups.finalize();
+    const auto step = [&](bool bad) {
+      g.host.fill_random(1), gv.host.fill_random(2);
+      if (bad) (first == check ? g : gv).host.v()(1, 1) = std::nanf("");
+      g.up(), gv.up(), groups.step();
+      w.down(), v.down();
+      auto out = elements(w.host.cv());
+      const auto more = elements(v.host.cv());
+      out.insert(out.end(), more.begin(), more.end());
+      return out;
+    };
+    const auto before = step(false);
+    CHECK(same_bits(before, step(true)));
+    for (int t = 0; t < 3; ++t) {
+      const auto last = w.host(0, 0);
+      step(false);
+      CHECK(w.host(0, 0) != last);
+    }
+    CHECK(groups.poll_status().skipped == 1);
+  }
+  stream one, two;
+  cuda_backend a(one.s), b(two.s);
+  CHECK_THROWS_WITH((param_groups<group, group>(rules().make("muon", a, {}), 0.02, rules().make("adamw", b, {}), 0.01)),
+                    Catch::Matchers::Contains("backend of the second optimizer"));
+}
+
+TEST_CASE("GPU: empty shards are taken, and gradients may repeat elements", "[cuda]") {
+  for (const char* name : {"muon", "adamw", "muown"}) {
+    CAPTURE(name);
+    problem p(published(name));
+    p.opt.release();
+    p.opt.add("empty", row_major<float>(nullptr, 0, 8), row_major<const float>(nullptr, 0, 8),
+              row_major<const float>(nullptr, 0, 8));
+    p.opt.add("stack", row_major<float>(nullptr, 8, 8, 0), row_major<const float>(nullptr, 8, 8, 0),
+              row_major<const float>(nullptr, 8, 8, 0));
+    on_device<float> w(p.gpu, 12, 20), g(p.gpu, 12, 20), w2(p.gpu, 12, 20), g2(p.gpu, 12, 20);
+    w.host.fill_random(3), w.up(), w2.host.fill_random(3), w2.up();
+    auto one_row = g.cv();
+    one_row.row_stride = 0;
+    p.opt.add("one_row", w.v(), one_row, one_row), p.opt.add("dense", w2.v(), g2.cv(), g2.cv());
+    p.opt.finalize();
+    cuda::captured_step fast(p.opt);
+    for (int t = 0; t < 4; ++t) {
+      g.host.fill_random(static_cast<std::uint64_t>(t) + 7);
+      g2.host.fill([&](index_t, index_t j, index_t) { return static_cast<double>(g.host(0, j)); });
+      g.up(), g2.up();
+      fast.step(0.02);
+    }
+    CHECK(p.opt.poll_status());
+    w.down(), w2.down();
+    CHECK(largest(to_mat(w.host.cv()) - to_mat(w2.host.cv())) < 1e-4);
+  }
+}
+
+TEST_CASE("GPU: a backend works on its device, whichever is current in the calling thread", "[cuda]") {
+  int devices = 0;
+  cudaGetDeviceCount(&devices);
+  if (devices < 2) return;
+  cuda::check(cudaSetDevice(1), "take the other device");
+  {
+    problem p(published("muon"));
+    cuda::captured_step fast(p.opt);
+    p.opt.release();
+    std::vector<float> there, here;
+    for (int t = 0; t < 4; ++t) {
+      p.gradients(static_cast<std::uint64_t>(t));
+      std::thread([&] {  // its current device is 0
+        int current = -1;
+        if (t == 0) p.opt.finalize();
+        fast.step(rate(t));
+        p.gpu.synchronize();
+        cudaGetDevice(&current);
+        CHECK(current == 0);
+        cudaPointerAttributes a{};
+        const cuda_backend::buffer memory = p.gpu.allocate(1000);
+        cudaPointerGetAttributes(&a, memory.data());
+        CHECK(a.device == 1);
+      })
+          .join();
+    }
+    cudaPointerAttributes a{};
+    cudaPointerGetAttributes(&a, p.opt.state_tensors().front().data);
+    CHECK(a.device == 1);
+    there = p.weights();
+    cuda::check(cudaSetDevice(0), "come back");
+    here = eager("muon", 4);
+    CHECK(same_bits(there, here));
+    std::thread([&] { p.opt.release(); }).join();
+  }
+  int current = -1;
+  cudaGetDevice(&current);
+  CHECK(current == 0);
 }

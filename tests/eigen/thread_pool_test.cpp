@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -129,4 +130,55 @@ TEST_CASE("thread_pool: threads that cannot be had are an error, and those made 
   CHECK(made < 1000);
   CHECK_THAT(told, Catch::Contains("Resource temporarily unavailable") || Catch::Contains("bad_alloc"));
   CHECK_THAT(told, Catch::Contains("threads left: 1, tasks done: 9"));
+}
+
+namespace {
+// What `child` returns in a process of its own; -1 if that has not ended after ten seconds, or in another way.
+template <class F>
+int in_a_child(F child) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(10);
+    int result = 99;
+    try {
+      result = child();
+    } catch (...) {
+    }
+    _exit(result);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+}  // namespace
+
+TEST_CASE("thread_pool: works in a forked child, and in its children, and goes without a trace", "[thread_pool]") {
+  const auto sum = [](thread_pool& pool) {
+    std::atomic<int> total{0};
+    for (int round = 0; round < 3; ++round)
+      pool.parallel_for(
+          10, [&](index_t i, int worker) { total += static_cast<int>(i) + (worker < 0 || worker >= pool.size()); });
+    return total.load();
+  };
+  auto pool = std::make_unique<thread_pool>(3);
+  CHECK(sum(*pool) == 135);
+  CHECK(in_a_child([&] {
+          if (sum(*pool) != 135 || pool->size() != 3) return 1;
+          thread_pool own(2);  // one that the child makes has threads of its own
+          if (sum(own) != 135) return 2;
+          if (in_a_child([&] { return sum(*pool) == 135 && sum(own) == 135 ? 0 : 1; }) != 0) return 3;
+          pool.reset();
+          return 0;
+        }) == 0);
+  CHECK(in_a_child([&] {
+          try {
+            pool->parallel_for(4, [](index_t i) {
+              if (i == 2) throw std::runtime_error("task");
+            });
+          } catch (const std::runtime_error&) {
+            return sum(*pool) == 135 ? 0 : 2;
+          }
+          return 1;
+        }) == 0);
+  CHECK(sum(*pool) == 135);  // and the parent goes on
 }

@@ -275,10 +275,10 @@ TEST_CASE("products of a set, and its preset", "[newton_schulz]") {
   CHECK(newton_schulz<>::preset(coefficient_set::quintic4).bound == spectral_bound::schatten8);
   CHECK(newton_schulz<>::preset(coefficient_set::keller).bound == spectral_bound::frobenius);
   newton_schulz<> o;
-  set_setting(o, "ns_coefficients", "degree9_3"), set_setting(o, "ns_norm", "schatten4");
+  set_setting(o, "ns_coefficients", "degree9_3"), set_setting(o, "ns_bound", "schatten4");
   CHECK(o.coefficients == coefficient_set::degree9_3);
   CHECK(o.bound == spectral_bound::schatten4);
-  CHECK_THROWS_WITH(set_setting(o, "ns_norm", "nuclear"), Catch::Contains("frobenius, schatten4, schatten8"));
+  CHECK_THROWS_WITH(set_setting(o, "ns_bound", "nuclear"), Catch::Contains("frobenius, schatten4, schatten8"));
 }
 
 // --- accuracy ---

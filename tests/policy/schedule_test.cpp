@@ -158,8 +158,8 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
   CHECK_THAT(refused<angular_muown>("angle_warmup", -1), Contains("angle_warmup is -1"));
   CHECK_THAT(refused<numuon>("rank_start", 0), Contains("rank_start is 0") && Contains("(0, 1]"));
   CHECK_THAT(refused<numuon>("rank_end", 1.5), Contains("rank_end is 1.5") && Contains("(0, 1]"));
-  CHECK_THAT(refused<numuon>("rank_hold_steps", -1), Contains("rank_hold_steps"));
-  CHECK_THAT(refused<numuon>("rank_end_step", 0), Contains("rank_end_step is 0"));
+  CHECK_THAT(refused<numuon>("rank_hold", -1), Contains("rank_hold is -1"));
+  CHECK_THAT(refused<numuon>("rank_total", 0), Contains("rank_total is 0"));
   CHECK_THAT(refused<numuon_krylov>("krylov_iterations", 0), Contains("krylov_iterations"));
   CHECK_THAT(refused<numuon_krylov>("krylov_oversampling", -1), Contains("krylov_oversampling"));
   CHECK_THAT(refused<numuon_krylov>("krylov_seed", -1), Contains("krylov_seed"));

@@ -357,10 +357,10 @@ TEST_CASE("spectral_sphere: zeros, defaults, settings", "[constraint]") {
   using published = sso::with_constraint<projected<spectral_sphere<>>>;
   published r{};
   set_setting(r, "sphere_ns_steps", "8"), set_setting(r, "sphere_ns_coefficients", "polar_express");
-  set_setting(r, "power_iterations", "100"), set_setting(r, "sphere_retraction", "dynamic");
+  set_setting(r, "power_iterations", "100"), set_setting(r, "sphere_how", "dynamic");
   CHECK(r.constraint.projection.orthogonalizer.steps == 8);
   CHECK(r.constraint.projection.retraction.how == sphere_retraction::dynamic);
-  set_setting(r, "sphere_retraction", "hard");
+  set_setting(r, "sphere_how", "hard");
   stepper<published> p(r, w);
   for (std::uint64_t t = 0; t < 20; ++t) p.step(random_mat(7, 5, 8 + t), 1e-3);
   CHECK(spectral_norm(p.weight()) == Approx(std::sqrt(1.4)).epsilon(1e-4));

@@ -5,6 +5,7 @@
 
 #include "error.hpp"
 #include "extent.hpp"
+#include "overlap.hpp"
 #include "view.hpp"
 
 namespace matopt::detail {
@@ -15,25 +16,34 @@ std::string text(const view<T>& v) {
          std::to_string(v.col_stride) + "; batch " + std::to_string(v.batch) + ")" + (v.empty() ? ", null" : "");
 }
 
+// A view without elements, such as the empty shard of a matrix, has no memory to look at.
+template <class T>
+bool no_elements(const view<T>& v) {
+  return v.rows == 0 || v.cols == 0 || v.batch == 0;
+}
+
 template <class T>
 void check_aligned(const std::string& what, const T* p) {
   if (reinterpret_cast<std::uintptr_t>(p) % alignof(T) != 0)
     throw bad_value(what, "an address that is no multiple of " + std::to_string(alignof(T)), "aligned to its elements");
 }
 
-// Throws bad_value unless the view has memory, is at least 1x1, and reaches each element once.
+// Throws bad_value unless the view is empty, or has memory and reaches each element of a matrix once. One that is only
+// `read` may repeat elements by a stride of 0, as expanded tensors do.
 template <class T>
-void check_view(const std::string& what, const view<T>& v) {
+void check_view(const std::string& what, const view<T>& v, bool read = false) {
   if (!addressable(v)) throw bad_value(what, text(v), "a view whose bytes can be addressed");
-  const bool rows_outer = v.row_stride >= v.col_stride;
-  const index_t inner_span = rows_outer ? (v.cols - 1) * v.col_stride : (v.rows - 1) * v.row_stride;
-  const index_t outer_stride = rows_outer ? v.row_stride : v.col_stride, outer_count = rows_outer ? v.rows : v.cols;
-  const bool distinct = (v.rows == 1 || v.row_stride > 0) && (v.cols == 1 || v.col_stride > 0) &&
-                        (outer_count <= 1 || outer_stride > inner_span) && (v.batch <= 1 || v.batch_stride != 0);
-  if (v.table || !v.data || v.rows < 1 || v.cols < 1 || v.batch < 1 || !distinct)
+  const index_t least = read ? 0 : 1;
+  const bool negative = v.rows < 0 || v.cols < 0 || v.batch < 0;
+  const bool steps = (v.rows == 1 || v.row_stride >= least) && (v.cols == 1 || v.col_stride >= least) &&
+                     (v.batch == 1 || read || v.batch_stride != 0);
+  const bool legal =
+      !v.table && !negative && (no_elements(v) || (v.data && steps && footprint_of(v.matrix(0)).nested()));
+  if (!legal)
     throw bad_value(what, text(v),
-                    "a view that is not null, at least 1x1, with positive strides that reach each element once");
-  check_aligned(what, v.data);
+                    std::string("a view that is not null, with positive strides that reach each element once") +
+                        (read ? "; a stride of 0 repeats elements" : ""));
+  if (!no_elements(v)) check_aligned(what, v.data);
 }
 
 }  // namespace matopt::detail

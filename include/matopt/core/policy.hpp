@@ -54,6 +54,22 @@ concept has_lift_formula = requires(const P p, E& e, St& s, view<W> w, G g) {
   p.lift_formula(e, s, w, g);
 };
 
+// An operation has one form. A policy that has two (a formula beside it) says that they are the same work by
+// `using both_forms_agree = itself;`. A policy derived from it inherits the formula, and not that word, so an operation
+// of its own is never passed over in silence.
+template <class P>
+concept both_forms_agree = requires {
+  requires std::same_as<typename P::both_forms_agree, P>;
+};
+
+// Runs an orthogonalizer in place, whatever it returns.
+template <class P, class E, class St, class C>
+void orthogonalize(const P& orthogonalizer, E& e, St& s, view<C> u) {
+  if constexpr (std::is_void_v<decltype(orthogonalizer.orthogonalize(e, s, u))>)
+    orthogonalizer.orthogonalize(e, s, u);
+  else
+    e.for_each(fn::assign{}, u, as_const(orthogonalizer.orthogonalize(e, s, u)));
+}
 // Runs a momentum policy; the learning rate of the step, which is the pass's unless the policy says otherwise.
 template <class P, class E, class St, class G, class U>
 requires(has_formula<P, E, St, G> || requires(const P p, E& e, St& s, const G& g, view<U> u) {
@@ -111,6 +127,7 @@ concept policy = std::copyable<P> && requires(const P p, state_layout<typename T
 //   In its place, where that is one elementwise formula: formula(pass, state, g, use) calls use(elementwise(...)) with it. It may run
 //   verbs before. If it takes update_slot as g, it may be joined with a constraint's lift; if it takes a scaled_view, the step's
 //   gradient scale is a factor in it, and no scaled copy is stored.
+//   It returns nothing. A policy has accumulate or formula, not both.
 //   `static constexpr bool needs_reference = true`: g is a gradient_pair.
 //   It may return the learning rate of this step in place of pass.lr(): one per matrix, or, with
 //   `static constexpr bool rates_by_column = true`, one per column. Scratch that it takes without a frame lasts until the end of retract.
@@ -129,8 +146,22 @@ inline constexpr index_t phase_count<P> = P::phases;
 template <class P, class T>
 using gradient_for = std::conditional_t<needs_reference<P>, gradient_pair<const T>, view<const T>>;
 
+template <class P, class E, class St, class G, class U>
+concept one_form_of_accumulate = detail::both_forms_agree<P> || !detail::has_formula<P, E, St, G> ||
+  !requires(const P p, E& e, St& s, const G& g, U u) { p.accumulate(e, s, g, u); };
+template <class P, class E, class St, class G>
+concept formula_returns_no_rate = !detail::has_formula<P, E, St, G> ||
+  requires(const P p, E& e, St& s, G g) { { p.formula(e, s, g, detail::any_use{}) } -> std::same_as<void>; };
+template <class P>
+concept phases_are_declared = requires { P::phases; } || !requires(const P p, index_t step) { p.phase(step); };
+// Only a momentum has phases.
+template <class P>
+concept has_no_phases = !requires { P::phases; };
+
 template <class P, class B, class Types>
-concept momentum_policy = policy<P, Types> &&
+concept momentum_policy = policy<P, Types> && phases_are_declared<P> &&
+  one_form_of_accumulate<P, pass<B, typename Types::compute>, state_of<P, Types>, gradient_for<P, typename Types::gradient>, view<typename Types::compute>> &&
+  formula_returns_no_rate<P, pass<B, typename Types::compute>, state_of<P, Types>, gradient_for<P, typename Types::gradient>> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, gradient_for<P, typename Types::gradient> g,
            gradient_for<P, typename Types::compute> lifted, view<typename Types::compute> u) {
     detail::accumulate(p, e, s, g, u);
@@ -142,26 +173,59 @@ concept momentum_policy = policy<P, Types> &&
 //   It may return a view of its own with the result, in u's memory or taken before any frame, in place of void; and may take the norm of u as a fourth
 //   argument, a detail::scaled_norm that the step then has measured while u was written. It may besides
 //   take as a fifth who gets the result, some members of the bucket at a time: use(view, first, count); then it returns nothing.
+template <class P, class E, class St, class U>
+concept one_form_of_orthogonalize = detail::both_forms_agree<P> || !detail::has_plain_formula<P> ||
+  !requires(const P p, E& e, St& s, U u) { p.orthogonalize(e, s, u); };
+
 template <class P, class B, class Types>
-concept orthogonalizer_policy = policy<P, Types> &&
+concept orthogonalizer_policy = policy<P, Types> && has_no_phases<P> &&
+  one_form_of_orthogonalize<P, pass<B, typename Types::compute>, state_of<P, Types>, view<typename Types::compute>> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { p.orthogonalize(e, s, u); };
 
 // Normalizer: normalize(pass, state, u) rescales u in place. In its place, where that ends in one elementwise formula:
 //   formula(pass, state, u, use), which only reads u, of any element type, runs verbs and calls use(elementwise(...)); or formula(), if
 //   it need not look at u. `static constexpr bool leaves_update = true`: it does nothing.
+template <class P, class E, class St, class C>
+concept one_form_of_normalize = detail::both_forms_agree<P> ||
+  !(detail::has_plain_formula<P> || detail::has_formula<P, E, St, view<const C>>) ||
+  !requires(const P p, E& e, St& s, view<C> u) { p.normalize(e, s, u); };
+
 template <class P, class B, class Types>
-concept normalizer_policy = policy<P, Types> &&
+concept normalizer_policy = policy<P, Types> && has_no_phases<P> &&
+  one_form_of_normalize<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::compute> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::compute> u) { detail::normalize(p, e, s, u); };
 
 // Constraint: lift(pass, state, w, g, u) returns the gradient in the coordinates that are optimised: g itself, or u after
-// writing it; `static constexpr bool changes_gradient = true` says the latter. Scratch that lift takes without a frame lasts
+// writing it; `static constexpr bool changes_gradient = true` says the latter. `using leaves_gradient = itself;` says that lift
+// does nothing at all, and need not be called; any other lift is called in every step, also one that only looks at g. Scratch that lift takes without a frame lasts
 // until the end of retract. retract(pass, state, w, u, lr, scale) writes the weight, moved by -lr * scale * u in those
 // coordinates. lr is one number per matrix; `static constexpr bool takes_column_rates = true`: one per column will do, too.
 //   `static constexpr bool only_reads_update = true`: retract leaves u alone and takes it in any element type.
 //   In the place of retract, where that is one elementwise formula: retract_formula(pass, state, w, lr, scale). Where lift ends in one,
 //   lift_formula(pass, state, w, g) gives that, too; g may be a scaled_view.
+template <class P>
+concept leaves_gradient = requires { requires std::same_as<typename P::leaves_gradient, P>; };  // not so of a policy derived from P
+template <class P>
+concept changes_gradient = requires { requires P::changes_gradient; };
+
+template <class P, class E, class St, class W, class G, class U>
+concept one_form_of_lift = detail::both_forms_agree<P> || !detail::has_lift_formula<P, E, St, W, view<const G>> ||
+  !requires(const P p, E& e, St& s, view<W> w, view<const G> g, view<U> u) { p.lift(e, s, w, g, u); };
+template <class P, class E, class St, class W, class U>
+concept one_form_of_retract = detail::both_forms_agree<P> || !detail::has_retract_formula<P, E, St, W> ||
+  !requires(const P p, E& e, St& s, view<W> w, view<U> u) { p.retract(e, s, w, u, e.lr(), 1.0); };
+// A lift that returns u says so. (Asked with gradients of another type than u, so that the two can be told apart.)
+template <class P, class E, class St, class W, class G, class U>
+concept says_that_it_changes_gradient = changes_gradient<P> || leaves_gradient<P> ||
+  !requires(const P p, E& e, St& s, view<W> w, view<const G> g, view<U> u) { p.lift(e, s, w, g, u); } ||
+  requires(const P p, E& e, St& s, view<W> w, view<const G> g, view<U> u) { { p.lift(e, s, w, g, u) } -> std::same_as<view<const G>>; };
+
 template <class P, class B, class Types>
-concept constraint_policy = policy<P, Types> &&
+concept constraint_policy = policy<P, Types> && has_no_phases<P> &&
+  one_form_of_lift<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::weight, typename Types::gradient, typename Types::compute> &&
+  one_form_of_retract<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::weight, typename Types::compute> &&
+  says_that_it_changes_gradient<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::weight,
+                                std::conditional_t<std::is_same_v<typename Types::compute, float>, double, float>, typename Types::compute> &&
   requires(const P p, pass<B, typename Types::compute>& e, state_of<P, Types>& s, view<typename Types::weight> w,
            view<const typename Types::gradient> g, view<const typename Types::compute> scaled, view<typename Types::compute> u,
            matrix_broadcast<typename Types::compute> lr, double scale) {
@@ -169,8 +233,6 @@ concept constraint_policy = policy<P, Types> &&
     p.lift(e, s, w, scaled, u);
     detail::retract(p, e, s, w, u, lr, scale);
   };
-template <class P>
-concept changes_gradient = requires { requires P::changes_gradient; };
 template <class P>
 concept takes_column_rates = requires { requires P::takes_column_rates; };
 template <class P>
@@ -185,9 +247,9 @@ concept keeps_master = requires { requires P::keeps_master; };
 template <class P>
 concept master_is_outermost = !keeps_master<P>;
 
-// Scale: factor(fan_out, fan_in), a number fixed by the shape.
+// Scale: factor(fan_out, fan_in), a number fixed by the shape. It keeps no state.
 template <class P>
-concept scale_policy = std::copyable<P> && requires(const P p, index_t n) {
+concept scale_policy = std::copyable<P> && !requires { typename P::template state<float, float>; } && requires(const P p, index_t n) {
   { P::name() } -> std::convertible_to<std::string>;
   { p.factor(n, n) } -> std::convertible_to<double>;
 };

@@ -8,6 +8,10 @@
 //     visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
 //   }
 //
+// The name is the member's, if need be behind the name of what it belongs to: rank_hold is the member hold of the rank
+// schedule. (momentum, which every method calls so, is the member beta.) A name that a rule has twice, in two of its
+// policies, cannot be set by text.
+//
 // A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)`
 // beside it (an array of std::string_view, in the order of the enumerators from 0).
 #pragma once
@@ -151,19 +155,47 @@ void validate_settings(const Policy& policy) {
   }
 }
 
-// Sets the hyperparameter called `key` from text. Unknown key: an error that names the nearest known one; a value
-// outside the range: an error; in both cases nothing changes.
+namespace detail {
+// Names of version 0.1, and what they are called now.
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 11> renamed_settings{
+    {{"rank_hold_steps", "rank_hold"},
+     {"rank_end_step", "rank_total"},
+     {"norm_mode", "norm_order"},
+     {"spectral_max", "spectral_most"},
+     {"spectral_decay", "spectral_decay_strength"},
+     {"sphere_retraction", "sphere_how"},
+     {"row_normalized", "norm_root_mean_square"},
+     {"ns_norm", "ns_bound"},
+     {"decay_steps", "rate_decay"},
+     {"clamp_c", "clamp"},
+     {"cautious_decay_after", "cautious_after_decay"}}};
+}  // namespace detail
+
+// What a setting of that name in version 0.1 is called now: itself, if it is called as it was.
+inline std::string_view setting_name(std::string_view name) {
+  for (const auto& [old, now] : detail::renamed_settings)
+    if (name == old) return now;
+  return name;
+}
+
+// Sets the hyperparameter called `key` from text. A key that is unknown (the error names the nearest known one) or that
+// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 still work.
 template <class Policy>
 void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   Policy changed = policy;
-  bool found = false;
   std::vector<std::string> known;
   if constexpr (detail::has_settings<Policy>)
+    Policy::settings(changed, [&](std::string_view name, auto&, range = {}) { known.emplace_back(name); });
+  if (std::find(known.begin(), known.end(), key) == known.end()) key = setting_name(key);
+  const auto found = std::count(known.begin(), known.end(), key);
+  if (found > 1)
+    throw error("setting \"" + std::string(key) + "\" is ambiguous: " + std::to_string(found) +
+                " policies of this rule have one of that name; set it in the policy that is meant");
+  if constexpr (detail::has_settings<Policy>)
     Policy::settings(changed, [&](std::string_view name, auto& field, range = {}) {
-      known.emplace_back(name);
-      if (name == key && !std::exchange(found, true)) detail::parse(name, value, field);
+      if (name == key) detail::parse(name, value, field);
     });
-  if (!found) {
+  if (found == 0) {
     std::string names;
     for (const auto& k : known) names += (names.empty() ? "" : ", ") + k;
     throw error("unknown setting \"" + std::string(key) + "\"; nearest: \"" + nearest_name(key, known) +

@@ -1,4 +1,4 @@
-// buffer: zeroed device memory that is freed with its owner.
+// buffer: zeroed memory of the current device that is freed with its owner, in whichever thread.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -13,6 +13,7 @@ class buffer {
   buffer() = default;
   buffer(std::size_t bytes, cudaStream_t stream) {
     if (bytes == 0) return;
+    check(cudaGetDevice(&device_), "allocate");
     void* p = nullptr;
     const cudaError_t status = cudaMalloc(&p, bytes);
     if (status == cudaErrorMemoryAllocation) {
@@ -31,17 +32,25 @@ class buffer {
       throw;
     }
   }
-  buffer(buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+  buffer(buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), device_(other.device_) {}
   buffer& operator=(buffer&& other) noexcept {
-    std::swap(data_, other.data_);
+    std::swap(data_, other.data_), std::swap(device_, other.device_);
     return *this;
   }
-  ~buffer() { cudaFree(data_); }  // waits for work that uses the memory
+  ~buffer() {
+    if (!data_) return;
+    int current = device_;  // on_device throws, which this must not
+    cudaGetDevice(&current);
+    if (current != device_) cudaSetDevice(device_);
+    cudaFree(data_);  // waits for work that uses the memory
+    if (current != device_) cudaSetDevice(current);
+  }
 
   std::byte* data() const { return data_; }
 
  private:
   std::byte* data_ = nullptr;
+  int device_ = 0;
 };
 
 }  // namespace matopt::cuda

@@ -7,15 +7,17 @@
 // recorded once for every combination of ranks and phase that occurs, so NuMuon's shrinking rank asks for a new
 // recording now and then (its rank_multiple makes that rare). The first step of a combination runs without a graph, to
 // load kernels; the second one records. After rebind() nothing needs to be recorded anew: gradients are reached through
-// tables. Needs a stream of its own, not the default one. The optimizer must outlive this. Errors: bad_value for the
-// default stream; cuda_error.
+// tables. After release() and finalize() everything is, for the memory is another. Needs a stream of its own, not the
+// default one. The optimizer must outlive this. Errors: bad_value for the default stream; cuda_error.
 #pragma once
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "error.cuh"
+#include "on_device.cuh"
 
 namespace matopt::cuda {
 
@@ -30,15 +32,17 @@ class captured_step {
   }
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;
-  ~captured_step() {
-    for (auto& r : recordings_)
-      if (r.exec) cudaGraphExecDestroy(r.exec);
-  }
+  ~captured_step() { drop_recordings(); }
 
   // The arguments are those of the optimizer's begin_step().
   template <class... A>
   void step(A... numbers) {
+    const on_device here(opt_->backend().device());
     opt_->begin_step(numbers...);
+    if (opt_->plan_number() != plan_number_) {  // what is recorded points to memory that is gone
+      drop_recordings();
+      plan_number_ = opt_->plan_number();
+    }
     auto r = std::find_if(recordings_.begin(), recordings_.end(),
                           [&](const recording& x) { return x.ranks == opt_->ranks() && x.phase == opt_->phase(); });
     if (r == recordings_.end()) {
@@ -72,6 +76,11 @@ class captured_step {
     index_t nodes = 0;
   };
 
+  void drop_recordings() noexcept {
+    for (auto& r : recordings_)
+      if (r.exec) cudaGraphExecDestroy(r.exec);
+    recordings_.clear();
+  }
   void record(recording& r) {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "record a step");
     cudaGraph_t graph = nullptr;
@@ -93,6 +102,7 @@ class captured_step {
 
   Optimizer* opt_;
   cudaStream_t stream_;
+  std::uint64_t plan_number_ = 0;
   std::vector<recording> recordings_;
   index_t combinations_ = 0;
 };

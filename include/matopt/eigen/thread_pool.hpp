@@ -4,6 +4,7 @@
 // and returns when all are done. Tasks are handed out one by one, so a thread whose core is taken away delays only the
 // task it holds. Which thread runs a task is not fixed: tasks must not depend on it, and then results do not depend on
 // the number of threads. No call allocates. Calls from several threads, and calls from inside a task, are not allowed.
+// A process that fork() made has none of the threads: there the caller does all tasks itself.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -14,6 +15,8 @@
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include <pthread.h>
 
 #include "../core/error.hpp"
 #include "../core/index.hpp"
@@ -30,6 +33,8 @@ class thread_pool {
       throw bad_value("threads", std::to_string(threads), "0 (one per hardware thread) to 1024");
     const int n =
         threads > 0 ? threads : std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, max_threads);
+    count_forks();
+    made_after_ = forks_.load();
     workers_.reserve(static_cast<std::size_t>(n - 1));
     try {
       for (int i = 1; i < n; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -43,7 +48,12 @@ class thread_pool {
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
-  ~thread_pool() { stop(); }
+  ~thread_pool() {
+    if (threads_are_gone())  // they can be neither joined nor detached, so their handles are left behind
+      new std::vector<std::thread>(std::move(workers_));
+    else
+      stop();
+  }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -52,7 +62,7 @@ class thread_pool {
   template <class F>
   void parallel_for(index_t n, F&& f) {
     if (n <= 0) return;
-    if (n == 1 || workers_.empty()) {
+    if (n == 1 || workers_.empty() || threads_are_gone()) {
       std::exception_ptr failure;
       for (index_t i = 0; i < n; ++i) {
         try {
@@ -93,6 +103,12 @@ class thread_pool {
     announce();
     for (auto& t : workers_) t.join();
   }
+  // How many forks lie between the process that was first and this one; each child counts one more.
+  static void count_forks() {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks_; });
+    if (registered != 0) throw error("threads: no memory to watch for fork()");
+  }
+  bool threads_are_gone() const { return made_after_ != forks_.load(std::memory_order_relaxed); }
 
   void announce() {
     round_.fetch_add(1, std::memory_order_release);
@@ -137,6 +153,9 @@ class thread_pool {
     }
   }
 
+  static inline std::atomic<int> forks_{0};
+
+  int made_after_ = 0;
   std::vector<std::thread> workers_;
   std::atomic<std::uint32_t> round_{0};
   std::atomic<int> busy_{0};

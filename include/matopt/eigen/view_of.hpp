@@ -5,7 +5,10 @@
 //   opt.add("q", matopt::view_of(wqkv.topRows(64)), matopt::view_of(gqkv.topRows(64)));
 //
 // The storage must outlive the view and stay where it is: resizing the matrix, or assigning an expression of another
-// size, frees it. A temporary matrix does not compile; nor does an expression without memory of its own, like a + b.
+// size, frees it. So does `g = gradient(w)` of a function that returns a matrix: a move assignment swaps storage. Copy
+// with `Eigen::Map<Eigen::MatrixXf>(g.data(), g.rows(), g.cols()) = gradient(w)`, or call opt.rebind("w", view_of(g))
+// afterwards; opt.check_bound("w", view_of(w), view_of(g)) throws if that was forgotten. A temporary matrix does not
+// compile; nor does an expression without memory of its own, like a + b.
 #pragma once
 #include <Eigen/Core>
 #include <type_traits>

@@ -30,6 +30,7 @@ struct cautious_decay {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = cautious_decay;
   static std::string name() { return "cautious_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

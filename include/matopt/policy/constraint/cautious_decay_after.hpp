@@ -38,7 +38,7 @@ struct cautious_decay_after {
   static std::string name() { return "cautious_decay_after"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("cautious_decay_after", self.decay, range{.low = 0});
+    visit("cautious_after_decay", self.decay, range{.low = 0});
   }
   template <class S, class C>
   struct state {

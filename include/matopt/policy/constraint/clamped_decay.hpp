@@ -25,6 +25,7 @@ struct clamped_decay {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = clamped_decay;
   static std::string name() { return "clamped_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

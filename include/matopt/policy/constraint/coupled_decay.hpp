@@ -35,6 +35,7 @@ struct coupled_decay {
 
   static constexpr bool changes_gradient = true;
   static constexpr bool takes_column_rates = true;
+  using both_forms_agree = coupled_decay;
 
   static std::string name() { return "coupled_decay"; }
   template <class Self, class Visit>

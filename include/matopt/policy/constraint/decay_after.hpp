@@ -25,6 +25,7 @@ struct decay_after {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = decay_after;
   static std::string name() { return "decay_after"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

@@ -25,6 +25,7 @@ struct decoupled_decay {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = decoupled_decay;
   static std::string name() { return "decoupled_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

@@ -17,6 +17,7 @@ struct frank_wolfe {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = frank_wolfe;
   static std::string name() { return "frank_wolfe"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

@@ -37,6 +37,7 @@ struct independent_decay {
 
   static constexpr bool takes_column_rates = true;
 
+  using leaves_gradient = independent_decay;
   static std::string name() { return "independent_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {

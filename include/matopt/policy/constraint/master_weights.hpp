@@ -67,6 +67,7 @@ requires master_is_outermost<Inner>
 struct master_weights {
   static constexpr bool keeps_master = true;
   static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
+  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, master_weights, void>;
   static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
   static constexpr bool needs_svd = matopt::needs_svd<Inner>;
   static constexpr bool needs_full_rank = matopt::needs_full_rank<Inner>;

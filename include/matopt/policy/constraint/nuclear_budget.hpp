@@ -22,6 +22,7 @@ namespace matopt {
 template <class RankSchedule = cosine_rank, class Inner = decoupled_decay>
 struct nuclear_budget {
   static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
+  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, nuclear_budget, void>;
   static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
   static constexpr bool keeps_master = matopt::keeps_master<Inner>;
 

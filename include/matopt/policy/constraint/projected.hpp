@@ -45,6 +45,7 @@ concept needs_full_rank = requires { requires P::needs_full_rank; };
 template <weight_projection Projection, class Inner = decoupled_decay>
 requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_full_rank<Projection>)) struct projected {
   static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
+  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, projected, void>;
   static constexpr bool takes_column_rates =
       matopt::takes_column_rates<Projection> && matopt::takes_column_rates<Inner>;
   static constexpr bool needs_svd = matopt::needs_svd<Projection> || matopt::needs_svd<Inner>;

@@ -139,6 +139,7 @@ struct resync_magnitude {
 template <class Magnitude = adam_magnitude>
 struct row_norm {
   static constexpr bool changes_gradient = true, only_reads_update = true;
+  using both_forms_agree = row_norm;
 
   Magnitude magnitude{};
   double decay = 0;

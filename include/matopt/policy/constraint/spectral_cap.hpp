@@ -15,7 +15,7 @@
 // quintics are rough: f(.1) = .095, f(.5) = .498, f(1) = .966, f(3) = 1.001.
 //
 // cap_update_norm is ||u||_2 at most: 1 for an exact polar factor; the authors take 1.14502 * 1.05 for a quintic
-// Newton-Schulz. cap_decay is the inner constraint's decay, or 0, which only makes k larger. spectral_max counts in
+// Newton-Schulz. cap_decay is the inner constraint's decay, or 0, which only makes k larger. spectral_most counts in
 // units of sqrt(fan_out / fan_in) unless spectral_relative is off.
 //
 // State: the estimate's. FLOPs: 8 m^2 n (soft), 8 m^2 (2n + m) (hard), m <= n. Needs: gemm.
@@ -100,7 +100,7 @@ struct soft_cap {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
     visit("cap_update_norm", self.update_norm, range{.low = 0});
     visit("cap_decay", self.decay, range{.low = 0});
@@ -146,7 +146,7 @@ struct hard_cap {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
   template <class S, class C>

@@ -4,7 +4,7 @@
 //   spectral_hammer      W <- W + (max - sigma) u v^T             sets the largest; raises it, too
 //   spectral_decay       W <- W - strength sigma u v^T            decays the largest; strength = lr spectral_decay
 //
-// From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338). spectral_max counts in units of
+// From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338). spectral_most counts in units of
 // sqrt(fan_out / fan_in) unless spectral_relative is off. The paper's decay is a number per step; here it follows lr,
 // as every decay does (spectral_decay_times_lr). State, FLOPs, accuracy: those of the estimate (spectral_norm.hpp), and
 // 4 per parameter. Several equal largest singular values: the hammer and the decay meet one of them per step.
@@ -61,7 +61,7 @@ struct spectral_normalize {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
   template <class S, class C>
@@ -91,7 +91,7 @@ struct spectral_hammer {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
   template <class S, class C>
@@ -122,7 +122,7 @@ struct spectral_decay {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
-    visit("spectral_decay", self.strength, range{.low = 0});
+    visit("spectral_decay_strength", self.strength, range{.low = 0});
     visit("spectral_decay_times_lr", self.times_lr);
   }
   template <class S, class C>

@@ -109,7 +109,7 @@ struct spectral_retraction {
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Estimate>) Estimate::settings(self.estimate, visit);
     visit("sphere_radius", self.radius, range{.low = 0, .low_open = true});
-    visit("sphere_retraction", self.how);
+    visit("sphere_how", self.how);
     visit("sphere_strength", self.strength, range{.low = 0});
     visit("sphere_finish", self.finish);
   }

@@ -8,8 +8,8 @@
 // signs, here by the decomposition. The third is the prox of tau ||W||_*; nuclear_polar_decay is its cheap form, and is
 // reported to do no worse. All subtract U diag(amount) V^T, so a W without anything to cut stays as it is, to the bit.
 // "Every k-th step" is not offered for the prox: a constraint runs the same verbs in every step, so a count in
-// its state would save nothing. spectral_max counts in units of sqrt(fan_out / fan_in) unless spectral_relative is off.
-// State: none. Needs: svd, gemm.
+// its state would save nothing. spectral_most counts in units of sqrt(fan_out / fan_in) unless spectral_relative is
+// off. State: none. Needs: svd, gemm.
 #pragma once
 #include "spectral_normalize.hpp"
 
@@ -66,7 +66,7 @@ struct exact_hard_cap {
   static std::string name() { return "exact_hard_cap"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
   template <class E, class St, class W, class U, class C>
@@ -87,7 +87,7 @@ struct spectral_clipped_decay {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("clipped_decay", self.decay, range{.low = 0});
-    visit("spectral_max", self.most, range{.low = 0, .low_open = true});
+    visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
   template <class E, class St, class W, class U, class C>

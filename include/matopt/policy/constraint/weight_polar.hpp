@@ -51,7 +51,7 @@ void prefixed_settings(const char* prefix, P& policy, Visit& visit) {
 template <class O, class E, class C>
 void polar(const O& orthogonalizer, E& e, view<C> x) {
   no_state none;
-  orthogonalizer.orthogonalize(e, none, x);
+  detail::orthogonalize(orthogonalizer, e, none, x);
 }
 }  // namespace detail
 

@@ -73,7 +73,7 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
     Inner::settings(self.inner, visit);
     visit("mu2", self.mu2, range{.low = 0, .high = 1, .high_open = true});
     visit("rate_eps", self.eps, range{.low = 0, .low_open = true});
-    if constexpr (ByColumn) visit("clamp_c", self.clamp, range{.low = 0, .high = 1});
+    if constexpr (ByColumn) visit("clamp", self.clamp, range{.low = 0, .high = 1});
   }
   index_t phase(index_t step) const { return detail::phase_of(inner, step); }
 

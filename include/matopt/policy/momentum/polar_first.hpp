@@ -49,7 +49,7 @@ requires(!needs_reference<Inner>) struct polar_first {
     const view<U> before = e.take_like(u), size = e.take(1, 1);
     e.for_each(fn::assign{}, before, as_const(g));
     e.for_each(fn::assign{}, u, as_const(before));
-    orthogonalizer.orthogonalize(e, s.orthogonalizer, u);
+    detail::orthogonalize(orthogonalizer, e, s.orthogonalizer, u);
     e.reduce(fn::product{}, size, as_const(before), as_const(u));
     const auto lr = detail::accumulate(inner, e, s.inner, as_const(u), u);
     e.for_each(fn::multiply{}, u, per_matrix(size));

@@ -36,7 +36,7 @@ struct line_norm {
   static std::string name() { return "line_norm"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("norm_mode", self.order);
+    visit("norm_order", self.order);
     visit("line_eps", self.eps, range{.low = 0, .low_open = true});
   }
 

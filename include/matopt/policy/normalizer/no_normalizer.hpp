@@ -6,6 +6,7 @@ namespace matopt {
 
 struct no_normalizer {
   static constexpr bool leaves_update = true;
+  using both_forms_agree = no_normalizer;
 
   static std::string name() { return "none"; }
   template <class E, class St, class U>

@@ -50,7 +50,7 @@ struct row_direction {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("norm_eps", self.eps, range{.low = 0, .low_open = true});
-    visit("row_normalized", self.root_mean_square);
+    visit("norm_root_mean_square", self.root_mean_square);
   }
   template <class E, class St, class C>
   void orthogonalize(E& e, St&, view<C> u) const {

@@ -84,7 +84,7 @@ struct newton_schulz {
     visit("ns_eps", self.eps, range{.low = 0});
     visit("ns_eps_rule", self.rule);
     visit("ns_form", self.form);
-    visit("ns_norm", self.bound);
+    visit("ns_bound", self.bound);
   }
 
   template <class E>

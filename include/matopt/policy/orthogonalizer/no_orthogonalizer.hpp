@@ -5,6 +5,8 @@
 namespace matopt {
 
 struct no_orthogonalizer {
+  using both_forms_agree = no_orthogonalizer;
+
   static std::string name() { return "none"; }
   template <class E, class St, class U>
   void orthogonalize(E&, St&, view<U>) const {}

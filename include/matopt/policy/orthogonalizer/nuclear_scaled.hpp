@@ -39,7 +39,7 @@ struct nuclear_scaled {
     const auto frame = e.frame();
     const view<C> before = e.take_like(u), size = e.take(1, 1);
     e.for_each(fn::assign{}, before, as_const(u));
-    inner.orthogonalize(e, s, u);
+    detail::orthogonalize(inner, e, s, u);
     e.reduce(fn::product{}, size, as_const(before), as_const(u));
     e.for_each(fn::multiply{}, u, per_matrix(size));
   }

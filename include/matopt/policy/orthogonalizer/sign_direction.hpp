@@ -6,6 +6,8 @@
 namespace matopt {
 
 struct sign_direction {
+  using both_forms_agree = sign_direction;
+
   static std::string name() { return "sign_direction"; }
   template <class E, class St, class U>
   void orthogonalize(E& e, St&, view<U> u) const {

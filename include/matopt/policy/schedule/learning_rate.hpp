@@ -61,7 +61,7 @@ struct warmup_stable_decay {
   static void settings(Self& self, Visit&& visit) {
     visit("warmup", self.warmup, range{.low = 0});
     visit("total", self.total, range{.low = 1});
-    visit("decay_steps", self.decay, range{.low = 0});
+    visit("rate_decay", self.decay, range{.low = 0});
     visit("floor", self.floor, range{.low = 0, .high = 1});
   }
   double factor(index_t t) const {

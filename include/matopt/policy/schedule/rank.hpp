@@ -64,8 +64,8 @@ struct cosine_rank {
   static void settings(Self& self, Visit&& visit) {
     visit("rank_start", self.start, detail::rank_fraction);
     visit("rank_end", self.end, detail::rank_fraction);
-    visit("rank_hold_steps", self.hold, range{.low = 0});
-    visit("rank_end_step", self.total, range{.low = 1});
+    visit("rank_hold", self.hold, range{.low = 0});
+    visit("rank_total", self.total, range{.low = 1});
   }
   double fraction(index_t step) const {
     if (step < hold) return start;

@@ -1,0 +1,27 @@
+// optimizer_options: what an optimizer does beside its rule; and step_status, what it says of past steps.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "index.hpp"
+
+namespace matopt {
+
+// What a step does if a gradient holds NaN or infinity. `ignore` looks at no gradient.
+enum class on_nonfinite { skip_step, ignore };
+
+struct optimizer_options {
+  on_nonfinite nonfinite = on_nonfinite::skip_step;
+  index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
+  bool scales_gradient =
+      false;  // steps take a gradient_scale; a scratch matrix per gradient, unless a formula takes it
+};
+
+struct step_status {
+  index_t skipped = 0;                  // steps skipped since the last poll
+  std::vector<std::string> parameters;  // whose gradients were not finite in them
+  index_t unusable_scales = 0;          // those of them whose gradient_scale was 0, NaN or infinite
+  explicit operator bool() const { return skipped == 0; }
+};
+
+}  // namespace matopt

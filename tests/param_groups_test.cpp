@@ -1,0 +1,221 @@
+// Two groups are one optimizer to the outside: they skip steps together, and have no name and no memory twice.
+#include <catch2/catch.hpp>
+
+#include <limits>
+
+#include <matopt/adamw.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/muon.hpp>
+#include <matopt/muon_storm.hpp>
+#include <matopt/param_groups.hpp>
+
+#include "support/matrices.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+using first_optimizer = optimizer<muon, eigen_backend>;
+using second_optimizer = optimizer<adamw, eigen_backend>;
+using groups_of_two = param_groups<first_optimizer, second_optimizer>;
+
+struct both {
+  eigen_backend cpu{1};
+  stored<float> w{4, 6}, g{4, 6}, v{3, 5}, gv{3, 5};
+  groups_of_two groups;
+
+  both(on_nonfinite first, on_nonfinite second, bool scales = false)
+      : groups(first_optimizer(cpu, {}, {.nonfinite = first, .scales_gradient = scales}), 0.02,
+               second_optimizer(cpu, {}, {.nonfinite = second, .scales_gradient = scales}), 0.01) {
+    w.fill_random(1), v.fill_random(2);
+    groups.add("w", w.v(), g.cv(), role::hidden);
+    groups.add("v", v.v(), gv.cv(), role::vector);
+    groups.finalize();
+  }
+  void gradients(std::uint64_t t) { g.fill_random(10 + t), gv.fill_random(1000 + t); }
+  std::vector<float> weights() const {
+    auto out = elements(w.cv());
+    const auto more = elements(v.cv());
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+  }
+};
+constexpr auto check = on_nonfinite::skip_step, ignore = on_nonfinite::ignore;
+
+}  // namespace
+
+TEST_CASE("groups: one bad gradient skips one step, whichever group looks", "[param_groups]") {
+  for (const auto& [first, second] : {std::pair{check, check}, {check, ignore}, {ignore, check}})
+    for (const bool in_first : {true, false}) {
+      if ((in_first ? first : second) == ignore) continue;  // nobody looks there
+      CAPTURE(first == check, second == check, in_first);
+      both hit(first, second), clean(first, second);
+      hit.gradients(0), clean.gradients(0);
+      hit.groups.step(), clean.groups.step();
+      for (int bad = 0; bad < 2; ++bad) {
+        const auto before = hit.weights();
+        hit.gradients(5);
+        (in_first ? hit.g : hit.gv).v()(2, 1) = std::numeric_limits<float>::quiet_NaN();
+        hit.groups.step();
+        CHECK(same_bits(before, hit.weights()));
+        hit.groups.set_steps(hit.groups.steps() - 1);
+        for (int t = 1; t < 4; ++t) {
+          const auto last = hit.weights();
+          hit.gradients(static_cast<std::uint64_t>(4 * bad + t)),
+              clean.gradients(static_cast<std::uint64_t>(4 * bad + t));
+          hit.groups.step(), clean.groups.step();
+          CHECK(same_bits(hit.weights(), clean.weights()));
+          CHECK_FALSE(same_bits(last, hit.weights()));
+        }
+        if (bad == 0) {
+          const step_status status = hit.groups.poll_status();
+          CHECK(status.skipped == 1);
+          CHECK(status.parameters == std::vector<std::string>{in_first ? "w" : "v"});
+        }
+      }
+      CHECK(hit.groups.matrix().poll_status().skipped == 1);  // the second bad step, counted by each
+      CHECK(hit.groups.poll_status().skipped == 1);
+      CHECK(hit.groups.poll_status().skipped == 0);
+    }
+}
+
+TEST_CASE("groups: where both ignore, nothing is skipped; a scale of no use skips in any case", "[param_groups]") {
+  both deaf(ignore, ignore);
+  deaf.gradients(0);
+  deaf.gv.v()(0, 0) = std::numeric_limits<float>::quiet_NaN();
+  const auto before = elements(deaf.w.cv());
+  deaf.groups.step();
+  CHECK(deaf.groups.poll_status().skipped == 0);
+  CHECK_FALSE(same_bits(before, elements(deaf.w.cv())));
+
+  for (const auto& [first, second] : {std::pair{check, check}, {check, ignore}, {ignore, check}, {ignore, ignore}}) {
+    both hit(first, second, true), clean(first, second, true);
+    hit.gradients(0), clean.gradients(0);
+    hit.groups.step(1, 0.5), clean.groups.step(1, 0.5);
+    for (const double scale : {0.0, std::nan(""), static_cast<double>(INFINITY)}) {
+      const auto last = hit.weights();
+      hit.groups.step(1, scale);
+      CHECK(same_bits(last, hit.weights()));
+    }
+    const step_status status = hit.groups.poll_status();
+    CHECK(status.skipped == 3);
+    CHECK(status.unusable_scales == 3);
+    CHECK(status.parameters.empty());
+    CHECK_THROWS_AS(hit.groups.step(1, -1), bad_value);
+    CHECK_THROWS_WITH(hit.groups.step(1e41), Contains("lr is "));
+    CHECK(hit.groups.matrix().steps() == 4);
+    CHECK(hit.groups.rest().steps() == 4);
+    hit.groups.set_steps(1);
+    hit.gradients(1), clean.gradients(1);
+    hit.groups.step(1, 0.5), clean.groups.step(1, 0.5);
+    CHECK(same_bits(hit.weights(), clean.weights()));
+  }
+}
+
+TEST_CASE("groups: memory of one group is not taken by the other", "[param_groups]") {
+  eigen_backend cpu(1);
+  stored<float> a(4, 4), b(4, 4), c(4, 4), d(4, 4), r(4, 4), s(4, 4);
+  // One parameter in the first group with weight a, gradient b, reference r; then others in the second, or the other
+  // way round.
+  const auto refused = [&](role first, role second, view<float> w, view<const float> g, view<const float> reference) {
+    param_groups<optimizer<muon_storm, eigen_backend>,
+                 optimizer<adamw::with_momentum<muon_storm::momentum_type>, eigen_backend>>
+        groups(optimizer<muon_storm, eigen_backend>(cpu), 0.1,
+               optimizer<adamw::with_momentum<muon_storm::momentum_type>, eigen_backend>(cpu), 0.1);
+    groups.add("one", a.v(), b.cv(), r.cv(), first);
+    std::string text;
+    try {
+      groups.add("two", w, g, reference, second);
+    } catch (const bad_value& e) {
+      text = e.what();
+    }
+    CHECK(groups.assignments().size() == (text.empty() ? 2 : 1));
+    groups.add("three", row_major<float>(nullptr, 0, 4), row_major<const float>(nullptr, 0, 4),
+               row_major<const float>(nullptr, 0, 4), second);  // as before
+    groups.finalize();
+    groups.step();
+    return text;
+  };
+  const auto names_both = [](const std::string& text) {
+    return text.find("\"one\"") != std::string::npos && text.find("\"two\"") != std::string::npos;
+  };
+  for (const auto& [first, second] : {std::pair{role::hidden, role::embedding}, {role::vector, role::hidden}}) {
+    CHECK(refused(first, second, c.v(), d.cv(), s.cv()).empty());
+    CHECK(names_both(refused(first, second, a.v(), d.cv(), s.cv())));  // weight and weight
+    CHECK(names_both(refused(first, second, a.v().row_block(3, 1), d.cv().row_block(0, 1), s.cv().row_block(0, 1))));
+    CHECK(names_both(refused(first, second, b.v(), d.cv(), s.cv())));  // gradient and weight
+    CHECK(names_both(refused(first, second, r.v(), d.cv(), s.cv())));  // reference and weight
+    CHECK(names_both(refused(first, second, c.v(), a.cv(), s.cv())));  // weight and gradient
+    CHECK(names_both(refused(first, second, c.v(), d.cv(), a.cv())));  // weight and reference
+    CHECK(names_both(refused(first, second, c.v(), b.cv(), s.cv())));  // gradient and gradient
+    CHECK(names_both(refused(first, second, c.v(), d.cv(), r.cv())));  // reference and reference
+  }
+  // What rebind() brings is held against the weights of both.
+  groups_of_two groups(first_optimizer(cpu), 0.1, second_optimizer(cpu), 0.1);
+  groups.add("one", a.v(), b.cv(), role::hidden), groups.add("two", c.v(), d.cv(), role::head);
+  CHECK_THROWS_WITH(groups.rebind("one", c.cv()), Contains("gradient of \"one\"") && Contains("weight of \"two\""));
+  groups.rebind("one", d.cv()), groups.rebind("two", b.cv());  // gradients may change places
+  groups.check_bound("one", a.v(), d.cv()), groups.check_bound("two", c.v(), b.cv());
+  CHECK_THROWS_WITH(groups.check_bound("two", c.v(), d.cv()), Contains("gradient of \"two\""));
+}
+
+TEST_CASE("groups: names of one group, and of its state, are not taken by the other", "[param_groups]") {
+  eigen_backend cpu(1);
+  stored<float> w(4, 4, layout::row_major, 4), g(4, 4, layout::row_major, 4);
+  for (const auto& [first, second] : {std::pair{role::hidden, role::embedding}, {role::embedding, role::hidden}})
+    for (const auto& [stack, other] :
+         {std::pair{"w", "w.0"}, {"w", "w.1.first_moment"}, {"w", "w.1.momentum"}, {"w", "w"}}) {
+      CAPTURE(stack, other, first == role::hidden);
+      groups_of_two groups(first_optimizer(cpu), 0.1, second_optimizer(cpu), 0.1);
+      groups.add(stack, w.v().matrices(0, 2), g.cv().matrices(0, 2), first);
+      const std::string state = first == role::hidden ? "momentum" : "first_moment";
+      const std::string name = other;
+      const auto add = [&] { groups.add(name, w.v().matrices(2, 1), g.cv().matrices(2, 1), second); };
+      if (name.find('_') == std::string::npos && name.find("momentum") == std::string::npos)
+        CHECK_THROWS_WITH(add(), Contains("parameter name"));
+      else if (name.ends_with(state))
+        CHECK_THROWS_WITH(add(), Contains("parameter name") && Contains("state of \"w\""));
+      else
+        CHECK_NOTHROW(add());
+    }
+}
+
+TEST_CASE("groups: of optimizers that have parameters already, and of two backends", "[param_groups]") {
+  eigen_backend cpu(1), another(1);
+  CHECK_THROWS_WITH(groups_of_two(first_optimizer(cpu), 0.1, second_optimizer(another), 0.1),
+                    Contains("backend of the second optimizer"));
+  stored<float> w(4, 4), g(4, 4), v(4, 4), gv(4, 4);
+  const auto build = [&](const char* name, view<float> weight, view<const float> gradient) {
+    first_optimizer a(cpu);
+    second_optimizer b(cpu);
+    a.add("w", w.v(), g.cv()), b.add(name, weight, gradient);
+    groups_of_two groups(std::move(a), 0.1, std::move(b), 0.1);
+    groups.finalize();
+    groups.step();
+  };
+  CHECK_THROWS_WITH(build("w", v.v(), gv.cv()), Contains("parameter name is \"w\""));
+  CHECK_THROWS_WITH(build("v", w.v(), gv.cv()), Contains("\"v\"") && Contains("\"w\""));
+  CHECK_THROWS_WITH(build("v", v.v(), g.cv()), Contains("\"v\"") && Contains("\"w\""));
+  CHECK_NOTHROW(build("v", v.v(), gv.cv()));
+}
+
+TEST_CASE("groups: empty shards in one group or in both", "[param_groups]") {
+  eigen_backend cpu(1);
+  stored<float> v(3, 5), gv(3, 5);
+  const auto none = [](index_t rows, index_t batch) { return row_major<float>(nullptr, rows, 5, batch); };
+  groups_of_two one(first_optimizer(cpu), 0.1, second_optimizer(cpu), 0.1);
+  one.add("w", none(0, 1), none(0, 1), role::hidden), one.add("v", v.v(), gv.cv(), role::vector);
+  one.finalize();
+  one.step();
+  gv.v()(0, 0) = std::numeric_limits<float>::quiet_NaN();
+  one.step();
+  CHECK(one.poll_status().skipped == 1);
+  groups_of_two stacks(first_optimizer(cpu), 0.1, second_optimizer(cpu), 0.1);
+  stacks.add("w", none(5, 0), none(5, 0), role::hidden), stacks.add("v", none(5, 0), none(5, 0), role::vector);
+  stacks.finalize();
+  stacks.step();
+  CHECK(stacks.steps() == 1);
+  CHECK(stacks.poll_status());
+}
