@@ -143,36 +143,48 @@ struct any {
     return x;
   }
 };
-// 1 if x is NaN or infinite
+// 1 if x is NaN, infinite, or larger than `limit`
 struct not_finite {
   using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x) const {
-    return T(!math::finite(x));
+    return T(!math::within(x, T(limit)));
   }
 };
 struct not_both_finite {
   using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y) const {
-    return T(!math::finite(x) || !math::finite(y));
+    return T(!math::within(x, T(limit)) || !math::within(y, T(limit)));
   }
 };
 // The same of s x, in the type C that it is about to have.
 template <class C>
 struct scaled_not_finite {
   using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
-    return T(!math::finite(static_cast<C>(s * x)));
+    return T(!math::within(static_cast<C>(s * x), C(limit)));
   }
 };
 template <class C>
 struct scaled_not_both_finite {
   using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y, T s) const {
-    return T(!math::finite(static_cast<C>(s * x)) || !math::finite(static_cast<C>(s * y)));
+    return T(!math::within(static_cast<C>(s * x), C(limit)) || !math::within(static_cast<C>(s * y), C(limit)));
+  }
+};
+// y = x in [-most, most]
+struct limited {
+  double most;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = math::limited(x, T(most));
   }
 };
 // y = s x
