@@ -3,6 +3,9 @@
 // says otherwise), and may have outputs besides. One that needs several sums returns terms<T, n> and makes results of
 // them in finish(). Formulas of one method stand beside that method's equations, in its policy header.
 #pragma once
+#include <bit>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "math.hpp"
@@ -143,36 +146,41 @@ struct any {
     return x;
   }
 };
-// 1 if x is NaN or infinite
-struct not_finite {
+// 1 if any x is NaN or infinite. What is reduced is the largest exponent, as a number: a maximum of integers in
+// disguise, which vectorises where a comparison with its conversion does not.
+struct finite_check {
   using reduction = maximum;
-  template <class T>
-  MATOPT_HD T operator()(T x) const {
-    return T(!math::finite(x));
+  template <class T, class A>
+  MATOPT_HD static terms<A, 1> finish(const A* largest) {
+    return {{math::finite(largest[0]) ? A(0) : A(1)}};
   }
 };
-struct not_both_finite {
-  using reduction = maximum;
+struct not_finite : finite_check {
+  template <class T>
+  MATOPT_HD T operator()(T x) const {
+    return math::power_of_two(x);
+  }
+};
+struct not_both_finite : finite_check {
   template <class T>
   MATOPT_HD T operator()(T x, T y) const {
-    return T(!math::finite(x) || !math::finite(y));
+    return math::max(math::power_of_two(x), math::power_of_two(y));
   }
 };
 // The same of s x, in the type C that it is about to have.
 template <class C>
-struct scaled_not_finite {
-  using reduction = maximum;
+struct scaled_not_finite : finite_check {
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
-    return T(!math::finite(static_cast<C>(s * x)));
+    return static_cast<T>(math::power_of_two(static_cast<C>(s * x)));
   }
 };
 template <class C>
-struct scaled_not_both_finite {
-  using reduction = maximum;
+struct scaled_not_both_finite : finite_check {
   template <class T>
   MATOPT_HD T operator()(T x, T y, T s) const {
-    return T(!math::finite(static_cast<C>(s * x)) || !math::finite(static_cast<C>(s * y)));
+    return static_cast<T>(
+        math::max(math::power_of_two(static_cast<C>(s * x)), math::power_of_two(static_cast<C>(s * y))));
   }
 };
 // y = s x
@@ -203,9 +211,15 @@ struct scaled_norm {
   template <class T>
   MATOPT_HD terms<T, 3> operator()(T x) const {
     using l = limits<T>;
-    const T a = math::abs(x);
-    const T high = a > l::upper ? a * l::shrink : T(0), low = a < l::lower ? a * l::grow : T(0);
-    const T middle = a > l::upper || a < l::lower ? T(0) : a;
+    using bits = std::conditional_t<l::single, std::uint32_t, std::uint64_t>;
+    constexpr int sign = 8 * sizeof(bits) - 1;
+    // All ones where a is of that size: numbers that are not negative are ordered as their bits are.
+    const bits a = std::bit_cast<bits>(math::abs(x));
+    const bits finite = bits(0) - ((a - std::bit_cast<bits>(std::numeric_limits<T>::infinity()) - bits(1)) >> sign);
+    const bits is_high = (bits(0) - ((std::bit_cast<bits>(l::upper) - a) >> sign)) & finite;
+    const bits is_low = bits(0) - ((a - std::bit_cast<bits>(l::lower)) >> sign);
+    const T high = std::bit_cast<T>(bits(a & is_high)) * l::shrink, low = std::bit_cast<T>(bits(a & is_low)) * l::grow;
+    const T middle = std::bit_cast<T>(bits(a & ~(is_high | is_low)));
     return {{high * high, middle * middle, low * low}};
   }
   // T: the type of the entries, in which the limits are
@@ -238,7 +252,7 @@ struct scaled_root {
 struct divide {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T s) const {
-    y = s > T(0) ? x / s : T(0);
+    y = math::divide_or_zero(x, s);
   }
 };
 

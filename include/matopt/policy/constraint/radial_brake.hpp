@@ -22,7 +22,8 @@ struct brake_part {
   double outward, inward;
   template <class T>
   MATOPT_HD void operator()(T& u, T w, T n, T a) const {
-    if (n > T(0)) u -= (T(1) - T(a < T(0) ? outward : inward)) * a * (w / n);
+    const T outside = math::one_if<T>(a < T(0)), s = outside * T(outward) + (T(1) - outside) * T(inward);
+    u -= (T(1) - s) * a * math::divide_or_zero(w, n);
   }
 };
 // n = max(0, n - lr scale a)

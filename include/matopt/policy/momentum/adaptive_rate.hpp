@@ -40,8 +40,9 @@ struct clamp_to_mean {
   double c, count;
   template <class T>
   MATOPT_HD void operator()(T& d, T sum) const {
-    const T mean = sum / T(count);
-    if (mean > T(0) && math::finite(mean)) d = math::min(math::max(d, T(c) * mean), mean / T(c));
+    constexpr T most = std::numeric_limits<T>::max();
+    const T mean = sum / T(count), low = mean > most ? T(0) : mean, high = mean > T(0) ? mean : most;
+    d = math::min(math::max(d, T(c) * math::max(T(0), low)), high / T(c));
   }
 };
 struct adapted_rate {

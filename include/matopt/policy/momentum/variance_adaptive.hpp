@@ -27,10 +27,12 @@ struct variance_adaptive {
     g *= gain;
     const T before = m;
     m = T(beta) * m + T(1 - beta) * g;
-    const T d = (late ? m : before) - g;
+    const T is_late = math::one_if<T>(late);
+    const T d = is_late * m + (T(1) - is_late) * before - g;
     v = math::saturated(T(beta) * v + T(beta * (1 - beta)) * math::saturated(d * d));
     const T looked = g + T(beta / (1 - beta)) * m / c, noise = v / c;
-    const T under = signal ? math::saturated(looked * looked + T(alpha) * noise) : noise;
+    const T with_signal = math::one_if<T>(signal), of_noise = with_signal * T(alpha) + (T(1) - with_signal);
+    const T under = math::saturated(with_signal * math::saturated(looked * looked) + of_noise * noise);
     u = looked / (math::sqrt(under) + T(eps));
   }
 };
