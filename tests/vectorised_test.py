@@ -67,7 +67,7 @@ def fault(name, body):
         packed = sum(bool(PACKED.match(what)) for _, what, _ in loop)
         # A whole block unrolled may have a comparison or two of numbers that all its elements share; what loads and
         # stores goes one by one at the ends of a line and over strides.
-        if scalar and not (some_packed if is_load else packed >= 8 * len(scalar)):
+        if scalar and not (some_packed if is_load else packed >= 2 * len(scalar) or all("comi" in s for s in scalar)):
             return "one number at a time: " + " ".join(scalar)
     return None
 

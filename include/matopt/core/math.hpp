@@ -63,6 +63,16 @@ template <class T>
 MATOPT_HD constexpr T one_if(bool condition) {
   return condition ? T(1) : T(0);
 }
+// The same for x > 0, of an x that is not negative, from its bits: where two choices hang on one number, compilers
+// would make branches of their comparisons.
+MATOPT_HD constexpr float one_if_positive(float x) {
+  const std::uint32_t some = 0U - ((0U - std::bit_cast<std::uint32_t>(x)) >> 31);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & some);
+}
+MATOPT_HD constexpr double one_if_positive(double x) {
+  const std::uint64_t some = 0ULL - ((0ULL - std::bit_cast<std::uint64_t>(x)) >> 63);
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & some);
+}
 // x / s, and 0 where s is not positive.
 template <class T>
 MATOPT_HD constexpr T divide_or_zero(T x, T s) {

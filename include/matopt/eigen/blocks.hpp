@@ -11,6 +11,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <iterator>
 #include <tuple>
 #include <utility>
@@ -36,11 +37,22 @@ inline constexpr index_t width = 32;    // elements per block
 inline constexpr index_t staged = 256;  // elements of an argument that are copied at a time
 inline constexpr index_t run = 4096;    // elements that are summed before the sums go on in double
 
+// A block, on its way from memory before it is needed: several streams at once are more than processors foresee.
+inline constexpr index_t ahead = 4 * width;
+template <class T>
+void fetch([[maybe_unused]] T* p) {
+#if defined(__GNUC__)
+  for (std::size_t line = 0; line < static_cast<std::size_t>(width) * sizeof(T); line += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + line);
+#endif
+}
+
 // An argument of a kernel: elements side by side in the type of the arithmetic, or one number.
 template <class A>
 struct output {
   A* p;
   output from(index_t i) const { return {p + i}; }
+  void fetch(index_t i) const { lines::fetch(p + i); }
   A get(index_t i) const { return p[i]; }
   void put(index_t i, A x) const { p[i] = x; }
 };
@@ -48,6 +60,7 @@ template <class A>
 struct input {
   const A* p;
   input from(index_t i) const { return {p + i}; }
+  void fetch(index_t i) const { lines::fetch(p + i); }
   A get(index_t i) const { return p[i]; }
   void put(index_t, A) const {}
 };
@@ -55,6 +68,7 @@ template <class A>
 struct number {
   A x;
   number from(index_t) const { return *this; }
+  void fetch(index_t) const {}
   A get(index_t) const { return x; }
   void put(index_t, A) const {}
 };
@@ -68,6 +82,7 @@ template <class A, class F, class... P>
 MATOPT_KERNEL void map_blocks(const F& functor, index_t n, P... p) {
   const F f = functor;  // nobody else's memory, so that its numbers stay in registers
   for (index_t block = 0; block < n; block += width) {
+    (p.fetch(block + ahead), ...);
     MATOPT_INDEPENDENT
     for (index_t j = 0; j < width; ++j) {
       const auto element = [&](auto... x) {
@@ -84,6 +99,7 @@ template <class A, class R, class F, class... P>
 MATOPT_KERNEL void reduce_blocks(const F& functor, index_t n, A* part, P... p) {
   const F f = functor;
   for (index_t block = 0; block < n; block += width) {
+    (p.fetch(block + ahead), ...);
     MATOPT_INDEPENDENT
     for (index_t j = 0; j < width; ++j) {
       const auto element = [&](auto... x) {

@@ -15,7 +15,7 @@ struct normalizing_factors {
   MATOPT_HD void operator()(T& scale, T& factor, T largest, T squares) const {
     scale = math::divide_or_zero(T(1), largest);
     const T n = T(margin) * math::sqrt(squares), e = T(eps) * scale, sum = math::one_if<T>(add);
-    factor = math::divide_or_zero(math::one_if<T>(largest > T(0)), sum * (n + e) + (T(1) - sum) * math::max(n, e));
+    factor = math::divide_or_zero(T(1), sum * (n + e) + (T(1) - sum) * math::max(n, e));
   }
 };
 struct scale_twice {

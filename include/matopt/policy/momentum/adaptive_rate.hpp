@@ -12,6 +12,7 @@
 // decay included. State: Inner's, 1 scalar per matrix or column, and 2
 // per matrix. FLOPs: 4 per parameter. v saturates.
 #pragma once
+#include <limits>
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 #include "adam_direction.hpp"
@@ -40,9 +41,11 @@ struct clamp_to_mean {
   double c, count;
   template <class T>
   MATOPT_HD void operator()(T& d, T sum) const {
-    constexpr T most = std::numeric_limits<T>::max();
-    const T mean = sum / T(count), low = mean > most ? T(0) : mean, high = mean > T(0) ? mean : most;
-    d = math::min(math::max(d, T(c) * math::max(T(0), low)), high / T(c));
+    // A mean that is 0 or not finite leaves d as it is: the bounds are then 0, and infinite or no number.
+    const T mean = sum / T(count), small = math::divide_or_zero(T(1), mean);
+    const T is_mean = math::one_if_positive(small);
+    d = math::min(math::max(d, T(c) * math::min(mean, std::numeric_limits<T>::max()) * is_mean),
+                  mean / (T(c) * is_mean));
   }
 };
 struct adapted_rate {

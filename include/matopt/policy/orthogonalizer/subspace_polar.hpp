@@ -42,7 +42,7 @@ struct perturbed_basis {
   double unit, noise, slope;
   template <class T>
   MATOPT_HD void operator()(T& x, T v, T g, T largest, T row, T column) const {
-    const T warm = math::one_if<T>(largest > T(0)), cold = T(1) - warm;
+    const T warm = math::one_if_positive(largest), cold = T(1) - warm;
     const T start = warm * v + cold * math::one_if<T>(row == column);
     x = (T(1) - T(slope) * row) * (start + (warm * T(noise) + cold * T(0.3)) * T(unit) * g);
   }
