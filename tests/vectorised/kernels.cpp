@@ -84,10 +84,32 @@ class matopt::rule_registry<recorder, Types> {
   }
 };
 
+#include <matopt/policy/constraint/cautious_decay.hpp>
+#include <matopt/policy/constraint/clamped_decay.hpp>
+#include <matopt/policy/constraint/frank_wolfe.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
+#include <matopt/policy/constraint/norm_control.hpp>
+#include <matopt/policy/constraint/norm_sphere.hpp>
+#include <matopt/policy/constraint/projected.hpp>
+#include <matopt/policy/constraint/radial_brake.hpp>
+#include <matopt/policy/constraint/relative_update.hpp>
+#include <matopt/policy/constraint/row_sphere.hpp>
+#include <matopt/policy/constraint/spectral_normalize.hpp>
 #include <matopt/published_rules.hpp>
+
+// Constraints of no published rule.
+template <class R>
+void add_constraints(R& r) {
+  using namespace matopt;
+  const auto add = [&]<class... C>(C...) { (r.template add<adamw::with_constraint<C>>(""), ...); };
+  add(cautious_decay{}, clamped_decay{}, frank_wolfe{}, row_sphere<>{}, master_weights<>{}, projected<norm_control>{},
+      projected<hyperball>{}, projected<oblique>{}, projected<relative_update>{}, projected<radial_brake>{},
+      projected<norm_brake>{}, projected<spectral_normalize<>>{});
+}
 
 void steps(matopt::rule_registry<recorder, matopt::types<MATOPT_ELEMENTS>>& rules) {
   matopt::add_published_rules(rules);
+  add_constraints(rules);
 }
 // The check of finite gradients, which is the engine's.
 void check(recorder& r, matopt::view<matopt::status_word> flag, matopt::view<const MATOPT_ELEMENTS> g,
