@@ -1,6 +1,8 @@
 // step(lr, gradient_scale): a gradient times a number, whatever the rule. For every rule: contract/contract_test.cpp.
 #include <catch2/catch.hpp>
 
+#include <cstring>
+
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
@@ -181,4 +183,88 @@ TEST_CASE("parameter groups scale all gradients, or none", "[gradient_scale]") {
   CHECK(same_bits(w, elements(half.w.cv())));
   half.groups.step(1, 1);
   CHECK(half.groups.matrix().steps() == 1);
+}
+
+TEST_CASE("a rate, factor or decay that is not finite in the compute type is refused by name, and nothing steps") {
+  eigen_backend cpu(1);
+  stored<float> w(3, 4), g(3, 4), w2(3, 4), g2(3, 4);
+  w.fill_random(1), g.fill_random(2), w2.fill_random(3), g2.fill_random(4);
+  optimizer<muon, eigen_backend> opt(cpu);
+  opt.add("w", w.v(), g.cv(), {.lr_scale = 1e6});
+  const auto before = elements(w.cv());
+  CHECK_THROWS_WITH(opt.add("v", w2.v(), g2.cv(), {.lr_scale = 1e39}),
+                    Contains("lr_scale of \"v\"") && Contains("1e+39"));
+  CHECK_THROWS_WITH(opt.add("v", w2.v(), g2.cv(), {.decay = 1e39}), Contains("decay of \"v\"") && Contains("float"));
+  opt.finalize();
+  for (const double lr : {1e39, 3e38, 1e300}) CHECK_THROWS_WITH(opt.step(lr), Contains("lr") && Contains("float"));
+  CHECK_THROWS_WITH(opt.step(1e28), Contains("lr_scale of \"w\""));
+  CHECK(opt.steps() == 0);
+  CHECK(elements(w.cv()) == before);
+  CHECK_THROWS_WITH((optimizer<adamw, eigen_backend>(cpu, {.momentum = {.eps = 5e-324}})),
+                    Contains("eps") && Contains("5e-324") && Contains("float"));
+  CHECK_THROWS_WITH((optimizer<adamw, eigen_backend>(cpu, {.momentum = {.beta2 = 1 - 1e-12}})),
+                    Contains("beta2") && Contains("[0, 1)") && Contains("float"));
+  CHECK_THROWS_WITH((optimizer<muon_vs, eigen_backend>(cpu, {.momentum = {.eps = 1e-50}})), Contains("variance_eps"));
+  CHECK_THROWS_WITH((optimizer<muon, eigen_backend>(cpu, {.constraint = {.decay = 1e39}})), Contains("decay"));
+
+  param_groups groups(optimizer<muon, eigen_backend>(cpu), 0.02, optimizer<adamw, eigen_backend>(cpu), 1e10);
+  groups.add("hidden", w.v(), g.cv(), role::hidden), groups.add("head", w2.v(), g2.cv(), role::head);
+  groups.finalize();
+  CHECK_THROWS_WITH(groups.step(1e25), Contains("lr"));
+  CHECK(groups.matrix().steps() == 0);
+
+  // In double all of them are numbers like others.
+  stored<double> wd(3, 4), gd(3, 4);
+  gd.fill_random(5);
+  optimizer<adamw, eigen_backend, types<double>> wide(cpu, {.momentum = {.beta2 = 1 - 1e-12, .eps = 1e-50}});
+  wide.add("w", wd.v(), gd.cv(), {.decay = 0.0});
+  wide.finalize();
+  wide.step(1e39);
+  CHECK(all_finite(wd.cv()));
+}
+
+TEST_CASE("a gradient beyond what the narrowest type has room for skips the step, whatever its own type") {
+  const auto check = [](auto rule, auto types_of, double size, bool skips) {
+    using T = decltype(types_of);
+    CAPTURE(size, skips);
+    run<decltype(rule), T> r(rule, false);
+    const auto before = elements(r.w.cv());
+    for (int t = 0; t < 60; ++t) {
+      r.g.fill([&](index_t i, index_t j, index_t) { return i == j ? size : 0; });
+      r.r.fill([&](index_t i, index_t j, index_t) { return i == j ? size : 0; });
+      r.opt.step(0.01);
+    }
+    const auto status = r.opt.poll_status();
+    CHECK(status.skipped == (skips ? 60 : 0));
+    CHECK(status.parameters.size() == (skips ? 1 : 0));
+    CHECK(all_finite(r.w.cv()));
+    CHECK((elements(r.w.cv()) == before) == skips);
+    CHECK(largest(to_mat(r.w.cv())) < 1e3);
+    for (const auto& s : r.opt.state_tensors()) {
+      std::vector<std::byte> bytes(static_cast<std::size_t>(s.rows * s.cols) * size_of(s.type));
+      r.opt.read_state(s, bytes.data());
+      for (std::size_t i = 0; i < bytes.size(); i += size_of(s.type)) {
+        float f = 0;
+        double d = 0;
+        if (s.type == element_type::f32) std::memcpy(&f, &bytes[i], sizeof f);
+        if (s.type == element_type::f64) std::memcpy(&d, &bytes[i], sizeof d);
+        CHECK(math::finite(f));
+        CHECK(math::finite(d));
+      }
+    }
+  };
+  const auto each_rule = [&](auto types_of, double size, bool skips) {
+    check(adamw{}, types_of, size, skips), check(muown{}, types_of, size, skips);
+    check(muon_vs{}, types_of, size, skips);
+  };
+  for (const double size : {1e20, 1e25, 1e31}) {
+    each_rule(types<float, double, float, float>{}, size, false);
+    each_rule(types<double, double, float, double>{}, size, false);
+  }
+  for (const double size : {1e37, 1e39, 1e300}) {
+    each_rule(types<float, double, float, float>{}, size, true);
+    each_rule(types<double, double, float, double>{}, size, true);
+    each_rule(types<float, double, double, double>{}, size, true);
+    each_rule(types<double>{}, size, false);
+  }
 }

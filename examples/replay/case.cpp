@@ -97,9 +97,9 @@ void direction(B& backend, const json& c, outcome& out) {
   if (rule == "polar_exact" || rule == "top_k_exact")
     apply(svd_polar{});
   else if (rule == "newton_schulz5")
-    apply(newton_schulz<>{});
+    apply(newton_schulz<>{.eps = 1e-7});
   else if (rule == "polar_express5")
-    apply(newton_schulz<>{.coefficients = coefficient_set::polar_express_angular});
+    apply(newton_schulz<>{.coefficients = coefficient_set::polar_express_angular, .eps = 1e-7});
   else
     throw error("unknown orthogonalizer \"" + rule + "\"; nearest: \"" +
                 nearest_name(rule, {"polar_exact", "top_k_exact", "newton_schulz5", "polar_express5"}) + '"');

@@ -3,8 +3,10 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/rule_registry.hpp>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -63,9 +65,12 @@ void add_direction_rules(rule_table<B, T>&);
 template <class B, class T>
 void add_constraint_rules(rule_table<B, T>&);
 
-// The end of every maker: the optimizer of `rule`, with the settings that all have.
+// The end of every maker: the optimizer of `rule`, with the settings that all have. Golden files add 1e-7 to the norm
+// that Newton-Schulz divides by, as the codes do that they stand for, if neither the rule nor the case has its own.
 template <class B, class T, class Rule>
 prepared<B, T> finish(B& backend, settings_reader& s, Rule rule, double default_lr = Rule::published_lr()) {
+  if constexpr (std::is_same_v<typename Rule::orthogonalizer_type, matopt::newton_schulz<>>)
+    if (rule.orthogonalizer.eps == matopt::negligible_norm) rule.orthogonalizer.eps = 1e-7;
   return {any_optimizer<B, T>(backend, std::move(rule)), s.number("lr", default_lr)};
 }
 

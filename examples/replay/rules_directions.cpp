@@ -42,6 +42,7 @@ void add_direction_rules(rule_table<B, T>& table) {
     }
     if (ortho == "ns5") {
       newton_schulz<> ns;
+      ns.eps = 1e-7;
       ns.steps = static_cast<index_t>(s.number("inner_steps", 5));
       if (first)
         return make(polargrad_polar_first::with_momentum<polar_first<newton_schulz<>>>{{.orthogonalizer = ns}});

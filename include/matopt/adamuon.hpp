@@ -26,10 +26,12 @@ namespace matopt {
 
 struct adamuon_defaults {
   static constexpr double lr = 0.02;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(decoupled_decay& c) { c.decay = 0.01; }
 };
-struct adamuon_paper_defaults : adamuon_defaults {
-  using adamuon_defaults::set;
+struct adamuon_paper_defaults {
+  static constexpr double lr = 0.02;
+  static void set(decoupled_decay& c) { c.decay = 0.01; }
   static void set(element_norm& n) { n.norm_eps = 0; }
 };
 

@@ -18,7 +18,7 @@ namespace matopt {
 
 struct angular_muown_defaults {
   static constexpr double lr = 0.04;
-  static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::polar_express_angular; }
+  static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::polar_express_angular, o.eps = 1e-7; }
 };
 
 using angular_muown =

@@ -22,8 +22,9 @@
 // Rows are fan-out, columns fan-in. Weights and gradients stay where they are, in the backend's memory, and must
 // outlive the optimizer; gradients are never written. A step allocates nothing, waits for nothing and reads nothing
 // back; what the rule costs at run time is one virtual call per bucket. If a gradient holds NaN or infinity, that step
-// leaves every weight and all state untouched; poll_status() tells. Not thread-safe. Errors derive from matopt::error;
-// after one, the optimizer is as before the call.
+// leaves every weight and all state untouched; poll_status() tells. A finite entry beyond largest_input (limits.hpp;
+// 2e31 in float) counts as infinity: sums and squares of such numbers are not finite. Not thread-safe. Errors derive
+// from matopt::error; after one, the optimizer is as before the call.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -37,10 +38,12 @@
 #include <vector>
 
 #include "bucket.hpp"
+#include "core/limits.hpp"
 #include "parameter_list.hpp"
 
 namespace matopt {
 
+// What a step does about a gradient that is not finite, or beyond largest_input. ignore: the caller knows that none is.
 enum class on_nonfinite { skip_step, ignore };
 
 struct optimizer_options {
@@ -70,6 +73,7 @@ class any_optimizer {
   using G = typename Types::gradient;
   using C = typename Types::compute;
   using parameters = parameter_list<W, G>;
+  using narrowest = std::conditional_t<detail::all_double<W, C>, double, float>;  // a rate moves weights
 
  public:
   using backend_type = Backend;
@@ -100,6 +104,8 @@ class any_optimizer {
     require_memory("weight of \"" + name + '"', w.data);
     require_gradient(name, "gradient", g);
     if (needs_reference()) require_gradient(name, "reference gradient", reference);
+    detail::check_number<C>("lr_scale of \"" + name + '"', o.lr_scale, range{.low = 0});
+    if (o.decay) detail::check_number<C>("decay of \"" + name + '"', *o.decay, range{.low = 0});
     parameters_.add(name, w, g, needs_reference() ? reference : g, o, needs_reference(), rule_->has_decay());
   }
   bool needs_reference() const { return rule_->needs_reference(); }
@@ -141,7 +147,7 @@ class any_optimizer {
   // Hands this step's numbers over to the backend: rates, gradient scale, step number, rank. One copy.
   void begin_step(double lr, double gradient_scale = 1) {
     require_finalized("begin_step()");
-    if (!std::isfinite(lr) || lr < 0) throw bad_value("lr", detail::text(lr), detail::text(range{.low = 0}));
+    check_lr(lr);
     check_gradient_scale(gradient_scale);
     for (std::size_t i = 0; i < buckets_.size(); ++i) {
       bucket& k = buckets_[i];
@@ -160,6 +166,14 @@ class any_optimizer {
     ++steps_;
   }
 
+  // Throws what begin_step() would throw of this rate.
+  void check_lr(double lr) const {
+    detail::check_number<narrowest>("lr", lr, range{.low = 0});
+    for (const bucket& k : buckets_)
+      if (!(lr * k.lr_scale <= largest_input<narrowest>))
+        detail::check_number<narrowest>("lr times lr_scale of \"" + parameters_[k.members[0]].name + '"',
+                                        lr * k.lr_scale, range{.low = 0});
+  }
   // Throws what begin_step() would throw of this gradient scale.
   void check_gradient_scale(double s) const {
     if (const range legal{.low = 0, .low_open = true}; !legal.contains(s))
@@ -404,20 +418,22 @@ class any_optimizer {
     return {*backend_, scratch_arena_, guard, k.numbers, k.w.batch, k.rank, k.phase};
   }
 
-  // skip = 1 if any gradient is not finite as the rule sees it; remembers for poll_status() which.
+  // skip = 1 if any gradient is not finite as the rule sees it, or beyond what steps have room for; remembers for
+  // poll_status() which.
   void check_gradients() {
+    constexpr double limit = largest_input<W, typename Types::state, C>;
     const index_t n = static_cast<index_t>(parameters_.size());
     for (auto& k : buckets_) {
       const view<status_word> flag{control_.flags + k.first, 1, 1, 1, 1, k.w.batch, 1};
       const auto s = make_pass(k, nullptr).gradient_scale();
       if (options_.scales_gradient && needs_reference())
-        backend_->reduce(nullptr, fn::scaled_not_both_finite<C>{}, flag, k.g, k.r, s);
+        backend_->reduce(nullptr, fn::scaled_not_both_finite<C>{limit}, flag, k.g, k.r, s);
       else if (options_.scales_gradient)
-        backend_->reduce(nullptr, fn::scaled_not_finite<C>{}, flag, k.g, s);
+        backend_->reduce(nullptr, fn::scaled_not_finite<C>{limit}, flag, k.g, s);
       else if (needs_reference())
-        backend_->reduce(nullptr, fn::not_both_finite{}, flag, k.g, k.r);
+        backend_->reduce(nullptr, fn::not_both_finite{limit}, flag, k.g, k.r);
       else
-        backend_->reduce(nullptr, fn::not_finite{}, flag, k.g);
+        backend_->reduce(nullptr, fn::not_finite{limit}, flag, k.g);
     }
     const view<const status_word> flags = row_major<const status_word>(control_.flags, 1, n);
     const view<status_word> skip = row_major(control_.skip, 1, 1);

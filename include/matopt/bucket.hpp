@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/limits.hpp"
 #include "plan.hpp"
 #include "rule.hpp"
 
@@ -97,7 +98,10 @@ class typed_bucket final : public bucket_rule<Backend, Types> {
 template <class Rule, class Backend, class Types>
 class typed_rule final : public any_rule<Backend, Types> {
  public:
-  explicit typed_rule(Rule r) : rule(std::move(r)) { rule.validate(); }
+  explicit typed_rule(Rule r) : rule(std::move(r)) {
+    rule.validate();
+    validate_settings_in<typename Types::compute>(rule);
+  }
 
   std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay, bool scales_gradient) const override {
     Rule own = rule;

@@ -367,6 +367,13 @@ class eigen_backend {
     });
   }
 
+  // ||x(:, j)|| of entries that can be squared
+  template <class T>
+  static T column_norm(const view<T>& x, index_t j) {
+    const auto squares =
+        lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line<lines::axis::rows>(as_const(x), 0, j));
+    return static_cast<T>(std::sqrt(squares[0]));
+  }
   template <class T>
   static void gram_schmidt(view<T> x, T tolerance) {
     auto m = map(x);
@@ -380,7 +387,7 @@ class eigen_backend {
           const T along = m.col(i).dot(m.col(j));
           m.col(j) -= along * m.col(i);
         }
-        const T length = m.col(j).norm();
+        const T length = column_norm(x, j);
         kept *= length;
         if (!(kept > tolerance)) break;
         m.col(j) /= length;

@@ -18,7 +18,7 @@ namespace matopt {
 
 struct luon_defaults {
   static constexpr double lr = 0.02;
-  static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::cubic; }
+  static void set(newton_schulz<>& o) { o.coefficients = coefficient_set::cubic, o.eps = 1e-7; }
   static void set(coupled_decay& c) { c.decay = 0.5; }
 };
 

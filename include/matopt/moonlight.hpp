@@ -18,6 +18,7 @@ namespace matopt {
 
 struct moonlight_defaults {
   static constexpr double lr = 1e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
 

@@ -25,6 +25,7 @@ namespace matopt {
 
 struct muon_mvr_defaults {
   static constexpr double lr = 3e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
 };
 
 using muon_mvr1 = rule<mars<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_mvr_defaults>;

@@ -22,10 +22,12 @@ namespace matopt {
 
 struct muon_nsr_defaults {
   static constexpr double lr = 6e-4;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
 struct muon_nsr_suite_a_defaults {
   static constexpr double lr = 1e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(noise_to_signal& m) { m.alpha = 1000; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };

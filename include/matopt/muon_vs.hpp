@@ -23,10 +23,12 @@ namespace matopt {
 
 struct muon_vs_defaults {
   static constexpr double lr = 6e-4;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
 struct muon_vs_suite_a_defaults {
   static constexpr double lr = 1e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
   static void set(variance_scaled& m) { m.late_variance = true; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };

@@ -21,6 +21,7 @@ namespace matopt {
 
 struct muown_defaults {
   static constexpr double lr = 1e-3;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
 };
 
 using muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_norm<>, match_rms, muown_defaults>;

@@ -25,8 +25,12 @@ struct namo_defaults {
   static void set(clamped_decay& c) { c.decay = 0.1; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
+struct namo_official_defaults : namo_defaults {
+  using namo_defaults::set;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
+};
 
-using namo = rule<norm_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_defaults>;
+using namo = rule<norm_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_official_defaults>;
 using namo_paper = rule<norm_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_defaults>;
 
 }  // namespace matopt

@@ -25,8 +25,12 @@ struct namo_d_defaults {
   static void set(clamped_decay& c) { c.decay = 0.1; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
+struct namo_d_official_defaults : namo_d_defaults {
+  using namo_d_defaults::set;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
+};
 
-using namo_d = rule<column_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_d_defaults>;
+using namo_d = rule<column_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_d_official_defaults>;
 using namo_d_paper =
     rule<column_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_d_defaults>;
 

@@ -25,8 +25,10 @@ namespace matopt {
 
 struct normuon_defaults {
   static constexpr double lr = 0.02;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
 };
-struct normuon_paper_defaults : normuon_defaults {
+struct normuon_paper_defaults {
+  static constexpr double lr = 0.02;
   static void set(neuron_norm& n) { n.restore = restored_size::rms; }
 };
 struct normuon_dion_defaults {
@@ -36,6 +38,7 @@ struct normuon_dion_defaults {
   static void set(decoupled_decay& c) { c.decay = 0.01; }
 };
 struct normuon_speedrun_defaults : normuon_defaults {
+  using normuon_defaults::set;
   static void set(neuron_norm& n) { n.axis = neuron_axis::longer; }
 };
 

@@ -100,7 +100,9 @@ class param_groups {
   void begin_step(double factor = 1, double gradient_scale = 1) {
     if (const range legal{.low = 0}; !legal.contains(factor))
       throw bad_value("factor", detail::text(factor), detail::text(legal));
-    each([&](const auto& o) { o.check_gradient_scale(gradient_scale); });  // or one of two would have begun
+    // Both are asked before one of them begins.
+    if (matrix_.size() > 0) matrix_.check_lr(matrix_lr_ * factor), matrix_.check_gradient_scale(gradient_scale);
+    if (rest_.size() > 0) rest_.check_lr(rest_lr_ * factor), rest_.check_gradient_scale(gradient_scale);
     if (matrix_.size() > 0) matrix_.begin_step(matrix_lr_ * factor, gradient_scale);
     if (rest_.size() > 0) rest_.begin_step(rest_lr_ * factor, gradient_scale);
   }

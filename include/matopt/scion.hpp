@@ -29,6 +29,9 @@ namespace matopt {
 template <int Radius>
 struct scion_defaults {
   static constexpr double lr = 3.6e-4;
+  static void set(newton_schulz<>& o) { o.eps = 1e-7; }
+  static void set(column_direction& o) { o.eps = 1e-8; }
+  static void set(row_direction& o) { o.eps = 1e-8; }
   static void set(ema& m) { m.beta = 0.9; }
   static void set(frank_wolfe& c) { c.radius = Radius; }
 };

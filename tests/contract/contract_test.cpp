@@ -1,6 +1,12 @@
 // The contract that every rule passes, in float and double, and on a late backend in double. Which rules, on which
 // backend, is the table of the program that this file is linked into. Checks that say nothing of a GPU have tags to
 // leave them out by: [threads], [late], [mixed].
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include <matopt/core/limits.hpp>
+
 #include "harness.hpp"
 
 using namespace matopt;
@@ -84,6 +90,168 @@ TEST_CASE("contract: any layout, shape and content leaves finite weights and sta
         }
       }
   });
+}
+
+TEST_CASE("contract: huge gradients leave finite weights and state, or their steps are skipped and reported",
+          "[contract][huge]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    constexpr bool single = std::is_same_v<T, float>;
+    const double largest = static_cast<double>(std::numeric_limits<T>::max());
+    for (const double size : {single ? 1e25 : 1e200, single ? 1e30 : 1e250, single ? 1.99e31 : 1e301,
+                              single ? 1e37 : 1e307, single ? 2e38 : 1e308, largest})
+      for (const form f : all_forms) {
+        CAPTURE(size, name_of(f));
+        bench<T> b(make({}));
+        auto& p = b.add("w", shape_of(f));
+        b.finalize();
+        index_t skipped = 0;
+        for (int t = 0; t < 60; ++t) {
+          b->synchronize();
+          fill_form(p.g, f, size), fill_form(p.r, f, size);
+          b->step(0.02);
+          const auto status = b->poll_status();
+          if (!status) REQUIRE(status.parameters == std::vector<std::string>{"w"});
+          skipped += status.skipped;
+        }
+        b->synchronize();
+        CHECK(all_finite(p.w.cv()));
+        CHECK(b.state_is_finite());
+        CHECK(skipped == (size > largest_input<T> ? 60 : 0));
+      }
+  });
+}
+
+static bool is_eps(const setting& s) { return s.name == "eps" || s.name.ends_with("_eps"); }
+
+// How far the weights may get after one gradient out of line, in units of what they do without it. A rule whose step
+// follows the size of the gradient (PNM, PolarGrad) goes where that one takes it; its weights have to be finite.
+TEST_CASE("contract: one huge gradient among ordinary ones moves no weight far", "[contract][huge]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    constexpr bool single = std::is_same_v<T, float>;
+    constexpr double lr = 0.02;
+    // The largest change of a weight in 40 steps of gradients of size `usual`, of which number `at` is another.
+    const auto moved = [&](double usual, double spike, bool all, std::uint64_t at) {
+      bench<T> b(make({}));
+      auto& p = b.add("w", {7, 9});
+      b.finalize();
+      const auto before = b.weights();
+      for (std::uint64_t t = 0; t < 40; ++t) {
+        b->synchronize();
+        p.g.fill_random(100 + t, usual), p.r.fill_random(500 + t, usual);
+        if (t == at && spike > 0) {
+          if (all) p.g.fill_random(100 + t, spike), p.r.fill_random(500 + t, spike);
+          p.g.v()(2, 3) = p.r.v()(2, 3) = static_cast<T>(spike);
+        }
+        b->step(lr);
+      }
+      REQUIRE(b.state_is_finite());
+      const auto after = b.weights();
+      double most = 0;
+      for (std::size_t i = 0; i < after.size(); ++i) {
+        REQUIRE(math::finite(after[i]));
+        most = std::max(most, std::abs(static_cast<double>(after[i]) - static_cast<double>(before[i])));
+      }
+      return most;
+    };
+    const double usual = moved(1, 0, false, 0);
+    const bool follows_size = moved(1000, 0, false, 0) > 30 * usual;
+    for (const double spike : {1e4, 1e10, single ? 1e18 : 1e150, single ? 1e20 : 1e160, single ? 1e30 : 1e290,
+                               single ? 1.99e31 : 1e301, static_cast<double>(std::numeric_limits<T>::max())})
+      for (const bool all : {false, true})
+        for (const std::uint64_t at : {0, 3}) {
+          CAPTURE(spike, all, at);
+          const double most = moved(1, spike, all, at);
+          if (!follows_size) CHECK(most < 20 * usual);
+        }
+  });
+}
+
+TEST_CASE("contract: the size of the gradients, but for eps, does not change a step that does not follow it",
+          "[contract][huge]") {
+  for (const auto& rule : contract_rules()) {
+    if (!rule.with_settings) continue;
+    CAPTURE(rule.name);
+    std::vector<setting> least;  // every eps as small as float has them
+    for (const setting& s : rule.settings)
+      if (is_eps(s) && std::strtod(s.value.c_str(), nullptr) > 0) least.push_back({s.name, "1e-38"});
+    // The change of the weight by two steps along one gradient; SOAP takes the first one to look.
+    const auto change = [&](const std::vector<setting>& settings, shape s, double size) {
+      bench<float> b(rule.with_settings(settings));
+      auto& p = b.add("w", s);
+      b.finalize();
+      const auto before = b.weights();
+      for (int t = 0; t < 2; ++t) {
+        b->synchronize();
+        const auto fill = [&](index_t i, index_t j, index_t) {
+          return s.rows == s.cols ? size * (i == j) : size * (1 + 0.5 * std::sin(static_cast<double>(7 * i + 3 * j)));
+        };
+        p.g.fill(fill), p.r.fill(fill);
+        b->step(0.02);
+      }
+      auto out = b.weights();
+      for (std::size_t i = 0; i < out.size(); ++i) out[i] -= before[i];
+      REQUIRE(b.state_is_finite());
+      return out;
+    };
+    const auto largest_of = [](const std::vector<float>& x) {
+      float most = 0;
+      for (const float y : x) most = std::max(most, std::abs(y));
+      return static_cast<double>(most);
+    };
+    const auto norm_eps =
+        std::find_if(rule.settings.begin(), rule.settings.end(), [](const setting& s) { return s.name == "ns_eps"; });
+    const bool named_code = norm_eps != rule.settings.end() && std::strtod(norm_eps->value.c_str(), nullptr) > 1e-30;
+    const bool has_eps = std::any_of(rule.settings.begin(), rule.settings.end(),
+                                     [](const setting& s) { return s.name != "ns_eps" && is_eps(s); });
+    for (const shape s : {shape{8, 8}, shape{5, 9}}) {
+      const auto usual = change({}, s, 1e6);
+      const double unit = largest_of(usual);
+      if (largest_of(change({}, s, 1e9)) > 100 * unit) continue;  // it follows the size
+      for (const double size : {1e12, 1e20, 1e25, 1e30}) {
+        CAPTURE(s.rows, size);
+        const auto now = change({}, s, size);
+        // Luon adds a multiple of the weight, MARS' second gradient difference vanishes or is clipped alike.
+        if (rule.unique_trajectory) CHECK(relative_difference(now, usual) < 0.02);
+      }
+      for (const double size : {1e-10, 1e-15, 1e-20, 1e-30, 1e-38}) {
+        CAPTURE(s.rows, size);
+        CHECK(largest_of(change(least, s, size)) < 20 * unit);
+        if (!named_code && !has_eps && norm_eps != rule.settings.end() && size >= 1e-30)
+          CHECK(relative_difference(change({}, s, size), usual) < 0.02);
+      }
+    }
+  }
+}
+
+TEST_CASE("contract: a setting that the compute type cannot hold is refused by name", "[contract]") {
+  for (const auto& rule : contract_rules()) {
+    if (!rule.with_settings) continue;
+    CAPTURE(rule.name);
+    for (const auto& [name, text] : rule.settings) {
+      CAPTURE(name, text);
+      char* end = nullptr;
+      std::strtod(text.c_str(), &end);
+      if (*end != 0) continue;  // a word or a list
+      // What the name of a number may legally be, as text: these are legal in double for one setting or another.
+      for (const char* hard : {"5e-324", "1e-50", "1e-46", "0.999999999999", "1e39", "1e300"}) {
+        CAPTURE(hard);
+        std::string error;
+        try {
+          bench<float> b(rule.with_settings({{name, hard}}));
+          b.add("w", {5, 8});
+          b.finalize();
+          b.run(4);
+          CHECK(b.state_is_finite());
+          for (const float x : b.weights()) CHECK(math::finite(x));
+        } catch (const matopt::error& e) {
+          error = e.what();
+        }
+        if (!error.empty()) CHECK_THAT(error, Catch::Contains(name));
+      }
+    }
+  }
 }
 
 TEST_CASE("contract: a random gradient moves every weight matrix", "[contract]") {

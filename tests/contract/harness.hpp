@@ -38,6 +38,25 @@ void fill_gradient(stored<T>& g, content c, std::uint64_t seed) {
 struct shape {
   index_t rows, cols;
 };
+
+// Gradients whose sums, products and spectra grow in different ways.
+enum class form { line, diagonal, rank_one, dense };
+inline constexpr form all_forms[] = {form::line, form::diagonal, form::rank_one, form::dense};
+inline std::string name_of(form f) {
+  constexpr const char* names[] = {"line", "diagonal", "rank one", "dense"};
+  return names[static_cast<int>(f)];
+}
+inline shape shape_of(form f) { return f == form::line ? shape{1, 2} : shape{6, 6}; }
+template <class T>
+void fill_form(stored<T>& g, form f, double size) {
+  g.fill([&](index_t i, index_t j, index_t) {
+    if (f == form::line) return j == 0 ? size : 0;
+    if (f == form::diagonal) return i == j ? size : 0;
+    if (f == form::rank_one) return size;
+    return (i * 5 + j * 3 + i * j) % 4 < 2 ? size : -size / 3;
+  });
+}
+
 // The short sides of 24 let the Krylov rules take their Krylov path (see rules_numuon.cpp).
 inline constexpr shape all_shapes[] = {{24, 40}, {40, 24}, {25, 25}, {1, 7}, {7, 1}, {1, 1}};
 

@@ -44,6 +44,11 @@ void append_published_on(std::vector<contract_rule>& rules) {
     });
     r.in_float = [=](const subject_options& o) { return published_subject<B, float>(name, o); };
     r.in_double = [=](const subject_options& o) { return published_subject<B, double>(name, o); };
+    r.settings = settings;
+    r.with_settings = [=](const std::vector<setting>& changed) {
+      return make_subject<B, float>(
+          [&](B& b, const optimizer_options& p) { return published_rules<B, float>().make(name, b, changed, p); }, {});
+    };
     rules.push_back(std::move(r));
   }
 }

@@ -179,6 +179,8 @@ struct contract_rule {
   subject_maker<double> double_on_cpu{};
   mixed_run in_double_types{};
   std::vector<std::pair<std::string, mixed_run>> mixed{};  // by the name of the coarsest element type
+  std::vector<setting> settings{};                         // of the rule, where they can be set by text
+  std::function<std::unique_ptr<subject<float>>(const std::vector<setting>&)> with_settings{};
 
   template <class T>
   std::unique_ptr<subject<T>> make(const subject_options& o = {}) const {

@@ -130,7 +130,7 @@ TEST_CASE("reduce: a flag anywhere is found", "[eigen]") {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity(), 1.0f}) {
       x.fill_random(1);
       x.v()(i, j) = bad;
-      cpu.reduce(nullptr, fn::not_finite{}, view<status_word>{&flag, 1, 1, 1, 1}, x.cv());
+      cpu.reduce(nullptr, fn::not_finite{0x1p104}, view<status_word>{&flag, 1, 1, 1, 1}, x.cv());
       CHECK(flag == (bad == 1.0f ? 0U : 1U));
     }
 }
@@ -220,4 +220,48 @@ TEST_CASE("for_rows: what one work writes and a later one reads carries one mark
   // The mark of one around another.
   CHECK_THROWS_AS(with(sum_result<0>(n), shared<3>(f), shared<3>(per_row(n))), error);
   CHECK(same_bits(elements(x.cv()), after));
+}
+
+TEST_CASE("eigen: sums of very many equal terms are right to a millionth, on any path", "[eigen]") {
+  const float x = 0.7F;
+  eigen_backend one(1), two(2);
+  float result = 0, of_two = 0;
+  const view<float> out{&result, 1, 1, 1, 1};
+  const auto is_near = [&](double expected) { return std::abs(static_cast<double>(result) / expected - 1) < 1e-6; };
+  const double value = static_cast<double>(x);
+  for (const index_t n : {index_t{1} << 26, index_t{1} << 27}) {
+    // An expanded number stands for the matrix: the memory would be half a gigabyte.
+    const double count = static_cast<double>(n);
+    const view<const float> row{&x, 1, n, 0, 0}, square{&x, n / 4096, 4096, 0, 0};
+    CAPTURE(n);
+    one.reduce(nullptr, fn::norm{}, out, row);
+    CHECK(is_near(value * std::sqrt(count)));
+    one.reduce(nullptr, fn::identity{}, out, row);
+    CHECK(is_near(value * count));
+    one.reduce(nullptr, fn::square{}, out, square);
+    CHECK(is_near(value * value * count));
+    one.reduce_rows(nullptr, fn::norm{}, out, row);
+    CHECK(is_near(value * std::sqrt(count)));
+  }
+  // Contiguous memory: as one row, as one column, as a few rows, and by columns.
+  constexpr index_t n = index_t{1} << 22;
+  const std::vector<float> memory(static_cast<std::size_t>(n), x);
+  const view<const float> row = row_major(memory.data(), 1, n), few = row_major(memory.data(), 4, n / 4);
+  for (const auto& v : {row, row.t(), few, few.t()}) {
+    CAPTURE(v.rows, v.cols);
+    two.reduce(nullptr, fn::norm{}, view<float>{&of_two, 1, 1, 1, 1}, v);
+    one.reduce(nullptr, fn::norm{}, out, v);
+    CHECK(result == of_two);
+    CHECK(is_near(value * std::sqrt(static_cast<double>(n))));
+    one.reduce(nullptr, fn::product{}, out, v, v);
+    CHECK(is_near(value * value * static_cast<double>(n)));
+  }
+  float of_rows[4];
+  one.reduce_rows(nullptr, fn::norm{}, view<float>{of_rows, 4, 1, 1, 1}, few);
+  for (const float r : of_rows)
+    CHECK(std::abs(static_cast<double>(r) / (value * std::sqrt(static_cast<double>(n / 4))) - 1) < 1e-6);
+  // A column of equal entries, made one of norm 1.
+  std::vector<float> column(memory);
+  one.orthonormalize(nullptr, col_major(column.data(), n, 1), 1e-6F);
+  CHECK(std::abs(static_cast<double>(column[5]) * std::sqrt(static_cast<double>(n)) - 1) < 1e-6);
 }

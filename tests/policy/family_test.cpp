@@ -138,7 +138,7 @@ TEST_CASE("Muon+: lines of unit length, and what that makes of the norm", "[muon
 TEST_CASE("Muon+ without a mode is Muon with summed momentum", "[muon_plus]") {
   using summed = muon::with_momentum<nesterov_heavy_ball>::with_scale<spectral_ratio>;
   for_shapes([](const mat& w0, std::uint64_t seed) {
-    runner<> plus(muon_plus{}, w0), plain(summed{.constraint = {.decay = 0.1}}, w0);
+    runner<> plus(muon_plus{}, w0), plain(summed{.orthogonalizer = {.eps = 1e-7}, .constraint = {.decay = 0.1}}, w0);
     for (std::uint64_t t = 0; t < 4; ++t) {
       const mat g = random_mat(w0.rows, w0.cols, seed + t);
       CHECK(largest(plus.step(g, 0.1) - plain.step(g, 0.1)) == 0);
@@ -285,7 +285,7 @@ TEST_CASE("NAMO: the first rate is 1 + beta, and 1 without Nesterov", "[namo]") 
     CHECK(largest(runner<>(without, zero).update(g, lr) - lr * matched(g) * keller(0.05 * g)) < 1e-10 * lr);
     namo_paper paper;
     paper.momentum.eps = 1e-14;
-    CHECK(largest(runner<>(paper, zero).update(g, lr) - lr * keller(0.05 * g)) < 1e-10 * lr);
+    CHECK(largest(runner<>(paper, zero).update(g, lr) - lr * keller(0.05 * g, negligible_norm)) < 1e-10 * lr);
   });
 }
 
@@ -306,6 +306,40 @@ TEST_CASE("NAMO: without gradients nothing moves, decay included", "[namo]") {
     CHECK(largest(run.step(random_mat(4, 6, 2), 0.1) - w0) > 1e-3);
   };
   still(namo{}), still(namo_paper{}), still(namo_d{}), still(namo_d_paper{});
+}
+
+TEST_CASE("NAMO: a gradient of any size gives the step of one of size 1", "[namo]") {
+  const auto check = [](auto rule) {
+    const mat zero(8, 8), one = identity(8);
+    const auto steps = [&](double size) {  // two: the second sees what the first has left
+      runner<float> run(rule, zero);
+      const mat first = run.update(size * one, 0.01);
+      return std::pair{first, run.update(size * one, 0.01)};
+    };
+    const auto usual = steps(1);
+    REQUIRE(largest(usual.first) > 1e-3);
+    const auto same = [&](double size) {
+      CAPTURE(size);
+      const auto now = steps(size);
+      CHECK(largest(now.first - usual.first) < 1e-5 * largest(usual.first));
+      CHECK(largest(now.second - usual.second) < 1e-5 * largest(usual.second));
+    };
+    for (const double size : {1e19, 1e20, 1e25, 1e30}) same(size);
+    // The eps of the rate and of the norm are of a size of their own; without them small gradients are as good.
+    rule.momentum.eps = 1e-38, rule.orthogonalizer.eps = 0;
+    for (const double size : {1e-10, 1e-20, 1e-30}) same(size);
+  };
+  check(namo{}), check(namo_paper{}), check(namo_d{}), check(namo_d_paper{});
+}
+
+TEST_CASE("Muon's first step does not depend on the gradient's size", "[muon]") {
+  mat g = random_mat(64, 64, 3);
+  for (auto& x : g.a) x += random_mat(1, 1, static_cast<std::uint64_t>(1000 * (x + 1)))(0, 0);  // nearer to normal
+  const auto norm = [&](double size) {
+    return frobenius(runner<float>(muon{}, mat(64, 64)).update(size / frobenius(g) * g));
+  };
+  CHECK(norm(1) == Approx(7).epsilon(0.1));
+  for (const double size : {1e-30, 1e-20, 1e-10, 1e-5, 1e10, 1e30}) CHECK(norm(size) == Approx(norm(1)).epsilon(1e-3));
 }
 
 TEST_CASE("NAMO by hand", "[namo]") {

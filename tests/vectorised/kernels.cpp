@@ -115,10 +115,10 @@ void steps(matopt::rule_registry<recorder, matopt::types<MATOPT_ELEMENTS>>& rule
 void check(recorder& r, matopt::view<matopt::status_word> flag, matopt::view<const MATOPT_ELEMENTS> g,
            matopt::matrix_broadcast<matopt::arithmetic_t<MATOPT_ELEMENTS>> s) {
   using C = matopt::arithmetic_t<MATOPT_ELEMENTS>;
-  r.reduce(nullptr, matopt::fn::not_finite{}, flag, g);
-  r.reduce(nullptr, matopt::fn::not_both_finite{}, flag, g, g);
-  r.reduce(nullptr, matopt::fn::scaled_not_finite<C>{}, flag, g, s);
-  r.reduce(nullptr, matopt::fn::scaled_not_both_finite<C>{}, flag, g, g, s);
+  r.reduce(nullptr, matopt::fn::not_finite{1e30}, flag, g);
+  r.reduce(nullptr, matopt::fn::not_both_finite{1e30}, flag, g, g);
+  r.reduce(nullptr, matopt::fn::scaled_not_finite<C>{1e30}, flag, g, s);
+  r.reduce(nullptr, matopt::fn::scaled_not_both_finite<C>{1e30}, flag, g, g, s);
   r.reduce(nullptr, matopt::fn::any{}, flag, flag);
   r.for_each(nullptr, matopt::fn::raise{}, flag, matopt::as_const(flag));
 }

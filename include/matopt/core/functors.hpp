@@ -146,41 +146,49 @@ struct any {
     return x;
   }
 };
-// 1 if any x is NaN or infinite. What is reduced is the largest exponent, as a number: a maximum of integers in
-// disguise, which vectorises where a comparison with its conversion does not.
-struct finite_check {
+// 1 if x is NaN, infinite, or larger than `limit`
+struct not_finite {
   using reduction = maximum;
-  template <class T, class A>
-  MATOPT_HD static terms<A, 1> finish(const A* largest) {
-    return {{math::finite(largest[0]) ? A(0) : A(1)}};
-  }
-};
-struct not_finite : finite_check {
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x) const {
-    return math::power_of_two(x);
+    return math::one_if_beyond(x, T(limit));
   }
 };
-struct not_both_finite : finite_check {
+struct not_both_finite {
+  using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y) const {
-    return math::max(math::power_of_two(x), math::power_of_two(y));
+    return math::max(math::one_if_beyond(x, T(limit)), math::one_if_beyond(y, T(limit)));
   }
 };
 // The same of s x, in the type C that it is about to have.
 template <class C>
-struct scaled_not_finite : finite_check {
+struct scaled_not_finite {
+  using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
-    return static_cast<T>(math::power_of_two(static_cast<C>(s * x)));
+    return T(math::one_if_beyond(static_cast<C>(s * x), C(limit)));
   }
 };
 template <class C>
-struct scaled_not_both_finite : finite_check {
+struct scaled_not_both_finite {
+  using reduction = maximum;
+  double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y, T s) const {
-    return static_cast<T>(
-        math::max(math::power_of_two(static_cast<C>(s * x)), math::power_of_two(static_cast<C>(s * y))));
+    return T(math::max(math::one_if_beyond(static_cast<C>(s * x), C(limit)),
+                       math::one_if_beyond(static_cast<C>(s * y), C(limit))));
+  }
+};
+// y = x in [-most, most]
+struct limited {
+  double most;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x) const {
+    y = math::limited(x, T(most));
   }
 };
 // y = s x

@@ -33,12 +33,23 @@ MATOPT_HD constexpr bool finite(float x) { return (std::bit_cast<std::uint32_t>(
 MATOPT_HD constexpr bool finite(double x) {
   return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000ULL) != 0x7ff0000000000000ULL;
 }
-// The power of two at or below |x|: 0 for 0 and subnormal numbers, infinite if x is NaN or infinite.
-MATOPT_HD constexpr float power_of_two(float x) {
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0x7f800000U);
+// |x| <= limit, by the bits as well: false for NaN.
+MATOPT_HD constexpr bool within(float x, float limit) {
+  return (std::bit_cast<std::uint32_t>(x) & 0x7fffffffU) <= std::bit_cast<std::uint32_t>(limit);
 }
-MATOPT_HD constexpr double power_of_two(double x) {
-  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000ULL);
+MATOPT_HD constexpr bool within(double x, double limit) {
+  return (std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL) <= std::bit_cast<std::uint64_t>(limit);
+}
+// 1 if not, else 0, without a comparison: the sign of a difference.
+MATOPT_HD constexpr float one_if_beyond(float x, float limit) {
+  const std::uint32_t size = std::bit_cast<std::uint32_t>(x) & 0x7fffffffU;
+  const std::uint32_t beyond = 0U - ((std::bit_cast<std::uint32_t>(limit) - size) >> 31);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & beyond);
+}
+MATOPT_HD constexpr double one_if_beyond(double x, double limit) {
+  const std::uint64_t size = std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL;
+  const std::uint64_t beyond = 0ULL - ((std::bit_cast<std::uint64_t>(limit) - size) >> 63);
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & beyond);
 }
 MATOPT_HD constexpr float abs(float x) { return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0x7fffffffU); }
 MATOPT_HD constexpr double abs(double x) {
@@ -94,7 +105,19 @@ MATOPT_HD inline float log(float x) { return ::logf(x); }
 MATOPT_HD inline double log(double x) { return ::log(x); }
 MATOPT_HD inline float copysign(float x, float s) { return ::copysignf(x, s); }
 MATOPT_HD inline double copysign(double x, double s) { return ::copysign(x, s); }
-// Squares saturate at the largest finite number: one huge gradient must not leave an infinite second moment behind.
+// x in [-limit, limit]. What is squared into a second moment goes through it first, with largest_squared (limits.hpp):
+// one huge gradient must not leave an infinite moment behind, and its first and second moments must fit each other.
+template <class T>
+MATOPT_HD constexpr T limited(T x, T limit) {
+  return min(max(x, -limit), limit);
+}
+// The root of a second moment, not less than that of the least normal number: squares vanish long before what they are
+// squares of, and where eps is smaller still, the quotient would be huge.
+template <class T>
+MATOPT_HD T moment_root(T v) {
+  return sqrt(max(v, std::numeric_limits<T>::min()));
+}
+// At most the largest finite number.
 template <class T>
 MATOPT_HD constexpr T saturated(T x) {
   return min(x, std::numeric_limits<T>::max());

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "arena.hpp"
+#include "limits.hpp"
 #include "types.hpp"
 
 namespace matopt {
@@ -81,6 +82,14 @@ struct state_of<P, State, Compute> {
 // A policy's state: its member template `state`, or no_state.
 template <class P, class State, class Compute>
 using state_for = typename detail::state_of<P, State, Compute>::type;
+
+namespace detail {
+// The largest number whose square may be computed in C and kept in this state.
+template <class C, class S>
+constexpr double square_limit(const view<S>&) {
+  return largest_squared<C, S>;
+}
+}  // namespace detail
 
 // Lets a policy lay out its state, if it has any.
 template <class P, class Layout, class S>

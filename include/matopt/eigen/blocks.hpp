@@ -35,7 +35,7 @@ namespace matopt::lines {
 
 inline constexpr index_t width = 32;    // elements per block
 inline constexpr index_t staged = 256;  // elements of an argument that are copied at a time
-inline constexpr index_t run = 4096;    // elements that are summed before the sums go on in double
+inline constexpr index_t run = 2048;    // elements that are summed before the sums go on in double
 
 // A block, on its way from memory before it is needed: several streams at once are more than processors foresee.
 inline constexpr index_t ahead = 4 * width;

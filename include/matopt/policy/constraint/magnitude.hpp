@@ -16,11 +16,11 @@ namespace matopt {
 
 namespace fn {
 struct adam_step {
-  double beta1, beta2, eps;
+  double beta1, beta2, eps, largest;
   template <class T>
   MATOPT_HD void operator()(T& g, T& m, T& v, T d, T c1, T c2, T lr) const {
     T u;
-    adam{beta1, beta2, eps, true}(m, v, u, d, c1, c2);
+    adam{beta1, beta2, eps, largest, true}(m, v, u, d, c1, c2);
     g -= lr * u;
   }
 };
@@ -63,8 +63,8 @@ struct adam_magnitude {
   template <class E, class St, class C>
   auto formula(E& e, St& s, view<const C> d, matrix_broadcast<C> lr) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    return elementwise(fn::adam_step{beta1, beta2, eps}, update_slot{}, s.m, s.v, d, per_matrix(s.c1), per_matrix(s.c2),
-                       lr);
+    return elementwise(fn::adam_step{beta1, beta2, eps, largest_squared<C>}, update_slot{}, s.m, s.v, d,
+                       per_matrix(s.c1), per_matrix(s.c2), lr);
   }
 };
 

@@ -4,6 +4,11 @@
 
 namespace matopt {
 
+// The default eps beside a norm of gradients. The direction does not depend on their scale down to 1e-30, where it
+// makes a millionth. It is there for what rounding leaves of a buffer that only decays: 0.95 times the least number of
+// float is that number again, and such a buffer must not move its weight.
+inline constexpr double negligible_norm = 1e-36;
+
 namespace fn {
 // scale and factor of a matrix with ||x|| = n = largest sqrt(squares):
 //   (x scale) factor = x / (margin n + eps), or x / max(margin n, eps), and 0 for n = 0

@@ -12,8 +12,8 @@
 // Megatron, Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
 // nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction).
 // c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
-// State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. v saturates
-// instead of overflowing.
+// State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. Of
+// a gradient's entry no more than largest_squared (5e18 in float) counts, in m and in v.
 #pragma once
 #include <array>
 #include <string_view>
@@ -36,18 +36,20 @@ struct bias_corrections {
   }
 };
 struct adam {
-  double beta1, beta2, eps;
+  double beta1, beta2, eps, largest;  // largest: of g
   bool corrected, nesterov = false;
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2) const {
-    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
+    g = math::limited(g, T(largest));
+    v = T(beta2) * v + T(1 - beta2) * g * g;
     u = quotient(m, v, g, c1, c2);
   }
   template <class T>
-  MATOPT_HD void operator()(T& m, T& v, T& largest, T& u, T g, T c1, T c2) const {
-    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
-    largest = math::max(largest, v);
-    u = quotient(m, largest, g, c1, c2);
+  MATOPT_HD void operator()(T& m, T& v, T& most, T& u, T g, T c1, T c2) const {
+    g = math::limited(g, T(largest));
+    v = T(beta2) * v + T(1 - beta2) * g * g;
+    most = math::max(most, v);
+    u = quotient(m, most, g, c1, c2);
   }
   // What depends on c1, c2 and the settings alone is worked out without a branch, so that a compiler takes it out of
   // the loop: per element there is one division and one root.
@@ -60,7 +62,7 @@ struct adam {
     const T of_m = up * (is_nesterov * ahead + (T(1) - is_nesterov) * inverse1);
     const T of_g = up * is_nesterov * T(1 - beta1) * inverse1;
     m = T(beta1) * m + T(1 - beta1) * g;
-    return (of_m * m + of_g * g) / (math::sqrt(of_v * v) + T(eps));
+    return (of_m * m + of_g * g) / (math::moment_root(of_v * v) + T(eps));
   }
 };
 }  // namespace fn
@@ -96,7 +98,8 @@ struct adam_direction {
   template <class E, class St, class G, class Use>
   void formula(E& e, St& s, G g, Use use) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    const fn::adam adam{beta1, beta2, eps, eps_mode == adam_eps::corrected, nesterov};
+    const fn::adam adam{
+        beta1, beta2, eps, detail::square_limit<typename E::compute>(s.v), eps_mode == adam_eps::corrected, nesterov};
     if (amsgrad)
       use(elementwise(adam, s.m, s.v, s.largest, update_slot{}, g, per_matrix(s.c1), per_matrix(s.c2)));
     else

@@ -2,15 +2,16 @@
 // column.
 //
 //   u = Inner(G)       b = lr sqrt(1 - mu2^t) / (1 - beta^t + 1e-12), beta the (first) beta of Inner
-//   norm_rate      v <- mu2 v + (1 - mu2) ||G||_F^2            rate   = b ||u||_F / (sqrt(v) + eps)
-//   column_rate    v_j <- mu2 v_j + (1 - mu2) ||G_:j||^2       d_j    = ||u_:j|| / (sqrt(v_j) + eps)
+//   norm_rate      r^2 <- mu2 r^2 + (1 - mu2) ||G||_F^2          rate   = b ||u||_F / (r + eps)
+//   column_rate    r_j^2 <- mu2 r_j^2 + (1 - mu2) ||G_:j||^2     d_j    = ||u_:j|| / (r_j + eps)
 //                  d_j kept in [c d', d' / c], d' = mean d     rate_j = b d_j
 //
 // NAMO and NAMO-D (arXiv 2602.17080); follows the official code, with Nesterov: its ||u|| is the Nesterov direction's,
 // but the correction is Adam's, so the first rate is (1 + beta) lr. The paper has no Nesterov (`ema`). A column is an
 // input feature. c = 0 turns the clamp off; c = 1 gives every column the mean. The rate replaces lr in the constraint,
-// decay included. State: Inner's, 1 scalar per matrix or column, and 2
-// per matrix. FLOPs: 4 per parameter. v saturates.
+// decay included. r is kept, not its square, which would overflow or vanish:
+// gradients of 1e20 and, with a smaller eps, of 1e-30 give the rates of 1. State: Inner's, 1 scalar per matrix or
+// column, and 2 per matrix. FLOPs: 4 per parameter.
 #pragma once
 #include <limits>
 #include "../../core/policy.hpp"
@@ -22,18 +23,22 @@
 namespace matopt {
 
 namespace fn {
-struct mean_square {
+// r^2 <- beta r^2 + (1 - beta) n^2, without squares of either
+struct root_mean_square {
   double beta;
   template <class T>
-  MATOPT_HD void operator()(T& v, T squares) const {
-    v = math::saturated(T(beta) * v + T(1 - beta) * math::saturated(squares));
+  MATOPT_HD void operator()(T& r, T n) const {
+    const T before = math::sqrt(T(beta)) * r, now = math::sqrt(T(1 - beta)) * n;
+    const T larger = math::max(before, now), smaller = math::min(before, now);
+    const T ratio = math::divide_or_zero(smaller, larger);
+    r = larger * math::sqrt(T(1) + ratio * ratio);
   }
 };
 struct norm_over_root {
   double eps;
   template <class T>
-  MATOPT_HD void operator()(T& d, T v) const {
-    d = d / (math::sqrt(v) + T(eps));
+  MATOPT_HD void operator()(T& d, T r) const {
+    d = d / (r + T(eps));
   }
 };
 // d into [c d', d' / c], d' = sum / count
@@ -78,12 +83,12 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
 
   template <class S, class C>
   struct state {
-    view<C> v, c1, c2;
+    view<C> r, c1, c2;
     state_for<Inner, S, C> inner;
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.v = ByColumn ? l.columns("column_second_moment") : l.scalar("norm_second_moment");
+    s.r = ByColumn ? l.columns("column_root_mean_square") : l.scalar("norm_root_mean_square");
     s.c1 = l.scalar("rate_first_correction"), s.c2 = l.scalar("rate_second_correction");
     lay_out(inner, l, s.inner);
   }
@@ -94,15 +99,15 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
 
   template <class E, class St, class G, class U>
   auto accumulate(E& e, St& s, const G& g, view<U> u) const {
-    const view<U> rate = e.take(1, s.v.cols);  // until the end of the step
+    const view<U> rate = e.take(1, s.r.cols);  // until the end of the step
     const auto frame = e.frame();
-    squares(e, rate, as_const(g));
-    e.for_each(fn::mean_square{mu2}, s.v, as_const(rate));
+    norms(e, rate, as_const(g));
+    e.for_each(fn::root_mean_square{mu2}, s.r, as_const(rate));
     e.for_each(fn::bias_corrections{detail::first_beta(inner), mu2}, s.c1, s.c2);
     const auto lr = detail::accumulate(inner, e, s.inner, g, u);
 
     norms(e, rate, u);
-    e.for_each(fn::norm_over_root{eps}, rate, as_const(s.v));
+    e.for_each(fn::norm_over_root{eps}, rate, as_const(s.r));
     if constexpr (ByColumn)
       if (clamp > 0) {
         const view<U> sum = e.take(1, 1);
@@ -117,17 +122,10 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
   }
 
  private:
-  template <class E, class C, class G>
-  static void squares(E& e, view<C> out, view<G> g) {
-    if constexpr (ByColumn)
-      e.reduce_rows(fn::square{}, out.t(), g.t());  // the rows of the transpose are the columns
-    else
-      e.reduce(fn::square{}, out, g);
-  }
-  template <class E, class C>
-  static void norms(E& e, view<C> out, view<C> u) {
+  template <class E, class C, class U>
+  static void norms(E& e, view<C> out, view<U> u) {
     if constexpr (ByColumn) {
-      detail::row_norms(e, out.t(), u.t());
+      detail::row_norms(e, out.t(), u.t());  // the rows of the transpose are the columns
     } else {
       const auto norm = detail::frobenius(e, u);
       e.for_each(fn::scaled_root{}, out, as_const(norm.scale), as_const(norm.squares));

@@ -5,7 +5,7 @@
 //
 // Xie et al. (arXiv 2103.17182); follows the official code, amsgrad by default. Its correction 1 - beta1^t does not
 // match buffers that decay by beta1^2 every second step; it is kept for parity. State: 4 scalars per parameter, 3
-// without amsgrad. FLOPs: 20 per parameter.
+// without amsgrad. FLOPs: 20 per parameter. Of a gradient's entry no more than largest_squared counts.
 #pragma once
 #include "../../core/policy.hpp"
 #include "adam_direction.hpp"
@@ -18,14 +18,14 @@ struct positive_negative_root {
   double beta2, eps;
   template <class T>
   MATOPT_HD void operator()(T& v, T& largest, T& u, T g, T c1, T c2) const {
-    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
+    v = T(beta2) * v + T(1 - beta2) * g * g;
     largest = math::max(largest, v);
-    u = u / (math::sqrt(largest) / math::sqrt(c2) + T(eps)) / c1;
+    u = u / (math::moment_root(largest) / math::sqrt(c2) + T(eps)) / c1;
   }
   template <class T>
   MATOPT_HD void operator()(T& v, T& u, T g, T c1, T c2) const {
-    v = math::saturated(T(beta2) * v + T(1 - beta2) * g * g);
-    u = u / (math::sqrt(v) / math::sqrt(c2) + T(eps)) / c1;
+    v = T(beta2) * v + T(1 - beta2) * g * g;
+    u = u / (math::moment_root(v) / math::sqrt(c2) + T(eps)) / c1;
   }
 };
 }  // namespace fn
@@ -60,7 +60,7 @@ struct positive_negative_adam {
   void accumulate(E& e, St& s, view<G> g, view<U> u) const {
     const auto frame = e.frame();
     const auto kept = e.take_like(u);  // u may be g
-    e.for_each(fn::assign{}, kept, as_const(g));
+    e.for_each(fn::limited{detail::square_limit<typename E::compute>(s.v)}, kept, as_const(g));
     e.for_each(fn::next_parity{}, s.parity);
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
     e.for_each(fn::positive_negative{beta1 * beta1, beta0}, s.odd, s.even, u, as_const(kept), per_matrix(s.parity));

@@ -32,14 +32,15 @@ namespace matopt {
 namespace fn {
 // Adam's moments and quotient, uncorrected; nothing before the first call has been made
 struct moments_in_basis {
-  double beta1, beta2, eps;
+  double beta1, beta2, eps, largest;  // largest: of g
   bool correct;
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2, T started) const {
     const T on = math::one_if<T>(started > T(0)), off = T(1) - on, corrected = math::one_if<T>(correct);
+    g = math::limited(g, T(largest));
     m = (on * T(beta1) + off) * m + on * T(1 - beta1) * g;
-    v = math::saturated((on * T(beta2) + off) * v + on * T(1 - beta2) * g * g);
-    u = m / (math::sqrt(v) + T(eps));
+    v = (on * T(beta2) + off) * v + on * T(1 - beta2) * g * g;
+    u = m / (math::moment_root(v) + T(eps));
     u *= on * (corrected * math::divide_or_zero(math::sqrt(c2), c1) + (T(1) - corrected));
   }
 };
@@ -65,14 +66,6 @@ struct permutation_entry {  // 1 where column `place` takes entry `row`
   template <class T>
   MATOPT_HD void operator()(T& x, T place, T column) const {
     x = place == column ? T(1) : T(0);
-  }
-};
-// x into [-limit, limit]
-struct limit_to {
-  double limit;
-  template <class T>
-  MATOPT_HD void operator()(T& x) const {
-    x = math::min(math::max(x, T(-limit)), T(limit));
   }
 };
 struct multiply_into {
@@ -142,15 +135,16 @@ struct soap_direction {
 
     turn(e, s, gradient, u, true);
     e.for_each(fn::started_corrections{beta1, beta2}, s.c1, s.c2, per_matrix(s.started));
-    e.for_each(fn::moments_in_basis{beta1, beta2, eps, correct_bias}, s.m, s.v, u, as_const(u), per_matrix(s.c1),
-               per_matrix(s.c2), per_matrix(s.started));
+    e.for_each(fn::moments_in_basis{beta1, beta2, eps, detail::square_limit<C>(s.v), correct_bias}, s.m, s.v, u,
+               as_const(u), per_matrix(s.c1), per_matrix(s.c2), per_matrix(s.started));
     turn(e, s, u, u, false);
     if (normalize_grads) normalize(e, u);
 
     if (e.phase() == 2) turn(e, s, s.m, s.m, false);
     // Entries so large that the preconditioners' products would overflow count as less; nothing else is changed by it.
     const double size = static_cast<double>(math::max(u.rows, u.cols));
-    e.for_each(fn::limit_to{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, gradient);
+    e.for_each(fn::limited{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, gradient,
+               as_const(gradient));
     remember(e, s.left, gradient);
     remember(e, s.right, gradient.t());
     if (e.phase() == 0) first_basis(e, s.left, s.left_basis), first_basis(e, s.right, s.right_basis);

@@ -10,7 +10,8 @@
 // first amplifies a gradient whose norm is below g_norm up to it (`amplify_below`; 0, off, by default: it is described
 // as clipping, but only enlarges); Suite A's variance_scaled takes (M - G)^2 after M moved, which is beta^2 times V
 // (`late_variance`); alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root.
-// State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. V saturates instead of overflowing.
+// State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. Of a gradient's entry no more than
+// largest_squared (1 - beta) / 4 counts.
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/line_norms.hpp"
@@ -20,20 +21,20 @@ namespace matopt {
 
 namespace fn {
 struct variance_adaptive {
-  double beta, alpha, eps;
+  double beta, alpha, eps, largest;  // largest: of g
   bool signal, late;
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c, T gain) const {
-    g *= gain;
+    g = math::limited(g * gain, T(largest));
     const T before = m;
     m = T(beta) * m + T(1 - beta) * g;
     const T is_late = math::one_if<T>(late);
     const T d = is_late * m + (T(1) - is_late) * before - g;
-    v = math::saturated(T(beta) * v + T(beta * (1 - beta)) * math::saturated(d * d));
+    v = T(beta) * v + T(beta * (1 - beta)) * (d * d);
     const T looked = g + T(beta / (1 - beta)) * m / c, noise = v / c;
     const T with_signal = math::one_if<T>(signal), of_noise = with_signal * T(alpha) + (T(1) - with_signal);
-    const T under = math::saturated(with_signal * math::saturated(looked * looked) + of_noise * noise);
-    u = looked / (math::sqrt(under) + T(eps));
+    const T under = math::saturated(with_signal * (looked * looked) + of_noise * noise);
+    u = looked / (math::moment_root(under) + T(eps));
   }
 };
 // max(1, least / (n + 1e-8)), n = scale sqrt(squares)
@@ -84,8 +85,10 @@ struct variance_adaptive {
       e.for_each(fn::amplification{amplify_below}, gain, as_const(norm.scale), as_const(norm.squares));
     }
     e.for_each(fn::bias_correction{beta}, s.correction);
-    use(elementwise(fn::variance_adaptive{beta, alpha, eps, Signal, late_variance}, s.buffer, s.variance, update_slot{},
-                    g, per_matrix(s.correction), per_matrix(gain)));
+    // `looked` is up to 1 / (1 - beta) times as large as g.
+    const double largest = detail::square_limit<typename E::compute>(s.variance) * (1 - beta) / 4;
+    use(elementwise(fn::variance_adaptive{beta, alpha, eps, largest, Signal, late_variance}, s.buffer, s.variance,
+                    update_slot{}, g, per_matrix(s.correction), per_matrix(gain)));
   }
 };
 

@@ -18,20 +18,21 @@ namespace matopt {
 namespace fn {
 // v <- beta v + (1 - beta) u^2, and the terms of ||y||, y = u / (sqrt(v) + eps)
 struct running_root_norm : scaled_norm {
-  double beta, eps;
-  running_root_norm(double b, double e) : beta(b), eps(e) {}
+  double beta, eps, largest;  // largest: of u
+  running_root_norm(double b, double e, double l) : beta(b), eps(e), largest(l) {}
   template <class T>
   MATOPT_HD terms<T, 3> operator()(T& v, T u) const {
+    u = math::limited(u, T(largest));
     v = T(beta) * v + T(1 - beta) * u * u;
     return scaled_norm::operator()(u / (math::sqrt(v) + T(eps)));
   }
 };
 // u = u f / (sqrt(v) + eps)
 struct over_running_root {
-  double eps;
+  double eps, largest;
   template <class T>
   MATOPT_HD void operator()(T& u, T v, T f) const {
-    u = u / (math::sqrt(v) + T(eps)) * f;
+    u = math::limited(u, T(largest)) / (math::sqrt(v) + T(eps)) * f;
   }
 };
 }  // namespace fn
@@ -62,10 +63,11 @@ struct element_norm {
   void formula(E& e, St& s, view<U> u, Use use) const {
     const auto norm = detail::take_norm(e);
     const auto factor = e.take(1, 1);
-    e.reduce(fn::running_root_norm{beta, eps}, norm.pair, s.v, as_const(u));
+    const double largest = detail::square_limit<typename E::compute>(s.v);
+    e.reduce(fn::running_root_norm{beta, eps, largest}, norm.pair, s.v, as_const(u));
     const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
     e.for_each(fn::factor_to_norm{size, norm_eps}, factor, as_const(norm.scale), as_const(norm.squares));
-    use(elementwise(fn::over_running_root{eps}, update_slot{}, as_const(s.v), per_matrix(factor)));
+    use(elementwise(fn::over_running_root{eps, largest}, update_slot{}, as_const(s.v), per_matrix(factor)));
   }
 };
 

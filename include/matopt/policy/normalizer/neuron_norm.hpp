@@ -30,9 +30,10 @@ constexpr auto enum_names(norm_floor) { return std::array<std::string_view, 2>{"
 namespace fn {
 // v <- beta v + (1 - beta) n^2 / count
 struct running_mean {
-  double beta, count;
+  double beta, count, largest;  // largest: of n
   template <class T>
   MATOPT_HD void operator()(T& v, T n) const {
+    n = math::limited(n, T(largest));
     v = T(beta) * v + T(1 - beta) * (n * n / T(count));
   }
 };
@@ -114,7 +115,8 @@ struct neuron_norm {
     const auto v = rows ? s.v : s.v.t();
     const auto n = e.take(u.rows, 1), y = e.take(u.rows, 1), factor = e.take(u.rows, 1);
     detail::row_norms(e, n, u);
-    e.for_each(fn::running_mean{beta2, static_cast<double>(u.cols)}, v, as_const(n));
+    e.for_each(fn::running_mean{beta2, static_cast<double>(u.cols), largest_squared<typename E::compute>}, v,
+               as_const(n));
     e.for_each(fn::over_root{eps}, y, as_const(n), as_const(v));
     const auto after = detail::frobenius(e, y);
     if (restore == restored_size::rms) {

@@ -3,7 +3,8 @@
 //   column_direction   u_:j <- u_:j / (||u_:j|| / sqrt(m) + eps)                       columns of norm sqrt(m)
 //   row_direction      u_i: <- u_i: / (||u_i:|| sqrt(n) + eps), or without sqrt(n)     rows of norm 1 / sqrt(n), or 1
 //
-// m x n = rows x columns. Scion's ColNorm and RowNorm (arXiv 2502.07529); eps sits where its official code has it. On a
+// m x n = rows x columns. Scion's ColNorm and RowNorm (arXiv 2502.07529); eps sits where its official code
+// has it; the code's is 1e-8 (scion), the default of the policies 1e-36 (negligible_norm). On a
 // column vector column_direction is Scion's BiasRMS. Zero lines stay zero. State: none. FLOPs: 4 per parameter.
 #pragma once
 #include <cmath>
@@ -25,7 +26,7 @@ struct divide_by_norm {
 }  // namespace fn
 
 struct column_direction {
-  double eps = 1e-8;
+  double eps = negligible_norm;
 
   static std::string name() { return "column_direction"; }
   template <class Self, class Visit>
@@ -42,7 +43,7 @@ struct column_direction {
 };
 
 struct row_direction {
-  double eps = 1e-8;
+  double eps = negligible_norm;
   bool root_mean_square = true;  // divide by sqrt(n), too
 
   static std::string name() { return "row_direction"; }

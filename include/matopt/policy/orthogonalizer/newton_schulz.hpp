@@ -4,15 +4,16 @@
 //   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X
 //
 // Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
-// Where public implementations differ: most add eps 1e-7 to the norm; torch.optim.Muon takes max(norm, eps); optax adds
-// 1e-8. The default adds 1e-7. Publicly the iteration runs in bfloat16; here it runs in `Element`, by default in what
-// the backend says its products are best done in: the compute type on the CPU, float16 for float on NVIDIA GPUs (the
-// speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input is out of
-// range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn + 2 m^2 scalars (gram: mn + 4 m^2), of
-// as many matrices as go through at a time; if Element is not the compute type mn more, and all but these where there
-// is room in u's memory. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that at n = 4 m, 0.67 in 16 bits. A step
-// of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm. Ignores a rank budget, and so is refused
-// with one.
+// Where public implementations differ: most add eps 1e-7 to the norm, which shortens the update of a gradient whose
+// norm is not far above; torch.optim.Muon takes max(norm, eps); optax adds 1e-8. The default is 1e-36
+// (negligible_norm); rules that reproduce a code have the eps of that code. Publicly the iteration runs in bfloat16;
+// here it runs in `Element`, by default in what the backend says its products are best done in: the compute type on the
+// CPU, float16 for float on NVIDIA GPUs (the speed of bfloat16 with an eighth of its rounding; normalised before it is
+// converted, no finite input is out of range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn +
+// 2 m^2 scalars (gram: mn + 4 m^2), of as many matrices as go through at a time; if Element is not the compute type mn
+// more, and all but these where there is room in u's memory. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that
+// at n = 4 m, 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm.
+// Ignores a rank budget, and so is refused with one.
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 #pragma once
@@ -60,7 +61,7 @@ template <class Element = void>
 struct newton_schulz {
   coefficient_set coefficients = coefficient_set::keller;
   index_t steps = 5;
-  double eps = 1e-7;
+  double eps = negligible_norm;
   eps_rule rule = eps_rule::add;
   newton_schulz_form form = newton_schulz_form::automatic;
   // Schatten norms: X <- X ||X||_F / S, S the norm of X. Nothing changes where one singular value outweighs the others;
