@@ -23,6 +23,7 @@
 #include "core/broadcast.hpp"
 #include "core/philox.hpp"
 #include "core/types.hpp"
+#include "eigen/blocks.hpp"
 #include "eigen/jacobi_svd.hpp"
 #include "eigen/lines.hpp"
 #include "eigen/product.hpp"
@@ -77,6 +78,10 @@ class eigen_backend {
   void for_each(const status_word* guard, F f, view<T> first, V... rest) {
     if (stopped(guard)) return;
     using A = common_arithmetic<view<T>, V...>;
+    if constexpr ((lines::is_view<V> && ...))
+      if (first.rows * first.cols == 1 && first.batch > 1 && !first.table && (!rest.table && ...))
+        return map_lines<lines::axis::columns, A>(f, 1, first.batch, 1, numbers_in_line(first),
+                                                  numbers_in_line(rest)...);
     // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
     if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
       map_lines<lines::axis::columns, A>(f, first.rows, first.cols, first.batch, first, rest...);
@@ -89,17 +94,11 @@ class eigen_backend {
     if (stopped(guard)) return;
     using A = common_arithmetic<V, Vs...>;
     using R = fn::reduction_of<F>;
-    const index_t rows_per_task = std::max<index_t>(1, grain / std::max<index_t>(1, first.cols));
-    const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
-    const bool contiguous =
-        lines::contiguous<lines::axis::columns>(first) && (lines::contiguous<lines::axis::columns>(rest) && ...);
-    run_tasks(first.batch * chunks, first.rows * first.cols * first.batch, [&](index_t task) {
-      const index_t b = task / chunks, begin = task % chunks * rows_per_task;
-      const index_t end = std::min(first.rows, begin + rows_per_task);
-      for (index_t i = begin; i < end; ++i) {
-        const auto line = reduce_line<A, R>(f, contiguous, b, i, first, rest...);
-        put_results(out, i, b, fn::finish<F, A>(line.at));
-      }
+    run_units(first.batch * first.rows, first.cols, [&](index_t unit) {
+      const index_t b = unit / first.rows, i = unit % first.rows;
+      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line<lines::axis::columns>(first, b, i),
+                                            lines::line<lines::axis::columns>(rest, b, i)...);
+      put_results(out, i, b, fn::finish<F, A>(sums.data()));
     });
   }
 
@@ -244,41 +243,31 @@ class eigen_backend {
       for (index_t i = 0; i < tasks; ++i) f(i);
   }
 
-  // clang places its warning of the loop in lines::apply in the function that the loop was inlined into; noinline keeps
-  // that here, out of code where the warning is not off.
-#if defined(__clang__)
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wpass-failed"
-#endif
+  // f(unit) for units of `elements` each; a task is as many of them as are worth one.
+  template <class F>
+  void run_units(index_t units, index_t elements, F&& f) {
+    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, elements));
+    run_tasks((units + per_task - 1) / per_task, units * elements, [&](index_t task) {
+      const index_t end = std::min(units, (task + 1) * per_task);
+      for (index_t unit = task * per_task; unit < end; ++unit) f(unit);
+    });
+  }
+
+  // A batch of 1 x 1 matrices as one row.
+  template <class T>
+  static view<T> numbers_in_line(const view<T>& v) {
+    return {v.data, 1, v.batch, 0, v.batch_stride};
+  }
+
   template <lines::axis Along, class A, class F, class... V>
   void map_lines(const F& f, index_t count, index_t length, index_t batch, const V&... v) {
-    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, length));
-    const index_t chunks = (count + per_task - 1) / per_task;
-    const bool contiguous = (lines::contiguous<Along>(v) && ...);
-    const auto run = [&](index_t task) __attribute__((noinline)) {
-      const index_t b = task / chunks, begin = task % chunks * per_task, end = std::min(count, begin + per_task);
-      for (index_t i = begin; i < end; ++i) {
-        if (contiguous)
-          lines::apply<A>(f, length, lines::line<Along, true>(v, b, i)...);
-        else
-          lines::apply<A>(f, length, lines::line<Along, false>(v, b, i)...);
-      }
-    };
-    run_tasks(batch * chunks, batch * count * length, run);
-  }
-#if defined(__clang__)
-#pragma clang diagnostic pop
-#endif
-
-  template <class A, class R, class F, class... V>
-  static auto reduce_line(const F& f, bool contiguous, index_t b, index_t i, const V&... v) {
-    constexpr auto along = lines::axis::columns;
-    return contiguous ? lines::reduce<A, R>(f, length_of(v...), lines::line<along, true>(v, b, i)...)
-                      : lines::reduce<A, R>(f, length_of(v...), lines::line<along, false>(v, b, i)...);
-  }
-  template <class V, class... Vs>
-  static index_t length_of(const V& first, const Vs&...) {
-    return first.cols;
+    if ((lines::dense<Along>(v) && ...)) length *= count, count = 1;
+    if (length == 0) return;
+    const index_t piece = std::min(length, grain), pieces = (length + piece - 1) / piece;
+    run_units(batch * count * pieces, piece, [&](index_t unit) {
+      const index_t line = unit / pieces, begin = unit % pieces * piece;
+      lines::map<A>(f, begin, std::min(piece, length - begin), lines::line<Along>(v, line / count, line % count)...);
+    });
   }
 
   template <class T, class A, int Count>
@@ -286,44 +275,48 @@ class eigen_backend {
     for (int k = 0; k < Count; ++k) out(row, k, b) = static_cast<T>(results.at[k]);
   }
 
-  // Rows first, then their results in double, in an order that the shape fixes: at most 64 chunks of rows per matrix.
+  // Lines, or pieces of long ones, and then their results in double, in an order that the shape fixes: at most 64
+  // chunks per matrix.
   template <class F, class T, class V, class... Vs>
   void reduce_matrix(const F& f, view<T> out, const V& first, const Vs&... rest) {
     using A = common_arithmetic<V, Vs...>;
     using R = fn::reduction_of<F>;
-    constexpr index_t most = 64;
-    const bool contiguous =
-        lines::contiguous<lines::axis::columns>(first) && (lines::contiguous<lines::axis::columns>(rest) && ...);
-    const index_t rows_per_task =
-        std::max({index_t{1}, grain / std::max<index_t>(1, first.cols), (first.rows + most - 1) / most});
-    const index_t chunks = (first.rows + rows_per_task - 1) / rows_per_task;
     using sums = std::array<double, fn::sums_of<F>>;
+    constexpr auto along = lines::axis::columns;
+    constexpr index_t most = 64;
+    index_t count = first.rows, length = first.cols;
+    if (lines::dense<along>(first) && (lines::dense<along>(rest) && ...)) length *= count, count = 1;
+    const index_t piece = std::min(std::max<index_t>(1, length), grain), pieces = (length + piece - 1) / piece;
+    const index_t units = count * pieces;
+    const index_t per_chunk = std::max({index_t{1}, grain / piece, (units + most - 1) / most});
+    const index_t chunks = (units + per_chunk - 1) / per_chunk;
     sums none;
     none.fill(R::template identity<double>());
+    const auto combine = [](sums& sum, const sums& next) {
+      for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], next[k]);
+    };
     const auto chunk = [&](index_t b, index_t c) {
       sums sum = none;
-      for (index_t i = c * rows_per_task; i < std::min(first.rows, (c + 1) * rows_per_task); ++i) {
-        const auto line = reduce_line<A, R>(f, contiguous, b, i, first, rest...);
-        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], line.at[k]);
+      for (index_t unit = c * per_chunk; unit < std::min(units, (c + 1) * per_chunk); ++unit) {
+        const index_t i = unit / pieces, begin = unit % pieces * piece;
+        combine(sum, lines::reduce<A, R>(f, begin, std::min(piece, length - begin), lines::line<along>(first, b, i),
+                                         lines::line<along>(rest, b, i)...));
       }
       return sum;
     };
     const auto whole = [&](index_t b, const auto& part) {
       sums sum = none;
-      for (index_t c = 0; c < chunks; ++c) {
-        const sums next = part(c);
-        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], next[k]);
-      }
+      for (index_t c = 0; c < chunks; ++c) combine(sum, part(c));
       put_results(out, 0, b, fn::finish<F, A>(sum.data()));
     };
-    if (first.batch >= pool_.size() || chunks == 1) {
-      run_tasks(first.batch, first.batch * first.rows * first.cols,
-                [&](index_t b) { whole(b, [&](index_t c) { return chunk(b, c); }); });
+    // Large matrices are cut, small ones taken several at a time.
+    if (chunks < 8) {
+      run_units(first.batch, count * length, [&](index_t b) { whole(b, [&](index_t c) { return chunk(b, c); }); });
       return;
     }
     for (index_t b = 0; b < first.batch; ++b) {
       sums parts[most];
-      run_tasks(chunks, first.rows * first.cols, [&](index_t c) { parts[c] = chunk(b, c); });
+      run_tasks(chunks, count * length, [&](index_t c) { parts[c] = chunk(b, c); });
       whole(b, [&](index_t c) { return parts[c]; });
     }
   }
@@ -379,12 +372,9 @@ class eigen_backend {
   // ||x(:, j)|| of entries that can be squared
   template <class T>
   static T column_norm(const view<T>& x, index_t j) {
-    constexpr auto along = lines::axis::rows;
     const auto squares =
-        x.row_stride == 1
-            ? lines::reduce<T, fn::sum>(fn::square{}, x.rows, lines::line<along, true>(as_const(x), 0, j))
-            : lines::reduce<T, fn::sum>(fn::square{}, x.rows, lines::line<along, false>(as_const(x), 0, j));
-    return static_cast<T>(std::sqrt(squares.at[0]));
+        lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line<lines::axis::rows>(as_const(x), 0, j));
+    return static_cast<T>(std::sqrt(squares[0]));
   }
   template <class T>
   static void gram_schmidt(view<T> x, T tolerance) {

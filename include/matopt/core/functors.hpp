@@ -3,6 +3,9 @@
 // says otherwise), and may have outputs besides. One that needs several sums returns terms<T, n> and makes results of
 // them in finish(). Formulas of one method stand beside that method's equations, in its policy header.
 #pragma once
+#include <bit>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "math.hpp"
@@ -149,7 +152,7 @@ struct not_finite {
   double limit;
   template <class T>
   MATOPT_HD T operator()(T x) const {
-    return T(!math::within(x, T(limit)));
+    return math::one_if_beyond(x, T(limit));
   }
 };
 struct not_both_finite {
@@ -157,7 +160,7 @@ struct not_both_finite {
   double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y) const {
-    return T(!math::within(x, T(limit)) || !math::within(y, T(limit)));
+    return math::max(math::one_if_beyond(x, T(limit)), math::one_if_beyond(y, T(limit)));
   }
 };
 // The same of s x, in the type C that it is about to have.
@@ -167,7 +170,7 @@ struct scaled_not_finite {
   double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
-    return T(!math::within(static_cast<C>(s * x), C(limit)));
+    return T(math::one_if_beyond(static_cast<C>(s * x), C(limit)));
   }
 };
 template <class C>
@@ -176,7 +179,8 @@ struct scaled_not_both_finite {
   double limit;
   template <class T>
   MATOPT_HD T operator()(T x, T y, T s) const {
-    return T(!math::within(static_cast<C>(s * x), C(limit)) || !math::within(static_cast<C>(s * y), C(limit)));
+    return T(math::max(math::one_if_beyond(static_cast<C>(s * x), C(limit)),
+                       math::one_if_beyond(static_cast<C>(s * y), C(limit))));
   }
 };
 // y = x in [-most, most]
@@ -215,9 +219,15 @@ struct scaled_norm {
   template <class T>
   MATOPT_HD terms<T, 3> operator()(T x) const {
     using l = limits<T>;
-    const T a = math::abs(x);
-    const T high = a > l::upper ? a * l::shrink : T(0), low = a < l::lower ? a * l::grow : T(0);
-    const T middle = a > l::upper || a < l::lower ? T(0) : a;
+    using bits = std::conditional_t<l::single, std::uint32_t, std::uint64_t>;
+    constexpr int sign = 8 * sizeof(bits) - 1;
+    // All ones where a is of that size: numbers that are not negative are ordered as their bits are.
+    const bits a = std::bit_cast<bits>(math::abs(x));
+    const bits finite = bits(0) - ((a - std::bit_cast<bits>(std::numeric_limits<T>::infinity()) - bits(1)) >> sign);
+    const bits is_high = (bits(0) - ((std::bit_cast<bits>(l::upper) - a) >> sign)) & finite;
+    const bits is_low = bits(0) - ((a - std::bit_cast<bits>(l::lower)) >> sign);
+    const T high = std::bit_cast<T>(bits(a & is_high)) * l::shrink, low = std::bit_cast<T>(bits(a & is_low)) * l::grow;
+    const T middle = std::bit_cast<T>(bits(a & ~(is_high | is_low)));
     return {{high * high, middle * middle, low * low}};
   }
   // T: the type of the entries, in which the limits are
@@ -250,7 +260,7 @@ struct scaled_root {
 struct divide {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T s) const {
-    y = s > T(0) ? x / s : T(0);
+    y = math::divide_or_zero(x, s);
   }
 };
 

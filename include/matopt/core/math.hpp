@@ -8,6 +8,25 @@
 
 #include "index.hpp"
 
+// Square roots that leave errno alone: a loop with a call that may set it is not vectorised. The C library's functions
+// are declared once more, as functions of nothing but their argument; g++ has them under names of its own besides, so
+// that std::sqrt of the program around us stays what it was.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+namespace matopt::detail {
+using builtin_float = decltype(__builtin_sqrtf32(1));
+using builtin_double = decltype(__builtin_sqrtf64(1));
+}  // namespace matopt::detail
+extern "C" __attribute__((const))
+matopt::detail::builtin_float __builtin_sqrtf32(matopt::detail::builtin_float) noexcept;
+extern "C" __attribute__((const))
+matopt::detail::builtin_double __builtin_sqrtf64(matopt::detail::builtin_double) noexcept;
+#elif defined(__clang__) && !defined(__CUDACC__)
+namespace matopt::pure {
+extern "C" __attribute__((const)) float sqrtf(float) noexcept(noexcept(::sqrtf(0.0F)));
+extern "C" __attribute__((const)) double sqrt(double) noexcept(noexcept(::sqrt(0.0)));
+}  // namespace matopt::pure
+#endif
+
 namespace matopt::math {
 
 MATOPT_HD constexpr bool finite(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7f800000U) != 0x7f800000U; }
@@ -21,9 +40,20 @@ MATOPT_HD constexpr bool within(float x, float limit) {
 MATOPT_HD constexpr bool within(double x, double limit) {
   return (std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL) <= std::bit_cast<std::uint64_t>(limit);
 }
-template <class T>
-MATOPT_HD constexpr T abs(T x) {
-  return x < T(0) ? -x : x;
+// 1 if not, else 0, without a comparison: the sign of a difference.
+MATOPT_HD constexpr float one_if_beyond(float x, float limit) {
+  const std::uint32_t size = std::bit_cast<std::uint32_t>(x) & 0x7fffffffU;
+  const std::uint32_t beyond = 0U - ((std::bit_cast<std::uint32_t>(limit) - size) >> 31);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & beyond);
+}
+MATOPT_HD constexpr double one_if_beyond(double x, double limit) {
+  const std::uint64_t size = std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL;
+  const std::uint64_t beyond = 0ULL - ((std::bit_cast<std::uint64_t>(limit) - size) >> 63);
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & beyond);
+}
+MATOPT_HD constexpr float abs(float x) { return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0x7fffffffU); }
+MATOPT_HD constexpr double abs(double x) {
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL);
 }
 template <class T>
 MATOPT_HD constexpr T max(T a, T b) {
@@ -35,10 +65,40 @@ MATOPT_HD constexpr T min(T a, T b) {
 }
 template <class T>
 MATOPT_HD constexpr T sign(T x) {
-  return T((x > T(0)) - (x < T(0)));
+  const T positive = x > T(0) ? T(1) : T(0);
+  return x < T(0) ? T(-1) : positive;
 }
+// 1 or 0. A choice between formulas is a factor in one formula where it can be: compilers vectorise a choice between
+// numbers that are there already, but not one between two calculations, of which only one is wanted.
+template <class T>
+MATOPT_HD constexpr T one_if(bool condition) {
+  return condition ? T(1) : T(0);
+}
+// The same for x > 0, of an x that is not negative, from its bits: where two choices hang on one number, compilers
+// would make branches of their comparisons.
+MATOPT_HD constexpr float one_if_positive(float x) {
+  const std::uint32_t some = 0U - ((0U - std::bit_cast<std::uint32_t>(x)) >> 31);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & some);
+}
+MATOPT_HD constexpr double one_if_positive(double x) {
+  const std::uint64_t some = 0ULL - ((0ULL - std::bit_cast<std::uint64_t>(x)) >> 63);
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & some);
+}
+// x / s, and 0 where s is not positive.
+template <class T>
+MATOPT_HD constexpr T divide_or_zero(T x, T s) {
+  return x / (s > T(0) ? s : std::numeric_limits<T>::infinity());
+}
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+inline float sqrt(float x) { return static_cast<float>(__builtin_sqrtf32(static_cast<detail::builtin_float>(x))); }
+inline double sqrt(double x) { return static_cast<double>(__builtin_sqrtf64(static_cast<detail::builtin_double>(x))); }
+#elif defined(__clang__) && !defined(__CUDACC__)
+inline float sqrt(float x) { return pure::sqrtf(x); }
+inline double sqrt(double x) { return pure::sqrt(x); }
+#else
 MATOPT_HD inline float sqrt(float x) { return ::sqrtf(x); }
 MATOPT_HD inline double sqrt(double x) { return ::sqrt(x); }
+#endif
 MATOPT_HD inline float pow(float x, float y) { return ::powf(x, y); }
 MATOPT_HD inline double pow(double x, double y) { return ::pow(x, y); }
 MATOPT_HD inline float log(float x) { return ::logf(x); }

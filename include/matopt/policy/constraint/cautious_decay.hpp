@@ -18,8 +18,11 @@ struct cautious_decay_and_step {
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
     const T along = math::sign(u) * math::sign(w);  // the product itself may underflow
-    const bool shrinks = strict ? along > T(0) : along >= T(0);
-    w = w * (T(1) - (shrinks ? lr * T(decay) : T(0))) - lr * T(scale) * u;
+    // along > 0, or not (-along > 0)
+    const T side = math::one_if<T>(strict), other = T(1) - side,
+            beyond = math::one_if<T>((side - other) * along > T(0));
+    const T shrinks = side * beyond + other * (T(1) - beyond);
+    w = w * (T(1) - shrinks * (lr * T(decay))) - lr * T(scale) * u;
   }
 };
 }  // namespace fn

@@ -21,14 +21,14 @@ namespace fn {
 struct to_norm {
   template <class T>
   MATOPT_HD void operator()(T& x, T n, T target) const {
-    x = n > T(0) ? x / n * target : T(0);
+    x = math::divide_or_zero(x, n) * target;
   }
 };
 // u = u - a w / n
 struct remove_part {
   template <class T>
   MATOPT_HD void operator()(T& u, T w, T n, T a) const {
-    if (n > T(0)) u -= a * (w / n);
+    u -= a * math::divide_or_zero(w, n);
   }
 };
 }  // namespace fn

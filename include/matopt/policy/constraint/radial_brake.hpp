@@ -22,7 +22,8 @@ struct brake_part {
   double outward, inward;
   template <class T>
   MATOPT_HD void operator()(T& u, T w, T n, T a) const {
-    if (n > T(0)) u -= (T(1) - T(a < T(0) ? outward : inward)) * a * (w / n);
+    const T outside = math::one_if<T>(a < T(0)), s = outside * T(outward) + (T(1) - outside) * T(inward);
+    u -= (T(1) - s) * a * math::divide_or_zero(w, n);
   }
 };
 // n = max(0, n - lr scale a)
@@ -37,7 +38,8 @@ struct move_radius {
 struct to_norm_unless_zero {
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T target, T before) const {
-    if (n > T(0) && before > T(0)) w = w / n * target;
+    const T moves = math::one_if<T>((n > T(0)) & (before > T(0))), stays = T(1) - moves;
+    w = w / (moves * n + stays) * (moves * target + stays);
   }
 };
 // w = w (before + s (n - before)) / n
@@ -45,8 +47,9 @@ struct brake_norm {
   double outward, inward;
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T before) const {
-    const T s = T(n > before ? outward : inward);
-    if (n > T(0) && before > T(0)) w = w / n * (before + s * (n - before));
+    const T outside = math::one_if<T>(n > before), s = outside * T(outward) + (T(1) - outside) * T(inward);
+    const T moves = math::one_if<T>((n > T(0)) & (before > T(0))), stays = T(1) - moves;
+    w = w / (moves * n + stays) * (moves * (before + s * (n - before)) + stays);
   }
 };
 }  // namespace fn

@@ -24,7 +24,7 @@ namespace fn {
 struct scaled_sum_abs {
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
-    return s > T(0) ? math::abs(x) / s : T(0);
+    return math::divide_or_zero(math::abs(x), s);
   }
 };
 // The shape of a generalised Gaussian with sum x^2 = squares and sum |x| = sum over `count` entries; 2 of all zeros.

@@ -19,7 +19,8 @@ struct raise_norm {
   template <class T>
   MATOPT_HD void operator()(T& u, T nu, T nw) const {
     const T floor = T(ratio) * nw;
-    if (nu > T(0) && nu < floor) u = u / nu * floor;
+    const T grows = math::one_if<T>((nu > T(0)) & (nu < floor)), stays = T(1) - grows;
+    u = u / (grows * nu + stays) * (grows * floor + stays);
   }
 };
 }  // namespace fn

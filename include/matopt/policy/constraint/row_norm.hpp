@@ -94,7 +94,7 @@ struct moved_norm : norm {
 struct row_factor {
   template <class T>
   MATOPT_HD void operator()(T& f, T g, T n) const {
-    f = n > T(0) ? g / n : T(0);
+    f = math::divide_or_zero(g, n);
   }
 };
 // W = f R - lr decay W, f = g / ||R_i|| with the new g

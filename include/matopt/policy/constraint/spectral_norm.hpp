@@ -56,7 +56,7 @@ struct times {
 struct over_norm {
   template <class T>
   MATOPT_HD void operator()(T& x, T n) const {
-    x = n > T(0) ? x / n : T(0);
+    x = math::divide_or_zero(x, n);
   }
 };
 }  // namespace fn

@@ -21,7 +21,8 @@ struct normalize_above {
   double most;
   template <class T>
   MATOPT_HD void operator()(T& x, T s) const {
-    if (s > T(most)) x = x / s * T(most);
+    const T shrinks = math::one_if<T>(s > T(most)), stays = T(1) - shrinks;
+    x = x / (shrinks * s + stays) * (shrinks * T(most) + stays);
   }
 };
 // w = w + (most - s) u v, of a matrix that has a direction

@@ -16,7 +16,7 @@ namespace fn {
 struct part_along {
   template <class T>
   MATOPT_HD T operator()(T x, T y, T n) const {
-    return n > T(0) ? x * (y / n) : T(0);
+    return x * math::divide_or_zero(y, n);
   }
 };
 // x = value

@@ -18,11 +18,9 @@ struct normalizing_factors {
   bool add;
   template <class T>
   MATOPT_HD void operator()(T& scale, T& factor, T largest, T squares) const {
-    scale = factor = T(0);
-    if (!(largest > T(0))) return;
-    scale = T(1) / largest;
-    const T n = T(margin) * math::sqrt(squares), e = T(eps) * scale, divisor = add ? n + e : math::max(n, e);
-    factor = divisor > T(0) ? T(1) / divisor : T(0);
+    scale = math::divide_or_zero(T(1), largest);
+    const T n = T(margin) * math::sqrt(squares), e = T(eps) * scale, sum = math::one_if<T>(add);
+    factor = math::divide_or_zero(T(1), sum * (n + e) + (T(1) - sum) * math::max(n, e));
   }
 };
 struct scale_twice {

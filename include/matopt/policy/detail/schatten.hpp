@@ -24,8 +24,8 @@ struct schatten_factor {
   bool fourth_root;
   template <class T>
   MATOPT_HD void operator()(T& s, T n, T ratio) const {
-    const T root = math::sqrt(T(product) * n);
-    s = n > T(0) ? ratio / (fourth_root ? math::sqrt(root) : root) : T(0);
+    const T root = math::sqrt(T(product) * n), fourth = math::one_if<T>(fourth_root);
+    s = math::divide_or_zero(ratio, fourth * math::sqrt(root) + (T(1) - fourth) * root);
   }
 };
 // A, and A^2, of s X, given `up` times those of X

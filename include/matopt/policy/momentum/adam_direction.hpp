@@ -51,12 +51,18 @@ struct adam {
     most = math::max(most, v);
     u = quotient(m, most, g, c1, c2);
   }
+  // What depends on c1, c2 and the settings alone is worked out without a branch, so that a compiler takes it out of
+  // the loop: per element there is one division and one root.
   template <class T>
   MATOPT_HD T quotient(T& m, T v, T g, T c1, T c2) const {
+    const T is_corrected(corrected), is_nesterov(nesterov), inverse1 = T(1) / c1, inverse2 = T(1) / c2;
+    const T up = is_corrected + (T(1) - is_corrected) * math::sqrt(c2);
+    const T of_v = is_corrected * inverse2 + (T(1) - is_corrected);
+    const T ahead = T(beta1) / (T(beta1) * c1 + T(1 - beta1));
+    const T of_m = up * (is_nesterov * ahead + (T(1) - is_nesterov) * inverse1);
+    const T of_g = up * is_nesterov * T(1 - beta1) * inverse1;
     m = T(beta1) * m + T(1 - beta1) * g;
-    const T first = nesterov ? T(beta1) * m / (T(beta1) * c1 + T(1 - beta1)) + T(1 - beta1) * g / c1 : m / c1;
-    return corrected ? first / (math::moment_root(v / c2) + T(eps))
-                     : math::sqrt(c2) * first / (math::moment_root(v) + T(eps));
+    return (of_m * m + of_g * g) / (math::moment_root(of_v * v) + T(eps));
   }
 };
 }  // namespace fn

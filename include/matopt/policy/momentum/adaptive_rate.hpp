@@ -13,6 +13,7 @@
 // gradients of 1e20 and, with a smaller eps, of 1e-30 give the rates of 1. State: Inner's, 1 scalar per matrix or
 // column, and 2 per matrix. FLOPs: 4 per parameter.
 #pragma once
+#include <limits>
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 #include "adam_direction.hpp"
@@ -29,7 +30,7 @@ struct root_mean_square {
   MATOPT_HD void operator()(T& r, T n) const {
     const T before = math::sqrt(T(beta)) * r, now = math::sqrt(T(1 - beta)) * n;
     const T larger = math::max(before, now), smaller = math::min(before, now);
-    const T ratio = larger > T(0) ? smaller / larger : T(0);
+    const T ratio = math::divide_or_zero(smaller, larger);
     r = larger * math::sqrt(T(1) + ratio * ratio);
   }
 };
@@ -45,8 +46,11 @@ struct clamp_to_mean {
   double c, count;
   template <class T>
   MATOPT_HD void operator()(T& d, T sum) const {
-    const T mean = sum / T(count);
-    if (mean > T(0) && math::finite(mean)) d = math::min(math::max(d, T(c) * mean), mean / T(c));
+    // A mean that is 0 or not finite leaves d as it is: the bounds are then 0, and infinite or no number.
+    const T mean = sum / T(count), small = math::divide_or_zero(T(1), mean);
+    const T is_mean = math::one_if_positive(small);
+    d = math::min(math::max(d, T(c) * math::min(mean, std::numeric_limits<T>::max()) * is_mean),
+                  mean / (T(c) * is_mean));
   }
 };
 struct adapted_rate {

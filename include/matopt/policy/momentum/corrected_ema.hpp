@@ -28,7 +28,8 @@ struct corrected_momentum {
   template <class T>
   MATOPT_HD void operator()(T& m, T& u, T g, T c) const {
     m = T(beta) * m + T(1 - beta) * g;
-    u = nesterov ? T(beta) * m / (T(beta) * c + T(1 - beta)) + T(1 - beta) * g / c : m / c;
+    const T ahead = math::one_if<T>(nesterov), here = T(1) - ahead;
+    u = (ahead * T(beta) / (T(beta) * c + T(1 - beta)) + here / c) * m + ahead * T(1 - beta) / c * g;
   }
 };
 }  // namespace fn

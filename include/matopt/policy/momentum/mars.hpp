@@ -33,7 +33,7 @@ struct correct_by_reference {
   double kappa;
   template <class T>
   MATOPT_HD void operator()(T& u, T g, T r, T started) const {
-    u = g + T(kappa) * (g - (started > T(0) ? r : T(0)));
+    u = g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r);
   }
 };
 struct set_one {
@@ -46,8 +46,8 @@ struct set_one {
 struct clip_to_one {
   template <class T>
   MATOPT_HD void operator()(T& x, T largest, T squares) const {
-    const T root = math::sqrt(squares);
-    if (largest * root > T(1)) x = x / largest / root;
+    const T root = math::sqrt(squares), clips = math::one_if<T>(largest * root > T(1)), leaves = T(1) - clips;
+    x = x / (clips * largest + leaves) / (clips * root + leaves);
   }
 };
 }  // namespace fn

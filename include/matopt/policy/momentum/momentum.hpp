@@ -22,7 +22,8 @@ struct momentum {
   template <class T>
   MATOPT_HD void operator()(T& m, T& u, T g) const {
     m = T(beta) * m + T(take) * g;
-    u = nesterov ? T(take) * g + T(beta) * m : m;
+    const T ahead = math::one_if<T>(nesterov);
+    u = ahead * T(take) * g + (ahead * T(beta) + (T(1) - ahead)) * m;
   }
 };
 }  // namespace fn

@@ -24,9 +24,10 @@ struct positive_negative {
   double keep, beta0;  // keep = beta1^2
   template <class T>
   MATOPT_HD void operator()(T& odd, T& even, T& u, T g, T parity) const {
-    T& positive = parity > T(0) ? odd : even;
-    const T negative = parity > T(0) ? even : odd;
-    positive = T(keep) * positive + T(1 - keep) * g;
+    const T to_odd = math::one_if<T>(parity > T(0)), to_even = T(1) - to_odd;
+    odd = (to_odd * T(keep) + to_even) * odd + to_odd * T(1 - keep) * g;
+    even = (to_even * T(keep) + to_odd) * even + to_even * T(1 - keep) * g;
+    const T positive = to_odd * odd + to_even * even, negative = to_odd * even + to_even * odd;
     const T norm = math::sqrt(T((1 + beta0) * (1 + beta0) + beta0 * beta0));
     u = (T(1 + beta0) * positive - T(beta0) * negative) / norm;
   }

@@ -36,15 +36,12 @@ struct moments_in_basis {
   bool correct;
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2, T started) const {
-    if (!(started > T(0))) {
-      u = T(0);
-      return;
-    }
+    const T on = math::one_if<T>(started > T(0)), off = T(1) - on, corrected = math::one_if<T>(correct);
     g = math::limited(g, T(largest));
-    m = T(beta1) * m + T(1 - beta1) * g;
-    v = T(beta2) * v + T(1 - beta2) * g * g;
+    m = (on * T(beta1) + off) * m + on * T(1 - beta1) * g;
+    v = (on * T(beta2) + off) * v + on * T(1 - beta2) * g * g;
     u = m / (math::moment_root(v) + T(eps));
-    if (correct) u *= math::sqrt(c2) / c1;
+    u *= on * (corrected * math::divide_or_zero(math::sqrt(c2), c1) + (T(1) - corrected));
   }
 };
 // bias corrections that begin to count with the second call
@@ -52,14 +49,17 @@ struct started_corrections {
   double beta1, beta2;
   template <class T>
   MATOPT_HD void operator()(T& c1, T& c2, T started) const {
-    if (started > T(0)) bias_corrections{beta1, beta2}(c1, c2);
+    const T on = math::one_if<T>(started > T(0)), off = T(1) - on;
+    c1 = (on * T(beta1) + off) * c1 + on * T(1 - beta1);
+    c2 = (on * T(beta2) + off) * c2 + on * T(1 - beta2);
   }
 };
 // number of larger entries, and of equal ones before: the place of an entry in descending order
 struct comes_before {
   template <class T>
   MATOPT_HD T operator()(T other, T mine, T other_index, T my_index) const {
-    return T(other > mine || (other == mine && other_index < my_index));
+    const T by_index = math::one_if<T>(other_index < my_index), tie = other == mine ? by_index : T(0);
+    return other > mine ? T(1) : tie;
   }
 };
 struct permutation_entry {  // 1 where column `place` takes entry `row`

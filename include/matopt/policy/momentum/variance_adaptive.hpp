@@ -28,10 +28,12 @@ struct variance_adaptive {
     g = math::limited(g * gain, T(largest));
     const T before = m;
     m = T(beta) * m + T(1 - beta) * g;
-    const T d = (late ? m : before) - g;
+    const T is_late = math::one_if<T>(late);
+    const T d = is_late * m + (T(1) - is_late) * before - g;
     v = T(beta) * v + T(beta * (1 - beta)) * (d * d);
     const T looked = g + T(beta / (1 - beta)) * m / c, noise = v / c;
-    const T under = signal ? math::saturated(looked * looked + T(alpha) * noise) : noise;
+    const T with_signal = math::one_if<T>(signal), of_noise = with_signal * T(alpha) + (T(1) - with_signal);
+    const T under = math::saturated(with_signal * (looked * looked) + of_noise * noise);
     u = looked / (math::moment_root(under) + T(eps));
   }
 };

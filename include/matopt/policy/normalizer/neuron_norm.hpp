@@ -52,7 +52,8 @@ struct restoring_factor {
   template <class T>
   MATOPT_HD void operator()(T& f, T v, T scale, T squares, T now_scale, T now_squares) const {
     const T n = scale * math::sqrt(squares), y = now_scale * math::sqrt(now_squares);
-    f = n / (add ? y + T(eps) : math::max(y, T(eps))) / (math::sqrt(v) + T(root_eps));
+    const T sum = math::one_if<T>(add), least = T(1) - sum;
+    f = n / (sum * (y + T(eps)) + least * math::max(y, T(eps))) / (math::sqrt(v) + T(root_eps));
   }
 };
 // f = size / (n + eps); 0 for n = 0
@@ -60,7 +61,7 @@ struct factor_to_norm {
   double size, eps;
   template <class T>
   MATOPT_HD void operator()(T& f, T scale, T squares) const {
-    f = scale > T(0) ? T(size) / (scale * math::sqrt(squares) + T(eps)) : T(0);
+    f = math::one_if<T>(scale > T(0)) * math::divide_or_zero(T(size), scale * math::sqrt(squares) + T(eps));
   }
 };
 // f = f / (sqrt(v) + eps)

@@ -26,7 +26,7 @@ namespace fn {
 struct divide_by_roots {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T a, T b) const {
-    y = a > T(0) ? x / math::sqrt(a) / math::sqrt(b) : T(0);
+    y = math::divide_or_zero(x, math::sqrt(a)) / math::sqrt(b);
   }
 };
 struct absolute {

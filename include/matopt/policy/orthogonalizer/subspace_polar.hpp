@@ -42,8 +42,9 @@ struct perturbed_basis {
   double unit, noise, slope;
   template <class T>
   MATOPT_HD void operator()(T& x, T v, T g, T largest, T row, T column) const {
-    const T start = (row == column ? T(1) : T(0)) + T(0.3) * T(unit) * g;
-    x = (T(1) - T(slope) * row) * (largest > T(0) ? v + T(noise) * T(unit) * g : start);
+    const T warm = math::one_if_positive(largest), cold = T(1) - warm;
+    const T start = warm * v + cold * math::one_if<T>(row == column);
+    x = (T(1) - T(slope) * row) * (start + (warm * T(noise) + cold * T(0.3)) * T(unit) * g);
   }
 };
 }  // namespace fn
