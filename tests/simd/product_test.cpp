@@ -73,8 +73,10 @@ void check(const shape& s) {
 TEST_CASE("simd: kernels are there", "[simd]") {
   REQUIRE_FALSE(simd::kernel_sets().empty());
   for (const auto* set : simd::kernel_sets()) {
-    CHECK(set->rows <= simd::workspace::tile_rows);
-    CHECK(set->cols <= simd::workspace::tile_cols);
+    CHECK(set->of_float.rows <= simd::workspace::tile_rows);
+    CHECK(set->of_bfloat16.rows <= simd::workspace::tile_rows);
+    CHECK(set->of_float.cols <= simd::workspace::tile_cols);
+    CHECK(set->of_bfloat16.cols <= simd::workspace::tile_cols);
   }
 }
 
