@@ -44,7 +44,7 @@ template <index_t Rows, index_t Cols>
 #include "kernels.inc"
 
 #if HWY_TARGETS & HWY_AVX3
-#include "bfloat16_x86.hpp"
+#include "bfloat16_x86.inc"
 #include "processor_x86.hpp"
 #endif
 

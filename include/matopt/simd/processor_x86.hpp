@@ -1,5 +1,6 @@
 // What an x86 processor, and the system on it, offer to products of bfloat16.
 #pragma once
+#if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -37,3 +38,4 @@ inline bool may_use_tiles() {
 }
 
 }  // namespace matopt::simd::x86
+#endif
