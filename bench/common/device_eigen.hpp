@@ -112,10 +112,7 @@ struct device {
         {"eigen", std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                       std::to_string(EIGEN_MINOR_VERSION)},
         {"compiler", __VERSION__},
-        {"kernels", "Eigen"}};
-#ifdef MATOPT_HIGHWAY
-    if (const auto sets = matopt::simd::kernel_sets(); !sets.empty()) d["kernels"] = sets.front()->name;
-#endif
+        {"kernels", the_backend().describe()}};
     return d;
   }
 

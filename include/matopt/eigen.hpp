@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -67,6 +68,25 @@ class eigen_backend {
 
   int threads() const { return pool_.size(); }
   thread_pool& pool() { return pool_; }
+
+  // Whether a chain of products takes less time here in bfloat16, with so many times the operations, than in float.
+  bool prefers_bfloat16([[maybe_unused]] double arithmetic) const {
+#ifdef MATOPT_HIGHWAY
+    return kernels_ && kernels_->bfloat16_speed > arithmetic;
+#else
+    return false;
+#endif
+  }
+  // One line: what runs the products, and why nothing faster does.
+  std::string describe() const {
+#ifdef MATOPT_HIGHWAY
+    if (!kernels_) return "products by Eigen: the processor is older than AVX2 or NEON";
+    const std::string missing = simd::why_not_faster();
+    return std::string("products by Highway, ") + kernels_->name + (missing.empty() ? "" : " (" + missing + ")");
+#else
+    return "products by Eigen: compiled without Highway";
+#endif
+  }
 
   buffer allocate(std::size_t bytes) { return buffer(bytes); }
   void upload(void* to, const void* from, std::size_t bytes) {

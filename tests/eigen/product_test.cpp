@@ -185,3 +185,22 @@ TEMPLATE_TEST_CASE("cholesky and solve_lower", "[eigen]", float, double) {
     CHECK(largest(spd * to_mat(x.cv().matrix(0)) - before) < 1000 * eps<T>);
   }
 }
+
+TEST_CASE("the backend says what runs its products", "[eigen]") {
+  const eigen_backend cpu(1);
+  const std::string line = cpu.describe();
+  CAPTURE(line);
+  CHECK(line.find('\n') == std::string::npos);
+#ifdef MATOPT_HIGHWAY
+  if (const auto sets = simd::kernel_sets(); !sets.empty()) {
+    CHECK(line.find("Highway, " + std::string(sets.front()->name)) != std::string::npos);
+    CHECK((line.find('(') != std::string::npos) == (std::string(simd::why_not_faster()) != ""));
+    // Faster or not, and not by however much arithmetic.
+    CHECK(cpu.prefers_bfloat16(1) == (sets.front()->bfloat16_speed > 1));
+    CHECK_FALSE(cpu.prefers_bfloat16(100));
+  }
+#else
+  CHECK(line.find("without Highway") != std::string::npos);
+  CHECK_FALSE(cpu.prefers_bfloat16(1));
+#endif
+}

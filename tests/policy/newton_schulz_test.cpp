@@ -335,19 +335,81 @@ TEST_CASE("many steps in the Gram form", "[newton_schulz]") {
     }
 }
 
-TEST_CASE("bfloat16: spectra that fall by decades stay bounded, so automatic is the standard form", "[newton_schulz]") {
-  std::vector<double> decades;
+TEST_CASE("bfloat16: spectra that fall by decades stay bounded in the form that automatic takes", "[newton_schulz]") {
+  std::vector<double> decades, few(48, 1e-2);
   for (int i = 0; i < 48; ++i) decades.push_back(std::pow(10.0, -std::min(i, 7)));
-  const mat x = with_spectrum(48, 192, decades, 6);
+  for (std::size_t i = 0; i < 8; ++i) few[i] = 1;
+  const std::vector<mat> given{with_spectrum(48, 192, decades, 6), with_spectrum(48, 192, few, 3),
+                               gaussian(48, 192, 8)};
   for (const auto set : {coefficient_set::keller, coefficient_set::polar_express}) {
-    const auto run = [&](newton_schulz_form form) {
-      return together<eigen_backend, float>(newton_schulz<bfloat16>{.coefficients = set, .form = form}, {x})[0];
+    const auto run = [&](newton_schulz_form form, index_t steps = 5) {
+      return together<eigen_backend, float>(newton_schulz<bfloat16>{.coefficients = set, .steps = steps, .form = form},
+                                            given);
     };
-    const mat automatic = run(newton_schulz_form::automatic);
-    CHECK(top_singular_value(automatic) < 1.3);
-    CHECK(largest(automatic - run(newton_schulz_form::standard)) == 0);
-    CHECK(largest(automatic - run(newton_schulz_form::gram)) > 0);
+    const auto automatic = run(newton_schulz_form::automatic), standard = run(newton_schulz_form::standard),
+               gram = run(newton_schulz_form::gram);
+    const auto exact = together<eigen_backend, double>(newton_schulz<>{.coefficients = set}, given);
+    const bool by_gram = set == coefficient_set::keller;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      CAPTURE(static_cast<int>(set), i);
+      CHECK(same_bits(automatic[i].a, (by_gram ? gram : standard)[i].a));
+      CHECK_FALSE(same_bits(gram[i].a, standard[i].a));
+      if (by_gram || i == 0) CHECK(top_singular_value(automatic[i]) < 1.3);
+      // About as near to the exact iteration as the standard form.
+      if (by_gram) CHECK(frobenius(gram[i] - exact[i]) <= 1.5 * frobenius(standard[i] - exact[i]));
+    }
+    CHECK(same_bits(run(newton_schulz_form::automatic, 6)[0].a, run(newton_schulz_form::standard, 6)[0].a));
   }
+}
+
+namespace {
+// As on a processor that multiplies bfloat16 faster, twice the arithmetic or not; and on one that does not.
+struct narrowing_backend : eigen_backend {
+  using eigen_backend::eigen_backend;
+  bool prefers_bfloat16(double arithmetic) const { return arithmetic < 1.7; }
+};
+struct wide_backend : eigen_backend {
+  using eigen_backend::eigen_backend;
+  bool prefers_bfloat16(double) const { return false; }
+};
+}  // namespace
+
+TEST_CASE("automatic: bfloat16 where the processor has it faster, and only what bears it", "[newton_schulz]") {
+  struct expectation {
+    index_t m, n;
+    bool narrow;
+    newton_schulz<> o{};
+  };
+  for (const auto& [m, n, narrow, o] : {expectation{128, 160, true},
+                                        {160, 128, true},
+                                        {127, 160, false},
+                                        {128, 200, true},
+                                        {128, 1024, false},  // the Gram form saves more in float
+                                        {128, 160, false, newton_schulz<>::preset(coefficient_set::polar_express)},
+                                        {128, 160, false, newton_schulz<>::preset(coefficient_set::degree9_4)},
+                                        {128, 160, false, newton_schulz<>::preset(coefficient_set::deepseek)},
+                                        {128, 160, false, {.steps = 6}},
+                                        {128, 160, false, {.form = newton_schulz_form::gram}},
+                                        {128, 160, false, {.bound = spectral_bound::schatten4}}}) {
+    CAPTURE(m, n, narrow, static_cast<int>(o.coefficients));
+    const std::vector<mat> given{random_mat(m, n, 3), 1e-20 * random_mat(m, n, 4), mat(m, n)};
+    const auto got = together<narrowing_backend, float>(o, given), wide = together<wide_backend, float>(o, given),
+               exact = together<wide_backend, double>(o, given);
+    newton_schulz<bfloat16> in_bfloat16;
+    in_bfloat16.coefficients = o.coefficients, in_bfloat16.steps = o.steps;
+    in_bfloat16.form = o.form, in_bfloat16.bound = o.bound;
+    const auto narrowed = together<eigen_backend, float>(in_bfloat16, given);
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      CHECK(same_bits(got[i].a, (narrow ? narrowed : wide)[i].a));
+      if (narrow) CHECK(largest(got[i] - exact[i]) <= tolerance<bfloat16>);
+    }
+  }
+}
+
+TEST_CASE("automatic, in double: always double", "[newton_schulz]") {
+  const mat x = random_mat(130, 140, 5);
+  CHECK(same_bits(together<narrowing_backend, double>(newton_schulz<>{}, {x})[0].a,
+                  together<wide_backend, double>(newton_schulz<>{}, {x})[0].a));
 }
 
 // --- Schatten norms ---

@@ -73,8 +73,12 @@ void check(const shape& s) {
 TEST_CASE("simd: kernels are there", "[simd]") {
   REQUIRE_FALSE(simd::kernel_sets().empty());
   for (const auto* set : simd::kernel_sets()) {
-    CHECK(set->rows <= simd::workspace::tile_rows);
-    CHECK(set->cols <= simd::workspace::tile_cols);
+    const std::string name = set->name;
+    CHECK_FALSE(name.empty());
+    CHECK(set->of_float.rows <= simd::workspace::tile_rows);
+    CHECK(set->of_bfloat16.rows <= simd::workspace::tile_rows);
+    CHECK(set->of_float.cols <= simd::workspace::tile_cols);
+    CHECK(set->of_bfloat16.cols <= simd::workspace::tile_cols);
   }
 }
 
@@ -88,6 +92,16 @@ TEMPLATE_TEST_CASE("simd: awkward sizes", "[simd]", float, bfloat16) {
   check<TestType>({7, 1000, 1000, 1, layout::transposed, layout::transposed, layout::transposed, layout::transposed});
   check<TestType>({1, 1, 0});
   check<TestType>({30, 40, 0, 2, layout::row_major, layout::row_major, layout::row_major, layout::row_major, 1, 0.5});
+}
+
+// Around the edges of registers, tiles and steps of tiles.
+TEMPLATE_TEST_CASE("simd: sizes about those of tiles", "[simd]", float, bfloat16) {
+  for (const index_t m : {13, 15, 16, 31, 32, 33, 65})
+    for (const index_t n : {15, 16, 17, 31, 32, 33, 65})
+      for (const index_t k : {2, 15, 31, 32, 33, 63, 64, 65}) {
+        check<TestType>({m, n, k});
+        check<TestType>({m, n, k, 1, layout::column_major, layout::column_major, layout::row_major, layout::row_major});
+      }
 }
 
 TEMPLATE_TEST_CASE("simd: every storage, alpha and beta", "[simd]", float, bfloat16) {
@@ -166,5 +180,22 @@ TEMPLATE_TEST_CASE("simd: what stands beyond an edge does not leak", "[simd]", f
     CHECK(all_finite(d.cv().row_block(0, 28).col_block(0, 40)));
     CHECK_FALSE(all_finite(d.cv().row_block(28, 1)));
     CHECK_FALSE(all_finite(d.cv().col_block(40, 1)));
+  }
+}
+
+TEMPLATE_TEST_CASE("simd: NaN stays in its row, and denormal numbers are at most lost", "[simd]", float, bfloat16) {
+  for (const simd::kernel_set* set : simd::kernel_sets()) {
+    CAPTURE(set->name);
+    stored<TestType> a(40, 33), b(33, 50), d(40, 50);
+    a.fill_random(fresh()), b.fill_random(fresh());
+    a.v()(17, 32) = TestType(std::numeric_limits<float>::quiet_NaN());
+    const auto run = [&] { simd::product(*set, memory(), backwards, {1, a.cv(), b.cv(), 0, d.cv(), d.v()}); };
+    run();
+    for (index_t i = 0; i < 40; ++i)
+      for (index_t j = 0; j < 50; ++j) REQUIRE(std::isnan(static_cast<float>(d(i, j))) == (i == 17));
+    a.fill([](index_t, index_t, index_t) { return 1e-39; });
+    run();
+    for (index_t i = 0; i < 40; ++i)
+      for (index_t j = 0; j < 50; ++j) REQUIRE(std::abs(static_cast<float>(d(i, j))) <= 1e-37F);
   }
 }

@@ -17,6 +17,8 @@ struct dry_backend {
     b.template product_batch<T>(m, n, batch);
   }
   { return real.template product_batch<T>(m, n, batch); }
+  bool prefers_bfloat16(double arithmetic) const requires requires(const B& b) { b.prefers_bfloat16(arithmetic); }
+  { return real.prefers_bfloat16(arithmetic); }
   template <class T>
   static constexpr bool multiplies = matopt::multiplies<B, T>;
   template <class C>

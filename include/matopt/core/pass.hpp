@@ -34,6 +34,11 @@ class pass {
   template <class T>
   static constexpr bool can_multiply = multiplies<B, T>;
   using product = typename detail::product_type<B, C>::type;  // what a chain of products is best done in
+  // ... unless prefers_bfloat16() says at run time that bfloat16 is better
+  static constexpr bool may_prefer_bfloat16 =
+      std::is_same_v<C, float> && can_multiply<bfloat16> && requires(const B& b) {
+    b.prefers_bfloat16(1.0);
+  };
 
   pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank,
        index_t phase = 0)
@@ -62,6 +67,11 @@ class pass {
       return backend_.template product_batch<T>(m, n, batch_);
     else
       return batch_;
+  }
+
+  // For a chain that takes `arithmetic` times as many operations in bfloat16.
+  bool prefers_bfloat16(double arithmetic) const requires may_prefer_bfloat16 {
+    return backend_.prefers_bfloat16(arithmetic);
   }
 
   // --- scratch: one matrix per member of the bucket, given back at the end of the frame ---

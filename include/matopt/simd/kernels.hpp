@@ -43,6 +43,11 @@ template <index_t Rows, index_t Cols>
 
 #include "kernels.inc"
 
+#if HWY_TARGETS & HWY_AVX3
+#include "bfloat16_x86.inc"
+#include "processor_x86.hpp"
+#endif
+
 #ifdef MATOPT_SIMD_COMPILED
 #define MATOPT_SIMD_INLINE
 #else
@@ -61,15 +66,11 @@ MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
     table() {
       [[maybe_unused]] const auto here = hwy::SupportedTargets();
 #if HWY_TARGETS & HWY_AVX3
-#ifndef MATOPT_SIMD_EMULATE_PAIRS
-      // A Sapphire Rapids took 1.7 times as long with pairs as float does.
-      const bool pairs = (here & HWY_AVX3) && __builtin_cpu_supports("avx512bf16"), slow = __builtin_cpu_is("intel");
-      add(pairs && !slow, N_AVX3::kernels_with_pairs);
-      add(here & HWY_AVX3, N_AVX3::kernels);
-      add(pairs && slow, N_AVX3::kernels_with_pairs);
-#else
-      add(here & HWY_AVX3, N_AVX3::kernels);
-#endif
+      const bool wide = here & HWY_AVX3, pairs = wide && x86::has_pairs(), slow = x86::pairs_are_slow();
+      add(pairs && x86::has_tiles() && x86::may_use_tiles(), x86::amx);
+      add(pairs && !slow, x86::avx512_bf16);
+      add(wide, N_AVX3::kernels);
+      add(pairs && slow, x86::avx512_bf16);
 #endif
 #if HWY_TARGETS & HWY_AVX2
       add(here & HWY_AVX2, N_AVX2::kernels);
@@ -79,7 +80,7 @@ MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
 #endif
 #ifdef MATOPT_SIMD_EMULATE_PAIRS
 #if HWY_TARGETS & HWY_AVX3
-      add(here & HWY_AVX3, N_AVX3::kernels_with_pairs);
+      add(wide, N_AVX3::kernels_with_pairs);
 #endif
 #if HWY_TARGETS & HWY_AVX2
       add(here & HWY_AVX2, N_AVX2::kernels_with_pairs);
@@ -92,6 +93,18 @@ MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
   };
   static const table t;
   return {t.sets, t.count};
+}
+
+MATOPT_SIMD_INLINE const char* why_not_faster() {
+#if HWY_TARGETS & HWY_AVX3
+  if (!(hwy::SupportedTargets() & HWY_AVX3)) return "the processor has no AVX-512";
+  if (!x86::has_pairs()) return "the processor has no AVX512-BF16";
+  if (x86::has_tiles() && !x86::may_use_tiles()) return "the system does not permit AMX";
+  if (x86::has_tiles()) return "";
+  return x86::pairs_are_slow() ? "the processor's AVX512-BF16 is slower than float, and it has no AMX" : "";
+#else
+  return "";
+#endif
 }
 
 }  // namespace matopt::simd

@@ -1,4 +1,4 @@
-// Memory for products, taken once: packed operands, shared by all threads, and one unfinished tile per thread.
+// Memory for products, taken once: packed operands, shared by all threads, and two tiles per thread.
 //
 // An operand that does not fit is packed in parts. The size is a compromise: 20 MiB hold one operand of 2048 x 2560 in
 // float; pages that no product touches cost nothing. Large pages, where the system gives them, save the walks through
@@ -22,7 +22,7 @@ class workspace {
   static constexpr index_t tile_rows = 112, tile_cols = 128;
 
   explicit workspace(int threads) {
-    const auto floats = static_cast<std::size_t>(2 * operand_size + threads * tile_rows * tile_cols);
+    const auto floats = static_cast<std::size_t>(2 * operand_size + threads * 2 * tile_rows * tile_cols);
     memory_.reset(static_cast<float*>(::operator new(floats * sizeof(float), alignment)));
 #ifdef __linux__
     madvise(memory_.get(), floats * sizeof(float), MADV_HUGEPAGE);  // a wish: a refusal changes nothing
@@ -31,7 +31,8 @@ class workspace {
 
   float* a() { return memory_.get(); }
   float* b() { return memory_.get() + operand_size; }
-  float* tile(int thread) { return memory_.get() + 2 * operand_size + thread * tile_rows * tile_cols; }
+  float* tile(int thread) { return memory_.get() + 2 * operand_size + thread * 2 * tile_rows * tile_cols; }
+  float* gathered(int thread) { return tile(thread) + tile_rows * tile_cols; }  // a tile of C
 
  private:
   static constexpr std::align_val_t alignment{std::size_t{2} << 20};

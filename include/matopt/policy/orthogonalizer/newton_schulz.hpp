@@ -7,13 +7,15 @@
 // Where public implementations differ: most add eps 1e-7 to the norm, which shortens the update of a gradient whose
 // norm is not far above; torch.optim.Muon takes max(norm, eps); optax adds 1e-8. The default is 1e-36
 // (negligible_norm); rules that reproduce a code have the eps of that code. Publicly the iteration runs in bfloat16;
-// here it runs in `Element`, by default in what the backend says its products are best done in: the compute type on the
-// CPU, float16 for float on NVIDIA GPUs (the speed of bfloat16 with an eighth of its rounding; normalised before it is
-// converted, no finite input is out of range). Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn +
+// here it runs in `Element`, by default in what the backend says its products are best done in: float16 for float on
+// NVIDIA GPUs (the speed of bfloat16 with an eighth of its rounding; normalised before it is converted, no finite input
+// is out of range); on the CPU the compute type, or bfloat16 for float where the processor multiplies it faster (AMX,
+// AVX512-BF16 of AMD): from 128 rows and columns, with the sets, steps and the form that bfloat16 bears.
+// newton_schulz<float> is always in float. Zero gives zero. State: none. Scratch per matrix of m x n, m <= n: mn +
 // 2 m^2 scalars (gram: mn + 4 m^2), of as many matrices as go through at a time; if Element is not the compute type mn
 // more, and all but these where there is room in u's memory. FLOPs: 2 m^2 (2n + m) per quintic step; gram: 0.56 of that
-// at n = 4 m, 0.67 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs: gemm.
-// Ignores a rank budget, and so is refused with one.
+// at n = 4 m, 0.67 to 0.72 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs:
+// gemm. Ignores a rank budget, and so is refused with one.
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 #pragma once
@@ -40,8 +42,11 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 //
 // Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
 // anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
-// sixth. automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16: there R loses so
-// much that spectra which fall by decades end above 1.3, and with polar_express far above.
+// sixth. In bfloat16 even so much is lost that spectra which fall by decades end above 1.3; keller's five steps stay as
+// bounded as in the standard form, with 0.8 to 1.4 of its distance to the exact iteration, if X and R are formed anew
+// after every second.
+// automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16 for other sets (with
+// polar_express the Gram form ended at 21) and for more than five steps.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
@@ -94,7 +99,10 @@ struct newton_schulz {
   template <class E, class St, class C>
   requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<C> u) const {
     const auto frame = e.frame();
-    const auto x = iterate(e, u, detail::frobenius(e, u), detail::spare_memory<C>{}, keep_result{});
+    const auto norm = detail::frobenius(e, u);
+    if constexpr (may_narrow<E, C>)
+      if (narrows(e, u)) return narrowed(e, u, norm);
+    const auto x = iterate<element<E>>(e, u, norm, detail::spare_memory<C>{}, keep_result{});
     if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
       e.for_each(fn::assign{}, u, as_const(x));
   }
@@ -102,14 +110,24 @@ struct newton_schulz {
   template <class E, class St, class U, class C>
   requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm) const {
-    return iterate(e, u, norm, spare<element<E>>(u), keep_result{});
+    if constexpr (may_narrow<E, U>)
+      if (narrows(e, u)) {
+        narrowed(e, u, norm);
+        return u;
+      }
+    return iterate<element<E>>(e, u, norm, spare<element<E>>(u), keep_result{});
   }
   // Hands on the result instead, in parts that need not be kept: use(view, first member, count).
   template <class E, class St, class U, class C, class Use>
   requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<U> u,
                                                                     const detail::scaled_norm<C>& norm, Use use) const {
+    if constexpr (may_narrow<E, U>)
+      if (narrows(e, u)) {
+        narrowed(e, u, norm);
+        return use(u, index_t{0}, u.batch);
+      }
     const auto frame = e.frame();
-    iterate(e, u, norm, spare<element<E>>(u), use);
+    iterate<element<E>>(e, u, norm, spare<element<E>>(u), use);
   }
 
  private:
@@ -129,10 +147,43 @@ struct newton_schulz {
     return std::is_same_v<T, U> ? detail::spare_memory<U>{} : detail::spare_memory<U>(u);
   }
   struct keep_result {};  // in place of a use of the parts
-  template <class E, class U, class C, class Use>
-  view<element<E>> iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare,
-                           const Use& use) const {
-    using T = element<E>;
+
+  // Whether a backend that chooses at run time has the iteration run in bfloat16.
+  template <class E, class U>
+  static constexpr bool may_narrow =
+      std::is_void_v<Element>&& E::may_prefer_bfloat16&& std::is_same_v<U, typename E::compute>;
+  template <class E, class U>
+  bool narrows(const E& e, const view<U>& u) const {
+    if constexpr (may_narrow<E, U>)
+      return math::min(u.rows, u.cols) >= least_narrowed && form != newton_schulz_form::gram &&
+             bound == spectral_bound::frobenius && steps <= 5 && bears_bfloat16(coefficients) &&
+             e.prefers_bfloat16(relative_arithmetic(math::min(u.rows, u.cols), math::max(u.rows, u.cols)));
+    else
+      return false;
+  }
+  // Shorter sides leave the time with the conversions.
+  static constexpr index_t least_narrowed = 128;
+  // Multiply-adds of quintic steps, in units of m^3; symmetric products count half.
+  template <class T>
+  double arithmetic(index_t m, index_t n) const {
+    const double ratio = static_cast<double>(n) / static_cast<double>(m), number = static_cast<double>(steps);
+    if (!by_gram<T>(m, n)) return number * (3 * ratio + 1);
+    const auto stretches = static_cast<double>(1 + restarts<T>());
+    return stretches * 3 * ratio + 4 * number - 3 * stretches;
+  }
+  double relative_arithmetic(index_t m, index_t n) const {
+    return arithmetic<bfloat16>(m, n) / arithmetic<float>(m, n);
+  }
+  template <class E, class U, class C>
+  void narrowed(E& e, view<U> u, const detail::scaled_norm<C>& norm) const {
+    const auto frame = e.frame();
+    const auto x = iterate<bfloat16>(e, u, norm, detail::spare_memory<U>{}, keep_result{});
+    e.for_each(fn::assign{}, u, as_const(x));
+  }
+
+  template <class T, class E, class U, class C, class Use>
+  view<T> iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare,
+                  const Use& use) const {
     constexpr bool keeps = std::is_same_v<Use, keep_result>;
     const bool tall = u.rows > u.cols;
     const view<U> m = tall ? u.t() : u;
@@ -179,7 +230,8 @@ struct newton_schulz {
   template <class T>
   bool by_gram(index_t m, index_t n) const {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
-    if (std::is_same_v<T, double> || std::is_same_v<T, bfloat16>) return false;
+    if (std::is_same_v<T, double>) return false;
+    if (std::is_same_v<T, bfloat16> && (!bears_bfloat16(coefficients) || steps > 5)) return false;
     // Cubic steps have one product less to save.
     return matopt::coefficients(coefficients, 0).degree() == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
   }
@@ -187,6 +239,7 @@ struct newton_schulz {
   template <class T>
   bool restarts_before(index_t i) const {
     if (sizeof(T) != 2) return i > 0 && i % 6 == 0;
+    if (std::is_same_v<T, bfloat16> && bears_bfloat16(coefficients)) return i > 0 && i % 2 == 0;
     const index_t first = coefficients == coefficient_set::degree9_3 ? 1 : 2;
     return i >= first && (i - first) % 3 == 0;
   }
@@ -231,28 +284,33 @@ struct newton_schulz {
     const bool squared = first_product(e, x, r, t, ratio);
     for (index_t i = 0; i < steps; ++i) {
       if (restarts_before<T>(i)) {
-        e.gemm(A(1), q, x, A(0), y, y);
-        std::swap(x, y);
         e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
         fresh = true;
       }
       const odd_polynomial p = matopt::coefficients(coefficients, i);
       detail::gram_polynomial(e, p, r, z, t, squared && i == 0);
-      if (i + 1 < steps && !restarts_before<T>(i + 1)) {
+      const bool last = i + 1 == steps || restarts_before<T>(i + 1);  // before X is formed
+      if (!last) {
         e.gemm_symmetric(A(1), r, z, A(p.a), r, t);
         e.gemm_symmetric(A(1), z, t, A(p.a), t, r);
       }
-      if (fresh) {
-        e.for_each(fn::shift{p.a}, z.diagonal());
-        std::swap(q, z);
-      } else {
+      if (!fresh) {
         e.gemm_symmetric(A(1), q, z, A(p.a), q, t);
         std::swap(q, t);
+      } else if (!last) {
+        e.for_each(fn::shift{p.a}, z.diagonal());
+        std::swap(q, z);
+      }
+      if (last) {
+        // Of a single step x needs no Q, whose diagonal would be rounded.
+        if (fresh)
+          e.gemm(A(1), z, x, A(p.a), x, y);
+        else
+          e.gemm(A(1), q, x, A(0), y, y);
+        std::swap(x, y);
       }
       fresh = false;
     }
-    e.gemm(A(1), q, x, A(0), y, y);
-    std::swap(x, y);
   }
 };
 
