@@ -1,5 +1,7 @@
 // optimizer_options: what an optimizer does beside its rule; and step_status, what it says of past steps.
 #pragma once
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -23,5 +25,8 @@ struct step_status {
   index_t unusable_scales = 0;          // those of them whose gradient_scale was 0, NaN or infinite
   explicit operator bool() const { return skipped == 0; }
 };
+
+// Steps that can be counted: random numbers and the steps' own numbers have 32 bits for it.
+inline constexpr index_t max_steps = std::numeric_limits<std::uint32_t>::max() - 1;
 
 }  // namespace matopt
