@@ -10,7 +10,7 @@ LAYERS = {
     "policy": ({"core", "policy"}, set()),
     "rule": ({"core", "policy", "rule"}, set()),
     "published": ({"core", "policy", "rule", "published"}, set()),
-    "simd": ({"core", "simd"}, {"hwy"}),
+    "simd": ({"core", "simd"}, {"hwy", "cpuid", "sys", "unistd"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
