@@ -269,6 +269,34 @@ TEMPLATE_TEST_CASE("GPU: norms of huge, tiny and mixed entries", "[cuda]", float
     }
 }
 
+TEST_CASE("GPU: sums of very many equal terms are right to a millionth", "[cuda]") {
+  cuda_backend gpu;
+  constexpr index_t n = index_t{1} << 26;
+  const float value = 0.7F;
+  on_device<float> x(gpu, 1, n), out(gpu, 8, 1);
+  x.host.fill([&](index_t, index_t, index_t) { return static_cast<double>(value); });
+  x.up();
+  const auto check = [&](double expected) {
+    out.down();
+    CHECK(std::abs(static_cast<double>(out.host(0, 0)) / expected - 1) < 1e-6);
+  };
+  const double length = static_cast<double>(value) * std::sqrt(static_cast<double>(n));
+  for (const index_t rows : {index_t{1}, index_t{8}, index_t{4096}, n}) {
+    CAPTURE(rows);
+    const view<const float> v = row_major<const float>(x.cv().data, rows, n / rows);
+    gpu.reduce(nullptr, fn::norm{}, out.v().row_block(0, 1), v);
+    check(length);
+    gpu.reduce(nullptr, fn::identity{}, out.v().row_block(0, 1), v);
+    check(static_cast<double>(value) * static_cast<double>(n));
+    if (rows > 8) continue;
+    gpu.reduce_rows(nullptr, fn::norm{}, out.v().row_block(0, rows), v);  // a warp along each row
+    check(length / std::sqrt(static_cast<double>(rows)));
+    const view<const float> columns = row_major<const float>(x.cv().data, n / rows, rows).t();  // and across them
+    gpu.reduce_rows(nullptr, fn::norm{}, out.v().row_block(0, rows), columns);
+    check(length / std::sqrt(static_cast<double>(rows)));
+  }
+}
+
 TEMPLATE_TEST_CASE("GPU: products", "[cuda]", float, double, float16, bfloat16, tfloat32) {
   using T = TestType;
   stream s;

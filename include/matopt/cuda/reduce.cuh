@@ -2,23 +2,35 @@
 // in the arithmetic type, then across threads and blocks in double. A matrix that several blocks work on is finished by
 // the block that happens to come last, in the order of the blocks' numbers.
 #pragma once
+#include <type_traits>
+
 #include "../core/backend.hpp"
 #include "argument.cuh"
 #include "extent.cuh"
 
 namespace matopt::cuda {
 
-// Sums of one thread.
+// Sums of one thread. A thread may add up millions of terms (of one long row), so a sum in float carries what each
+// addition has rounded away into the next one (Kahan: Further remarks on reducing truncation errors; CACM 8, 1965).
 template <class A, class R, int Count>
 struct accumulator {
-  A sum[Count];
+  static constexpr bool carries = std::is_same_v<A, float> && std::is_same_v<R, fn::sum>;
+  A sum[Count], excess[carries ? Count : 1];
   MATOPT_HD accumulator() {
     for (int k = 0; k < Count; ++k) sum[k] = R::template identity<A>();
+    for (A& x : excess) x = A(0);
   }
   template <class T>
   MATOPT_HD void operator()(const T& term) {
     const auto t = fn::as_terms(term);
-    for (int k = 0; k < Count; ++k) sum[k] = R::combine(sum[k], static_cast<A>(t.at[k]));
+    for (int k = 0; k < Count; ++k)
+      if constexpr (carries) {
+        const A x = static_cast<A>(t.at[k]) - excess[k], next = sum[k] + x;
+        excess[k] = (next - sum[k]) - x;
+        sum[k] = next;
+      } else {
+        sum[k] = R::combine(sum[k], static_cast<A>(t.at[k]));
+      }
   }
 };
 
