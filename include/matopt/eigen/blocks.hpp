@@ -119,24 +119,26 @@ MATOPT_KERNEL void reduce_blocks(const F& functor, index_t n, A* part, P... p) {
 // `count` elements with a stride to `padded` ones side by side; the last is repeated.
 template <class A, class T>
 MATOPT_KERNEL void load(A* to, const T* from, index_t stride, index_t count, index_t padded) {
+  using value = typename arithmetic<T>::type;
   index_t i = 0;
   if (stride == 1)
     for (; i + width <= count; i += width) {
       MATOPT_INDEPENDENT
-      for (index_t j = 0; j < width; ++j) to[i + j] = static_cast<A>(from[i + j]);
+      for (index_t j = 0; j < width; ++j) to[i + j] = static_cast<A>(static_cast<value>(from[i + j]));
     }
-  for (; i < count; ++i) to[i] = static_cast<A>(from[i * stride]);
+  for (; i < count; ++i) to[i] = static_cast<A>(static_cast<value>(from[i * stride]));
   for (; i < padded; ++i) to[i] = to[count - 1];
 }
 template <class A, class T>
 MATOPT_KERNEL void store(const A* from, T* to, index_t stride, index_t count) {
+  using value = typename arithmetic<T>::type;  // what a T is made of
   index_t i = 0;
   if (stride == 1)
     for (; i + width <= count; i += width) {
       MATOPT_INDEPENDENT
-      for (index_t j = 0; j < width; ++j) to[i + j] = static_cast<T>(from[i + j]);
+      for (index_t j = 0; j < width; ++j) to[i + j] = static_cast<T>(static_cast<value>(from[i + j]));
     }
-  for (; i < count; ++i) to[i * stride] = static_cast<T>(from[i]);
+  for (; i < count; ++i) to[i * stride] = static_cast<T>(static_cast<value>(from[i]));
 }
 #if defined(__clang__)
 #pragma clang diagnostic pop
