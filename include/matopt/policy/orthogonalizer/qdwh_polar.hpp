@@ -26,7 +26,7 @@ namespace fn {
 struct divide_by_roots {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T a, T b) const {
-    y = math::divide_or_zero(x, math::sqrt(a)) / math::sqrt(b);
+    y = math::divide_or_zero(math::divide_or_zero(x, math::sqrt(a)), math::sqrt(b));
   }
 };
 struct absolute {
