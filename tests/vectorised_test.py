@@ -92,10 +92,11 @@ def check(source, include, compiler, level, elements, keep):
             checked += 1
             if found:
                 faults.append(f"  {short}\n      {found}")
-    print(f"{compiler} {level} {elements}: {checked} loops, {len(let_off)} with other functions, {len(faults)} not vectorised", flush=True)
     if checked < 100:
         faults.append(f"  only {checked} loops were found")
-    return [f"{compiler} {level} {elements}"] + faults if faults else []
+    print("\n".join([f"{compiler} {level} {elements}: {checked} loops, {len(let_off)} with other functions, {len(faults)} faults"] + faults),
+          flush=True)
+    return len(faults)
 
 
 def main():
@@ -109,9 +110,7 @@ def main():
     a = parser.parse_args()
     jobs = [(a.source, a.include, c, level, e, a.keep) for c in a.compilers for e in a.elements.split(",") for level in a.levels.split(",")]
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", os.cpu_count() or 1))) as pool:
-        bad = sum(pool.map(lambda job: check(*job), jobs), [])
-    if bad:
-        sys.exit("\n".join(bad))
+        sys.exit(1 if sum(pool.map(lambda job: check(*job), jobs)) else 0)
 
 
 main()

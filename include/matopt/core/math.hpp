@@ -42,9 +42,9 @@ MATOPT_HD constexpr bool within(double x, double limit) {
 }
 // 1 if not, else 0, without a comparison: the sign of a difference.
 MATOPT_HD constexpr float one_if_beyond(float x, float limit) {
-  const std::uint32_t size = std::bit_cast<std::uint32_t>(x) & 0x7fffffffU;
-  const std::uint32_t beyond = 0U - ((std::bit_cast<std::uint32_t>(limit) - size) >> 31);
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & beyond);
+  const std::int32_t size = std::bit_cast<std::int32_t>(x) & 0x7fffffff;
+  const std::int32_t beyond = (std::bit_cast<std::int32_t>(limit) - size) >> 31;
+  return std::bit_cast<float>(std::bit_cast<std::int32_t>(1.0F) & beyond);
 }
 MATOPT_HD constexpr double one_if_beyond(double x, double limit) {
   const std::uint64_t size = std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffULL;
@@ -84,10 +84,25 @@ MATOPT_HD constexpr double one_if_positive(double x) {
   const std::uint64_t some = 0ULL - ((0ULL - std::bit_cast<std::uint64_t>(x)) >> 63);
   return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & some);
 }
-// x / s, and 0 where s is not positive.
-template <class T>
-MATOPT_HD constexpr T divide_or_zero(T x, T s) {
-  return x / (s > T(0) ? s : std::numeric_limits<T>::infinity());
+// And for a < b, of finite numbers: the sign of their difference.
+MATOPT_HD constexpr float one_if_less(float a, float b) {
+  const std::uint32_t less = 0U - (std::bit_cast<std::uint32_t>(a - b) >> 31);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & less);
+}
+MATOPT_HD constexpr double one_if_less(double a, double b) {
+  const std::uint64_t less = 0ULL - (std::bit_cast<std::uint64_t>(a - b) >> 63);
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & less);
+}
+// x / s, and 0 where s is not positive or no number: infinity then takes its place, by the bits again.
+MATOPT_HD constexpr float divide_or_zero(float x, float s) {
+  const std::uint32_t b = std::bit_cast<std::uint32_t>(s), infinite = 0x7f800000U;
+  const std::uint32_t bad = 0U - (((b - 1U) | b | (infinite - (b & 0x7fffffffU))) >> 31);
+  return x / std::bit_cast<float>((b & ~bad) | (infinite & bad));
+}
+MATOPT_HD constexpr double divide_or_zero(double x, double s) {
+  const std::uint64_t b = std::bit_cast<std::uint64_t>(s), infinite = 0x7ff0000000000000ULL;
+  const std::uint64_t bad = 0ULL - (((b - 1ULL) | b | (infinite - (b & 0x7fffffffffffffffULL))) >> 63);
+  return x / std::bit_cast<double>((b & ~bad) | (infinite & bad));
 }
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 inline float sqrt(float x) { return static_cast<float>(__builtin_sqrtf32(static_cast<detail::builtin_float>(x))); }

@@ -33,12 +33,12 @@
 
 namespace matopt::lines {
 
-inline constexpr index_t width = 32;    // elements per block
-inline constexpr index_t staged = 256;  // elements of an argument that are copied at a time
-inline constexpr index_t run = 2048;    // elements that are summed before the sums go on in double
+inline constexpr index_t width = 32;          // elements per block
+inline constexpr index_t staged = 256;        // elements of an argument that are copied at a time
+inline constexpr index_t longest_sum = 2048;  // elements that are summed before the sums go on in double
 
 // A block, on its way from memory before it is needed: several streams at once are more than processors foresee.
-inline constexpr index_t ahead = 4 * width;
+inline constexpr index_t ahead = 32 * width;
 template <class T>
 void fetch([[maybe_unused]] T* p) {
 #if defined(__GNUC__)
@@ -94,20 +94,36 @@ MATOPT_KERNEL void map_blocks(const F& functor, index_t n, P... p) {
   }
 }
 
-// part[k width + j] is combined with the terms k of elements j, j + width, ...
+// part[k width + j] is combined with the terms k of elements j, j + width, ... A maximum has nothing to do but this: it
+// takes several blocks at a time.
 template <class A, class R, class F, class... P>
 MATOPT_KERNEL void reduce_blocks(const F& functor, index_t n, A* part, P... p) {
   const F f = functor;
-  for (index_t block = 0; block < n; block += width) {
+  const auto terms_at = [&](index_t i) {
+    const auto element = [&](auto... x) {
+      const auto t = fn::as_terms(f(x...));
+      (p.put(i, x), ...);
+      return t;
+    };
+    return element(p.get(i)...);
+  };
+  index_t block = 0;
+  if constexpr (std::is_same_v<R, fn::maximum> && fn::sums_of<F> == 1)
+    for (; block + 4 * width <= n; block += 4 * width) {
+      for (index_t k = 0; k < 4; ++k) (p.fetch(block + k * width + ahead), ...);
+      MATOPT_INDEPENDENT
+      for (index_t j = 0; j < width; ++j) {
+        const index_t i = block + j;
+        const A first = R::combine(A(terms_at(i).at[0]), A(terms_at(i + width).at[0]));
+        const A second = R::combine(A(terms_at(i + 2 * width).at[0]), A(terms_at(i + 3 * width).at[0]));
+        part[j] = R::combine(part[j], R::combine(first, second));
+      }
+    }
+  for (; block < n; block += width) {
     (p.fetch(block + ahead), ...);
     MATOPT_INDEPENDENT
     for (index_t j = 0; j < width; ++j) {
-      const auto element = [&](auto... x) {
-        const auto t = fn::as_terms(f(x...));
-        (p.put(block + j, x), ...);
-        return t;
-      };
-      const auto t = element(p.get(block + j)...);
+      const auto t = terms_at(block + j);
       [&]<int... Term>(std::integer_sequence<int, Term...>) {
         ((part[Term * width + j] = R::combine(part[Term * width + j], static_cast<A>(t.at[Term]))), ...);
       }
@@ -255,6 +271,7 @@ void map(const F& f, index_t begin, index_t n, const L&... line) {
 template <class A, class R, class F, class... L>
 auto reduce(const F& f, index_t begin, index_t n, const L&... line) {
   constexpr int sums = fn::sums_of<F>;
+  const index_t run = std::is_same_v<R, fn::maximum> ? n : longest_sum;
   std::array<double, sums> total;
   total.fill(R::template identity<double>());
   for (index_t done = 0; done < n; done += run) {

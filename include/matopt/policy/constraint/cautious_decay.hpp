@@ -17,11 +17,11 @@ struct cautious_decay_and_step {
   bool strict;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    const T along = math::sign(u) * math::sign(w);  // the product itself may underflow
-    // along > 0, or not (-along > 0)
-    const T side = math::one_if<T>(strict), other = T(1) - side,
-            beyond = math::one_if<T>((side - other) * along > T(0));
-    const T shrinks = side * beyond + other * (T(1) - beyond);
+    // The sign of u w, -1, 0 or 1, without the product, which may underflow.
+    const T both = math::one_if_positive(math::abs(u)) * math::one_if_positive(math::abs(w));
+    const T along = both * math::copysign(T(1), u) * math::copysign(T(1), w);
+    const T above = math::one_if<T>(strict), from = T(1) - above;  // along > 0, or along >= 0
+    const T shrinks = above * along * (along + T(1)) / T(2) + from * (T(1) - along * (along - T(1)) / T(2));
     w = w * (T(1) - shrinks * (lr * T(decay))) - lr * T(scale) * u;
   }
 };

@@ -14,7 +14,7 @@ struct clamped_decay_and_step {
   double decay, scale;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    const T step = lr * T(scale), below = math::one_if<T>(lr < T(1)), shorter = math::one_if<T>(step < T(1));
+    const T step = lr * T(scale), below = math::one_if_less(lr, T(1)), shorter = math::one_if_less(step, T(1));
     const T kept = math::max(T(0), T(1) - T(decay) * (below * lr + (T(1) - below)));
     w = w * kept - (shorter * step + (T(1) - shorter)) * u;
   }

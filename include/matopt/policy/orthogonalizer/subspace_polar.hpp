@@ -43,7 +43,7 @@ struct perturbed_basis {
   template <class T>
   MATOPT_HD void operator()(T& x, T v, T g, T largest, T row, T column) const {
     const T warm = math::one_if_positive(largest), cold = T(1) - warm;
-    const T start = warm * v + cold * math::one_if<T>(row == column);
+    const T start = warm * v + cold * math::max(T(0), T(1) - math::abs(row - column));
     x = (T(1) - T(slope) * row) * (start + (warm * T(noise) + cold * T(0.3)) * T(unit) * g);
   }
 };
