@@ -19,7 +19,7 @@ struct pull_to_norm {
   double fixed, by_lr, ratio;
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T target, T lr) const {
-    const T pull = math::one_if<T>(n > T(0)) * (T(fixed) + T(by_lr) * lr);
+    const T pull = math::one_if_positive(n) * (T(fixed) + T(by_lr) * lr);
     w -= pull * (w - T(ratio) * target * math::divide_or_zero(w, n));
   }
 };
