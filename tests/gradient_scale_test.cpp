@@ -149,7 +149,7 @@ TEST_CASE("gradient scales outside their range, and one that was not asked for",
   CHECK(wide.opt.steps() == 1);
 
   // Rates that float cannot hold are refused, too, also by the factor of one parameter.
-  CHECK_THROWS_WITH(with.opt.step(1e39), Contains("lr is 1e+39") && Contains("compute type, which is float"));
+  CHECK_THROWS_WITH(with.opt.step(1e39), Contains("lr is 1e+39") && Contains("in float, which steps are computed in"));
   CHECK(with.opt.steps() == 0);
 }
 

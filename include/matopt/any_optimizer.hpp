@@ -496,13 +496,11 @@ class any_optimizer {
 
   // The names of the state that the rule keeps of a matrix.
   const std::vector<std::string>& state_names(index_t rows, index_t cols) {
-    const auto [at, is_new] = state_names_.try_emplace({rows, cols});
-    if (is_new) {
-      arena counting;
-      for (const auto& e : rule_->bind({}, false)->place(counting, {rows, cols, 1, false}))
-        at->second.push_back(e.name);
-    }
-    return at->second;
+    if (const auto known = state_names_.find({rows, cols}); known != state_names_.end()) return known->second;
+    arena counting;
+    std::vector<std::string> names;
+    for (const auto& e : rule_->bind({}, false)->place(counting, {rows, cols, 1, false})) names.push_back(e.name);
+    return state_names_[{rows, cols}] = std::move(names);
   }
 
   // Throws if the backend cannot use the memory; that a pointer is null is for others to say.

@@ -305,7 +305,9 @@ class eigen_backend {
     constexpr auto along = lines::axis::columns;
     constexpr index_t most = 64;
     index_t count = first.rows, length = first.cols;
-    if (lines::dense<along>(first) && (lines::dense<along>(rest) && ...)) length *= count, count = 1;
+    // A maximum has no order. Of sums, what storage allows must not change the order.
+    if constexpr (std::is_same_v<R, fn::maximum>)
+      if (lines::dense<along>(first) && (lines::dense<along>(rest) && ...)) length *= count, count = 1;
     const index_t piece = std::min(std::max<index_t>(1, length), grain), pieces = (length + piece - 1) / piece;
     const index_t units = count * pieces;
     const index_t per_chunk = std::max({index_t{1}, grain / piece, (units + most - 1) / most});

@@ -96,7 +96,7 @@ class SmallGpt(Runs):
         self.assertEqual((adamw["rule"], adamw["lr"], adamw["other_lr"]), ("adamw", 0.006, 0.006))
         self.assertEqual((adamw["set"]["beta1"], adamw["set_other"]["beta2"]), ("0.9", "0.95"))
         self.assertEqual((numuown["rule"], numuown["lr"], numuown["other_lr"]), ("numuown", 0.005, 0.003))
-        self.assertEqual((numuown["set"]["rank_hold_steps"], numuown["set"]["rank_end_step"]), ("2", "16"))
+        self.assertEqual((numuown["set"]["rank_hold"], numuown["set"]["rank_total"]), ("2", "16"))
         self.assertEqual(numuown["iterations"], 20)
         for own in ("rule", "lr", "other_lr", "set", "set_other"):
             self.assertNotIn(own, report["settings"])
@@ -135,6 +135,8 @@ class SmallGpt(Runs):
             return self.edited(c, change)
 
         self.assertIn("another model", run("eval", settings(width=32), code=FAILED))
+        damaged = self.edited(c, lambda m: m.update({"small_gpt.settings": "{}"}), keep_checksums=True)
+        self.assertIn('metadata "small_gpt.settings" is damaged', run("eval", damaged, code=FAILED))
         damaged = self.edited(c, lambda m: m.update({"small_gpt.settings": "{}"}), keep_checksums=True)
         self.assertIn('metadata "small_gpt.settings" is damaged', run("eval", damaged, code=FAILED))
         self.assertIn("no checkpoint of small_gpt", run("eval", self.edited(c, dict.clear), code=FAILED))

@@ -356,7 +356,7 @@ TEST_CASE("bfloat16: spectra that fall by decades stay bounded in the form that 
       CHECK_FALSE(same_bits(gram[i].a, standard[i].a));
       if (by_gram || i == 0) CHECK(top_singular_value(automatic[i]) < 1.3);
       // About as near to the exact iteration as the standard form.
-      if (by_gram) CHECK(frobenius(gram[i] - exact[i]) <= 1.5 * frobenius(standard[i] - exact[i]));
+      if (by_gram) CHECK(frobenius(gram[i] - exact[i]) <= 2 * frobenius(standard[i] - exact[i]));
     }
     CHECK(same_bits(run(newton_schulz_form::automatic, 6)[0].a, run(newton_schulz_form::standard, 6)[0].a));
   }

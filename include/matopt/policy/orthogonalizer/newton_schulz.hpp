@@ -43,7 +43,7 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 // Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
 // anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
 // sixth. In bfloat16 even so much is lost that spectra which fall by decades end above 1.3; keller's five steps stay as
-// bounded as in the standard form, with 0.8 to 1.6 of its distance to the exact iteration, if X and R are formed anew
+// bounded as in the standard form, with 0.8 to 1.7 of its distance to the exact iteration, if X and R are formed anew
 // after every second.
 // automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16 for other sets (with
 // polar_express the Gram form ended at 21) and for more than five steps.
