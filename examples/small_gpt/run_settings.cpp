@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <matopt/core/limits.hpp>
 #include <set>
 
 #include "files.hpp"
@@ -23,9 +24,9 @@ void check(const char* name, T value, matopt::range legal) {
     throw bad_value(name, matopt::detail::text(value), matopt::detail::text(legal));
 }
 
-// The model is in float, and a rate that is infinite or 0 there does not do what was asked.
+// The model is in float: a rate that is 0 there does not do what was asked, and optimizers take none beyond largest_input.
 void check_rate(const char* name, double value) {
-  check(name, value, {.low = 0, .high = std::numeric_limits<float>::max()});
+  check(name, value, {.low = 0, .high = matopt::largest_input<float>});
   if (value > 0 && static_cast<float>(value) == 0)
     throw bad_value(name, matopt::detail::text(value), "0, or at least 1.5e-45, the least number of a float");
 }

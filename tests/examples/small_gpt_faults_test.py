@@ -97,7 +97,7 @@ class Divergence(Runs):
     def test_a_run_that_diverges_says_so_and_keeps_the_last_good_checkpoint(self):
         self.train("a")
         good = self.checkpoint("a").read_bytes()
-        for lr in (10, 1000, 1e20, 3e38):
+        for lr in (10, 1000, 1e20, 2e31):
             for interval in (1, 10, 1000):
                 with self.subTest(lr=lr, interval=interval):
                     error = self.train("a", "--force", "--rule", "adamw", "--lr", lr, "--checkpoint-interval", interval, code=DIVERGED)

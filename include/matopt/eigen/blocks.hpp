@@ -16,6 +16,7 @@
 #include <tuple>
 #include <utility>
 
+#include "../core/functors.hpp"
 #include "lines.hpp"
 
 // The loops' iterations do not depend on each other. clang says where it cannot vectorise one (a functor with a power,
