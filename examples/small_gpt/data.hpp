@@ -162,7 +162,7 @@ class dataset {
       char least[32];
       std::snprintf(least, sizeof least, "%.15g",
                     // less what 1 - train_fraction is off by
-                    std::ceil(static_cast<double>(need) / std::min(train_fraction, 1 - train_fraction) * (1 - 1e-12)));
+                    std::ceil(static_cast<double>(need) / std::min(train_fraction, 1 - train_fraction) - 1e-9));
       throw matopt::error("the text has " + std::to_string(tokens_.size()) + " tokens; a context of " +
                           std::to_string(context) + " with a train_fraction of " +
                           matopt::detail::text(train_fraction) + " needs at least " + least);

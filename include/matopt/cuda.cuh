@@ -279,7 +279,8 @@ class cuda_backend {
 
   template <class T>
   static std::size_t shared_memory(index_t columns) {
-    return static_cast<std::size_t>(columns) * sizeof(T);
+    // The compiler reads it in packs of 16 bytes, the last one whole.
+    return (static_cast<std::size_t>(columns) * sizeof(T) + 15) / 16 * 16;
   }
 
   // Calls use(extent, arguments...) with the arguments as kernels take them, all lines as one where that is possible.
