@@ -24,7 +24,8 @@ void check(const char* name, T value, matopt::range legal) {
     throw bad_value(name, matopt::detail::text(value), matopt::detail::text(legal));
 }
 
-// The model is in float: a rate that is 0 there does not do what was asked, and optimizers take none beyond largest_input.
+// The model is in float: a rate that is 0 there does not do what was asked, and optimizers take none beyond
+// largest_input.
 void check_rate(const char* name, double value) {
   check(name, value, {.low = 0, .high = matopt::largest_input<float>});
   if (value > 0 && static_cast<float>(value) == 0)

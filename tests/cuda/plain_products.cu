@@ -1,5 +1,5 @@
-// A program compiled for sm_90 without the a, or for CMake's default architecture (CMakeLists.txt): the library's own product
-// kernel is left out, the backend says so and why, and products are right all the same.
+// A program compiled for sm_90 without the a, or for CMake's default architecture (CMakeLists.txt): the library's own
+// product kernel is left out, the backend says so and why, and products are right all the same.
 #include <matopt/cuda.cuh>
 
 #include <cmath>
@@ -23,7 +23,8 @@ int main() {
   std::vector<float16> x(static_cast<std::size_t>(n * n * batch));
   for (index_t b = 0; b < batch; ++b)
     for (index_t j = 0; j < n; ++j) x[static_cast<std::size_t>((b * n + b) * n + j)] = float16(1.F / 32);
-  const cuda_backend::buffer in = gpu.allocate(x.size() * sizeof(float16)), out = gpu.allocate(x.size() * sizeof(float16));
+  const cuda_backend::buffer in = gpu.allocate(x.size() * sizeof(float16)),
+                             out = gpu.allocate(x.size() * sizeof(float16));
   gpu.upload(in.data(), x.data(), x.size() * sizeof(float16));
   const view<float16> a = row_major(reinterpret_cast<float16*>(in.data()), n, n, batch),
                       y = row_major(reinterpret_cast<float16*>(out.data()), n, n, batch);

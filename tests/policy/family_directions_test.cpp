@@ -65,7 +65,8 @@ TEST_CASE("lines: columns of norm sqrt(m), rows of norm 1 / sqrt(n), zero stays 
 TEST_CASE("target_rms gives every update its size", "[directions]") {
   using sized = muon::with_normalizer<target_rms>::with_scale<unit_scale>;
   for_shapes([](const mat& w0, std::uint64_t seed) {
-    const mat g = random_mat(w0.rows, w0.cols, seed), zero(w0.rows, w0.cols), o = keller(0.05 * 1.95 * g, negligible_norm);
+    const mat g = random_mat(w0.rows, w0.cols, seed), zero(w0.rows, w0.cols),
+              o = keller(0.05 * 1.95 * g, negligible_norm);
     const mat y = runner<>(sized{.normalizer = {.rms = 0.3}}, zero).update(g);
     CHECK(largest(y - 0.3 / rms(o) * o) < 1e-12);
   });
@@ -394,14 +395,26 @@ TEST_CASE("published defaults, and what with_*<> keeps of them", "[presets]") {
   CHECK(namo_d_paper{}.orthogonalizer.eps == negligible_norm);
   CHECK(muon_storm{}.orthogonalizer.eps == negligible_norm);
   CHECK(reg{}.orthogonalizer.eps == negligible_norm);
-  for (const double eps :
-       {torch_muon{}.orthogonalizer.eps, torch_muon_match_rms{}.orthogonalizer.eps, moonlight{}.orthogonalizer.eps,
-        normuon{}.orthogonalizer.eps, normuon_speedrun{}.orthogonalizer.eps, adamuon{}.orthogonalizer.eps,
-        adamuon_megatron{}.orthogonalizer.eps, muon_plus{}.orthogonalizer.eps, muon_nsr{}.orthogonalizer.eps,
-        muon_nsr_suite_a{}.orthogonalizer.eps, muon_vs{}.orthogonalizer.eps, muon_vs_suite_a{}.orthogonalizer.eps,
-        namo{}.orthogonalizer.eps, namo_d{}.orthogonalizer.eps, scion{}.orthogonalizer.eps, luon{}.orthogonalizer.eps,
-        mars_m{}.orthogonalizer.eps, mars_m_exact{}.orthogonalizer.eps, muon_mvr1{}.orthogonalizer.eps,
-        muon_mvr2{}.orthogonalizer.eps})
+  for (const double eps : {torch_muon{}.orthogonalizer.eps,
+                           torch_muon_match_rms{}.orthogonalizer.eps,
+                           moonlight{}.orthogonalizer.eps,
+                           normuon{}.orthogonalizer.eps,
+                           normuon_speedrun{}.orthogonalizer.eps,
+                           adamuon{}.orthogonalizer.eps,
+                           adamuon_megatron{}.orthogonalizer.eps,
+                           muon_plus{}.orthogonalizer.eps,
+                           muon_nsr{}.orthogonalizer.eps,
+                           muon_nsr_suite_a{}.orthogonalizer.eps,
+                           muon_vs{}.orthogonalizer.eps,
+                           muon_vs_suite_a{}.orthogonalizer.eps,
+                           namo{}.orthogonalizer.eps,
+                           namo_d{}.orthogonalizer.eps,
+                           scion{}.orthogonalizer.eps,
+                           luon{}.orthogonalizer.eps,
+                           mars_m{}.orthogonalizer.eps,
+                           mars_m_exact{}.orthogonalizer.eps,
+                           muon_mvr1{}.orthogonalizer.eps,
+                           muon_mvr2{}.orthogonalizer.eps})
     CHECK(eps == 1e-7);
   CHECK(scion_column{}.orthogonalizer.eps == 1e-8);
   CHECK(scion_row{}.orthogonalizer.eps == 1e-8);

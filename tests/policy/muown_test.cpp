@@ -1,5 +1,5 @@
-// Muown and AngularMuown: the golden values A and the invariants B of docs/requirements.md; equivalences C and degenerate
-// inputs D are in muown_equivalence_test.cpp.
+// Muown and AngularMuown: the golden values A and the invariants B of docs/requirements.md; equivalences C and
+// degenerate inputs D are in muown_equivalence_test.cpp.
 #include <catch2/catch.hpp>
 
 #include "muown_support.hpp"

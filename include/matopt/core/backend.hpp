@@ -7,11 +7,11 @@
 //
 // Optional members: `template <class T> static constexpr bool multiplies` says which storage types (bfloat16, float16,
 // tfloat32) products take besides float and double; `template <class C> using product_type` is the type in which a
-// chain of products that starts and ends in C is best done; `bool prefers_bfloat16(double arithmetic) const`, where only
-// the running program can know, says whether one from float to float is done faster in bfloat16, with `arithmetic` times
-// as many operations; `template <class T> index_t product_batch(m, n, batch)
-// const` is how many matrices of m x n, m <= n, are best taken through such a chain at a time. `for_rows` and
-// `for_rows_and_reduce` (core/pass.hpp) do the work of three verbs at once.
+// chain of products that starts and ends in C is best done; `bool prefers_bfloat16(double arithmetic) const`, where
+// only the running program can know, says whether one from float to float is done faster in bfloat16, with `arithmetic`
+// times as many operations; `template <class T> index_t product_batch(m, n, batch) const` is how many matrices of m x
+// n, m <= n, are best taken through such a chain at a time. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the
+// work of three verbs at once.
 #pragma once
 #include <concepts>
 #include <cstddef>

@@ -2,7 +2,8 @@
 // legal.
 #pragma once
 #if defined(__GNUC__) && !defined(__EXCEPTIONS)
-#error "matopt reports wrong input and missing memory by exceptions: compile without -fno-exceptions (README, Requirements)"
+#error \
+    "matopt reports wrong input and missing memory by exceptions: compile without -fno-exceptions (README, Requirements)"
 #endif
 #include <stdexcept>
 #include <string>

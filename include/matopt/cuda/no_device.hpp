@@ -10,7 +10,8 @@ inline std::string version(int v) { return std::to_string(v / 1000) + "." + std:
 inline std::string why_no_device(int driver, int runtime) {
   const std::string needed = "this program needs one for CUDA " + version(runtime);
   if (driver == 0) return "no NVIDIA driver; " + needed;
-  if (driver / 1000 < runtime / 1000) return "the NVIDIA driver is for CUDA " + version(driver) + ", too old; " + needed;
+  if (driver / 1000 < runtime / 1000)
+    return "the NVIDIA driver is for CUDA " + version(driver) + ", too old; " + needed;
   return "no GPU that the NVIDIA driver (CUDA " + version(driver) +
          ") lets this program see; CUDA_VISIBLE_DEVICES hides some";
 }
