@@ -18,7 +18,7 @@ int main() {
   Eigen::MatrixXf b = Eigen::MatrixXf::Zero(outputs, 1), gb(outputs, 1);
 
   eigen_backend cpu;
-  param_groups groups(optimizer<muon, eigen_backend>(cpu), 0.05, optimizer<adamw, eigen_backend>(cpu), 0.03);
+  param_groups groups(cpu, muon{}, 0.05, adamw{}, 0.03);
   groups.add("hidden.weight", view_of(w), view_of(gw), role::hidden);
   groups.add("embedding", view_of(e), view_of(ge), role::embedding);
   groups.add("hidden.bias", view_of(b), view_of(gb), role::vector, {.decay = 0.0});

@@ -17,13 +17,14 @@ LAYERS = {
     "metrics": ({"core", "metrics"}, set()),
     "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
-RULE = {"rule.hpp", "bucket.hpp", "parameter_list.hpp", "optimizer.hpp", "plan.hpp", "param_groups.hpp", "any_optimizer.hpp",
-        "rule_registry.hpp"}
+RULE = {"rule.hpp", "optimizer.hpp", "param_groups.hpp"}
 IO = {"state_io.hpp", "tensor_file.hpp"}
 
 
 def layer_of(path):
     parts = path.split("/")
+    if parts[0] == "engine":
+        return "rule"
     if len(parts) > 1:
         return parts[0] if parts[0] in LAYERS else None
     if path in RULE:

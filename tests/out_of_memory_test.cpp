@@ -135,8 +135,7 @@ TEST_CASE("out of memory: parameter groups get their memory together, or not at 
   scarce_backend scarce;
   stored<float> w(24, 16), g(24, 16), v(1, 9), h(1, 9);
   w.fill_random(1), g.fill_random(2), v.fill_random(3), h.fill_random(4);
-  param_groups<optimizer<normuon, scarce_backend>, optimizer<adamw, scarce_backend>> groups(
-      optimizer<normuon, scarce_backend>(scarce), 0.02, optimizer<adamw, scarce_backend>(scarce), 0.01);
+  param_groups groups(scarce, normuon{}, 0.02, adamw{}, 0.01);
   groups.add("w", w.v(), g.cv(), role::hidden);
   groups.add("v", v.v(), h.cv(), role::vector);
   scarce.how = scarce_backend::failure::standard, scarce.allocations_left = 2;

@@ -23,7 +23,7 @@
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <matopt/state_io.hpp>
 
 using namespace matopt;
@@ -112,7 +112,7 @@ rule_registry<eigen_backend> rules() {
 struct problem {
   std::vector<float> w, g;
   eigen_backend cpu{2};
-  param_groups<cpu_optimizer, cpu_optimizer> groups;
+  param_groups<eigen_backend> groups;
 
   explicit problem(const std::string& rule, index_t width = 6)
       : w(static_cast<std::size_t>(width * 9 + 8 * 4 + 40)),
@@ -764,8 +764,7 @@ TEST_CASE("groups: roles, rates and the table", "[param_groups]") {
   CHECK_THAT(table, Catch::Contains("hidden  hidden  9x6  lr 0.02"));
   CHECK_THAT(table, Catch::Contains("column  hidden  8x4  lr 0.01  decay 0.1"));
   CHECK_THAT(table, Catch::Contains("gain  vector  1x5  lr 0.003  decay 0"));
-  CHECK(p.groups.matrix().size() == 3);  // two row blocks and a matrix
-  CHECK(p.groups.rest().size() == 2);
+  CHECK(p.groups.size() == 5);  // two row blocks and a matrix; two others
   CHECK_THROWS_WITH(p.groups.step(-1), Catch::Contains("factor is -1"));
 
   // one schedule for all: factor 0 moves nothing, and group rates scale the step
@@ -775,7 +774,7 @@ TEST_CASE("groups: roles, rates and the table", "[param_groups]") {
   CHECK(p.w == before);
   eigen_backend cpu(1);
   CHECK_THROWS_WITH((param_groups(optimizer<muon, eigen_backend>(cpu), -1, optimizer<adamw, eigen_backend>(cpu), 1e-3)),
-                    Catch::Contains("matrix_lr is -1"));
+                    Catch::Contains("lr of \"matrix\" is -1"));
   float w = 1, g = 1;
   param_groups one(optimizer<muon, eigen_backend>(cpu), 0.02, optimizer<adamw, eigen_backend>(cpu), 1e-3);
   CHECK_THROWS_AS(one.finalize(), bad_order);

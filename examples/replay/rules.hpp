@@ -4,7 +4,7 @@
 #include <functional>
 #include <map>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <string>
 #include <type_traits>
 #include <utility>

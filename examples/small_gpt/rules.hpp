@@ -1,7 +1,7 @@
 // The rules that the command line knows, with their base rates.
 #pragma once
 #include <matopt/core/index.hpp>
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <string>
 #include <vector>
 

@@ -104,7 +104,7 @@ void trainer::check_position(const matopt::tensor_file& file) {
 // The optimizer, once the model stands.
 void trainer::prepare() {
   const run_settings& s = model_->settings;
-  groups_ = std::make_unique<matopt::param_groups<optimizer, optimizer>>(
+  groups_ = std::make_unique<matopt::param_groups<matopt::eigen_backend>>(
       rules().make(s.rule, *cpu_, rule_settings(s)), s.lr, rules().make("adamw", *cpu_, other_settings(s)), s.other_lr);
   // Every weight that the loss depends on is kept, not just those that the rule moves: the two gradients are to differ
   // by the last step and by nothing else.

@@ -45,7 +45,7 @@ class trainer {
   train_result run();
 
   trained_model& model() { return *model_; }
-  const matopt::param_groups<optimizer, optimizer>& groups() const { return *groups_; }
+  const matopt::param_groups<matopt::eigen_backend>& groups() const { return *groups_; }
   std::string checkpoint_path() const { return folder_.checkpoint_path(); }
 
  private:
@@ -63,7 +63,7 @@ class trainer {
   matopt::eigen_backend* cpu_;
   run_folder folder_;
   std::unique_ptr<trained_model> model_;
-  std::unique_ptr<matopt::param_groups<optimizer, optimizer>> groups_;
+  std::unique_ptr<matopt::param_groups<matopt::eigen_backend>> groups_;
   std::vector<std::int32_t> tokens_, targets_;  // the batch
   // Only for a rule that estimates from two gradients: the weights before the last step, and the batch's gradient
   // there.

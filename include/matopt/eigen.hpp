@@ -96,37 +96,20 @@ class eigen_backend {
 
   template <class F, class T, class... V>
   void for_each(const status_word* guard, F f, view<T> first, V... rest) {
-    if (stopped(guard)) return;
-    using A = common_arithmetic<view<T>, V...>;
-    if constexpr ((lines::is_view<V> && ...))
-      if (first.rows * first.cols == 1 && first.batch > 1 && !first.table && (!rest.table && ...))
-        return map_lines<lines::axis::columns, A>(f, 1, first.batch, 1, numbers_in_line(first),
-                                                  numbers_in_line(rest)...);
-    // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
-    if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
-      map_lines<lines::axis::columns, A>(f, first.rows, first.cols, first.batch, first, rest...);
-    else
-      map_lines<lines::axis::rows, A>(f, first.cols, first.rows, first.batch, first, rest...);
+    guarded(
+        guard, first.batch, [&](const auto&... v) { map_matrices(f, v...); }, first, rest...);
   }
 
   template <class F, class T, class V, class... Vs>
   void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    if (stopped(guard)) return;
-    using A = common_arithmetic<V, Vs...>;
-    using R = fn::reduction_of<F>;
-    run_units(first.batch * first.rows, first.cols, [&](index_t unit) {
-      const index_t b = unit / first.rows, i = unit % first.rows;
-      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line<lines::axis::columns>(first, b, i),
-                                            lines::line<lines::axis::columns>(rest, b, i)...);
-      put_results(out, i, b, fn::finish<F, A>(sums.data()));
-    });
+    guarded(
+        guard, first.batch, [&](const auto&... v) { sum_rows(f, v...); }, out, first, rest...);
   }
 
   template <class F, class T, class V, class... Vs>
   void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    if (stopped(guard)) return;
-    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), transposed(rest)...);
-    reduce_matrix(f, out, first, rest...);
+    guarded(
+        guard, first.batch, [&](const auto&... v) { sum_matrices(f, v...); }, out, first, rest...);
   }
 
   // T is deduced from the output, so that const and non-const inputs mix. Scalars are in float for 16-bit elements.
@@ -134,22 +117,23 @@ class eigen_backend {
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
-    if (!stopped(guard)) product<T>(alpha, a, b, beta, c, d, false);
+    if (!all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, false);
   }
   template <class T>
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
-    if (!stopped(guard)) product<T>(alpha, a, b, beta, c, d, true);
+    if (!all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, true);
   }
 
   // Element (i, j) of matrix b is number i cols + j of stream b.
   template <class T>
   void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
-    if (stopped(guard)) return;
+    if (all_stopped(guard, x.batch)) return;
     const std::uint32_t step = counter(0, 0);
     run_tasks(x.batch * x.rows, x.batch * x.rows * x.cols * 16, [&](index_t task) {
       const index_t b = task / x.rows, i = task % x.rows;
+      if (guard && guard[b]) return;
       for (index_t j = 0; j < x.cols; ++j)
         x(i, j, b) = static_cast<T>(
             philox::normal(seed, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(i * x.cols + j)));
@@ -165,7 +149,7 @@ class eigen_backend {
   template <class T>
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
            std::byte* workspace) {
-    if (stopped(guard)) return;
+    if (all_stopped(guard, a.batch)) return;
     const std::size_t each = detail::jacobi_svd<T>::workspace(a.rows, a.cols);
     pool_.parallel_for(a.batch, [&](index_t b, int worker) {
       detail::jacobi_svd<T>::run(a.matrix(b), u.matrix(b), s.matrix(b), v.matrix(b),
@@ -177,14 +161,14 @@ class eigen_backend {
   // zero.
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
-    if (stopped(guard)) return;
+    if (all_stopped(guard, x.batch)) return;
     pool_.parallel_for(x.batch, [&](index_t b) { gram_schmidt(x.matrix(b), tolerance); });
   }
 
   // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
-    if (stopped(guard)) return;
+    if (all_stopped(guard, a.batch)) return;
     pool_.parallel_for(a.batch, [&](index_t b) {
       auto m = map(a.matrix(b));
       bool positive = true;
@@ -204,7 +188,7 @@ class eigen_backend {
   // X = L^-1 X, or L^-T X
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
-    if (stopped(guard)) return;
+    if (all_stopped(guard, x.batch)) return;
     run_tasks(x.batch * x.cols, x.batch * x.cols * x.rows * x.rows / 4, [&](index_t task) {
       const auto lower = map(l.matrix(task / x.cols));
       auto y = map(x.matrix(task / x.cols)).col(task % x.cols);
@@ -232,7 +216,60 @@ class eigen_backend {
     return Eigen::Map<M, 0, strides>(v.base(0), v.rows, v.cols, strides(v.col_stride, v.row_stride));
   }
 
-  static bool stopped(const status_word* guard) { return guard && *guard != 0; }
+  // Runs a verb on those of a batch that the guards let through: on all at once, or, where some are left out, on one
+  // after the other.
+  template <class Verb, class... V>
+  static void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&... v) {
+    const index_t stopped = guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
+    if (stopped == 0) return verb(v...);
+    if (stopped == batch) return;
+    for (index_t b = 0; b < batch; ++b)
+      if (guard[b] == 0) verb(member(v, b)...);
+  }
+  // What writes scratch only runs for all matrices, or for none.
+  static bool all_stopped(const status_word* guard, index_t batch) {
+    return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
+  }
+  // What a verb on matrix b alone takes in place of v.
+  template <class V>
+  static V member(const V& v, index_t b) {
+    if constexpr (lines::is_view<V>)
+      return v.batch == 1 ? v : v.matrices(b, 1);
+    else if constexpr (requires { v.values; })
+      return v.values.batch == 1 ? v : V{v.values.matrices(b, 1)};
+    else
+      return v;
+  }
+
+  template <class F, class T, class... V>
+  void map_matrices(const F& f, const view<T>& first, const V&... rest) {
+    using A = common_arithmetic<view<T>, V...>;
+    if constexpr ((lines::is_view<V> && ...))
+      if (first.rows * first.cols == 1 && first.batch > 1 && !first.table && (!rest.table && ...))
+        return map_lines<lines::axis::columns, A>(f, 1, first.batch, 1, numbers_in_line(first),
+                                                  numbers_in_line(rest)...);
+    // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
+    if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
+      map_lines<lines::axis::columns, A>(f, first.rows, first.cols, first.batch, first, rest...);
+    else
+      map_lines<lines::axis::rows, A>(f, first.cols, first.rows, first.batch, first, rest...);
+  }
+  template <class F, class T, class V, class... Vs>
+  void sum_rows(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
+    using A = common_arithmetic<V, Vs...>;
+    using R = fn::reduction_of<F>;
+    run_units(first.batch * first.rows, first.cols, [&](index_t unit) {
+      const index_t b = unit / first.rows, i = unit % first.rows;
+      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line<lines::axis::columns>(first, b, i),
+                                            lines::line<lines::axis::columns>(rest, b, i)...);
+      put_results(out, i, b, fn::finish<F, A>(sums.data()));
+    });
+  }
+  template <class F, class T, class V, class... Vs>
+  void sum_matrices(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
+    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), transposed(rest)...);
+    reduce_matrix(f, out, first, rest...);
+  }
 
   template <class T>
   static view<T> transposed(const view<T>& v) {

@@ -1,18 +1,18 @@
-// optimizer<Rule, Backend, Types>: any_optimizer with the rule in its type, so that a rule that a backend cannot run,
-// or a reference gradient that is missing, is an error of the compiler.
+// optimizer<Rule, Backend, Types>: one rule for all parameters, with the rule in the type, so that a rule that a backend
+// cannot run, or a reference gradient that is missing, is an error of the compiler.
 //
 //   optimizer<muon, eigen_backend> opt(backend);
 //   opt.add("name", weight_view, gradient_view);
 //   opt.finalize();
 //   opt.step(lr);
 //
-// What these and the other members do, and what they cost, stands in any_optimizer.hpp.
+// What these and the other members do, and what they cost, stands in engine/any_optimizer.hpp.
 #pragma once
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "any_optimizer.hpp"
+#include "engine/any_optimizer.hpp"
 
 namespace matopt {
 
@@ -40,7 +40,9 @@ class optimizer : public any_optimizer<Backend, Types> {
     base::add(name, w, g, reference, o);
   }
 
-  const Rule& rule() const { return static_cast<const typed_rule<Rule, Backend, Types>&>(this->erased_rule()).rule; }
+  const Rule& rule() const {
+    return static_cast<const typed_rule<Rule, Backend, Types>&>(*this->groups().front()->rule).rule;
+  }
 };
 
 }  // namespace matopt

@@ -1,241 +1,171 @@
-// param_groups: hidden matrices take a matrix rule, everything else takes another (AdamW), each with its own rate.
+// param_groups: several rules, each with its own rate, settings and schedules, that step as one optimizer.
 //
-//   param_groups groups(optimizer<muon, eigen_backend>(cpu), 0.02, optimizer<adamw, eigen_backend>(cpu), 3e-3);
+//   param_groups groups(cpu, muon{}, 0.02, adamw{}, 3e-3);             hidden matrices; and everything else
 //   groups.add("blocks.0.attention.qkv", w, g, role::hidden, {.row_blocks = {128, 128, 128}});
 //   groups.add("token_embedding", e, ge, role::embedding);
+//
+//   param_groups<eigen_backend> groups(cpu);                           any number of groups, by label
+//   groups.add_group("experts", muon{}, 0.02).add_group("router", adamw{}, 1e-3);
+//   groups.add("experts.w1", w, g, "experts");
+//
 //   groups.finalize();
-//   groups.step(schedule.factor(t));      one schedule: its factor multiplies every rate
-//   groups.step(factor, gradient_scale);  and every gradient times the same scale, if both optimizers have
-//                                         optimizer_options::scales_gradient
+//   groups.step(schedule.factor(t));                                   one schedule: its factor multiplies every rate
+//   groups.step(factor, gradient_scale);                               and every gradient times the same scale
+//   groups.schedule("experts", "momentum", linear(0.85, 0.95, 300));   one setting of one group; "lr" is its rate
 //
-// If needs_reference(role), a parameter of that role is added with a second gradient, as optimizer.hpp says:
-// add(name, w, g, reference, role). For other roles it may be given, and is not looked at.
+// The caller states the role or the group; shape never decides, for an embedding is a matrix too. Roles are a way to
+// fill two groups that nobody gets wrong: role::hidden is the group "matrix", every other role the group "rest". Per
+// parameter, `lr_scale` and `decay` replace the group's. table() prints who got what.
 //
-// The caller states the role; shape never decides, for an embedding is a matrix too. Per parameter, `lr_scale` and
-// `decay` replace the group's. table() prints who got what.
-//
-// Both optimizers work on one backend object, because a step that one of them skips is skipped by both, and their work
-// is ordered by that. If one has on_nonfinite::ignore, its gradients are not looked at, and it still skips with the
-// other. Errors: those of optimizer, also for a name or memory that the other group has; bad_value for two backends.
+// All groups have one plan of memory, one check of gradients, one checkpoint, and on a GPU one recorded step. A step
+// that one of them skips is skipped by all. A group with on_nonfinite::ignore is not looked at, and skips with the
+// others. A parameter whose rule estimates from two gradients (needs_reference(role or label)) is added with a second
+// one, as engine/any_optimizer.hpp says; for other groups it may be given, and is not looked at.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "optimizer.hpp"
+#include "engine/any_optimizer.hpp"
 
 namespace matopt {
 
 enum class role { hidden, embedding, head, vector };
 constexpr auto enum_names(role) { return std::array<std::string_view, 4>{"hidden", "embedding", "head", "vector"}; }
 
-template <class Matrix, class Rest>
-class param_groups {
-  using W = typename Matrix::element_types::weight;
-  using G = typename Matrix::element_types::gradient;
-  static_assert(std::is_same_v<typename Matrix::backend_type, typename Rest::backend_type>,
-                "matopt: both optimizers of param_groups work on one backend");
-  static_assert(std::is_same_v<W, typename Rest::element_types::weight> &&
-                    std::is_same_v<G, typename Rest::element_types::gradient>,
-                "matopt: both optimizers of param_groups have the same types of weights and gradients");
+template <class Backend, class Types = types<float>>
+class param_groups : public any_optimizer<Backend, Types> {
+  using base = any_optimizer<Backend, Types>;
+  using W = typename Types::weight;
+  using gradients = typename base::gradients;
 
  public:
+  using rule_pointer = typename base::rule_pointer;
+
   struct assignment {
-    std::string name;
-    role kind;
+    std::string name, group;
+    std::string kind;  // the role, if it was added by one
     std::string rule;
     index_t rows, cols;
-    double lr;
+    double lr_scale;
     std::string decay;  // "rule" if it is the rule's own
   };
 
-  param_groups(Matrix matrix, double matrix_lr, Rest rest, double rest_lr)
-      : matrix_(std::move(matrix)), rest_(std::move(rest)), matrix_lr_(matrix_lr), rest_lr_(rest_lr) {
-    for (const auto& [name, lr] : {std::pair{"matrix_lr", matrix_lr}, std::pair{"rest_lr", rest_lr}})
-      if (const range legal{.low = 0}; !legal.contains(lr))
-        throw bad_value(name, detail::text(lr), detail::text(legal));
-    if (&matrix_.backend() != &rest_.backend())
+  explicit param_groups(Backend& backend, optimizer_options options = {}) : base(backend), options_(options) {}
+  // Two groups to be filled by roles.
+  template <class Matrix, class Rest>
+  requires rule_for<Matrix, Backend, Types> && rule_for<Rest, Backend, Types>
+  param_groups(Backend& backend, Matrix matrix, double matrix_lr, Rest rest, double rest_lr,
+               optimizer_options options = {})
+      : param_groups(backend, options) {
+    add_group("matrix", std::move(matrix), matrix_lr).add_group("rest", std::move(rest), rest_lr);
+  }
+  // The same from two optimizers without parameters, each of which may have options of its own.
+  template <class OtherTypes>
+  param_groups(base matrix, double matrix_lr, any_optimizer<Backend, OtherTypes> rest, double rest_lr)
+      : param_groups(matrix.backend()) {
+    if (&matrix.backend() != &rest.backend())
       throw bad_value("backend of the second optimizer", "another object",
                       "that of the first: they skip steps together");
-    matrix_.share_claims(rest_);
+    take_over(std::move(matrix), "matrix", matrix_lr), take_over(std::move(rest), "rest", rest_lr);
   }
 
-  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g, role kind,
+  // Another group; returns this object. The label tells it from the others.
+  template <class Rule>
+  requires rule_for<Rule, Backend, Types> param_groups& add_group(const std::string& label, Rule rule, double lr) {
+    return add_group(label, std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)), lr);
+  }
+  param_groups& add_group(const std::string& label, rule_pointer rule, double lr) {
+    return add_group(label, std::move(rule), lr, options_);
+  }
+  param_groups& add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
+    detail::check_name("label of a group", label);
+    for (const auto& g : this->groups())
+      if (g->label == label) throw bad_value("label of a group", '"' + label + '"', "one that no other group has");
+    base::add_group(label, std::move(rule), lr, options);
+    return *this;
+  }
+
+  void add(const std::string& name, view<W> w, gradients g, std::string_view group, const parameter_options& o = {}) {
+    assign(name, w, g, nullptr, group, "", o);
+  }
+  void add(const std::string& name, view<W> w, gradients g, gradients reference, std::string_view group,
            const parameter_options& o = {}) {
-    assign(name, w, g, nullptr, kind, o);
+    assign(name, w, g, &reference, group, "", o);
   }
-  void add(const std::string& name, view<W> w, view<const std::type_identity_t<G>> g,
-           view<const std::type_identity_t<G>> reference, role kind, const parameter_options& o = {}) {
-    assign(name, w, g, &reference, kind, o);
+  void add(const std::string& name, view<W> w, gradients g, role kind, const parameter_options& o = {}) {
+    assign(name, w, g, nullptr, group_of(kind), detail::text(kind), o);
   }
-  bool needs_reference(role kind) const {
-    return kind == role::hidden ? estimates_from_two(matrix_) : estimates_from_two(rest_);
+  void add(const std::string& name, view<W> w, gradients g, gradients reference, role kind,
+           const parameter_options& o = {}) {
+    assign(name, w, g, &reference, group_of(kind), detail::text(kind), o);
+  }
+  void drop(const std::string& name) {
+    base::drop(name);
+    std::erase_if(assignments_, [&](const auto& a) { return a.name == name; });
+  }
+  bool needs_reference(role kind) const { return needs_reference(group_of(kind)); }
+  bool needs_reference(std::string_view group) const {
+    return this->groups()[this->group_number(group)]->rule->needs_reference();
   }
 
   const std::vector<assignment>& assignments() const { return assignments_; }
   std::string table() const {
     std::ostringstream out;
     for (const auto& a : assignments_)
-      out << a.name << "  " << detail::text(a.kind) << "  " << a.rows << "x" << a.cols << "  lr " << a.lr << "  decay "
-          << a.decay << "  " << a.rule << '\n';
+      out << a.name << "  " << (a.kind.empty() ? a.group : a.kind) << "  " << a.rows << "x" << a.cols << "  lr "
+          << lr(a.group) * a.lr_scale << "  decay " << a.decay << "  " << a.rule << '\n';
     return out.str();
   }
 
-  memory_report memory() const {
-    memory_report sum;
-    each([&](const auto& o) {
-      const memory_report m = o.memory();
-      sum.state.insert(sum.state.end(), m.state.begin(), m.state.end());
-      sum.control += m.control, sum.state_bytes += m.state_bytes, sum.scratch_bytes += m.scratch_bytes;
-    });
-    return sum;
+  // --- settings of a group; "lr" is its rate ---
+  double lr(std::string_view group) const { return this->groups()[this->group_number(group)]->lr; }
+  void set(std::string_view group, const std::string& name, const std::string& value) {
+    this->set_in(this->group_number(group), name, value);
   }
-  void finalize() {
-    if (matrix_.empty() && rest_.empty()) throw bad_order("finalize() before any add()");
-    if (!matrix_.empty()) matrix_.finalize();
-    if (rest_.empty()) return;
-    try {
-      rest_.finalize();
-    } catch (...) {  // both, or none
-      if (!matrix_.empty()) matrix_.release();
-      throw;
-    }
+  void set(std::string_view group, const std::string& name, double value) { set(group, name, detail::text(value)); }
+  void schedule(std::string_view group, const std::string& name, schedule_function value) {
+    this->group_called(group).schedule(name, std::move(value));
   }
 
   void step(double factor = 1, double gradient_scale = 1) {
     begin_step(factor, gradient_scale);
-    enqueue();
+    this->enqueue();
   }
   void begin_step(double factor = 1, double gradient_scale = 1) {
     if (const range legal{.low = 0}; !legal.contains(factor))
       throw bad_value("factor", detail::text(factor), detail::text(legal));
-    // before one of two has begun
-    if (!matrix_.empty()) matrix_.check_step(matrix_lr_ * factor, gradient_scale);
-    if (!rest_.empty()) rest_.check_step(rest_lr_ * factor, gradient_scale);
-    if (!matrix_.empty()) matrix_.begin_step(matrix_lr_ * factor, gradient_scale);
-    if (!rest_.empty()) rest_.begin_step(rest_lr_ * factor, gradient_scale);
+    base::begin_step(factor, gradient_scale);
   }
-  // A gradient that is not finite in one group makes both skip the step.
-  void enqueue() {
-    if (!matrix_.empty() && !rest_.empty()) {
-      const view<status_word> a = matrix_.enqueue_check(), b = rest_.enqueue_check();
-      matrix_.backend().for_each(nullptr, fn::raise{}, a, as_const(b));
-      matrix_.backend().for_each(nullptr, fn::assign{}, b, as_const(a));
-      matrix_.enqueue_update();
-      rest_.enqueue_update();
-    } else {
-      each([](auto& o) { o.enqueue(); });
-    }
-  }
-  step_status poll_status() {
-    step_status both;
-    each([&](auto& o) {
-      const step_status s = o.poll_status();
-      both.skipped = std::max(both.skipped, s.skipped);  // the same in each, unless one was polled by itself
-      both.unusable_scales = std::max(both.unusable_scales, s.unusable_scales);
-      both.parameters.insert(both.parameters.end(), s.parameters.begin(), s.parameters.end());
-    });
-    return both;
-  }
-  void rebind(const std::string& name, view<const std::type_identity_t<G>> g) {
-    is_hidden(name) ? matrix_.rebind(name, g) : rest_.rebind(name, g);
-  }
-  void rebind_reference(const std::string& name, view<const std::type_identity_t<G>> r) {
-    is_hidden(name) ? rebind_reference(matrix_, name, r) : rebind_reference(rest_, name, r);
-  }
-
-  // Throws bad_value if weight or gradient of `name` are not where the optimizer reads them; for debug builds.
-  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w,
-                   view<const std::type_identity_t<G>> g) const {
-    is_hidden(name) ? matrix_.check_bound(name, w, g) : rest_.check_bound(name, w, g);
-  }
-
-  // --- state, for checkpoints ---
-  std::vector<state_tensor> state_tensors() const {
-    std::vector<state_tensor> all;
-    each([&](const auto& o) {
-      const auto tensors = o.state_tensors();
-      all.insert(all.end(), tensors.begin(), tensors.end());
-    });
-    return all;
-  }
-  void read_state(const state_tensor& t, void* host) const { matrix_.read_state(t, host); }
-  void write_state(const state_tensor& t, const void* host) { matrix_.write_state(t, host); }
-  std::string signature() const { return matrix_.signature() + " + " + rest_.signature(); }
-  // Of both rules, as "matrix.<name>" and "rest.<name>".
-  std::vector<setting> settings() const {
-    std::vector<setting> both;
-    for (const auto& s : matrix_.settings()) both.push_back({"matrix." + s.name, s.value});
-    for (const auto& s : rest_.settings()) both.push_back({"rest." + s.name, s.value});
-    return both;
-  }
-  index_t steps() const { return !matrix_.empty() ? matrix_.steps() : rest_.steps(); }
-  void set_steps(index_t steps) {
-    each([&](auto& o) { o.set_steps(steps); });
-  }
-
-  Matrix& matrix() { return matrix_; }
-  Rest& rest() { return rest_; }
 
  private:
-  template <class O>
-  static bool estimates_from_two(const O& o) {
-    if constexpr (requires { o.needs_reference(); })  // a rule chosen at run time
-      return o.needs_reference();
-    else
-      return matopt::needs_reference<typename O::rule_type::momentum_type>;
+  static std::string_view group_of(role kind) { return kind == role::hidden ? "matrix" : "rest"; }
+
+  template <class OtherTypes>
+  void take_over(any_optimizer<Backend, OtherTypes> from, const std::string& label, double lr) {
+    auto group = base::take_group(std::move(from));
+    add_group(label, std::move(group->rule), lr, group->options);
   }
-  template <class O>
-  static void add_to(O& to, const std::string& name, view<W> w, view<const G> g, const view<const G>* reference,
-                     const parameter_options& o) {
-    if (estimates_from_two(to)) {
-      if (!reference)
-        throw bad_value("reference gradient of \"" + name + '"', "missing", "given: this rule estimates from two");
-      if constexpr (requires { to.add(name, w, g, *reference, o); }) to.add(name, w, g, *reference, o);
-    } else {
-      if constexpr (requires { to.add(name, w, g, o); }) to.add(name, w, g, o);
-    }
-  }
-  template <class O>
-  static void rebind_reference(O& of, const std::string& name, view<const G> r) {
-    if constexpr (requires { of.rebind_reference(name, r); })
-      of.rebind_reference(name, r);
-    else
-      throw bad_value("reference gradient of \"" + name + '"', "given", "not given: this rule estimates from one");
-  }
-  void assign(const std::string& name, view<W> w, view<const G> g, const view<const G>* reference, role kind,
-              const parameter_options& o) {
-    const bool hidden = kind == role::hidden;
-    hidden ? add_to(matrix_, name, w, g, reference, o) : add_to(rest_, name, w, g, reference, o);
-    assignments_.push_back({name, kind, hidden ? matrix_.signature() : rest_.signature(), w.rows, w.cols,
-                            (hidden ? matrix_lr_ : rest_lr_) * o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
-  }
-  bool is_hidden(const std::string& name) const {
-    const auto at =
-        std::find_if(assignments_.begin(), assignments_.end(), [&](const auto& a) { return a.name == name; });
-    if (at == assignments_.end()) throw error("no parameter \"" + name + '"');
-    return at->kind == role::hidden;
-  }
-  template <class F>
-  void each(F f) {
-    if (!matrix_.empty()) f(matrix_);
-    if (!rest_.empty()) f(rest_);
-  }
-  template <class F>
-  void each(F f) const {
-    if (!matrix_.empty()) f(matrix_);
-    if (!rest_.empty()) f(rest_);
+  void assign(const std::string& name, view<W> w, gradients g, const gradients* reference, std::string_view group,
+              const std::string& kind, const parameter_options& o) {
+    const std::size_t number = this->group_number(group);
+    this->add_to(number, name, w, g, reference, o);
+    assignments_.push_back({name, std::string(group), kind, this->groups()[number]->rule->signature(), w.rows, w.cols,
+                            o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
   }
 
-  Matrix matrix_;
-  Rest rest_;
-  double matrix_lr_, rest_lr_;
+  optimizer_options options_{};
   std::vector<assignment> assignments_;
 };
+
+template <class Backend, class Matrix, class Rest, class... Options>
+param_groups(Backend&, Matrix, double, Rest, double, Options...) -> param_groups<Backend>;
+template <class Matrix, class Rest>
+requires requires { typename Matrix::backend_type; }
+param_groups(Matrix, double, Rest, double)
+    -> param_groups<typename Matrix::backend_type, typename Matrix::element_types>;
 
 }  // namespace matopt

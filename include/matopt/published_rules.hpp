@@ -34,7 +34,7 @@
 #include "pnm.hpp"
 #include "polargrad.hpp"
 #include "reg.hpp"
-#include "rule_registry.hpp"
+#include "engine/rule_registry.hpp"
 #include "scion.hpp"
 #include "soap.hpp"
 #include "torch_muon.hpp"

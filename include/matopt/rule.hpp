@@ -115,6 +115,15 @@ struct rule {
     });
   }
 
+  // After the weight was written by somebody else: what is kept of it is read anew.
+  template <class E, class St, class W>
+  void resync(E& e, St& s, view<W> w) const {
+    each_state(s, [&](std::string_view, const auto& policy, auto& own) {
+      const auto frame = e.frame();
+      if constexpr (requires { policy.resync(e, own, w); }) policy.resync(e, own, w);
+    });
+  }
+
   // From a gradient that is given as a V to the direction is one formula: the momentum's, joined with the lift if that
   // is one.
   template <class E, class St, class W, class V>
@@ -147,8 +156,9 @@ struct rule {
         const auto lr = direction(e, s, w, first, reference, u, norm);
         if constexpr (retracts_in_parts<E, St, W, decltype(lr)>)
           orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm, [&](const auto& y, index_t from, index_t count) {
-            detail::retract(constraint, e, s.constraint, w.matrices(from, count), as_const(y), members(lr, from, count),
-                            factor);
+            auto part = e.part(from, count);
+            detail::retract(constraint, part, s.constraint, w.matrices(from, count), as_const(y),
+                            members(lr, from, count), factor);
           });
         else
           finish_with(e, s, w, u, lr, factor, norm);

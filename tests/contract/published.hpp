@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 
 #include "subject.hpp"
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <matopt/any_optimizer.hpp>
+#include <matopt/engine/any_optimizer.hpp>
 
 #include "../support/matrices.hpp"
 #include "../support/tolerance.hpp"

@@ -1,7 +1,7 @@
 // bfloat16 weights with masters: the same bits as on the CPU, rounded to nearest and stochastically.
 #include <catch2/catch.hpp>
 
-#include <matopt/any_optimizer.hpp>
+#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>

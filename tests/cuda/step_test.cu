@@ -374,7 +374,7 @@ TEST_CASE("GPU: groups skip one step together, whichever of them looks", "[cuda]
     stream s;
     cuda_backend gpu(s.s);
     on_device<float> w(gpu, 8, 8), g(gpu, 8, 8), v(gpu, 3, 5), gv(gpu, 3, 5);
-    param_groups<group, group> groups(rules().make("muon", gpu, {}, {.nonfinite = first}), 0.02,
+    param_groups<cuda_backend> groups(rules().make("muon", gpu, {}, {.nonfinite = first}), 0.02,
                                       rules().make("adamw", gpu, {}, {.nonfinite = second}), 0.01);
     groups.add("w", w.v(), g.cv(), role::hidden), groups.add("v", v.v(), gv.cv(), role::vector);
     groups.finalize();
@@ -399,7 +399,7 @@ TEST_CASE("GPU: groups skip one step together, whichever of them looks", "[cuda]
   }
   stream one, two;
   cuda_backend a(one.s), b(two.s);
-  CHECK_THROWS_WITH((param_groups<group, group>(rules().make("muon", a, {}), 0.02, rules().make("adamw", b, {}), 0.01)),
+  CHECK_THROWS_WITH((param_groups<cuda_backend>(rules().make("muon", a, {}), 0.02, rules().make("adamw", b, {}), 0.01)),
                     Catch::Matchers::Contains("backend of the second optimizer"));
 }
 

@@ -3,7 +3,7 @@
 #include <matopt/eigen.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 
 void some_rules(matopt::rule_registry<matopt::eigen_backend>& rules) {
   rules.add<matopt::numuon>("numuon").add<matopt::muown>("muown").add<matopt::adamw>("adamw");

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include <matopt/any_optimizer.hpp>
+#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/policy/constraint/decoupled_decay.hpp>
 #include <matopt/policy/normalizer/no_normalizer.hpp>

@@ -2,7 +2,7 @@
 // runs them, and nothing else. vectorised_test.py reads the instructions.
 #include <matopt/core/backend.hpp>
 #include <matopt/eigen/blocks.hpp>
-#include <matopt/rule_registry.hpp>
+#include <matopt/engine/rule_registry.hpp>
 
 extern "C" void* somewhere();  // not known to the compiler
 

@@ -1,9 +1,10 @@
 // The backend concepts: the small set of verbs from which every step is built.
 //
 // Every verb is ordered after the verbs before it, may run later than the call, and works on all matrices of a batch.
-// `guard` is a word in the backend's memory: if it is not zero when the verb runs, a verb that writes memory which
-// outlives the step writes nothing (null: always write). So a step is abandoned as a whole without the host ever
-// reading anything. Products, svd and the factorizations write scratch only, and need not look at the guard.
+// `guard` points to one word for each matrix of the batch, in the backend's memory: where a word is not zero when the
+// verb runs, a verb that writes memory which outlives the step writes nothing of that matrix, and reads nothing of it
+// (null: all are written). So a step is abandoned as a whole, or a matrix left out of it, without the host ever reading
+// anything. Products, svd and the factorizations write scratch only, and need not look at the guards.
 //
 // Optional members: `template <class T> static constexpr bool multiplies` says which storage types (bfloat16, float16,
 // tfloat32) products take besides float and double; `template <class C> using product_type` is the type in which a

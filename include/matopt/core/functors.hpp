@@ -130,6 +130,15 @@ struct raise {
     y = math::max(y, x);
   }
 };
+// Before a step: the guard of each matrix, and what poll_status() will tell of it.
+struct set_guard {
+  template <class T>
+  MATOPT_HD void operator()(T& guard, T& skipped, T& bad, T flag, T left_out, T stop) const {
+    guard = math::max(left_out, stop);
+    skipped += stop;
+    bad = math::max(bad, flag);
+  }
+};
 // max |x|
 struct abs_max {
   using reduction = maximum;

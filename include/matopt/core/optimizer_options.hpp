@@ -17,6 +17,13 @@ struct optimizer_options {
   index_t batch_limit = 0;  // most matrices that step at once; bounds the scratch, 0 = the whole bucket
   bool scales_gradient =
       false;  // steps take a gradient_scale; a scratch matrix per gradient, unless a formula takes it
+  // Gradients are multiplied by max_norm / (norm of all gradients together + 1e-6), if that is below 1; 0 = not at all.
+  // Infinity measures the norm and changes nothing.
+  double max_norm = 0;
+
+  bool measures() const { return max_norm > 0; }
+  // Whether rules see gradients that are multiplied by a number of the step.
+  bool scales() const { return scales_gradient || measures(); }
 };
 
 struct step_status {

@@ -1,4 +1,4 @@
-// pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guard filled
+// pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guards filled
 // in), scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
 #pragma once
 #include <cstddef>
@@ -40,6 +40,7 @@ class pass {
     b.prefers_bfloat16(1.0);
   };
 
+  // `guard`: one word for each matrix of the bucket, or null.
   pass(B& backend, arena& scratch, const status_word* guard, step_numbers<C>* numbers, index_t batch, index_t rank,
        index_t phase = 0)
       : backend_(backend),
@@ -60,6 +61,10 @@ class pass {
   }  // singular directions that the constraint allows; min(rows, cols) if it does not care
   index_t phase() const { return phase_; }  // what the momentum's phase() says of this step
   index_t batch() const { return batch_; }  // matrices in the bucket
+  // The pass of some members of the bucket, for views of these members alone.
+  pass part(index_t first, index_t count) const {
+    return {backend_, scratch_, guard_ ? guard_ + first : nullptr, numbers_, count, rank_, phase_};
+  }
   // Matrices of m x n, m <= n, that are best taken through a chain of products at a time.
   template <class T>
   index_t product_batch(index_t m, index_t n) const {
@@ -91,20 +96,21 @@ class pass {
   }
 
   // --- verbs ---
-  template <class F, class... V>
-  void for_each(F f, V... v) {
+  // What is written for another number of matrices than the bucket has is scratch, and needs no guard.
+  template <class F, class T, class... V>
+  void for_each(F f, view<T> first, V... v) {
     detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.for_each(guard_, g, x...); }, v...);
+        f, [&](auto g, auto... x) { backend_.for_each(guard_of(first), g, x...); }, first, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
     detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.reduce(guard_, g, out, x...); }, v...);
+        f, [&](auto g, auto... x) { backend_.reduce(guard_of(out), g, out, x...); }, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
     detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.reduce_rows(guard_, g, out, x...); }, v...);
+        f, [&](auto g, auto... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, v...);
   }
   // Sums of rows, to `out`, and a formula on numbers of rows.
   template <class Sums, class T, class Numbers>
@@ -118,8 +124,8 @@ class pass {
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
     detail::check_row_works(sums, out, numbers, elements);
-    if constexpr (requires { backend_.for_rows(guard_, sums, out, numbers, elements); }) {
-      backend_.for_rows(guard_, sums, out, numbers, elements);
+    if constexpr (requires { backend_.for_rows(guard_of(out), sums, out, numbers, elements); }) {
+      backend_.for_rows(guard_of(out), sums, out, numbers, elements);
     } else {
       for_rows(sums, out, numbers);
       std::apply([&](auto... v) { for_each(elements.f, not_shared(v)...); }, elements.on);
@@ -130,8 +136,8 @@ class pass {
   void for_rows_and_reduce(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements,
                            view<U> total) {
     detail::check_row_works(sums, out, numbers, elements);
-    if constexpr (requires { backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total); }) {
-      backend_.for_rows_and_reduce(guard_, sums, out, numbers, elements, total);
+    if constexpr (requires { backend_.for_rows_and_reduce(guard_of(out), sums, out, numbers, elements, total); }) {
+      backend_.for_rows_and_reduce(guard_of(out), sums, out, numbers, elements, total);
     } else {
       for_rows(sums, out, numbers);
       std::apply([&](auto... v) { reduce(elements.f, total, not_shared(v)...); }, elements.on);
@@ -140,40 +146,44 @@ class pass {
   template <class T>
   void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
             view<const given<T>> c, view<T> d) {
-    backend_.gemm(guard_, alpha, a, b, beta, c, d);
+    backend_.gemm(guard_of(d), alpha, a, b, beta, c, d);
   }
   template <class T>
   void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
                       view<const given<T>> c, view<T> d) {
-    backend_.gemm_symmetric(guard_, alpha, a, b, beta, c, d);
+    backend_.gemm_symmetric(guard_of(d), alpha, a, b, beta, c, d);
   }
   template <class T>
   void random_normal(view<T> x, std::uint64_t seed) {
-    backend_.random_normal(guard_, x, seed,
+    backend_.random_normal(guard_of(x), x, seed,
                            view<const std::uint32_t>{numbers_ ? &numbers_->counter : nullptr, 1, 1, 1, 1});
   }
   template <class T>
   void svd(view<const given<T>> a, view<T> u, view<T> s, view<T> v) requires can_factor {
     const arena_frame held(scratch_);
     std::byte* workspace = scratch_.bytes(backend_.template svd_workspace<T>(a.rows, a.cols, a.batch));
-    backend_.svd(guard_, a, u, s, v, workspace);
+    backend_.svd(guard_of(a), a, u, s, v, workspace);
   }
   template <class T>
   void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
-    backend_.orthonormalize(guard_, x, tolerance);
+    backend_.orthonormalize(guard_of(x), x, tolerance);
   }
   // For matrices that are positive definite by construction.
   template <class T>
   void cholesky(view<T> a) requires can_factor {
     const arena_frame held(scratch_);
-    backend_.cholesky(guard_, a, take<status_word>(1, 1));
+    backend_.cholesky(guard_of(a), a, take<status_word>(1, 1));
   }
   template <class T>
   void solve_lower(view<const given<T>> l, view<T> x, bool transpose) requires can_factor {
-    backend_.solve_lower(guard_, l, x, transpose);
+    backend_.solve_lower(guard_of(x), l, x, transpose);
   }
 
  private:
+  template <class T>
+  const status_word* guard_of(const view<T>& v) const {
+    return v.batch == batch_ ? guard_ : nullptr;
+  }
   static matrix_broadcast<C> number(const C* p) { return {view<const C>{p, 1, 1, 1, 1}}; }
 
   B& backend_;

@@ -6,12 +6,16 @@
 // begin_step() hands over what changes from step to step (learning rate, step number, gradient scale); enqueue() is
 // recorded once for every combination of ranks and phase that occurs, so NuMuon's shrinking rank asks for a new
 // recording now and then (its rank_multiple makes that rare). The first step of a combination runs without a graph, to
-// load kernels; the second one records. After rebind() nothing needs to be recorded anew: gradients are reached through
-// tables. After release() and finalize() everything is, for the memory is another. Needs a stream of its own, not the
-// default one. The optimizer must outlive this. Errors: bad_value for the default stream; cuda_error.
+// load kernels; the second one records. After rebind(), leave_out() or resync() nothing needs to be recorded anew:
+// gradients are reached through tables, and who takes part is said by words in memory. After finalize() everything is,
+// for the memory is another. Where a setting of a rule has changed, by set() or a schedule, the step is recorded once
+// more and the graph brought up to date: that costs the host what an eager step costs it, and the device nothing. Rates
+// ("lr" among them) are numbers of the step, and cost nothing. Needs a stream of its own, not the default one. The
+// optimizer must outlive this. Errors: bad_value for the default stream; cuda_error.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -54,7 +58,7 @@ class captured_step {
       recordings_.push_back({opt_->ranks(), opt_->phase()});
       return opt_->enqueue();
     }
-    if (!r->exec) record(*r);
+    if (!r->exec || r->settings_number != opt_->settings_number()) record(*r);
     check(cudaGraphLaunch(r->exec, stream_), "launch a graph");
   }
 
@@ -73,6 +77,7 @@ class captured_step {
     std::vector<index_t> ranks;
     index_t phase;
     cudaGraphExec_t exec = nullptr;
+    std::uint64_t settings_number = 0;
     index_t nodes = 0;
   };
 
@@ -94,10 +99,22 @@ class captured_step {
     check(cudaStreamEndCapture(stream_, &graph), "record a step");
     std::size_t count = 0;
     cudaError_t status = cudaGraphGetNodes(graph, nullptr, &count);
-    if (status == cudaSuccess) status = cudaGraphInstantiate(&r.exec, graph, 0);
+    if (status == cudaSuccess) status = instantiate(r, graph);
     cudaGraphDestroy(graph);
     check(status, "record a step");
-    r.nodes = static_cast<index_t>(count);
+    r.nodes = static_cast<index_t>(count), r.settings_number = opt_->settings_number();
+  }
+
+  // Other values in the launches of a graph are taken over by it; other launches make it anew.
+  static cudaError_t instantiate(recording& r, cudaGraph_t graph) {
+    if (r.exec) {
+      cudaGraphExecUpdateResultInfo info{};
+      if (cudaGraphExecUpdate(r.exec, graph, &info) == cudaSuccess) return cudaSuccess;
+      (void)cudaGetLastError();
+      const cudaError_t dropped = cudaGraphExecDestroy(std::exchange(r.exec, nullptr));
+      if (dropped != cudaSuccess) return dropped;
+    }
+    return cudaGraphInstantiate(&r.exec, graph, 0);
   }
 
   Optimizer* opt_;

@@ -8,10 +8,10 @@ namespace matopt::cuda {
 
 template <class A, class F, class... V>
 __global__ void __launch_bounds__(block_size) map_kernel(const status_word* guard, F f, extent e, V... v) {
-  if (guard && *guard) return;
   constexpr int at_once = packs_at_once<A>;
   const index_t step = static_cast<index_t>(gridDim.x) * block_size * at_once;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y) {
+    if (guard && guard[b]) continue;
     const auto all = [&](const auto&... located) {
       for (index_t at = static_cast<index_t>(blockIdx.x) * block_size * at_once + threadIdx.x; at < e.packs();
            at += step)

@@ -113,9 +113,9 @@ template <class A, class F, class T, class... V>
 __global__ void __launch_bounds__(block_size)
     reduce_kernel(const status_word* guard, F f, extent e, index_t first, index_t packs_per_block, view<T> out,
                   meeting_place meet, V... v) {
-  if (guard && *guard) return;
   using R = fn::reduction_of<F>;
   constexpr int at_once = packs_at_once<A>;
+  if (guard && guard[first + blockIdx.y]) return;
   const index_t b = first + blockIdx.y, begin = blockIdx.x * packs_per_block,
                 end = min(begin + packs_per_block, e.packs());
   accumulator<A, R, fn::sums_of<F>> own;
@@ -146,13 +146,12 @@ void reduce(cudaStream_t stream, const status_word* guard, const F& f, const ext
 template <class A, class F, class T, class... V>
 __global__ void __launch_bounds__(block_size)
     reduce_lines_kernel(const status_word* guard, F f, extent e, view<T> out, V... v) {
-  if (guard && *guard) return;
   using R = fn::reduction_of<F>;
   constexpr int n = fn::sums_of<F>, at_once = packs_at_once<A>;
   const index_t warp = (static_cast<index_t>(blockIdx.x) * block_size + threadIdx.x) / 32, lane = threadIdx.x % 32;
   const index_t warps = static_cast<index_t>(gridDim.x) * block_size / 32;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
-    for (index_t line = warp; line < e.lines; line += warps) {
+    for (index_t line = warp; line < e.lines && !(guard && guard[b]); line += warps) {
       accumulator<A, R, n> own;
       const auto all = [&](const auto&... located) {
         for (index_t at = lane; at < e.packs_per_line(); at += 32 * at_once)
@@ -168,13 +167,12 @@ __global__ void __launch_bounds__(block_size)
 template <class A, class F, class T, class... V>
 __global__ void __launch_bounds__(block_size)
     reduce_side_by_side_kernel(const status_word* guard, F f, extent e, view<T> out, V... v) {
-  if (guard && *guard) return;
   using R = fn::reduction_of<F>;
   constexpr int n = fn::sums_of<F>, warps = block_size / 32;
   __shared__ double of_warp[n][warps][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (index_t b = blockIdx.y; b < e.batch; b += gridDim.y)
-    for (index_t first = static_cast<index_t>(blockIdx.x) * 32; first < e.lines;
+    for (index_t first = static_cast<index_t>(blockIdx.x) * 32; first < e.lines && !(guard && guard[b]);
          first += static_cast<index_t>(gridDim.x) * 32) {
       const index_t line = first + lane;
       accumulator<A, R, n> own;

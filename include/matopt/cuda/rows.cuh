@@ -75,9 +75,9 @@ template <class Team, class Sums, class T, class Numbers, class Elements, class 
 __global__ void __launch_bounds__(Team::of_block, threads_at_once / Team::of_block)
     rows_kernel(const status_word* guard, extent e, index_t first, index_t lines_per_block, Sums sums, view<T> out,
                 Numbers numbers, Elements elements, Total total, meeting_place meet) {
-  if (guard && *guard) return;
   using F = typename Sums::functor;
   using G = typename Elements::functor;
+  if (guard && guard[first + blockIdx.y]) return;
   const index_t b = first + blockIdx.y, begin = blockIdx.x * lines_per_block,
                 end = min(begin + lines_per_block, e.lines);
   accumulator<typename Elements::arithmetic, fn::reduction_of<G>, fn::sums_of<G>> of_elements;

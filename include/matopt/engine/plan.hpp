@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "core/dry_backend.hpp"
-#include "core/pass.hpp"
-#include "core/policy.hpp"
-#include "core/scaled_gradient.hpp"
+#include "../core/dry_backend.hpp"
+#include "../core/pass.hpp"
+#include "../core/policy.hpp"
+#include "../core/scaled_gradient.hpp"
 
 namespace matopt {
 
@@ -22,6 +22,14 @@ struct memory_report {
   std::size_t state_bytes = 0;    // the first allocation: all state and the control words
   std::size_t scratch_bytes = 0;  // the second allocation
 
+  void add(const std::string& slot, const std::string& what, std::size_t bytes) {
+    for (line& l : state)
+      if (l.slot == slot && l.what == what) {
+        l.bytes += bytes;
+        return;
+      }
+    state.push_back({slot, what, bytes});
+  }
   std::size_t total() const { return state_bytes + scratch_bytes; }
   // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
   std::string table() const {
@@ -68,7 +76,7 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   const index_t q = math::min(rows, cols);
   for (index_t rank = limits_rank<typename Rule::constraint_type> ? 1 : q; rank <= q; ++rank) {
     pass<dry_backend<B>, C> first(dry, counting, nullptr, nullptr, batch, rank);
-    if (rank == q) r.init(first, s, w);
+    if (rank == q) r.init(first, s, w), r.resync(first, s, w);
     for (index_t phase = 0; phase < Rule::phases; ++phase) {
       pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank, phase);
       detail::run_step(r, scales_gradient, e, s, w, g, g);

@@ -1,5 +1,4 @@
-// claims: which names and which memory are taken, so that no two parameters share either. The optimizers of a
-// param_groups have one in common.
+// claims: which names and which memory are taken, so that no two parameters of an optimizer share either.
 //
 //   names    of parameters, of the matrices that they are split into, and of all their state in a checkpoint
 //   memory   of weights, and of gradients, as footprints of whole views
@@ -15,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "error.hpp"
-#include "overlap.hpp"
+#include "../core/error.hpp"
+#include "../core/overlap.hpp"
 
 namespace matopt::detail {
 
@@ -53,11 +52,6 @@ class memory_claims {
         break;
       }
     if (claims.empty()) near_.erase(at);
-  }
-  template <class F>
-  void each(F f) const {
-    for (const auto& [unused, n] : near_)
-      for (const claim& c : n.claims) f(c.bytes, c.owner);
   }
 
  private:
@@ -111,19 +105,6 @@ struct claims {
   }
   void give_back(const std::vector<std::pair<std::string, name_use>>& taken) {
     for (const auto& [name, unused] : taken) names.erase(name);
-  }
-  // Takes what another one has.
-  void take_over(const claims& other) {
-    const auto refuse = [](const std::string& mine, const std::string* theirs) {
-      if (theirs) throw bad_value("memory of \"" + mine + '"', "shared with \"" + *theirs + '"', "memory of its own");
-    };
-    for (const auto* from : {&other.weights, &other.gradients})
-      from->each([&](const footprint& f, const std::string& owner) {
-        refuse(owner, weights.owner_of(f)), refuse(owner, gradients.owner_of(f));
-      });
-    take({other.names.begin(), other.names.end()});
-    other.weights.each([&](const footprint& f, const std::string& owner) { weights.add(f, owner); });
-    other.gradients.each([&](const footprint& f, const std::string& owner) { gradients.add(f, owner); });
   }
 };
 

@@ -1,0 +1,223 @@
+// What of an optimizer depends on its rule, behind two small interfaces, so that the rest is compiled once for all
+// rules: any_rule, a rule with its settings, and bucket_rule, that rule with the state of one bucket of same-shape
+// matrices.
+//
+// Both are known by the types that all rules of an optimizer share: shared_types<Types>, in which the type of the state
+// is left out. Rules whose state has different types can so step together.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../core/limits.hpp"
+#include "../rule.hpp"
+#include "plan.hpp"
+
+namespace matopt {
+
+template <class Types>
+using shared_types =
+    types<typename Types::weight, typename Types::gradient, typename Types::compute, typename Types::compute>;
+
+// Some state of a bucket, and the slot that keeps it.
+struct placed_state : state_entry {
+  std::string slot;
+};
+
+// The shape and order that the matrices of a bucket have in common.
+struct bucket_shape {
+  index_t rows, cols, batch;
+  bool column_major;
+};
+
+template <class Backend, class Types>
+class any_rule;
+
+template <class Backend, class Types>
+class bucket_rule {
+ public:
+  using compute = typename Types::compute;
+  using weights = view<typename Types::weight>;
+  using gradients = view<const typename Types::gradient>;
+
+  virtual ~bucket_rule() = default;
+  // Places the state in `memory`, or only counts.
+  virtual std::vector<placed_state> place(arena& memory, const bucket_shape& shape) = 0;
+  virtual std::size_t scratch(const Backend& backend, const bucket_shape& shape) const = 0;
+  virtual void init(pass<Backend, compute>& e, weights w) = 0;
+  // What the state copies of the weight is read from the weight again.
+  virtual void resync(pass<Backend, compute>& e, weights w) = 0;
+  virtual void step(pass<Backend, compute>& e, weights w, gradients g, gradients reference) = 0;
+  virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a budget
+  virtual index_t phase(index_t step) const = 0;
+  // Takes the settings of the rule that it was made of. Allocates nothing.
+  virtual void take_settings(const any_rule<Backend, Types>& rule) = 0;
+};
+
+template <class Backend, class Types>
+class any_rule {
+ public:
+  virtual ~any_rule() = default;
+  // With a decay in place of the rule's own; and with gradients that are multiplied by the step's gradient scale first.
+  virtual std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay,
+                                                            bool scales_gradient) const = 0;
+  virtual std::unique_ptr<any_rule> copy() const = 0;
+  virtual std::string signature() const = 0;
+  virtual std::vector<setting> settings() const = 0;
+  // Sets one of them. An error leaves all as they were.
+  virtual void set(std::string_view name, std::string_view value) = 0;
+  // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
+  // value, or with the name, is an error that leaves all as they were.
+  virtual double number(std::string_view name) const = 0;
+  virtual void set_number(std::string_view name, double value) = 0;
+  virtual index_t decays() const = 0;  // how many of its settings are called decay
+  virtual bool needs_reference() const = 0;
+  virtual double largest_gradient() const = 0;  // an entry beyond it counts as infinite
+};
+
+namespace detail {
+// f(field) for each setting of that name that is a number with a fraction.
+template <class Rule, class F>
+void visit_number(Rule& r, std::string_view wanted, F f) {
+  std::remove_const_t<Rule>::settings(r, [&](std::string_view name, auto& field, range legal = {}) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, double>)
+      if (name == wanted) f(field, legal);
+  });
+}
+template <class Rule, class F>
+void visit_decay(Rule& r, F f) {
+  visit_number(r, "decay", [&](double& d, const range&) { f(d); });
+}
+}  // namespace detail
+
+template <class Rule, class Backend, class Types>
+class typed_rule;
+
+template <class Rule, class Backend, class Types>
+class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
+  using base = bucket_rule<Backend, shared_types<Types>>;
+  using C = typename Types::compute;
+
+ public:
+  typed_bucket(Rule rule, std::optional<double> decay, bool scales_gradient)
+      : rule_(std::move(rule)), decay_(decay), scales_gradient_(scales_gradient) {
+    override_decay();
+  }
+
+  std::vector<placed_state> place(arena& memory, const bucket_shape& shape) override {
+    std::vector<placed_state> out;
+    rule_.each_state(state_, [&](std::string_view slot, const auto& policy, auto& own) {
+      state_layout<typename Types::state, C> layout(memory, shape.rows, shape.cols, shape.batch, shape.column_major);
+      lay_out(policy, layout, own);
+      for (const state_entry& e : layout.entries()) {
+        out.push_back({e, std::string(slot)});
+        // A rule may have a policy twice, for example in nested projections; each keeps state of its own.
+        for (int n = 2;
+             std::count_if(out.begin(), out.end(), [&](const auto& o) { return o.name == out.back().name; }) > 1; ++n)
+          out.back().name = e.name + "_" + std::to_string(n);
+      }
+    });
+    return out;
+  }
+  std::size_t scratch(const Backend& backend, const bucket_shape& s) const override {
+    return plan_scratch<Types>(rule_, backend, s.rows, s.cols, s.batch, s.column_major, scales_gradient_);
+  }
+  void init(pass<Backend, C>& e, typename base::weights w) override { rule_.init(e, state_, w); }
+  void resync(pass<Backend, C>& e, typename base::weights w) override { rule_.resync(e, state_, w); }
+  void step(pass<Backend, C>& e, typename base::weights w, typename base::gradients g,
+            typename base::gradients reference) override {
+    detail::run_step(rule_, scales_gradient_, e, state_, w, g, reference);
+  }
+  double rank_budget(index_t step, index_t q) const override {
+    if constexpr (limits_rank<typename Rule::constraint_type>)
+      return rule_.constraint.rank_budget(step, q);
+    else
+      return static_cast<double>(q);
+  }
+  index_t phase(index_t step) const override { return rule_.phase(step); }
+  void take_settings(const any_rule<Backend, shared_types<Types>>& rule) override {
+    rule_ = static_cast<const typed_rule<Rule, Backend, Types>&>(rule).rule;
+    override_decay();
+  }
+
+ private:
+  void override_decay() {
+    if (decay_) detail::visit_decay(rule_, [&](double& d) { d = *decay_; });
+  }
+
+  Rule rule_;
+  std::optional<double> decay_;
+  bool scales_gradient_;
+  typename Rule::template state<Types> state_{};
+};
+
+template <class Rule, class Backend, class Types>
+class typed_rule final : public any_rule<Backend, shared_types<Types>> {
+  using base = any_rule<Backend, shared_types<Types>>;
+  using C = typename Types::compute;
+
+ public:
+  explicit typed_rule(Rule r) : rule(std::move(r)) { validate(rule); }
+
+  std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
+                                                                  bool scales_gradient) const override {
+    return std::make_unique<typed_bucket<Rule, Backend, Types>>(rule, decay, scales_gradient);
+  }
+  std::unique_ptr<base> copy() const override { return std::make_unique<typed_rule>(rule); }
+  std::string signature() const override { return Rule::name(); }
+  std::vector<setting> settings() const override { return settings_of(rule); }
+  void set(std::string_view name, std::string_view value) override {
+    Rule changed = rule;
+    set_setting(changed, name, value);
+    validate(changed);
+    rule = std::move(changed);
+  }
+  double number(std::string_view name) const override {
+    double value = 0;
+    index_t found = 0;
+    detail::visit_number(rule, name, [&](const double& x, const range&) { value = x, ++found; });
+    if (found == 1) return value;
+    Rule unchanged = rule;
+    set_setting(unchanged, name, "");  // says what is wrong with the name
+    throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");
+  }
+  void set_number(std::string_view name, double value) override {
+    const double before = number(name);
+    detail::visit_number(rule, name, [&](double& x, const range& legal) {
+      const double held = static_cast<double>(static_cast<C>(value));
+      if (!legal.contains(value) || !legal.contains(held)) detail::check_number<C>(std::string(name), value, legal);
+      x = value;
+    });
+    try {
+      rule.validate();
+    } catch (...) {
+      detail::visit_number(rule, name, [&](double& x, const range&) { x = before; });
+      throw;
+    }
+  }
+  index_t decays() const override {
+    index_t found = 0;
+    Rule own = rule;
+    detail::visit_decay(own, [&](double&) { ++found; });
+    return found;
+  }
+  bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
+  double largest_gradient() const override {
+    return largest_input<typename Types::weight, typename Types::state, C>;
+  }
+
+  Rule rule;
+
+ private:
+  static void validate(const Rule& r) {
+    r.validate();
+    validate_settings_in<C>(r);
+  }
+};
+
+}  // namespace matopt

@@ -1,0 +1,359 @@
+// parameter_list: the caller's matrices with their gradients, by name; checks what is added.
+//
+// An added view is one matrix, a stack of them ("name.0", "name.1", ...), or, with row_blocks, each of its blocks;
+// every one of these becomes a parameter. A view without elements (an empty shard) is one, too; a stack of none has no
+// parameter and takes its name only. Names and memory are claimed (core/claims.hpp). Errors name the view and what is
+// wrong with it; after one the list is as before.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "../core/check_view.hpp"
+#include "../core/overlap.hpp"
+#include "../core/settings.hpp"
+#include "../core/utf8.hpp"
+#include "claims.hpp"
+#include "parameter.hpp"
+
+namespace matopt {
+
+template <class W, class G>
+class parameter_list {
+ public:
+  using gradient = view<const G> parameter<W, G>::*;  // which of the two
+
+  // `two`: with a reference gradient of its own; without, r is g. `group`: of the rule that it takes. `decays`: how many
+  // settings of that rule are called decay. `states(rows, cols)`: the names of the state that it keeps of a matrix.
+  template <class States>
+  void add(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o, bool two,
+           std::size_t group, index_t decays, States states) {
+    detail::check_name("parameter name", name);
+    if (name.starts_with(reserved))
+      throw bad_value("parameter name", '"' + name + '"',
+                      "a name that does not begin with \"optimizer.\", as state does");
+    check_pair(name, w, g, "gradient");
+    if (two) check_pair(name, w, r, "reference gradient");
+    check_options(name, w, o, decays);
+    claim_moved_memory();
+    check_memory(name, w, g, two ? &r : nullptr);
+    const std::size_t number = next_;
+    std::vector<parameter<W, G>> fresh;
+    for (index_t b = 0; b < w.batch; ++b) {
+      const std::string matrix_name = w.batch > 1 ? name + "." + std::to_string(b) : name;
+      index_t first = 0;
+      const std::vector<index_t> blocks = o.row_blocks.empty() ? std::vector<index_t>{w.rows} : o.row_blocks;
+      for (std::size_t i = 0; i < blocks.size(); first += blocks[i++]) {
+        const auto part = [&](const auto& v) { return v.matrix(b).row_block(first, blocks[i]); };
+        fresh.push_back({blocks.size() > 1 ? matrix_name + "." + std::to_string(i) : matrix_name, number, group, b,
+                         first, w.rows, w.batch, part(w), part(g), part(r), o.lr_scale, o.decay});
+      }
+    }
+    added_view added{name, number, group, w, g, r, two, {{name, {name, false}}}};
+    for (const auto& p : fresh) {
+      if (p.name != name) added.names.push_back({p.name, {name, false}});
+      for (const std::string& state : states(p.w.rows, p.w.cols))
+        added.names.push_back({p.name + "." + state, {name, true}});
+    }
+    claims_.take(added.names);
+    try {
+      claim_memory(added);
+      items_.insert(items_.end(), fresh.begin(), fresh.end());
+      numbers_.emplace(name, added_.size());
+      added_.push_back(std::move(added));
+    } catch (...) {
+      claims_.give_back(added.names);
+      throw;
+    }
+    ++next_;
+  }
+  // Forgets what was added as `name`.
+  void drop(const std::string name) {
+    claim_moved_memory();
+    const added_view& gone = find(name);
+    claims_.give_back(gone.names);
+    claims_.weights.remove(detail::footprint_of(gone.w), name);
+    claims_.gradients.remove(detail::footprint_of(gone.g), name);
+    if (gone.two) claims_.gradients.remove(detail::footprint_of(gone.r), name);
+    std::erase_if(items_, [&](const auto& p) { return p.view_number == gone.number; });
+    added_.erase(added_.begin() + static_cast<std::ptrdiff_t>(numbers_.at(name)));
+    numbers_.clear();
+    for (std::size_t i = 0; i < added_.size(); ++i) numbers_.emplace(added_[i].name, i);
+  }
+  // What may differ from parameter to parameter, of what was added as `name`.
+  void set_options(const std::string& name, double lr_scale, std::optional<double> decay, index_t decays) {
+    const added_view& of = find(name);
+    check_options(name, of.w, {lr_scale, decay, {}}, decays);
+    for (auto& p : items_)
+      if (p.view_number == of.number) p.lr_scale = lr_scale, p.decay = decay;
+  }
+
+  // The gradient of what was added as `name` lies at another address from now on, with the same strides.
+  void rebind(const std::string& name, view<const G> g, gradient which) {
+    claim_moved_memory();
+    added_view& was = find(name);
+    view<const G>& bound = which == &parameter<W, G>::g ? was.g : was.r;
+    check_moved("gradient of \"" + name + '"', g, bound);
+    const auto from = detail::footprint_of(bound), to = detail::footprint_of(g);
+    if (const std::string* owner = claims_.weights.owner_of(to))
+      throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + *owner + '"',
+                      "memory of its own");
+    claims_.gradients.add(to, name), claims_.gradients.remove(from, name);
+    bound = g;
+    if (!was.two) was.r = g;
+    for (auto& p : items_)
+      if (p.view_number == was.number) bind(p, was);
+  }
+  // The gradients of all views, in the order in which they were added, and their weights, if there are any given. Takes
+  // linear time, but for a sort of addresses. Null: there is no gradient. Returns whether anything has moved.
+  bool rebind(std::span<W* const> weights, std::span<const G* const> gradients) {
+    check_count("weights", weights.size(), !weights.empty());
+    check_count("gradients", gradients.size(), !gradients.empty());
+    bool moved = false;
+    for (std::size_t i = 0; i < added_.size() && !moved; ++i)
+      moved = (!weights.empty() && weights[i] != added_[i].w.data) ||
+              (!gradients.empty() && gradients[i] && gradients[i] != added_[i].g.data);
+    if (!moved) return false;
+    auto now = places_of_all();
+    for (std::size_t i = 0; i < added_.size(); ++i) {
+      place& to = now[i];
+      if (!weights.empty()) to.w.data = weights[i];
+      if (!gradients.empty() && gradients[i]) to.g.data = gradients[i];
+      if (to.w.data != added_[i].w.data) check_moved("weight of \"" + added_[i].name + '"', to.w, added_[i].w);
+      if (to.g.data != added_[i].g.data) check_moved("gradient of \"" + added_[i].name + '"', to.g, added_[i].g);
+    }
+    check_apart(now);
+    for (std::size_t i = 0; i < added_.size(); ++i) {
+      added_[i].w = now[i].w, added_[i].g = now[i].g;
+      if (!added_[i].two) added_[i].r = now[i].g;
+    }
+    std::size_t i = 0;  // both are in the order of addition
+    for (auto& p : items_) {
+      while (added_[i].number != p.view_number) ++i;
+      bind(p, added_[i]);
+    }
+    moved_ = true;
+    return true;
+  }
+  // Throws bad_value unless what was added as `name` lies where these views are.
+  void check_bound(const std::string& name, view<const W> w, view<const G> g, const view<const G>* r) const {
+    const added_view& bound = find(name);
+    const auto check = [&](const std::string& what, const auto& here, const auto& there, const std::string& remedy) {
+      if (here.data != there.data || !same_layout(here, there) ||
+          (here.batch > 1 && here.batch_stride != there.batch_stride))
+        throw bad_value(what + " of \"" + name + '"', "not where the optimizer looks for it: it was moved or resized",
+                        "where it was added, " + remedy);
+    };
+    check("weight", w, as_const(bound.w), "for as long as the optimizer lives");
+    check("gradient", g, bound.g, "or where rebind() said last");
+    if (r) check("reference gradient", *r, bound.r, "or where rebind_reference() said last");
+  }
+
+  // Views that were added, in that order.
+  std::size_t views() const { return added_.size(); }
+  const std::string& view_name(std::size_t i) const { return added_[i].name; }
+  std::size_t view_number(std::size_t i) const { return added_[i].number; }
+  W* weight_at(std::size_t i) const { return added_[i].w.data; }
+  const G* gradient_at(std::size_t i) const { return added_[i].g.data; }
+  bool has_elements(std::size_t i) const { return !detail::no_elements(added_[i].w); }
+  // The group of what was added as `name`.
+  std::size_t group_of(const std::string& name) const { return find(name).group; }
+  // Marks the matrices of what was added as `name`, or the one that is called so.
+  void mark(const std::string& name, std::vector<bool>& chosen) const {
+    if (const auto view = numbers_.find(name); view != numbers_.end()) {
+      for (std::size_t i = 0; i < items_.size(); ++i)
+        if (items_[i].view_number == added_[view->second].number) chosen[i] = true;
+    } else {
+      const auto at = std::find_if(items_.begin(), items_.end(), [&](const auto& p) { return p.name == name; });
+      if (at == items_.end()) find(name);  // throws
+      chosen[static_cast<std::size_t>(at - items_.begin())] = true;
+    }
+  }
+
+  bool nothing_added() const { return added_.empty(); }
+  bool knows(const std::string& name) const { return claims_.names.contains(name); }
+  std::size_t size() const { return items_.size(); }
+  bool empty() const { return items_.empty(); }
+  const parameter<W, G>& operator[](std::size_t i) const { return items_[i]; }
+  auto begin() const { return items_.begin(); }
+  auto end() const { return items_.end(); }
+
+ private:
+  static constexpr std::string_view reserved = "optimizer.";  // weights and state may be in one file
+  using name_uses = std::vector<std::pair<std::string, detail::claims::name_use>>;
+  struct added_view {
+    std::string name;
+    std::size_t number, group;  // the number is unlike that of any other view, also of one that was dropped
+    view<W> w;
+    view<const G> g, r;
+    bool two;
+    name_uses names;  // all that it claims
+  };
+  struct place {
+    view<W> w;
+    view<const G> g;
+  };
+
+  static void bind(parameter<W, G>& p, const added_view& to) {
+    const auto part = [&](const auto& v) { return v.matrix(p.matrix).row_block(p.first_row, p.w.rows); };
+    p.w = part(to.w), p.g = part(to.g), p.r = part(to.r);
+  }
+  void claim_memory(const added_view& v) {
+    claims_.weights.add(detail::footprint_of(v.w), v.name);
+    claims_.gradients.add(detail::footprint_of(v.g), v.name);
+    if (v.two) claims_.gradients.add(detail::footprint_of(v.r), v.name);
+  }
+  // After a rebind() of all, claims are only brought up to date when somebody asks for them.
+  void claim_moved_memory() {
+    if (!std::exchange(moved_, false)) return;
+    claims_.weights = {}, claims_.gradients = {};
+    for (const added_view& v : added_) claim_memory(v);
+  }
+  std::vector<place> places_of_all() const {
+    std::vector<place> out;
+    out.reserve(added_.size());
+    for (const added_view& v : added_) out.push_back({v.w, v.g});
+    return out;
+  }
+  void check_count(const char* what, std::size_t count, bool given) const {
+    if (given && count != added_.size())
+      throw bad_value("number of " + std::string(what), std::to_string(count),
+                      std::to_string(added_.size()) + ", one for each view that was added");
+  }
+  template <class T>
+  static void check_moved(const std::string& what, const view<T>& to, const view<T>& from) {
+    if (to.table || (!to.data && !detail::no_elements(to)) || !same_layout(to, from))
+      throw bad_value(what, detail::text(to), "a view like the one it was added with");
+    if (!detail::addressable(to)) throw bad_value(what, detail::text(to), "a view whose bytes can be addressed");
+    if (!detail::no_elements(to)) detail::check_aligned(what, to.data);
+  }
+  // Throws if two of these places share memory.
+  void check_apart(const std::vector<place>& all) const {
+    struct span_of {
+      std::int64_t first, end;
+      std::size_t view;
+      int kind;  // 0: weight, 1: gradient, 2: reference
+    };
+    std::vector<span_of> spans;
+    spans.reserve(3 * all.size());
+    const auto add = [&](const auto& v, std::size_t i, int kind) {
+      if (const auto f = detail::footprint_of(v); !f.empty()) spans.push_back({f.first, f.end(), i, kind});
+    };
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      add(all[i].w, i, 0), add(all[i].g, i, 1);
+      if (added_[i].two) add(added_[i].r, i, 2);
+    }
+    std::sort(spans.begin(), spans.end(), [](const span_of& a, const span_of& b) { return a.first < b.first; });
+    const auto bytes = [&](const span_of& s) {
+      return s.kind == 0   ? detail::footprint_of(all[s.view].w)
+             : s.kind == 1 ? detail::footprint_of(all[s.view].g)
+                           : detail::footprint_of(added_[s.view].r);
+    };
+    std::size_t begin = 0;  // of the spans that may reach as far as the next one
+    std::int64_t end = std::numeric_limits<std::int64_t>::min();
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      if (spans[i].first >= end) begin = i;
+      for (std::size_t j = begin; j < i; ++j)
+        if (spans[j].end > spans[i].first && detail::overlap(bytes(spans[j]), bytes(spans[i]))) {
+          const char* const kinds[] = {"weight", "gradient", "reference gradient"};
+          const auto name = [&](const span_of& s) {
+            return std::string(kinds[s.kind]) + " of \"" + added_[s.view].name + '"';
+          };
+          throw bad_value(name(spans[i]), "memory shared with the " + name(spans[j]), "memory of its own");
+        }
+      end = std::max(end, spans[i].end);
+    }
+  }
+
+  template <class T, class U>
+  static bool same_layout(const view<T>& a, const view<U>& b) {
+    return a.rows == b.rows && a.cols == b.cols && a.batch == b.batch && a.row_stride == b.row_stride &&
+           a.col_stride == b.col_stride;
+  }
+  template <class Self>
+  static auto& find_in(Self& self, const std::string& name) {
+    const auto at = self.numbers_.find(name);
+    if (at != self.numbers_.end()) return self.added_[at->second];
+    std::vector<std::string> known;
+    for (const auto& v : self.added_) known.push_back(v.name);
+    throw error("no parameter \"" + name + "\"; nearest: \"" + nearest_name(name, known) + '"');
+  }
+  added_view& find(const std::string& name) { return find_in(*this, name); }
+  const added_view& find(const std::string& name) const { return find_in(*this, name); }
+
+  static void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const std::string& kind) {
+    const std::string weight = "weight of \"" + name + "\"", gradient = kind + " of \"" + name + "\"";
+    detail::check_view(weight, w);
+    detail::check_view(gradient, g, true);
+    if (w.rows == g.rows && w.cols == g.cols && w.batch == g.batch) return;
+    if (w.empty() && !g.empty())
+      throw bad_value(weight, detail::text(w), "the shape of its gradient, " + detail::text(g));
+    throw bad_value(gradient, detail::text(g), "the shape of its weight, " + detail::text(w));
+  }
+  static void check_options(const std::string& name, const view<W>& w, const parameter_options& o, index_t decays) {
+    const auto legal = range{.low = 0};
+    if (!legal.contains(o.lr_scale))
+      throw bad_value("lr_scale of \"" + name + "\"", detail::text(o.lr_scale), detail::text(legal));
+    if (o.decay) {
+      if (!legal.contains(*o.decay))
+        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), detail::text(legal));
+      if (decays == 0)
+        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), "not set: this rule has no decay");
+      if (decays > 1)
+        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay),
+                        "not set: this rule has " + std::to_string(decays) + " settings of that name");
+    }
+    index_t sum = 0;
+    for (const index_t rows : o.row_blocks) {
+      if (rows < 1) throw bad_value("row_blocks of \"" + name + "\"", std::to_string(rows), ">= 1 each");
+      sum = detail::sum(sum, rows);
+    }
+    if (!o.row_blocks.empty() && sum != w.rows)
+      throw bad_value("row_blocks of \"" + name + "\"",
+                      (sum == detail::largest_index ? "a sum of at least " : "a sum of ") + std::to_string(sum),
+                      std::to_string(w.rows) + ", the rows of the weight");
+  }
+  // No byte of a weight is in another view, of this parameter or of others; nor is one of a gradient.
+  void check_memory(const std::string& name, const view<W>& w, const view<const G>& g, const view<const G>* r) const {
+    const auto own = [&](const std::string& what, const char* with) {
+      throw bad_value(what + " of \"" + name + '"', std::string("memory shared with its ") + with, "memory of its own");
+    };
+    const auto weight = detail::footprint_of(w), gradient = detail::footprint_of(g);
+    const auto reference = r ? detail::footprint_of(*r) : detail::footprint{};
+    check_stack(name, w), check_stack(name, g);
+    if (r) check_stack(name, *r);
+    if (detail::overlap(weight, gradient)) own("gradient", "weight");
+    if (detail::overlap(weight, reference)) own("reference gradient", "weight");
+    if (detail::overlap(gradient, reference)) own("reference gradient", "gradient");
+    for (const auto* mine : {&weight, &gradient, &reference})
+      for (const auto* taken : {&claims_.weights, &claims_.gradients})
+        if (const std::string* owner = taken->owner_of(*mine))
+          throw bad_value("memory of \"" + name + '"', "shared with \"" + *owner + '"', "memory of its own");
+  }
+  // Stacked matrices do not reach into one another; a gradient may be one for all.
+  template <class T>
+  static void check_stack(const std::string& name, const view<T>& v) {
+    if (v.batch <= 1 || v.batch_stride == 0 || detail::footprint_of(v).nested()) return;
+    const auto first = detail::footprint_of(v.matrix(0));
+    for (index_t b = 1; b < v.batch; ++b)
+      if (detail::overlap(first, detail::footprint_of(v.matrix(b))))
+        throw bad_value("memory of \"" + name + '.' + std::to_string(b) + '"', "shared with \"" + name + ".0\"",
+                        "memory of its own");
+  }
+
+  std::vector<added_view> added_;
+  std::unordered_map<std::string, std::size_t> numbers_;  // of a view in added_, by its name
+  detail::claims claims_;
+  std::size_t next_ = 0;
+  bool moved_ = false;  // views lie elsewhere than the claims say
+  std::vector<parameter<W, G>> items_;
+};
+
+}  // namespace matopt
