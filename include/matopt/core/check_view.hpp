@@ -22,16 +22,23 @@ bool no_elements(const view<T>& v) {
   return v.rows == 0 || v.cols == 0 || v.batch == 0;
 }
 
-template <class T>
-void check_aligned(const std::string& what, const T* p) {
+// What an error calls a view; it costs nothing until there is an error.
+struct label {
+  const char* kind;
+  const std::string& of;
+  operator std::string() const { return std::string(kind) + " of \"" + of + '"'; }
+};
+
+template <class T, class What>
+void check_aligned(const What& what, const T* p) {
   if (reinterpret_cast<std::uintptr_t>(p) % alignof(T) != 0)
     throw bad_value(what, "an address that is no multiple of " + std::to_string(alignof(T)), "aligned to its elements");
 }
 
 // Throws bad_value unless the view is empty, or has memory and reaches each element of a matrix once. One that is only
 // `read` may repeat elements by a stride of 0, as expanded tensors do.
-template <class T>
-void check_view(const std::string& what, const view<T>& v, bool read = false) {
+template <class T, class What>
+void check_view(const What& what, const view<T>& v, bool read = false) {
   if (!addressable(v)) throw bad_value(what, text(v), "a view whose bytes can be addressed");
   const index_t least = read ? 0 : 1;
   const bool negative = v.rows < 0 || v.cols < 0 || v.batch < 0;

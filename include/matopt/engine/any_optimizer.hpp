@@ -183,9 +183,9 @@ class any_optimizer {
   }
   // Waits, and gives the norm of all gradients of the last step together, as they were scaled; options.max_norm is set.
   double gradient_norm() const {
-    require_plan("gradient_norm()");
-    if (!groups_.front()->options.measures())
+    if (groups_.empty() || !groups_.front()->options.measures())
       throw bad_order("gradient_norm() without optimizer_options::max_norm (infinity measures, and clips nothing)");
+    require_plan("gradient_norm()");
     C norm = 0;
     backend_->download(&norm, plan_->control.norms + plan_->words(), sizeof norm);
     return static_cast<double>(norm);
@@ -210,9 +210,9 @@ class any_optimizer {
   void rebind(std::span<const G* const> all) { rebind(std::span<W* const>(), all); }
   void rebind(std::span<W* const> weights, std::span<const G* const> all) {
     for (std::size_t i = 0; i < std::min(all.size(), parameters_.views()); ++i)
-      if (all[i] && all[i] != parameters_.gradient_at(i)) require_memory("gradient of \"" + parameters_.view_name(i) + '"', all[i]);
+      if (all[i] && all[i] != parameters_.gradient_at(i)) require_memory({"gradient", parameters_.view_name(i)}, all[i]);
     for (std::size_t i = 0; i < std::min(weights.size(), parameters_.views()); ++i)
-      if (weights[i] != parameters_.weight_at(i)) require_memory("weight of \"" + parameters_.view_name(i) + '"', weights[i]);
+      if (weights[i] != parameters_.weight_at(i)) require_memory({"weight", parameters_.view_name(i)}, weights[i]);
     tables_changed_ = parameters_.rebind(weights, all) || tables_changed_;
     if (all.empty()) return;
     without_gradient_.resize(all.size());
@@ -331,7 +331,7 @@ class any_optimizer {
     const bool two = rule.needs_reference();
     if (two && !reference)
       throw bad_value("reference gradient of \"" + name + '"', "missing", "given: this rule estimates from two");
-    if (!detail::no_elements(w)) require_memory("weight of \"" + name + '"', w.data);
+    if (!detail::no_elements(w)) require_memory({"weight", name}, w.data);
     require_gradient(name, "gradient", g);
     if (two) require_gradient(name, "reference gradient", *reference);
     check_options(name, o.lr_scale, o.decay);
@@ -446,7 +446,7 @@ class any_optimizer {
     }
   }
   static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
-    detail::check_number<C>("lr_scale of \"" + name + '"', lr_scale, range{.low = 0});
+    if (lr_scale != 1) detail::check_number<C>("lr_scale of \"" + name + '"', lr_scale, range{.low = 0});
     if (decay) detail::check_number<C>("decay of \"" + name + '"', *decay, range{.low = 0});
   }
   static bool usable_scale(double s) { return std::isfinite(s) && s > 0; }
@@ -463,14 +463,14 @@ class any_optimizer {
   }
 
   // Throws if the backend cannot use the memory; that a pointer is null is for others to say.
-  void require_memory(const std::string& what, const void* p) const {
+  void require_memory([[maybe_unused]] const detail::label& what, [[maybe_unused]] const void* p) const {
     if constexpr (requires { backend_->require_memory(what, p); })
       if (p) backend_->require_memory(what, p);
   }
-  void require_gradient(const std::string& name, const std::string& kind, const view<const G>& g) const {
+  void require_gradient(const std::string& name, const char* kind, const view<const G>& g) const {
     if (detail::no_elements(g)) return;
-    require_memory(kind + " of \"" + name + '"', g.data);
-    detail::check_aligned(kind + " of \"" + name + '"', g.data);
+    require_memory({kind, name}, g.data);
+    detail::check_aligned(detail::label{kind, name}, g.data);
   }
   void require_plan(const char* call) const {
     if (!plan_) throw bad_order(std::string(call) + " before finalize()");

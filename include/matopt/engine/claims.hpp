@@ -1,20 +1,21 @@
 // claims: which names and which memory are taken, so that no two parameters of an optimizer share either.
 //
-//   names    of parameters, of the matrices that they are split into, and of all their state in a checkpoint
+//   names    of views that were added, of the matrices that they are split into, and of all their state in a checkpoint
 //   memory   of weights, and of gradients, as footprints of whole views
 //
-// Everything costs a logarithm of what is there. Only views whose bytes interleave are compared with each other.
+// Who has a claim is said by a number. Everything costs a logarithm of what is there at most. Only views whose bytes
+// interleave are compared with each other.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <map>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "../core/error.hpp"
 #include "../core/overlap.hpp"
 
 namespace matopt::detail {
@@ -22,16 +23,18 @@ namespace matopt::detail {
 // Footprints, and whose they are.
 class memory_claims {
  public:
-  // The owner of memory that meets f, the first of them if there are several; null if it is free.
-  const std::string* owner_of(const footprint& f) const {
+  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+
+  // The owner of memory that meets f, the first of them if there are several; nobody if it is free.
+  std::size_t owner_of(const footprint& f) const {
     const claim* owner = nullptr;
-    if (f.empty()) return nullptr;
+    if (f.empty()) return nobody;
     for (auto at = first_near(f); at != near_.end() && at->first < f.end(); ++at)
       for (const claim& c : at->second.claims)
         if ((!owner || c.order < owner->order) && overlap(c.bytes, f)) owner = &c;
-    return owner ? &owner->owner : nullptr;
+    return owner ? owner->owner : nobody;
   }
-  void add(const footprint& f, const std::string& owner) {
+  void add(const footprint& f, std::size_t owner) {
     if (f.empty()) return;
     neighbourhood all{f.end(), {{f, owner, count_++}}};
     std::int64_t begin = f.first;
@@ -42,7 +45,7 @@ class memory_claims {
     }
     near_.emplace(begin, std::move(all));
   }
-  void remove(const footprint& f, const std::string& owner) {
+  void remove(const footprint& f, std::size_t owner) {
     const auto at = f.empty() ? near_.end() : first_near(f);
     if (at == near_.end()) return;
     auto& claims = at->second.claims;
@@ -57,7 +60,7 @@ class memory_claims {
  private:
   struct claim {
     footprint bytes;
-    std::string owner;
+    std::size_t owner;
     std::int64_t order;
   };
   struct neighbourhood {  // claims whose spans, from first to last byte, meet
@@ -79,33 +82,44 @@ class memory_claims {
   std::int64_t count_ = 0;
 };
 
-struct claims {
-  struct name_use {
-    std::string owner;  // the name that the parameter was added with
-    bool state;         // a tensor of its state, not the parameter or a part of it
+// Names of views and matrices. A matrix takes a name for each piece of its state, too, behind a dot; these are not
+// stored, for the name of a piece has no dot, so that it is known whose it would be.
+class name_claims {
+ public:
+  using names = std::vector<std::string>;
+  enum class kind { free, taken, state };
+  struct answer {
+    kind is;
+    std::size_t owner;
+    std::string name;  // the one that is not free
+    bool of_state;     // and whether a piece of state would have it
   };
-  std::unordered_map<std::string, name_use> names;
-  memory_claims weights, gradients;
 
-  static std::string text(const std::string& name, const name_use& use) {
-    if (use.state) return "state of \"" + use.owner + '"';
-    return use.owner == name ? "taken" : "a part of \"" + use.owner + '"';
+  bool contains(const std::string& name) const { return uses_.contains(name); }
+  // Whether a matrix with state of these names, or, without them, a view, may be called so.
+  answer look_up(const std::string& name, const names* states) const {
+    if (const auto at = uses_.find(name); at != uses_.end()) return {kind::taken, at->second.owner, name, false};
+    if (const auto dot = name.rfind('.'); dot != std::string::npos)
+      if (const auto of = uses_.find(name.substr(0, dot)); of != uses_.end() && of->second.states)
+        if (std::find(of->second.states->begin(), of->second.states->end(), std::string_view(name).substr(dot + 1)) !=
+            of->second.states->end())
+          return {kind::state, of->second.owner, name, false};
+    if (states)
+      for (const std::string& state : *states)
+        if (const auto at = uses_.find(name + '.' + state); at != uses_.end())
+          return {kind::taken, at->second.owner, at->first, true};
+    return {kind::free, 0, {}, false};
   }
-  // Takes all of these names, or none and throws.
-  void take(const std::vector<std::pair<std::string, name_use>>& fresh) {
-    for (auto at = fresh.begin(); at != fresh.end(); ++at) {
-      const auto [there, is_new] = names.insert(*at);
-      if (is_new) continue;
-      const auto& [name, use] = *at;
-      const std::string value = '"' + (use.state ? use.owner + "\", with state \"" + name : name) + '"';
-      const std::string legal = "a name not used before: \"" + name + "\" is " + text(name, there->second);
-      for (auto back = fresh.begin(); back != at; ++back) names.erase(back->first);
-      throw bad_value("parameter name", value, legal);
-    }
-  }
-  void give_back(const std::vector<std::pair<std::string, name_use>>& taken) {
-    for (const auto& [name, unused] : taken) names.erase(name);
-  }
+  // `states` must live as long as the claim.
+  void take(const std::string& name, std::size_t owner, const names* states) { uses_.emplace(name, use{owner, states}); }
+  void give_back(const std::string& name) { uses_.erase(name); }
+
+ private:
+  struct use {
+    std::size_t owner;
+    const names* states;
+  };
+  std::unordered_map<std::string, use> uses_;
 };
 
 }  // namespace matopt::detail

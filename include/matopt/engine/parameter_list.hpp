@@ -56,32 +56,30 @@ class parameter_list {
                          first, w.rows, w.batch, part(w), part(g), part(r), o.lr_scale, o.decay});
       }
     }
-    added_view added{name, number, group, w, g, r, two, {{name, {name, false}}}};
-    for (const auto& p : fresh) {
-      if (p.name != name) added.names.push_back({p.name, {name, false}});
-      for (const std::string& state : states(p.w.rows, p.w.cols))
-        added.names.push_back({p.name + "." + state, {name, true}});
+    const bool split = fresh.size() != 1 || fresh.front().name != name;
+    if (split) check_free(name, name, nullptr);
+    for (const auto& p : fresh) check_free(name, p.name, &states(p.w.rows, p.w.cols));
+
+    added_.push_back({name, number, group, w, g, r, two});
+    numbers_.emplace(name, added_.size() - 1);
+    if (split) names_.take(name, number, nullptr);
+    for (auto& p : fresh) {
+      names_.take(p.name, number, &states(p.w.rows, p.w.cols));
+      items_.push_back(std::move(p));
     }
-    claims_.take(added.names);
-    try {
-      claim_memory(added);
-      items_.insert(items_.end(), fresh.begin(), fresh.end());
-      numbers_.emplace(name, added_.size());
-      added_.push_back(std::move(added));
-    } catch (...) {
-      claims_.give_back(added.names);
-      throw;
-    }
+    claim_memory(added_.back());
     ++next_;
   }
   // Forgets what was added as `name`.
   void drop(const std::string name) {
     claim_moved_memory();
     const added_view& gone = find(name);
-    claims_.give_back(gone.names);
-    claims_.weights.remove(detail::footprint_of(gone.w), name);
-    claims_.gradients.remove(detail::footprint_of(gone.g), name);
-    if (gone.two) claims_.gradients.remove(detail::footprint_of(gone.r), name);
+    weights_.remove(detail::footprint_of(gone.w), gone.number);
+    gradients_.remove(detail::footprint_of(gone.g), gone.number);
+    if (gone.two) gradients_.remove(detail::footprint_of(gone.r), gone.number);
+    names_.give_back(name);
+    for (const auto& p : items_)
+      if (p.view_number == gone.number) names_.give_back(p.name);
     std::erase_if(items_, [&](const auto& p) { return p.view_number == gone.number; });
     added_.erase(added_.begin() + static_cast<std::ptrdiff_t>(numbers_.at(name)));
     numbers_.clear();
@@ -100,16 +98,15 @@ class parameter_list {
     claim_moved_memory();
     added_view& was = find(name);
     view<const G>& bound = which == &parameter<W, G>::g ? was.g : was.r;
-    check_moved("gradient of \"" + name + '"', g, bound);
+    check_moved(detail::label{"gradient", name}, g, bound);
     const auto from = detail::footprint_of(bound), to = detail::footprint_of(g);
-    if (const std::string* owner = claims_.weights.owner_of(to))
-      throw bad_value("gradient of \"" + name + "\"", "memory shared with the weight of \"" + *owner + '"',
+    if (const std::size_t owner = weights_.owner_of(to); owner != detail::memory_claims::nobody)
+      throw bad_value(detail::label{"gradient", name}, "memory shared with the weight of \"" + name_of(owner) + '"',
                       "memory of its own");
-    claims_.gradients.add(to, name), claims_.gradients.remove(from, name);
+    gradients_.add(to, was.number), gradients_.remove(from, was.number);
     bound = g;
     if (!was.two) was.r = g;
-    for (auto& p : items_)
-      if (p.view_number == was.number) bind(p, was);
+    for (auto p = first_of(was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
   }
   // The gradients of all views, in the order in which they were added, and their weights, if there are any given. Takes
   // linear time, but for a sort of addresses. Null: there is no gradient. Returns whether anything has moved.
@@ -126,8 +123,8 @@ class parameter_list {
       place& to = now[i];
       if (!weights.empty()) to.w.data = weights[i];
       if (!gradients.empty() && gradients[i]) to.g.data = gradients[i];
-      if (to.w.data != added_[i].w.data) check_moved("weight of \"" + added_[i].name + '"', to.w, added_[i].w);
-      if (to.g.data != added_[i].g.data) check_moved("gradient of \"" + added_[i].name + '"', to.g, added_[i].g);
+      if (to.w.data != added_[i].w.data) check_moved(detail::label{"weight", added_[i].name}, to.w, added_[i].w);
+      if (to.g.data != added_[i].g.data) check_moved(detail::label{"gradient", added_[i].name}, to.g, added_[i].g);
     }
     check_apart(now);
     for (std::size_t i = 0; i < added_.size(); ++i) {
@@ -178,7 +175,7 @@ class parameter_list {
   }
 
   bool nothing_added() const { return added_.empty(); }
-  bool knows(const std::string& name) const { return claims_.names.contains(name); }
+  bool knows(const std::string& name) const { return names_.contains(name); }
   std::size_t size() const { return items_.size(); }
   bool empty() const { return items_.empty(); }
   const parameter<W, G>& operator[](std::size_t i) const { return items_[i]; }
@@ -187,14 +184,12 @@ class parameter_list {
 
  private:
   static constexpr std::string_view reserved = "optimizer.";  // weights and state may be in one file
-  using name_uses = std::vector<std::pair<std::string, detail::claims::name_use>>;
   struct added_view {
     std::string name;
     std::size_t number, group;  // the number is unlike that of any other view, also of one that was dropped
     view<W> w;
     view<const G> g, r;
     bool two;
-    name_uses names;  // all that it claims
   };
   struct place {
     view<W> w;
@@ -206,14 +201,37 @@ class parameter_list {
     p.w = part(to.w), p.g = part(to.g), p.r = part(to.r);
   }
   void claim_memory(const added_view& v) {
-    claims_.weights.add(detail::footprint_of(v.w), v.name);
-    claims_.gradients.add(detail::footprint_of(v.g), v.name);
-    if (v.two) claims_.gradients.add(detail::footprint_of(v.r), v.name);
+    weights_.add(detail::footprint_of(v.w), v.number);
+    gradients_.add(detail::footprint_of(v.g), v.number);
+    if (v.two) gradients_.add(detail::footprint_of(v.r), v.number);
+  }
+  // Numbers grow with the order of addition.
+  const std::string& name_of(std::size_t number) const {
+    return std::lower_bound(added_.begin(), added_.end(), number,
+                            [](const auto& v, std::size_t n) { return v.number < n; })
+        ->name;
+  }
+  auto first_of(std::size_t number) {
+    return std::lower_bound(items_.begin(), items_.end(), number,
+                            [](const auto& p, std::size_t n) { return p.view_number < n; });
+  }
+  // Throws if a matrix of what is added as `view` cannot be called `name`.
+  void check_free(const std::string& view, const std::string& name, const std::vector<std::string>* states) const {
+    using kind = detail::name_claims::kind;
+    const auto found = names_.look_up(name, states);
+    if (found.is == kind::free) return;
+    const std::string& owner = name_of(found.owner);
+    throw bad_value("parameter name",
+                    '"' + (found.of_state ? view + "\", with state \"" + found.name : name) + '"',
+                    "a name not used before: \"" + found.name + "\" is " +
+                        (found.is == kind::state ? "state of \"" + owner + '"'
+                         : owner == found.name   ? "taken"
+                                                 : "a part of \"" + owner + '"'));
   }
   // After a rebind() of all, claims are only brought up to date when somebody asks for them.
   void claim_moved_memory() {
     if (!std::exchange(moved_, false)) return;
-    claims_.weights = {}, claims_.gradients = {};
+    weights_ = {}, gradients_ = {};
     for (const added_view& v : added_) claim_memory(v);
   }
   std::vector<place> places_of_all() const {
@@ -228,7 +246,7 @@ class parameter_list {
                       std::to_string(added_.size()) + ", one for each view that was added");
   }
   template <class T>
-  static void check_moved(const std::string& what, const view<T>& to, const view<T>& from) {
+  static void check_moved(const detail::label& what, const view<T>& to, const view<T>& from) {
     if (to.table || (!to.data && !detail::no_elements(to)) || !same_layout(to, from))
       throw bad_value(what, detail::text(to), "a view like the one it was added with");
     if (!detail::addressable(to)) throw bad_value(what, detail::text(to), "a view whose bytes can be addressed");
@@ -288,8 +306,8 @@ class parameter_list {
   added_view& find(const std::string& name) { return find_in(*this, name); }
   const added_view& find(const std::string& name) const { return find_in(*this, name); }
 
-  static void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const std::string& kind) {
-    const std::string weight = "weight of \"" + name + "\"", gradient = kind + " of \"" + name + "\"";
+  static void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) {
+    const detail::label weight{"weight", name}, gradient{kind, name};
     detail::check_view(weight, w);
     detail::check_view(gradient, g, true);
     if (w.rows == g.rows && w.cols == g.cols && w.batch == g.batch) return;
@@ -333,9 +351,9 @@ class parameter_list {
     if (detail::overlap(weight, reference)) own("reference gradient", "weight");
     if (detail::overlap(gradient, reference)) own("reference gradient", "gradient");
     for (const auto* mine : {&weight, &gradient, &reference})
-      for (const auto* taken : {&claims_.weights, &claims_.gradients})
-        if (const std::string* owner = taken->owner_of(*mine))
-          throw bad_value("memory of \"" + name + '"', "shared with \"" + *owner + '"', "memory of its own");
+      for (const auto* taken : {&weights_, &gradients_})
+        if (const std::size_t owner = taken->owner_of(*mine); owner != detail::memory_claims::nobody)
+          throw bad_value("memory of \"" + name + '"', "shared with \"" + name_of(owner) + '"', "memory of its own");
   }
   // Stacked matrices do not reach into one another; a gradient may be one for all.
   template <class T>
@@ -350,7 +368,8 @@ class parameter_list {
 
   std::vector<added_view> added_;
   std::unordered_map<std::string, std::size_t> numbers_;  // of a view in added_, by its name
-  detail::claims claims_;
+  detail::name_claims names_;
+  detail::memory_claims weights_, gradients_;
   std::size_t next_ = 0;
   bool moved_ = false;  // views lie elsewhere than the claims say
   std::vector<parameter<W, G>> items_;

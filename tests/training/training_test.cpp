@@ -1,0 +1,40 @@
+// A training run on the CPU: checks.hpp says what is asked of it.
+#include <matopt/published_rules.hpp>
+
+#include "checks.hpp"
+
+using namespace matopt;
+using namespace matopt::test;
+using world = cpu_world;
+namespace training = matopt::test::training;
+
+TEST_CASE("training: a schedule is a setting set in each step", "[training]") {
+  training::schedule_is_set_in_each_step<world>();
+}
+TEST_CASE("training: a decay that follows the rate", "[training]") { training::decay_follows_rate<world>(); }
+TEST_CASE("training: settings that are refused change nothing", "[training]") {
+  training::refused_settings_change_nothing<world>();
+}
+TEST_CASE("training: rate and decay of one parameter", "[training]") {
+  training::parameters_change_their_rate_and_decay<world>();
+}
+TEST_CASE("training: groups step as optimizers side by side would", "[training]") {
+  training::groups_are_optimizers_side_by_side<world>();
+}
+TEST_CASE("training: gradients and weights move between steps", "[training]") {
+  training::gradients_move_between_steps<world>();
+}
+TEST_CASE("training: parameters without a gradient are left out", "[training]") {
+  training::no_gradient_is_left_out<world>();
+}
+TEST_CASE("training: parameters come and go", "[training]") { training::parameters_come_and_go<world>(); }
+TEST_CASE("training: clipping by the norm of all gradients", "[training]") {
+  for (const double most : {0.5, 4.0, 1e6})
+    for (const double scale : {1.0, 0.25, 1024.0}) {
+      CAPTURE(most, scale);
+      training::clips_by_the_norm_of_all<world, adamw>(most, scale);
+      training::clips_by_the_norm_of_all<world, muon>(most, scale);
+      training::clips_by_the_norm_of_all<world, adamw, double>(most, scale);
+    }
+  training::measuring_changes_nothing<world>();
+}
