@@ -351,6 +351,48 @@ TEST_CASE("contract: a gradient that is not finite skips the whole step, and nam
   });
 }
 
+TEST_CASE("contract: a matrix that is left out stays as it is, and the others step as if it were there", "[contract]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    for (const std::size_t out : {std::size_t{0}, std::size_t{1}}) {  // one of a bucket, and all of one
+      CAPTURE(out);
+      bench<T> b(make({.threads = 2})), all(make({.threads = 2}));
+      add_several(b), add_several(all);
+      b.run(2), all.run(2);
+      const std::string name = out == 0 ? "a" : "b";
+      const auto kept = [&] {
+        std::vector<std::byte> bytes;
+        for (const auto& s : b->read_state())
+          if (s.name.starts_with(name + '.')) bytes.insert(bytes.end(), s.bytes.begin(), s.bytes.end());
+        return bytes;
+      };
+      b.weights();
+      const auto weight = elements(b[out].w.cv());
+      const auto state = kept();
+      b->leave_out({name});
+      for (std::uint64_t t = 0; t < 2; ++t) {
+        b->synchronize(), all->synchronize();
+        for (std::size_t i = 0; i < b.size(); ++i) {
+          fill_gradient(b[i].g, content::random, 900 + 31 * t + i);
+          fill_gradient(all[i].g, content::random, 900 + 31 * t + i);
+        }
+        b[out].g.v()(5, 6) = std::numeric_limits<T>::quiet_NaN();  // nobody looks
+        b->step(0.02), all->step(0.02);
+        CHECK(b->poll_status());
+        b.weights(), all.weights();
+        CHECK(same_bits(elements(b[out].w.cv()), weight));
+        CHECK(kept() == state);
+        for (std::size_t i = 0; i < b.size(); ++i)
+          if (i != out) CHECK(same_bits(elements(b[i].w.cv()), elements(all[i].w.cv())));
+      }
+      b->leave_out({});
+      b.step(0.02, content::random, 77);
+      b.weights();
+      CHECK_FALSE(same_bits(elements(b[out].w.cv()), weight));
+    }
+  });
+}
+
 TEST_CASE("contract: polling less often counts the skipped steps", "[contract]") {
   everywhere([](auto&, auto make, auto zero) {
     using T = decltype(zero);

@@ -55,6 +55,7 @@ class subject {
   virtual void step(double lr, double gradient_scale = 1) = 0;
   virtual step_status poll_status() = 0;
   virtual void rebind(const std::string& name, view<const T> g) = 0;
+  virtual void leave_out(const std::vector<std::string>& names) = 0;
   virtual memory_report memory() const = 0;
   virtual std::vector<state_bytes> read_state() = 0;
   virtual void write_state(const std::vector<state_bytes>& state) = 0;
@@ -102,6 +103,7 @@ class subject_of final : public subject<T> {
   }
   step_status poll_status() override { return opt_.poll_status(); }
   void rebind(const std::string& name, view<const T> g) override { opt_.rebind(name, there(g)); }
+  void leave_out(const std::vector<std::string>& names) override { opt_.leave_out(names); }
   memory_report memory() const override { return opt_.memory(); }
   std::vector<state_bytes> read_state() override {
     std::vector<state_bytes> out;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -40,21 +41,23 @@ std::vector<state_tensor> tensors_of(const step_plan<Backend, Types>& p) {
 // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
 template <class Backend>
 void read_state(Backend& backend, const state_tensor& t, void* host) {
-  std::vector<std::byte> stored(bytes_of(t));
-  if (stored.empty()) return;
-  backend.download(stored.data(), t.data, stored.size());
+  const std::size_t bytes = bytes_of(t);
+  if (bytes == 0) return;
+  const auto stored = std::make_unique<std::byte[]>(bytes);
+  backend.download(stored.get(), t.data, bytes);
   for_each_element(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
-    std::memcpy(static_cast<std::byte*>(host) + dense, stored.data() + at, size);
+    std::memcpy(static_cast<std::byte*>(host) + dense, stored.get() + at, size);
   });
 }
 template <class Backend>
 void write_state(Backend& backend, const state_tensor& t, const void* host) {
-  std::vector<std::byte> stored(bytes_of(t));
-  if (stored.empty()) return;
+  const std::size_t bytes = bytes_of(t);
+  if (bytes == 0) return;
+  const auto stored = std::make_unique<std::byte[]>(bytes);
   for_each_element(t, [&](std::size_t dense, std::size_t at, std::size_t size) {
-    std::memcpy(stored.data() + at, static_cast<const std::byte*>(host) + dense, size);
+    std::memcpy(stored.get() + at, static_cast<const std::byte*>(host) + dense, size);
   });
-  backend.upload(t.data, stored.data(), stored.size());
+  backend.upload(t.data, stored.get(), bytes);
 }
 
 // What parameters had in one plan they have in the next one, as far as that keeps state of the same name and shape.
