@@ -60,6 +60,12 @@ class pass {
   }  // singular directions that the constraint allows; min(rows, cols) if it does not care
   index_t phase() const { return phase_; }  // what the momentum's phase() says of this step
   index_t batch() const { return batch_; }  // matrices in the bucket
+  // The same pass for members first .. first + count of the bucket.
+  pass part(index_t /*first*/, index_t count) const {
+    pass p = *this;
+    p.batch_ = count;
+    return p;
+  }
   // Matrices of m x n, m <= n, that are best taken through a chain of products at a time.
   template <class T>
   index_t product_batch(index_t m, index_t n) const {

@@ -65,12 +65,8 @@ struct round_stochastically {
 template <class Inner = decoupled_decay>
 requires master_is_outermost<Inner>
 struct master_weights {
+  using decorates = Inner;
   static constexpr bool keeps_master = true;
-  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
-  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, master_weights, void>;
-  static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
-  static constexpr bool needs_svd = matopt::needs_svd<Inner>;
-  static constexpr bool needs_full_rank = matopt::needs_full_rank<Inner>;
 
   rounding_mode rounding = rounding_mode::nearest;
   index_t rounding_seed = 0;
@@ -82,9 +78,6 @@ struct master_weights {
     visit("rounding", self.rounding);
     visit("rounding_seed", self.rounding_seed, range{.low = 0, .high = 9007199254740992.0});
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
-  }
-  void validate() const {
-    if constexpr (requires { inner.validate(); }) inner.validate();
   }
   double rank_budget(index_t step, index_t q) const requires limits_rank<Inner> { return inner.rank_budget(step, q); }
 
@@ -101,16 +94,22 @@ struct master_weights {
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
     e.for_each(fn::assign{}, s.master, as_const(w));
-    if constexpr (requires { inner.init(e, s.inner, s.master); }) inner.init(e, s.inner, s.master);
+    detail::init(inner, e, s.inner, s.master);
   }
 
-  template <class E, class St, class W, class G, class U>
-  auto lift(E& e, St& s, view<W>, view<G> g, view<U> u) const {
-    return inner.lift(e, s.inner, s.master, g, u);
+  template <class E, class St, class W, class G>
+  requires detail::lifts<Inner, E, decltype(St::inner), typename E::compute, G>
+  auto lift(E& e, St& s, view<W>, const G& g) const {
+    return detail::lift(inner, e, s.inner, s.master, g);
   }
   template <class E, class St, class W, class U, class Rate>
-  requires(E::can_factor || !needs_svd) void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
-    detail::retract(inner, e, s.inner, s.master, u, lr, scale);
+  requires detail::retracts_from<Inner, E, decltype(St::inner), typename E::compute, U, Rate>
+  auto retract(E& e, St& s, view<W>, U u, Rate lr, double scale) const {
+    return detail::retract(inner, e, s.inner, s.master, u, lr, scale);
+  }
+  template <class E, class St, class W, class Rate>
+  void finish(E& e, St& s, view<W> w, Rate lr, double scale) const {
+    detail::finish(inner, e, s.inner, s.master, lr, scale);
     if constexpr (std::is_same_v<W, bfloat16>)
       if (rounding == rounding_mode::stochastic)
         return e.for_each(fn::round_stochastically{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),

@@ -138,8 +138,7 @@ struct resync_magnitude {
 
 template <class Magnitude = adam_magnitude>
 struct row_norm {
-  static constexpr bool changes_gradient = true, only_reads_update = true;
-  using both_forms_agree = row_norm;
+  static constexpr bool only_reads_update = true;
 
   Magnitude magnitude{};
   double decay = 0;
@@ -171,13 +170,8 @@ struct row_norm {
     e.for_each(fn::assign{}, s.r, as_const(s.g));
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    run_formula(e, lift_formula(e, s, w, g), u);
-    return u;
-  }
   template <class E, class St, class W, class G>
-  auto lift_formula(E& e, St& s, view<W> w, G g) const {
+  auto lift(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
     return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w))), sums,
