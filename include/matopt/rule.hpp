@@ -259,7 +259,7 @@ struct rule {
   // the formula.
   template <class E, class St, class W, class Rate>
   static constexpr bool moves_in_parts = requires(const rule r, E& e, St& s, view<W> w, Rate lr) {
-    requires gives_parts<Orthogonalizer> && leaves_update<Normalizer>;
+    requires gives_parts<Orthogonalizer> && detail::leaves_update<Normalizer, E, decltype(St::normalizer)>;
     requires std::is_same_v<decltype(St::constraint), no_state>;
     detail::accept_formula_of_weight<W, typename E::compute>(
         r.constraint.retract(e, s.constraint, w, update_slot{}, lr, 1.0));
@@ -341,6 +341,7 @@ concept rule_for = backend<B, typename Types::compute> &&                //
     reference_is_comparable<typename R::momentum_type, typename R::constraint_type, B, Types> &&
     column_rates_are_taken<typename R::momentum_type, typename R::constraint_type> &&
     momentum_is_kept_once<typename R::momentum_type, typename R::orthogonalizer_type> &&
-    orthogonalized_once<typename R::momentum_type, typename R::orthogonalizer_type, typename R::constraint_type>;
+    orthogonalized_once<typename R::momentum_type, typename R::orthogonalizer_type, typename R::constraint_type, B,
+                        Types>;
 
 }  // namespace matopt

@@ -35,8 +35,6 @@ MATOPT_MARKER(replaces_momentum)
 MATOPT_MARKER(takes_norm)
 // Orthogonalizer: and `to` may be who gets the result in parts.
 MATOPT_MARKER(gives_parts)
-// Orthogonalizer, normalizer: it does nothing.
-MATOPT_MARKER(leaves_update)
 // Momentum, constraint: has an orthogonalizer of its own, so that the slot holds none.
 MATOPT_MARKER(orthogonalizes)
 // Constraint: retract takes a learning rate per column, too.

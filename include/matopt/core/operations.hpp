@@ -32,6 +32,15 @@ template <class P, class E, class St, class U>
 concept normalizes = requires(const P p, E& e, St& s, U u) {
   p.normalize(e, s, u);
 };
+// It takes what is no memory, and leaves it as it is.
+template <class P, class E, class St>
+concept leaves_direction = requires(const P p, E& e, St& s) {
+  { p.orthogonalize(e, s, update_slot{}) } -> std::same_as<void>;
+};
+template <class P, class E, class St>
+concept leaves_update = requires(const P p, E& e, St& s) {
+  { p.normalize(e, s, update_slot{}) } -> std::same_as<void>;
+};
 template <class P, class E, class St, class W, class U, class Rate>
 concept retracts = requires(const P p, E& e, St& s, view<W> w, U u, Rate lr) {
   p.retract(e, s, w, u, lr, 1.0);

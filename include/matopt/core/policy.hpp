@@ -84,8 +84,12 @@ concept normalizer_policy = policy<P, Types> && has_no_phases<P> &&
    detail::normalizes<P, pass<B, typename Types::compute>, state_of<P, Types>, view<typename Types::compute>>);
 
 // Constraint: lr is one number per matrix; with `takes_column_rates` one per column will do, too.
+template <class P, class E, class St, class W, class G, class U>
+concept lift_has_four_parameters = !requires(const P p, E& e, St& s, view<W> w, view<const G> g, view<U> u) { p.lift(e, s, w, g, u); };
+
 template <class P, class B, class Types>
 concept constraint_policy = policy<P, Types> && has_no_phases<P> &&
+  lift_has_four_parameters<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::weight, typename Types::gradient, typename Types::compute> &&
   detail::retracts_from<P, pass<B, typename Types::compute>, state_of<P, Types>, typename Types::weight, view<typename Types::compute>,
                         matrix_broadcast<typename Types::compute>>;
 // It maps gradients.
@@ -124,9 +128,10 @@ concept column_rates_are_taken = !rates_by_column<Momentum> || takes_column_rate
 template <class Momentum, class Orthogonalizer>
 concept momentum_is_kept_once = !replaces_momentum<Orthogonalizer> || remembers_nothing<Momentum>;
 // two that orthogonalize: the second one would do so with what the first one has flattened.
-template <class Momentum, class Orthogonalizer, class Constraint>
-concept orthogonalized_once = !((orthogonalizes<Momentum> || orthogonalizes<Constraint>) && !leaves_update<Orthogonalizer>) &&
-  !(orthogonalizes<Momentum> && orthogonalizes<Constraint>);
+template <class Momentum, class Orthogonalizer, class Constraint, class B, class Types>
+concept orthogonalized_once = !(orthogonalizes<Momentum> && orthogonalizes<Constraint>) &&
+  (!(orthogonalizes<Momentum> || orthogonalizes<Constraint>) ||
+   detail::leaves_direction<Orthogonalizer, pass<B, typename Types::compute>, state_of<Orthogonalizer, Types>>);
 // clang-format on
 
 }  // namespace matopt

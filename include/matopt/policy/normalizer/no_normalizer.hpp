@@ -5,8 +5,6 @@
 namespace matopt {
 
 struct no_normalizer {
-  static constexpr bool leaves_update = true;
-
   static std::string name() { return "none"; }
   template <class E, class St, class U>
   void normalize(E&, St&, U) const {}

@@ -5,8 +5,6 @@
 namespace matopt {
 
 struct no_orthogonalizer {
-  static constexpr bool leaves_update = true;
-
   static std::string name() { return "none"; }
   template <class E, class St, class U>
   void orthogonalize(E&, St&, U) const {}
