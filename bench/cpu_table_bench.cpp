@@ -84,7 +84,7 @@ void newton_schulz_steps(eigen_backend& cpu, const char* element, index_t rows, 
     const auto run = [&]<class Backend>(Backend& backend, arena& scratch, view<float> u) {
       pass<Backend, float> e(backend, scratch, nullptr, nullptr, 1, std::min(rows, cols));
       no_state none;
-      policy.orthogonalize(e, none, u);
+      matopt::detail::orthogonalize(policy, e, none, u);
     };
     arena counting;
     dry_backend<eigen_backend> dry{cpu};

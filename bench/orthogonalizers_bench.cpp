@@ -60,7 +60,7 @@ template <class T, class B, class U>
 void orthogonalize(B& backend, matopt::arena& scratch, const newton_schulz<T>& policy, const matopt::view<U>& x) {
   matopt::no_state none;
   matopt::pass<B, compute_of<T>> e(backend, scratch, nullptr, nullptr, x.batch, std::min(x.rows, x.cols));
-  policy.orthogonalize(e, none, x);
+  matopt::detail::orthogonalize(policy, e, none, x);
 }
 template <class T>
 std::size_t scratch_bytes(const newton_schulz<T>& policy, const shape& s) {

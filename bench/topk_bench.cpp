@@ -140,7 +140,7 @@ class walker {
     dry_backend<device::backend> dry{device::the_backend()};
     arena scratch;
     pass<dry_backend<device::backend>, float> e(dry, scratch, nullptr, nullptr, 1, k);
-    policy.orthogonalize(e, nowhere, u_);
+    matopt::detail::orthogonalize(policy, e, nowhere, u_);
     scratch_ = device::memory(scratch.peak + 256), number_memory_ = device::memory(sizeof(step_numbers<float>));
   }
   void set(const matrix& momentum) {
@@ -153,7 +153,7 @@ class walker {
     arena scratch{scratch_.data()};
     pass<device::backend, float> e(device::the_backend(), scratch, nullptr,
                                    reinterpret_cast<step_numbers<float>*>(number_memory_.data()), 1, rank_);
-    policy_.orthogonalize(e, state_, u_);
+    matopt::detail::orthogonalize(policy_, e, state_, u_);
   }
   void get(matrix& update) const {
     update.resize(u_.rows, u_.cols);

@@ -20,7 +20,7 @@ void orthogonalize(matopt::eigen_backend& cpu, matopt::view<float> x) {
     matopt::no_state none;
     matopt::pass<std::remove_reference_t<decltype(backend)>, float> pass(backend, scratch, nullptr, nullptr, v.batch,
                                                                          std::min(v.rows, v.cols));
-    how.orthogonalize(pass, none, v);
+    matopt::detail::orthogonalize(how, pass, none, v);
   };
   // A dry run touches no data and counts the scratch. Keep the buffer if you do this often.
   matopt::dry_backend<matopt::eigen_backend> dry{cpu};

@@ -58,15 +58,15 @@ struct column_rms {
     s.q = l.columns("column_mean_square"), s.c = l.scalar("column_correction");
   }
 
-  // 4. The operation of the slot, in verbs of the pass. It runs on every backend, for a whole batch of matrices.
-  template <class E, class St, class C>
-  void normalize(E& e, St& s, view<C> u) const {
-    const auto frame = e.frame();  // gives the scratch back at the end
-    const view<C> sum = e.take(1, u.cols);
+  // 4. The operation of the slot: verbs of the pass, and what remains for each entry of u as a formula. It runs on every
+  // backend, for a whole batch of matrices.
+  template <class E, class St, class U>
+  auto normalize(E& e, St& s, view<U> u) const {
+    const auto sum = e.take(1, u.cols);
     e.reduce_rows(fn::square{}, sum.t(), as_const(u.t()));  // the rows of the transpose are the columns
     e.for_each(column::update_mean_square{beta, static_cast<double>(u.rows)}, s.q, as_const(sum));
     e.for_each(column::update_correction{beta}, s.c);
-    e.for_each(column::divide_by_root{rms, eps}, u, per_column(s.q), per_matrix(s.c));
+    return elementwise(column::divide_by_root{rms, eps}, update_slot{}, per_column(s.q), per_matrix(s.c));
   }
 };
 

@@ -17,6 +17,11 @@ void add_variants(matopt::rule_registry<B, T>& r) {
   using namespace matopt;
   muon standard;
   standard.orthogonalizer.form = newton_schulz_form::standard;
+  numuon falling;  // to a quarter at once: the schedule's total has no default
+  falling.constraint.rank.total = 1;
+  numuon_krylov krylov;
+  krylov.constraint.rank.total = 1;
+  r.add("numuon", falling).add("numuon_krylov", krylov);
   numuon quarter;
   quarter.constraint.rank = {.start = 0.25, .end = 0.25, .hold = 0, .total = 1};
   r.add("muon_standard_form", standard).add("numuon_rank_quarter", quarter);

@@ -86,11 +86,11 @@ void direction(B& backend, const json& c, outcome& out) {
     arena scratch;
     dry_backend<B> dry{backend};
     pass<dry_backend<B>, T> planned(dry, scratch, nullptr, nullptr, 1, k);
-    orthogonalizer.orthogonalize(planned, none, x.view());
+    matopt::detail::orthogonalize(orthogonalizer, planned, none, x.view());
     auto memory = backend.allocate(scratch.peak);
     scratch.base = memory.data(), scratch.top = 0;
     pass<B, T> e(backend, scratch, nullptr, reinterpret_cast<step_numbers<T>*>(numbers.data()), 1, k);
-    orthogonalizer.orthogonalize(e, none, x.view());
+    matopt::detail::orthogonalize(orthogonalizer, e, none, x.view());
     x.get();  // the scratch may go
   };
   if (rule == "polar_exact" || rule == "top_k_exact")

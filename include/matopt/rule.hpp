@@ -7,6 +7,10 @@
 //   u  = normalizer.normalize(u)
 //   W  = constraint.retract(W, u, lr * scale.factor(fan_out, fan_in))
 //
+// Each of them runs verbs and returns what remains to be done with u as an elementwise formula (core/policy.hpp). Here,
+// and only here, such formulas are joined with the next one, so that u is stored where a policy asks for it and nowhere
+// else.
+//
 // with_*<> swaps one slot:  using mine = muon::with_normalizer<my_normalizer>;
 //
 // Preset holds the defaults that a published method has for its policies: static functions set(policy&), one for each
@@ -24,11 +28,54 @@ namespace matopt {
 struct own_defaults {};  // the preset that leaves every policy its own
 
 namespace detail {
+struct nowhere {};
+// The update on its way through a step: where it lies in memory, if it does, and the formula that remains.
+template <class At, class Rest>
+struct unfinished {
+  At at;
+  Rest rest;
+
+  static constexpr bool is_done = is_view<At> && std::is_same_v<Rest, nothing>;
+  template <class C>
+  static constexpr bool lies_in = std::is_same_v<At, view<C>>;
+
+  // All of it, for an update that is not stored.
+  auto formula() const {
+    if constexpr (is_view<At>)
+      return elementwise(fn::assign{}, update_slot{}, as_const(at)) >> rest;
+    else
+      return rest;
+  }
+  auto formula_if_any() const {
+    if constexpr (std::is_same_v<Rest, nothing>)
+      return nothing{};
+    else
+      return formula();
+  }
+  template <class More>
+  auto then(const More& more) const {
+    return unfinished<At, decltype(rest >> more)>{at, rest >> more};
+  }
+};
+template <class At, class Rest>
+unfinished(At, Rest) -> unfinished<At, Rest>;
+
 template <class Policy, class Preset>
 Policy preset() {
   Policy policy{};
   if constexpr (requires { Preset::set(policy); }) Preset::set(policy);
   return policy;
+}
+// Whether momentum and lift, if there is one, take the gradient as a V.
+template <class Momentum, class Constraint, class E, class St, class W, class G, class V>
+constexpr bool take_gradient() {
+  using own = decltype(St::constraint);
+  if constexpr (!lifts<Constraint, E, own, W, view<const G>>)
+    return takes_gradient<Momentum, E, decltype(St::momentum), V>;
+  else if constexpr (!lifts<Constraint, E, own, W, V>)
+    return false;
+  else
+    return changes_gradient<Constraint, E, own, W, V> || takes_gradient<Momentum, E, decltype(St::momentum), V>;
 }
 template <class W, class C, class F>
 void accept_formula_of_weight(const update_formula<F, view<W>, matrix_broadcast<C>>&) {}
@@ -77,7 +124,7 @@ struct rule {
   void validate() const {
     validate_settings(*this);
     each_policy(*this, [](std::string_view, const auto& policy) {
-      if constexpr (requires { policy.validate(); }) policy.validate();
+      detail::validate(policy);
     });
   }
 
@@ -111,7 +158,7 @@ struct rule {
   void init(E& e, St& s, view<W> w) const {
     each_state(s, [&](std::string_view, const auto& policy, auto& own) {
       const auto frame = e.frame();
-      if constexpr (requires { policy.init(e, own, w); }) policy.init(e, own, w);
+      detail::init(policy, e, own, w);
     });
   }
 
@@ -120,158 +167,170 @@ struct rule {
   void resync(E& e, St& s, view<W> w) const {
     each_state(s, [&](std::string_view, const auto& policy, auto& own) {
       const auto frame = e.frame();
-      if constexpr (requires { policy.resync(e, own, w); }) policy.resync(e, own, w);
+      detail::resync(policy, e, own, w);
     });
   }
 
-  // From a gradient that is given as a V to the direction is one formula: the momentum's, joined with the lift if that
-  // is one.
-  template <class E, class St, class W, class V>
-  static constexpr bool lift_joins = detail::has_lift_formula<Constraint, E, decltype(St::constraint), W, V>&&
-      detail::has_formula<Momentum, E, decltype(St::momentum), update_slot>;
-  template <class E, class St, class W, class V>
-  static constexpr bool gradient_is_formula = lift_joins<E, St, W, V> ||
-                                              (leaves_gradient<Constraint> &&
-                                               detail::has_formula<Momentum, E, decltype(St::momentum), V>);
-  // Then the step multiplies by the pass's gradient scale in that formula; otherwise it takes gradients as they are.
+  // Whether the first operation that sees the gradient takes it times the step's gradient scale, as a scaled_view;
+  // otherwise it takes gradients as they are.
   template <class E, class St, class W, class G>
-  static constexpr bool scales_gradient = gradient_is_formula<E, St, W, scaled_view<G, typename E::compute>>;
+  static constexpr bool scales_gradient =
+      !needs_reference<Momentum> &&
+      detail::take_gradient<Momentum, Constraint, E, St, W, G, scaled_view<G, typename E::compute>>();
 
-  // One step of one bucket; `reference` is looked at only by a momentum that needs one. Neighbouring slots whose work
-  // is an elementwise formula share one pass over memory.
+  // One step of one bucket; `reference` is looked at only by a momentum that needs one. Each line runs verbs, and hands
+  // on what remains to be done with u.
   template <class E, class St, class W, class G>
   void step(E& e, St& s, view<W> w, view<const G> g, view<const G> reference) const {
     const auto frame = e.frame();
     const double factor = scale.factor(w.rows, w.cols);
-    const auto first = first_view<St, W>(e, g);
-    if constexpr (all_elementwise<E, St, W, std::remove_const_t<decltype(first)>>) {
-      gradient_formula(e, s, w, first, [&](const auto& f) {
-        run_formula(e, f >> orthogonalizer.formula() >> normalizer.formula() >>
-                           constraint.retract_formula(e, s.constraint, w, e.lr(), factor));
-      });
-    } else {
-      const auto u = e.take_like(w);
-      if constexpr (measures_norm<E, St>) {
-        const auto norm = detail::take_norm(e);
-        const auto lr = direction(e, s, w, first, reference, u, norm);
-        if constexpr (retracts_in_parts<E, St, W, decltype(lr)>)
-          orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm, [&](const auto& y, index_t from, index_t count) {
+    const auto u = direction(e, s, w, gradient<St, W>(e, g, reference));
+    const auto lr = detail::rate(momentum, e, s.momentum);
+    if constexpr (moves_in_parts<E, St, W, decltype(lr)>) {
+      const auto norm = detail::take_norm(e);
+      orthogonalizer.orthogonalize(
+          e, s.orthogonalizer, in_memory(e, w, u, norm), norm, [&](const auto& y, index_t from, index_t count) {
             auto part = e.part(from, count);
-            detail::retract(constraint, part, s.constraint, w.matrices(from, count), as_const(y),
-                            members(lr, from, count), factor);
+            run_formula(part, detail::unfinished{y, constraint.retract(part, s.constraint, w.matrices(from, count),
+                                                                       update_slot{}, members(lr, from, count), factor)}
+                                  .formula());
           });
-        else
-          finish_with(e, s, w, u, lr, factor, norm);
-      } else {
-        const auto lr = direction(e, s, w, first, reference, u, not_measured{});
-        finish_with(e, s, w, u, lr, factor);
-      }
+    } else {
+      move(e, s, w, normalized(e, s, w, orthogonalized(e, s, w, u)), lr, factor);
     }
+    detail::finish(constraint, e, s.constraint, w, lr, factor);
   }
 
  private:
-  template <class E, class St>
-  static constexpr bool measures_norm = requires(const Orthogonalizer o, E& e, St& s, view<typename E::compute> u,
-                                                 detail::scaled_norm<typename E::compute> n) {
-    o.orthogonalize(e, s.orthogonalizer, u, n);
-  };
-  // The weights take what the orthogonalizer gives as it comes, some members at a time: nothing else of members is in
-  // the formula.
-  struct any_part {
-    template <class T>
-    void operator()(view<T>, index_t, index_t) const {}
-  };
-  template <class E, class St, class W, class Rate>
-  static constexpr bool retracts_in_parts = requires(const rule r, E& e, St& s, view<W> w, view<typename E::compute> u,
-                                                     detail::scaled_norm<typename E::compute> n, Rate lr) {
-    requires leaves_update<Normalizer>;
-    r.orthogonalizer.orthogonalize(e, s.orthogonalizer, u, n, any_part{});
-    detail::accept_formula_of_weight<W, typename E::compute>(r.constraint.retract_formula(e, s.constraint, w, lr, 1.0));
-  };
-  template <class E, class St, class W, class V>
-  static constexpr bool all_elementwise = gradient_is_formula<E, St, W, V>&& detail::has_plain_formula<Orthogonalizer>&&
-      detail::has_plain_formula<Normalizer>&& detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
-
-  // The gradient as the first formula takes it: with the step's scale, or, if that will not do, as it is.
   template <class St, class W, class E, class G>
-  static auto first_view(E& e, view<const G> g) {
-    if constexpr (scales_gradient<E, St, W, G>)
+  static auto gradient(E& e, view<const G> g, view<const G> reference) {
+    if constexpr (needs_reference<Momentum>)
+      return gradient_pair<const G>{g, reference};
+    else if constexpr (scales_gradient<E, St, W, G>)
       return scaled_view{g, e.gradient_scale()};
     else
       return g;
   }
-  template <class E, class St, class W, class V, class Use>
-  void gradient_formula(E& e, St& s, view<W> w, V g, Use use) const {
-    if constexpr (lift_joins<E, St, W, V>) {
-      const auto lifted = constraint.lift_formula(e, s.constraint, w, g);
-      momentum.formula(e, s.momentum, update_slot{}, [&](const auto& f) { use(lifted >> f); });
+
+  // --- lift and accumulate ---
+  template <class E, class St, class W, class G>
+  auto direction(E& e, St& s, view<W> w, const G& g) const {
+    if constexpr (detail::lifts<Constraint, E, decltype(St::constraint), W, G>) {
+      const auto lifted = detail::lift(constraint, e, s.constraint, w, g);
+      using L = std::remove_const_t<decltype(lifted)>;
+      if constexpr (std::is_same_v<L, nothing>) {
+        return accumulated(e, s, w, g);
+      } else if constexpr (!detail::is_formula<L>) {
+        return accumulated(e, s, w, as_const(lifted));
+      } else if constexpr (detail::accumulates<Momentum, E, decltype(St::momentum), update_slot, update_slot>) {
+        return detail::unfinished{detail::nowhere{},
+                                  lifted >> momentum.accumulate(e, s.momentum, update_slot{}, update_slot{})};
+      } else {
+        const auto u = e.take_like(w);
+        run_formula(e, lifted, u);
+        return detail::unfinished{u, detail::accumulate_on(momentum, e, s.momentum, u)};
+      }
     } else {
-      momentum.formula(e, s.momentum, g, use);
+      return accumulated(e, s, w, g);
     }
   }
-  // Lift and momentum: writes the direction u, and its norm if there is a place for it. Returns the learning rate.
-  struct not_measured {};
-  template <class E, class St, class W, class V, class G, class U, class Norm>
-  auto direction(E& e, St& s, view<W> w, V g, view<const G> reference, view<U> u, const Norm& norm) const {
-    constexpr bool measured = !std::is_same_v<Norm, not_measured>;
-    if constexpr (gradient_is_formula<E, St, W, V>) {
-      gradient_formula(e, s, w, g, [&](const auto& f) {
-        if constexpr (measured)
-          run_formula_and_reduce(e, fn::scaled_norm{}, norm.pair, f, u);
-        else
-          run_formula(e, f, u);
-      });
-      return e.lr();
+  template <class E, class St, class W, class G>
+  auto accumulated(E& e, St& s, view<W> w, const G& g) const {
+    if constexpr (detail::accumulates<Momentum, E, decltype(St::momentum), G, update_slot>) {
+      return detail::unfinished{detail::nowhere{}, momentum.accumulate(e, s.momentum, g, update_slot{})};
     } else {
-      const auto lr = accumulate(e, s.momentum, constraint.lift(e, s.constraint, w, g, u), reference, u);
-      if constexpr (measured) e.reduce(fn::scaled_norm{}, norm.pair, as_const(u));
-      return lr;
+      const auto u = e.take_like(w);
+      return detail::unfinished{u, detail::accumulate(momentum, e, s.momentum, g, u)};
     }
   }
-  // The orthogonalizer, and what comes after it: with the view that it returns, or with u.
-  template <class E, class St, class W, class U, class Rate, class... Norm>
-  void finish_with(E& e, St& s, view<W> w, view<U> u, Rate lr, double factor, const Norm&... norm) const {
-    if constexpr (std::is_void_v<decltype(orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...))>) {
-      orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...);
-      finish(e, s, w, u, lr, factor);
+
+  // --- orthogonalize ---
+  template <class E, class St, class W, class U>
+  auto orthogonalized(E& e, St& s, view<W> w, const U& u) const {
+    if constexpr (takes_norm<Orthogonalizer>) {
+      const auto norm = detail::take_norm(e);
+      const auto y = in_memory(e, w, u, norm);
+      return detail::unfinished{orthogonalizer.orthogonalize(e, s.orthogonalizer, y, norm, detail::anywhere{}),
+                                nothing{}};
+    } else if constexpr (detail::orthogonalizes_as<Orthogonalizer, E, decltype(St::orthogonalizer), update_slot>) {
+      return u.then(
+          detail::remains([&] { return orthogonalizer.orthogonalize(e, s.orthogonalizer, update_slot{}); }));
     } else {
-      finish(e, s, w, orthogonalizer.orthogonalize(e, s.orthogonalizer, u, norm...), lr, factor);
+      const auto y = in_memory(e, w, u);
+      const auto rest = detail::remains([&] { return orthogonalizer.orthogonalize(e, s.orthogonalizer, y); });
+      if constexpr (detail::is_formula<std::remove_const_t<decltype(rest)>>)
+        return detail::unfinished{y, rest};
+      else
+        return detail::unfinished{rest, nothing{}};
     }
   }
-  // Normalizer and constraint: from y, what the orthogonalizer gave, to the weight.
-  template <class E, class St, class W, class Y, class Rate>
-  void finish(E& e, St& s, view<W> w, view<Y> y, Rate lr, double factor) const {
-    using C = typename E::compute;
-    constexpr bool retracts = detail::has_retract_formula<Constraint, E, decltype(St::constraint), W>;
-    constexpr bool plain = detail::has_plain_formula<Normalizer>;
-    constexpr bool joins = retracts && detail::has_formula<Normalizer, E, decltype(St::normalizer), view<const Y>>;
-    if constexpr (joins) {
-      normalizer.formula(e, s.normalizer, as_const(y), [&](const auto& f) {
-        run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> f >>
-                           constraint.retract_formula(e, s.constraint, w, lr, factor));
-      });
-    } else if constexpr (plain && retracts) {
-      run_formula(e, elementwise(fn::assign{}, update_slot{}, as_const(y)) >> normalizer.formula() >>
-                         constraint.retract_formula(e, s.constraint, w, lr, factor));
-    } else if constexpr (leaves_update<Normalizer> && only_reads_update<Constraint>) {
-      detail::retract(constraint, e, s.constraint, w, as_const(y), lr, factor);
-    } else if constexpr (std::is_same_v<Y, C>) {
-      detail::normalize(normalizer, e, s.normalizer, y);
-      detail::retract(constraint, e, s.constraint, w, y, lr, factor);
+  // The weights take what the orthogonalizer gives as it comes, some members at a time: nothing else of members is in
+  // the formula.
+  template <class E, class St, class W, class Rate>
+  static constexpr bool moves_in_parts = requires(const rule r, E& e, St& s, view<W> w, Rate lr) {
+    requires gives_parts<Orthogonalizer> && detail::leaves_update<Normalizer, E, decltype(St::normalizer)>;
+    requires std::is_same_v<decltype(St::constraint), no_state>;
+    detail::accept_formula_of_weight<W, typename E::compute>(
+        r.constraint.retract(e, s.constraint, w, update_slot{}, lr, 1.0));
+  };
+
+  // --- normalize ---
+  template <class E, class St, class W, class U>
+  auto normalized(E& e, St& s, view<W> w, const U& u) const {
+    if constexpr (detail::normalizes<Normalizer, E, decltype(St::normalizer), update_slot>) {
+      return u.then(detail::remains([&] { return normalizer.normalize(e, s.normalizer, update_slot{}); }));
     } else {
-      const view<C> u = e.take_like(w);
-      e.for_each(fn::assign{}, u, as_const(y));
-      detail::normalize(normalizer, e, s.normalizer, u);
-      detail::retract(constraint, e, s.constraint, w, u, lr, factor);
+      const auto y = in_any_type(e, w, u);
+      if constexpr (!std::is_void_v<decltype(normalizer.normalize(e, s.normalizer, y))>) {
+        return detail::unfinished{y, normalizer.normalize(e, s.normalizer, y)};
+      } else {
+        const auto own = in_memory(e, w, detail::unfinished{y, nothing{}});
+        normalizer.normalize(e, s.normalizer, own);
+        return detail::unfinished{own, nothing{}};
+      }
     }
   }
-  template <class E, class St, class T, class G, class U>
-  auto accumulate(E& e, St& s, view<T> g, view<const G> reference, view<U> u) const {
-    if constexpr (needs_reference<Momentum>)
-      return detail::accumulate(momentum, e, s, gradient_pair<T>{g, reference}, u);
+
+  // --- retract ---
+  template <class E, class St, class W, class U, class Rate>
+  void move(E& e, St& s, view<W> w, const U& u, Rate lr, double factor) const {
+    const auto retract = [&](auto from) {
+      return detail::remains([&] { return constraint.retract(e, s.constraint, w, from, lr, factor); });
+    };
+    if constexpr (detail::retracts<Constraint, E, decltype(St::constraint), W, update_slot, Rate>) {
+      run_formula(e, u.formula() >> retract(update_slot{}));
+    } else if constexpr (only_reads_update<Constraint>) {
+      const auto y = as_const(in_any_type(e, w, u));
+      run_formula(e, detail::unfinished{y, retract(y)}.formula_if_any());
+    } else {
+      const auto y = in_memory(e, w, u);
+      run_formula(e, detail::unfinished{y, retract(y)}.formula_if_any());
+    }
+  }
+
+  // --- u in memory: what remains is done; in the compute type, with its norm, or as it is where it lies already ---
+  template <class E, class W, class U, class... Norm>
+  static auto in_memory(E& e, view<W> w, const U& u, const Norm&... norm) {
+    const auto run = [&](const auto& formula, auto y) {
+      if constexpr (sizeof...(Norm) > 0)
+        (run_formula_and_reduce(e, fn::scaled_norm{}, norm.pair, formula, y), ...);
+      else
+        run_formula(e, formula, y);
+      return y;
+    };
+    if constexpr (U::template lies_in<typename E::compute>)
+      return run(u.rest, u.at);
     else
-      return detail::accumulate(momentum, e, s, g, u);
+      return run(u.formula(), e.take_like(w));
   }
+  template <class E, class W, class U>
+  static auto in_any_type(E& e, view<W> w, const U& u) {
+    if constexpr (U::is_done)
+      return u.at;
+    else
+      return in_memory(e, w, u);
+  }
+
   template <class Self, class Visit>
   static void each_policy(Self& self, Visit&& visit) {
     visit("momentum", self.momentum), visit("orthogonalizer", self.orthogonalizer);
@@ -288,7 +347,10 @@ concept rule_for = backend<B, typename Types::compute> &&                //
     constraint_policy<typename R::constraint_type, B, Types> &&          //
     scale_policy<typename R::scale_type> &&                              //
     rank_budget_is_honoured<typename R::orthogonalizer_type, typename R::constraint_type> &&
-    reference_is_comparable<typename R::momentum_type, typename R::constraint_type> &&
-    column_rates_are_taken<typename R::momentum_type, typename R::constraint_type>;
+    reference_is_comparable<typename R::momentum_type, typename R::constraint_type, B, Types> &&
+    column_rates_are_taken<typename R::momentum_type, typename R::constraint_type> &&
+    momentum_is_kept_once<typename R::momentum_type, typename R::orthogonalizer_type> &&
+    orthogonalized_once<typename R::momentum_type, typename R::orthogonalizer_type, typename R::constraint_type, B,
+                        Types>;
 
 }  // namespace matopt

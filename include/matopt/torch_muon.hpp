@@ -20,7 +20,7 @@ namespace matopt {
 
 struct torch_muon_defaults {
   static constexpr double lr = 1e-3;
-  static void set(newton_schulz<>& o) { o.eps = 1e-7, o.rule = eps_rule::max; }
+  static void set(newton_schulz<>& o) { o.eps = 1e-7, o.eps_rule = eps_rule::max; }
   static void set(decoupled_decay& c) { c.decay = 0.1; }
 };
 

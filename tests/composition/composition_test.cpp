@@ -13,11 +13,15 @@
 #include <sstream>
 
 #include <matopt/policy/constraint/decoupled_decay.hpp>
+#include <matopt/policy/constraint/master_weights.hpp>
+#include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/nuclear_budget.hpp>
 #include <matopt/policy/constraint/row_norm.hpp>
+#include <matopt/policy/constraint/spectral_sphere.hpp>
 #include <matopt/policy/momentum/adaptive_rate.hpp>
 #include <matopt/policy/momentum/mars.hpp>
 #include <matopt/policy/normalizer/no_normalizer.hpp>
+#include <matopt/policy/orthogonalizer/dion_polar.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 #include <matopt/policy/scale/scale.hpp>
@@ -33,24 +37,25 @@ namespace {
 struct without_state {
   static std::string name() { return ""; }
 };
-template <bool TwoGradients, bool ByColumn>
+template <bool TwoGradients, bool ByColumn, bool Orthogonalizes = false, bool Remembers = true>
 struct momentum_with : without_state {
   static constexpr bool needs_reference = TwoGradients, rates_by_column = ByColumn;
+  static constexpr bool orthogonalizes = Orthogonalizes, remembers_nothing = !Remembers;
   template <class E, class St, class G, class U>
   void accumulate(E&, St&, const G&, view<U>) const {}
 };
-template <bool KeepsRank>
+template <bool KeepsRank, bool OwnMomentum = false, bool DoesNothing = false>
 struct orthogonalizer_with : without_state {
-  static constexpr bool honours_rank = KeepsRank;
+  static constexpr bool honours_rank = KeepsRank, replaces_momentum = OwnMomentum;
   template <class E, class St, class U>
-  void orthogonalize(E&, St&, view<U>) const {}
+  requires(DoesNothing || detail::is_view<U>) void orthogonalize(E&, St&, U) const {}
 };
-template <bool CapsRank, bool MapsGradient, bool ColumnRates>
+template <bool CapsRank, bool MapsGradient, bool ColumnRates, bool Orthogonalizes = false>
 struct constraint_with : without_state {
-  static constexpr bool changes_gradient = MapsGradient, takes_column_rates = ColumnRates;
+  static constexpr bool takes_column_rates = ColumnRates, orthogonalizes = Orthogonalizes;
   double rank_budget(index_t, index_t) const requires CapsRank { return 1; }
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
+  template <class E, class St, class W, class G>
+  view<G> lift(E&, St&, view<W>, view<G> g) const requires MapsGradient {
     return g;
   }
   template <class E, class St, class W, class U, class Rate>
@@ -69,11 +74,30 @@ const char* judged() {
     return "";
   } else if constexpr (!rank_budget_is_honoured<O, C>) {
     return "rank_budget_is_honoured";
-  } else if constexpr (!reference_is_comparable<M, C>) {
+  } else if constexpr (!reference_is_comparable<M, C, eigen_backend, types<double>>) {
     return "reference_is_comparable";
   } else {
     static_assert(!column_rates_are_taken<M, C>, "rule_for refuses for a reason that this table does not know");
     return "column_rates_are_taken";
+  }
+}
+
+// And of the flags that say who orthogonalizes and who remembers.
+template <std::size_t Flags>
+const char* judged_once() {
+  constexpr auto on = [](int i) { return (Flags >> i & 1) != 0; };
+  using M = momentum_with<false, false, on(0), on(1)>;
+  using O = orthogonalizer_with<false, on(2), on(3)>;
+  using C = constraint_with<false, false, false, on(4)>;
+  using all_five = rule<M, O, no_normalizer, C, unit_scale>;
+  if constexpr (rule_for<all_five, eigen_backend, types<double>>) {
+    return "";
+  } else if constexpr (!momentum_is_kept_once<M, O>) {
+    return "momentum_is_kept_once";
+  } else {
+    static_assert(!orthogonalized_once<M, O, C, eigen_backend, types<double>>,
+                  "rule_for refuses for a reason that this table does not know");
+    return "orthogonalized_once";
   }
 }
 
@@ -85,6 +109,16 @@ static_assert(is_rule<two_gradients<>, svd_polar, decoupled_decay>);
 static_assert(!is_rule<two_gradients<>, svd_polar, row_norm<>>);
 static_assert(is_rule<column_rate<>, newton_schulz<>, decoupled_decay>);
 static_assert(!is_rule<column_rate<>, newton_schulz<>, row_norm<>>);
+static_assert(is_rule<no_momentum, dion_polar, decoupled_decay> && is_rule<sign_of<no_momentum>, dion_polar, row_norm<>>);
+static_assert(!is_rule<ema, dion_polar, decoupled_decay> && !is_rule<mars<>, dion_polar, decoupled_decay>);
+static_assert(is_rule<polar_first<svd_polar>, no_orthogonalizer, decoupled_decay>);
+static_assert(!is_rule<polar_first<svd_polar>, newton_schulz<>, decoupled_decay>);
+static_assert(!is_rule<polar_first<svd_polar>, sign_direction, decoupled_decay>);
+static_assert(!is_rule<sign_of<polar_first<svd_polar>>, newton_schulz<>, decoupled_decay>);
+static_assert(is_rule<ema, no_orthogonalizer, projected<spectral_sphere<>>>);
+static_assert(!is_rule<ema, newton_schulz<>, projected<spectral_sphere<>>>);
+static_assert(!is_rule<ema, newton_schulz<>, master_weights<projected<norm_control, projected<spectral_sphere<>>>>>);
+static_assert(!is_rule<polar_first<svd_polar>, no_orthogonalizer, projected<spectral_sphere<>>>);
 
 }  // namespace
 
@@ -95,7 +129,14 @@ std::string matopt::test::refusal(const erased_momentum& m, const erased_orthogo
   const bool flags[] = {m.two_gradients, m.by_column, o.keeps_rank, c.caps_rank, c.maps_gradient, c.column_rates};
   std::size_t index = 0;
   for (std::size_t i = 0; i < 6; ++i) index |= static_cast<std::size_t>(flags[i]) << i;
-  return table[index]();
+  const std::string why = table[index]();
+  if (!why.empty()) return why;
+  static constexpr auto once = []<std::size_t... I>(std::index_sequence<I...>) { return std::array{&judged_once<I>...}; }
+  (std::make_index_sequence<32>{});
+  const bool more[] = {m.orthogonalizes_itself, m.remembers, o.own_momentum, o.does_nothing, c.orthogonalizes_itself};
+  index = 0;
+  for (std::size_t i = 0; i < 5; ++i) index |= static_cast<std::size_t>(more[i]) << i;
+  return once[index]();
 }
 
 namespace {
@@ -193,7 +234,12 @@ std::string table() {
          "gradients | "
       << refused["reference_is_comparable"] << " |\n"
       << "| `column_rates_are_taken` | a learning rate per column, with a constraint that has no use for it | "
-      << refused["column_rates_are_taken"] << " |\n\n";
+      << refused["column_rates_are_taken"]
+      << " |\n| `momentum_is_kept_once` | a momentum, with an orthogonalizer that has a buffer in its place | "
+      << refused["momentum_is_kept_once"]
+      << " |\n| `orthogonalized_once` | a momentum or a constraint that orthogonalizes, with an orthogonalizer or with each "
+         "other | "
+      << refused["orthogonalized_once"] << " |\n\n";
   out << "| momentum | reference gradient | rate per column |\n|---|---|---|\n";
   for (const auto& m : all_momenta())
     out << "| `" << m->name() << "` | " << (m->two_gradients ? "needs one" : "") << " | "

@@ -2,6 +2,7 @@
 // and the whole grid of compositions runs. What a type promises to the compiler is kept as flags.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -25,6 +26,7 @@ struct dynamic_rate {
 
 struct any_state {
   std::shared_ptr<void> own{};
+  std::optional<dynamic_rate> rate{};
 };
 
 // What every slot has: state and its start.
@@ -38,14 +40,14 @@ class erased_policy {
   virtual void init(dry_pass& e, void* s, view<double> w) const = 0;
 };
 struct erased_momentum : erased_policy {
-  bool two_gradients = false, by_column = false;
+  bool two_gradients = false, by_column = false, orthogonalizes_itself = false, remembers = true;
   virtual index_t phase(index_t step) const = 0;
   virtual dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g,
                                   view<double> u) const = 0;
   virtual dynamic_rate accumulate(dry_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const = 0;
 };
 struct erased_orthogonalizer : erased_policy {
-  bool keeps_rank = false;
+  bool keeps_rank = false, own_momentum = false, does_nothing = false;
   virtual void orthogonalize(real_pass& e, void* s, view<double> u) const = 0;
   virtual void orthogonalize(dry_pass& e, void* s, view<double> u) const = 0;
 };
@@ -54,7 +56,7 @@ struct erased_normalizer : erased_policy {
   virtual void normalize(dry_pass& e, void* s, view<double> u) const = 0;
 };
 struct erased_constraint : erased_policy {
-  bool caps_rank = false, maps_gradient = false, column_rates = false;
+  bool caps_rank = false, maps_gradient = false, column_rates = false, orthogonalizes_itself = false;
   virtual double rank_budget(index_t step, index_t q) const = 0;
   virtual view<const double> lift(real_pass& e, void* s, view<double> w, view<const double> g,
                                   view<double> u) const = 0;
@@ -77,7 +79,7 @@ template <class P, class Base>
 class typed : public Base {
  public:
   explicit typed(P p) : policy(with_some_decay(std::move(p))) {
-    if constexpr (requires { policy.validate(); }) policy.validate();
+    detail::validate(policy);
   }
   std::string name() const override { return P::name(); }
   std::shared_ptr<void> lay_out_state(layout_of_state& l) const override {
@@ -98,7 +100,7 @@ class typed : public Base {
   template <class E>
   void start(E& e, void* s, view<double> w) const {
     const auto frame = e.frame();
-    if constexpr (requires { policy.init(e, state(s), w); }) policy.init(e, state(s), w);
+    detail::init(policy, e, state(s), w);
   }
 };
 
@@ -109,7 +111,15 @@ class typed_momentum final : public typed<P, erased_momentum> {
   explicit typed_momentum(P p) : typed<P, erased_momentum>(std::move(p)) {
     this->two_gradients = needs_reference<P>;
     this->by_column = rates_by_column<P>;
-    this->joins = detail::has_formula<P, real_pass, state_for<P, double, double>, view<const double>>;
+    this->orthogonalizes_itself = orthogonalizes<P>;
+    this->remembers = !remembers_nothing<P>;
+    using own = state_for<P, double, double>;
+    using gradient = gradient_for<P, double>;
+    if constexpr (detail::accumulates<P, real_pass, own, gradient, update_slot>)
+      this->joins = true;
+    else if constexpr (!needs_reference<P>)
+      this->joins = !std::is_void_v<decltype(this->policy.accumulate(
+          std::declval<real_pass&>(), std::declval<own&>(), std::declval<const gradient&>(), view<double>{}))>;
   }
   index_t phase(index_t step) const override { return detail::phase_of(this->policy, step); }
   dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
@@ -123,9 +133,10 @@ class typed_momentum final : public typed<P, erased_momentum> {
   template <class E>
   dynamic_rate run(E& e, void* s, const gradient_pair<const double>& g, view<double> u) const {
     if constexpr (needs_reference<P>)
-      return detail::accumulate(this->policy, e, this->state(s), g, u);
+      detail::accumulate_all(this->policy, e, this->state(s), g, u);
     else
-      return detail::accumulate(this->policy, e, this->state(s), static_cast<const view<const double>&>(g), u);
+      detail::accumulate_all(this->policy, e, this->state(s), static_cast<const view<const double>&>(g), u);
+    return detail::rate(this->policy, e, this->state(s));
   }
 };
 template <class P>
@@ -134,16 +145,20 @@ class typed_orthogonalizer final : public typed<P, erased_orthogonalizer> {
  public:
   explicit typed_orthogonalizer(P p) : typed<P, erased_orthogonalizer>(std::move(p)) {
     this->keeps_rank = honours_rank<P>;
-    this->joins = detail::has_plain_formula<P> || requires(const P o, real_pass& e, state_for<P, double, double>& s,
-                                                           view<double> u, detail::scaled_norm<double> n) {
-      o.orthogonalize(e, s, u, n);
-    };
+    this->own_momentum = replaces_momentum<P>;
+    using own = state_for<P, double, double>;
+    this->does_nothing = detail::leaves_direction<P, real_pass, own>;
+    if constexpr (takes_norm<P> || detail::orthogonalizes_as<P, real_pass, own, update_slot>)
+      this->joins = true;
+    else
+      this->joins = !std::is_void_v<decltype(
+          this->policy.orthogonalize(std::declval<real_pass&>(), std::declval<own&>(), view<double>{}))>;
   }
   void orthogonalize(real_pass& e, void* s, view<double> u) const override {
-    this->policy.orthogonalize(e, this->state(s), u);
+    detail::orthogonalize(this->policy, e, this->state(s), u);
   }
   void orthogonalize(dry_pass& e, void* s, view<double> u) const override {
-    this->policy.orthogonalize(e, this->state(s), u);
+    detail::orthogonalize(this->policy, e, this->state(s), u);
   }
 };
 template <class P>
@@ -151,14 +166,28 @@ requires normalizer_policy<P, eigen_backend, types<double>>
 class typed_normalizer final : public typed<P, erased_normalizer> {
  public:
   explicit typed_normalizer(P p) : typed<P, erased_normalizer>(std::move(p)) {
-    this->joins = detail::has_plain_formula<P> || leaves_update<P> ||
-                  detail::has_formula<P, real_pass, state_for<P, double, double>, view<const double>>;
+    using own = state_for<P, double, double>;
+    if constexpr (detail::normalizes<P, real_pass, own, update_slot>)
+      this->joins = true;
+    else
+      this->joins = !std::is_void_v<decltype(
+          this->policy.normalize(std::declval<real_pass&>(), std::declval<own&>(), view<double>{}))>;
   }
   void normalize(real_pass& e, void* s, view<double> u) const override {
-    detail::normalize(this->policy, e, this->state(s), u);
+    run(e, s, u);
   }
   void normalize(dry_pass& e, void* s, view<double> u) const override {
-    detail::normalize(this->policy, e, this->state(s), u);
+    run(e, s, u);
+  }
+
+ private:
+  template <class E>
+  void run(E& e, void* s, view<double> u) const {
+    const auto frame = e.frame();
+    if constexpr (detail::normalizes<P, E, state_for<P, double, double>, update_slot>)
+      run_formula(e, detail::remains([&] { return this->policy.normalize(e, this->state(s), update_slot{}); }), u);
+    else
+      run_formula(e, detail::remains([&] { return this->policy.normalize(e, this->state(s), u); }), u);
   }
 };
 template <class P>
@@ -167,11 +196,12 @@ class typed_constraint final : public typed<P, erased_constraint> {
  public:
   explicit typed_constraint(P p) : typed<P, erased_constraint>(std::move(p)) {
     this->caps_rank = limits_rank<P>;
-    this->maps_gradient = changes_gradient<P>;
+    this->maps_gradient = changes_gradient<P, eigen_backend, types<double>>;
+    this->orthogonalizes_itself = orthogonalizes<P>;
     this->column_rates = takes_column_rates<P>;
     using own = state_for<P, double, double>;
-    this->joins = detail::has_retract_formula<P, real_pass, own, double> || only_reads_update<P> ||
-                  detail::has_lift_formula<P, real_pass, own, double, view<const double>>;
+    this->joins = !decorator<P> && (detail::retracts<P, real_pass, own, double, update_slot, matrix_broadcast<double>> ||
+                                    only_reads_update<P> || this->maps_gradient);
   }
   double rank_budget(index_t step, index_t q) const override {
     if constexpr (limits_rank<P>)
@@ -180,10 +210,10 @@ class typed_constraint final : public typed<P, erased_constraint> {
       return static_cast<double>(q);
   }
   view<const double> lift(real_pass& e, void* s, view<double> w, view<const double> g, view<double> u) const override {
-    return this->policy.lift(e, this->state(s), w, g, u);
+    return lifted(e, s, w, g, u);
   }
   view<const double> lift(dry_pass& e, void* s, view<double> w, view<const double> g, view<double> u) const override {
-    return this->policy.lift(e, this->state(s), w, g, u);
+    return lifted(e, s, w, g, u);
   }
   void retract(real_pass& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const override {
     run(e, s, w, u, lr, scale);
@@ -194,13 +224,27 @@ class typed_constraint final : public typed<P, erased_constraint> {
 
  private:
   template <class E>
+  view<const double> lifted(E& e, void* s, view<double> w, view<const double> g, view<double> u) const {
+    if constexpr (detail::lifts<P, E, state_for<P, double, double>, double, view<const double>>) {
+      const auto result = detail::lift(this->policy, e, this->state(s), w, g);
+      run_formula(e, result, u);
+      if (changes_gradient<P, eigen_backend, types<double>>) return u;
+    }
+    return g;
+  }
+  template <class E>
   void run(E& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const {
     if (!lr.by_column)
-      detail::retract(this->policy, e, this->state(s), w, u, matrix_broadcast<double>{lr.values}, scale);
+      run(e, s, w, u, matrix_broadcast<double>{lr.values}, scale);
     else if constexpr (takes_column_rates<P>)
-      detail::retract(this->policy, e, this->state(s), w, u, column_broadcast<double>{lr.values}, scale);
+      run(e, s, w, u, column_broadcast<double>{lr.values}, scale);
     else
       throw std::logic_error("rates per column that nobody takes");
+  }
+  template <class E, class Rate>
+  void run(E& e, void* s, view<double> w, view<double> u, Rate lr, double scale) const {
+    run_formula(e, detail::retract(this->policy, e, this->state(s), w, u, lr, scale), u);
+    detail::finish(this->policy, e, this->state(s), w, lr, scale);
   }
 };
 
@@ -219,13 +263,27 @@ struct any_policy {
     policy->init(e, s.own.get(), w);
   }
 };
+// The gradient as an any_constraint lifted it, which says to the compiler that it only looks at it: so any of them may
+// stand in a rule with a reference gradient.
+inline std::optional<view<const double>> lifted_gradient;
+
 struct any_momentum : any_policy<erased_momentum> {
   static constexpr bool needs_reference = true, rates_by_column = true;
   static constexpr index_t phases = 3;
   index_t phase(index_t step) const { return policy->phase(step); }
   template <class E>
-  dynamic_rate accumulate(E& e, any_state& s, const gradient_pair<const double>& g, view<double> u) const {
-    return policy->accumulate(e, s.own.get(), g, u);
+  void accumulate(E& e, any_state& s, const gradient_pair<const double>& g, view<double> u) const {
+    const view<const double> lifted = lifted_gradient.value_or(g);
+    lifted_gradient.reset();
+    s.rate = policy->accumulate(e, s.own.get(), {lifted, g.reference}, u);
+  }
+  template <class E>
+  void accumulate(E& e, any_state& s, const view<const double>& g, view<double> u) const {
+    accumulate(e, s, gradient_pair<const double>{g, g}, u);
+  }
+  template <class E>
+  dynamic_rate rate(E&, any_state& s) const {
+    return *s.rate;
   }
 };
 struct any_orthogonalizer : any_policy<erased_orthogonalizer> {
@@ -245,8 +303,8 @@ struct any_constraint : any_policy<erased_constraint> {
   static constexpr bool takes_column_rates = true;
   double rank_budget(index_t step, index_t q) const { return policy->rank_budget(step, q); }
   template <class E>
-  view<const double> lift(E& e, any_state& s, view<double> w, view<const double> g, view<double> u) const {
-    return policy->lift(e, s.own.get(), w, g, u);
+  void lift(E& e, any_state& s, view<double> w, view<const double> g) const {
+    lifted_gradient = policy->lift(e, s.own.get(), w, g, e.take_like(w));
   }
   template <class E>
   void retract(E& e, any_state& s, view<double> w, view<double> u, dynamic_rate lr, double scale) const {

@@ -22,7 +22,7 @@ const rule_registry<B, types<T>>& published_rules() {
   static const rule_registry<B, types<T>> rules = [] {
     rule_registry<B, types<T>> r;
     r.template add<adamw>("adamw").template add<muon>("muon").template add<muown>("muown");
-    r.template add<numuon>("numuon");
+    r.template add<numuon>("numuon", {.constraint = {.rank = {.total = 1}}});
     r.template add<dion>("dion").template add<mars_lion_exact>("mars_lion_exact");
     return r;
   }();

@@ -21,6 +21,7 @@ std::unique_ptr<subject<T>> published_subject(const std::string& name, const sub
   for (const setting& s : rules.settings(name)) {
     if (s.name == "decay") calm.push_back({"decay", "0"});
     if (s.name == "constrained") calm.push_back({"constrained", "false"});
+    if (s.name == "rank_total") calm.push_back({"rank_total", "1"});  // has no default
   }
   return make_subject<B, T>([&](B& b, const optimizer_options& p) { return rules.make(name, b, calm, p); }, o);
 }
@@ -45,7 +46,9 @@ void append_published_on(std::vector<contract_rule>& rules) {
     r.in_float = [=](const subject_options& o) { return published_subject<B, float>(name, o); };
     r.in_double = [=](const subject_options& o) { return published_subject<B, double>(name, o); };
     r.settings = settings;
-    r.with_settings = [=](const std::vector<setting>& changed) {
+    r.with_settings = [=](std::vector<setting> changed) {
+      for (const setting& s : settings)
+        if (s.name == "rank_total") changed.insert(changed.begin(), {"rank_total", "1"});
       return make_subject<B, float>(
           [&](B& b, const optimizer_options& p) { return published_rules<B, float>().make(name, b, changed, p); }, {});
     };

@@ -85,7 +85,7 @@ mat by_library(cuda_backend& gpu, const O& o, const mat& x, index_t rank, int ca
     given.up();
     arena a{scratch.data()};
     pass<cuda_backend, T> e(gpu, a, nullptr, reinterpret_cast<step_numbers<T>*>(numbers.data()), 1, rank);
-    o.orthogonalize(e, state, given.v());
+    detail::orthogonalize(o, e, state, given.v());
   }
   given.down();
   return to_mat(given.host.cv());

@@ -65,7 +65,12 @@ struct problem {
   }
 };
 auto published(const std::string& name) {
-  return [name](cuda_backend& gpu) { return rules().make(name, gpu, {}); };
+  return [name](cuda_backend& gpu) {
+    std::vector<setting> settings;
+    for (const setting& s : rules().settings(name))
+      if (s.name == "rank_total") settings.push_back({"rank_total", "1"});  // has no default
+    return rules().make(name, gpu, settings);
+  };
 }
 double rate(int t) { return 0.02 / (1 + t); }
 

@@ -59,13 +59,22 @@ struct column_rates {
       r = T(factor) * lr;
     }
   };
+  template <class S, class C>
+  struct state {
+    view<C> rates;  // scratch
+  };
+  template <class Layout, class St>
+  void layout(Layout&, St&) const {}
   static std::string name() { return "column_rates"; }
   template <class E, class St, class G, class U>
-  auto accumulate(E& e, St&, view<G> g, view<U> u) const {
-    e.for_each(fn::assign{}, u, as_const(g));
-    const auto rates = e.take(1, u.cols);
-    for (index_t j = 0; j < u.cols; ++j) e.for_each(grow{static_cast<double>(j + 1)}, rates.col_block(j, 1), e.lr());
-    return per_column(rates);
+  auto accumulate(E& e, St& s, view<G> g, U u) const {
+    s.rates = e.take(1, g.cols);
+    for (index_t j = 0; j < g.cols; ++j) e.for_each(grow{static_cast<double>(j + 1)}, s.rates.col_block(j, 1), e.lr());
+    return elementwise(fn::assign{}, u, as_const(g));
+  }
+  template <class E, class St>
+  auto rate(E&, St& s) const {
+    return per_column(s.rates);
   }
 };
 }  // namespace
@@ -391,8 +400,8 @@ TEST_CASE("rate_penalty: the step", "[constraint]") {
 
 TEST_CASE("projected: what it passes on", "[constraint]") {
   using inner_muown = projected<norm_control, row_norm<>>;
-  static_assert(changes_gradient<inner_muown>);
-  static_assert(!changes_gradient<projected<norm_control>>);
+  static_assert(changes_gradient<inner_muown, eigen_backend, types<double>>);
+  static_assert(!changes_gradient<projected<norm_control>, eigen_backend, types<double>>);
   static_assert(!limits_rank<projected<norm_control>>);
   static_assert(weight_projection<hyperball> && !weight_projection<decoupled_decay>);
   using inner_numuon = projected<norm_control, nuclear_budget<>>;

@@ -377,11 +377,11 @@ TEST_CASE("scales", "[scale]") {
 }
 
 TEST_CASE("published defaults, and what with_*<> keeps of them", "[presets]") {
-  CHECK(torch_muon{}.orthogonalizer.rule == eps_rule::max);
+  CHECK(torch_muon{}.orthogonalizer.eps_rule == eps_rule::max);
   CHECK(torch_muon{}.constraint.decay == 0.1);
   CHECK(torch_muon::published_lr() == 1e-3);
-  CHECK(torch_muon_match_rms{}.orthogonalizer.rule == eps_rule::max);
-  CHECK(muon{}.orthogonalizer.rule == eps_rule::add);
+  CHECK(torch_muon_match_rms{}.orthogonalizer.eps_rule == eps_rule::max);
+  CHECK(muon{}.orthogonalizer.eps_rule == eps_rule::add);
   CHECK(muon{}.constraint.decay == 0);
   CHECK(muon::published_lr() == 0.02);
   CHECK(moonlight{}.constraint.decay == 0.1);
@@ -465,13 +465,13 @@ TEST_CASE("published defaults, and what with_*<> keeps of them", "[presets]") {
   CHECK(dion::published_lr() == 0.01);
 
   using swapped = torch_muon::with_normalizer<target_rms>;
-  CHECK(swapped{}.orthogonalizer.rule == eps_rule::max);
+  CHECK(swapped{}.orthogonalizer.eps_rule == eps_rule::max);
   CHECK(swapped{}.constraint.decay == 0.1);
   CHECK(swapped::published_lr() == 1e-3);
-  CHECK(torch_muon::with_momentum<ema>{}.orthogonalizer.rule == eps_rule::max);
+  CHECK(torch_muon::with_momentum<ema>{}.orthogonalizer.eps_rule == eps_rule::max);
   CHECK(torch_muon::with_orthogonalizer<svd_polar>{}.constraint.decay == 0.1);
   CHECK(torch_muon::with_scale<unit_scale>{}.constraint.decay == 0.1);
-  CHECK(torch_muon::with_constraint<frank_wolfe>{}.orthogonalizer.rule == eps_rule::max);
+  CHECK(torch_muon::with_constraint<frank_wolfe>{}.orthogonalizer.eps_rule == eps_rule::max);
   CHECK(swapped{.constraint = {.decay = 0.3}}.constraint.decay == 0.3);
   CHECK(swapped::name() == muon::with_normalizer<target_rms>::name());  // a preset is not part of a checkpoint
   CHECK(only<ema>::published_lr() == 0);

@@ -81,7 +81,7 @@ std::vector<mat> together(const newton_schulz<Element>& o, const std::vector<mat
   x.fill([&](index_t i, index_t j, index_t b) { return given[static_cast<std::size_t>(b)](i, j); });
   pass<B, C> e(backend, scratch, nullptr, nullptr, static_cast<index_t>(given.size()), 1);
   no_state none;
-  o.orthogonalize(e, none, x.v());
+  detail::orthogonalize(o, e, none, x.v());
   std::vector<mat> out;
   for (index_t b = 0; b < x.v().batch; ++b) out.push_back(to_mat(x.cv().matrices(b, 1)));
   return out;
@@ -517,7 +517,7 @@ std::pair<std::vector<mat>, std::size_t> given_away(const newton_schulz<float16>
   if (hand_on)
     o.orthogonalize(e, none, u, norm, keep);
   else
-    keep(o.orthogonalize(e, none, u, norm), 0, batch);
+    keep(o.orthogonalize(e, none, u, norm, detail::anywhere{}), 0, batch);
   return {out, scratch.peak - before};
 }
 }  // namespace
@@ -530,7 +530,7 @@ TEST_CASE("newton_schulz: what lies between the elements of u is not u's memory"
   stored<float> u(12, 20, layout::sub_block, 3);
   u.fill_random(1);
   no_state none;
-  newton_schulz<float16>{}.orthogonalize(e, none, u.v(), detail::frobenius(e, u.v()));
+  newton_schulz<float16>{}.orthogonalize(e, none, u.v(), detail::frobenius(e, u.v()), detail::anywhere{});
   CHECK(u.intact());
 }
 

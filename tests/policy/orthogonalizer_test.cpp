@@ -74,7 +74,7 @@ TEST_CASE("Newton-Schulz: the eps rule, a narrower element, and zero", "[newton_
   const mat x = 1e-7 * with_spectrum(5, 8, {3, 2, 1}, 1);
   const auto first = [&](eps_rule r) {
     return singular_values(orthogonalized(
-        newton_schulz<>{.coefficients = coefficient_set::cubic, .steps = 1, .eps = 1e-7, .rule = r}, x))[0];
+        newton_schulz<>{.coefficients = coefficient_set::cubic, .steps = 1, .eps = 1e-7, .eps_rule = r}, x))[0];
   };
   const auto cubic = [](double y) { return 1.5 * y - 0.5 * y * y * y; };
   const double n = 1e-7 * std::sqrt(14.0);

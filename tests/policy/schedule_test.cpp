@@ -38,8 +38,8 @@ TEST_CASE("T-17 cosine rank: edges", "[schedule]") {
   CHECK(cosine_rank{.hold = 10, .total = 10}.fraction(10) == 0.25);
   CHECK(cosine_rank{.hold = 20, .total = 10}.fraction(15) == 1);
   CHECK(cosine_rank{.hold = 20, .total = 10}.fraction(20) == 0.25);
-  CHECK(cosine_rank{}.fraction(0) == 1);  // total = 1
-  CHECK(cosine_rank{}.fraction(1) == 0.25);
+  CHECK(cosine_rank{.total = 1}.fraction(0) == 1);
+  CHECK(cosine_rank{.total = 1}.fraction(1) == 0.25);
   const cosine_rank flat{.start = 0.5, .end = 0.5, .hold = 3, .total = 30};
   for (index_t t = 0; t < 40; ++t) CHECK(flat.fraction(t) == 0.5);
   const cosine_rank rising{.start = 0.1, .end = 1, .total = 50};
@@ -159,7 +159,9 @@ TEST_CASE("hyperparameters outside their range: name, value, legal range", "[set
   CHECK_THAT(refused<numuon>("rank_start", 0), Contains("rank_start is 0") && Contains("(0, 1]"));
   CHECK_THAT(refused<numuon>("rank_end", 1.5), Contains("rank_end is 1.5") && Contains("(0, 1]"));
   CHECK_THAT(refused<numuon>("rank_hold", -1), Contains("rank_hold is -1"));
-  CHECK_THAT(refused<numuon>("rank_total", 0), Contains("rank_total is 0"));
+  CHECK_THAT(refused<numuon>("rank_total", 0), Contains("rank_total is 0") && Contains("has no default"));
+  CHECK_THROWS_WITH(numuon{}.validate(), Contains("rank_total is 0"));
+  CHECK_NOTHROW(numuon{.constraint = {.rank = {.start = 0.25}}}.validate());  // the same all along: no total is needed
   CHECK_THAT(refused<numuon_krylov>("krylov_iterations", 0), Contains("krylov_iterations"));
   CHECK_THAT(refused<numuon_krylov>("krylov_oversampling", -1), Contains("krylov_oversampling"));
   CHECK_THAT(refused<numuon_krylov>("krylov_seed", -1), Contains("krylov_seed"));

@@ -96,7 +96,7 @@ std::vector<mat> bucket_step(const std::vector<mat>& x, index_t k, int steps = 1
     for (index_t b = 0; b < batch; ++b)
       for (index_t i = 0; i < m; ++i)
         for (index_t j = 0; j < n; ++j) u(i, j, b) = static_cast<T>(x[static_cast<std::size_t>(b)](i, j));
-    policy.orthogonalize(e, state, u);
+    detail::orthogonalize(policy, e, state, u);
     for (index_t b = 0; b < batch; ++b) result.push_back(to_mat(as_const(u.matrix(b))));
   }
   return result;

@@ -28,7 +28,7 @@ class stepped_orthogonalizer {
     ++numbers_.counter;
     numbers_.tail = static_cast<T>(tail);
     pass<eigen_backend, T> e(cpu_, scratch, nullptr, &numbers_, 1, rank);
-    orthogonalizer_.orthogonalize(e, state_, x.v());
+    detail::orthogonalize(orthogonalizer_, e, state_, x.v());
     return to_mat(x.cv());
   }
 

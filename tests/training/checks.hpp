@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <matopt/adamw.hpp>
+#include <matopt/angular_muown.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
@@ -22,6 +23,8 @@
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/setting.hpp>
+
+#include <matopt/soap.hpp>
 
 #include "world.hpp"
 
@@ -340,6 +343,46 @@ void no_gradient_is_left_out() {
     REQUIRE(same_bits(a.weights(), b.weights()));
   }
   CHECK_THROWS_WITH(null.leave_out({"x"}), Contains("no parameter \"x\""));
+}
+
+// --- weights written from outside ---
+
+// After three steps the caller halves row 1 of a matrix and calls resync(). Nothing else changes, and what was written
+// lasts: a step of a rate next to nothing leaves it there.
+template <class World, class Rule, class Types = types<float>>
+void writes_last_after_resync(bool kept_of_weight) {
+  using W = typename Types::weight;
+  for (const bool resync : {true, false}) {
+    CAPTURE(resync, Rule::name());
+    World one;
+    model<World, W> m(one);
+    optimizer<Rule, typename World::backend, Types> opt(one.b);
+    m.add_to(opt), opt.finalize();
+    for (int t = 0; t < 3; ++t) m.gradients(t), opt.step(0.02);
+    m.weights();
+    const auto state_of_others = state_of_parameter(opt, "w.0");
+    for (index_t j = 0; j < 20; ++j)
+      m.w.host.v()(1, j, 1) = converted<W>(static_cast<double>(m.w.host.v()(1, j, 1)) / 2);
+    m.w.up();
+    const auto written = m.weight(1);
+    if (resync) opt.resync("w.1");
+    CHECK(state_of_parameter(opt, "w.0") == state_of_others);
+    opt.step(1e-12);
+    const auto after = m.weight(1);
+    double off = 0, size = 0;
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      off = std::max(off, std::abs(static_cast<double>(after[i]) - static_cast<double>(written[i])));
+      size = std::max(size, std::abs(static_cast<double>(written[i])));
+    }
+    const bool lasts = off < 1e-5 * size;
+    CHECK(lasts == (resync || !kept_of_weight));
+    // resync() without a write changes no bit of the steps that follow.
+    model<World, W> a(one), b(one);
+    optimizer<Rule, typename World::backend, Types> with(one.b), without(one.b);
+    a.add_to(with), b.add_to(without), with.finalize(), without.finalize();
+    for (int t = 0; t < 4; ++t) a.gradients(t), b.gradients(t), with.step(0.02), without.step(0.02), with.resync();
+    CHECK(same_bits(a.weights(), b.weights()));
+  }
 }
 
 // --- parameters that come and go ---

@@ -27,6 +27,15 @@ TEST_CASE("training: gradients and weights move between steps", "[training]") {
 TEST_CASE("training: parameters without a gradient are left out", "[training]") {
   training::no_gradient_is_left_out<world>();
 }
+TEST_CASE("training: weights written from outside last after resync()", "[training]") {
+  using mixed = types<bfloat16, bfloat16, float>;
+  training::writes_last_after_resync<world, muon>(false);
+  training::writes_last_after_resync<world, soap>(false);
+  training::writes_last_after_resync<world, muown>(true);
+  training::writes_last_after_resync<world, angular_muown>(true);
+  training::writes_last_after_resync<world, adamw::with_constraint<master_weights<>>, mixed>(true);
+  training::writes_last_after_resync<world, muown::with_constraint<master_weights<muown::constraint_type>>, mixed>(true);
+}
 TEST_CASE("training: parameters come and go", "[training]") { training::parameters_come_and_go<world>(); }
 TEST_CASE("training: clipping by the norm of all gradients", "[training]") {
   for (const double most : {0.5, 4.0, 1e6})

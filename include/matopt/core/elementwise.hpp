@@ -1,8 +1,10 @@
-// elementwise: a formula together with its arguments, before it runs. A policy whose work is one elementwise formula
-// hands it over in this form, and the step joins it with its neighbours': one pass over memory instead of several, and
+// elementwise: a formula together with its arguments, before it runs. An operation of a policy returns what remains of
+// its work in this form, and the step joins it with its neighbours': one pass over memory instead of several, and
 // intermediate matrices that are never stored.
 //
 //   elementwise(fn::momentum{...}, s.buffer, update_slot{}, g)      m <- ..., u <- ..., given g
+//   either(amsgrad, x, y)                                           x if amsgrad, y otherwise: two types, one formula
+//   x >> y                                                          x, and then y on the same u
 //
 // The arguments are those of for_each, with update_slot in the place of the update u. Of joined formulas each sees what
 // memory held before, apart from u, and no two write the same matrix.
@@ -119,11 +121,70 @@ auto elementwise(F f, A... a) {
   }
 }
 
-// x, and then y on the same u.
+// A formula whose numbers per row come from sums over that row: the arguments of for_rows, but for u.
+template <class T, class Sums, class Numbers, class Formula>
+struct row_formula {
+  Sums sums;
+  view<T> out;
+  Numbers numbers;
+  Formula formula;
+};
+template <class T, class Sums, class Numbers, class Formula>
+row_formula(Sums, view<T>, Numbers, Formula) -> row_formula<T, Sums, Numbers, Formula>;
+
+// One of two formulas, by a setting.
+template <class X, class Y>
+struct either_formula {
+  bool first;
+  X x;
+  Y y;
+};
+template <class X, class Y>
+either_formula<X, Y> either(bool first, const X& x, const Y& y) {
+  return {first, x, y};
+}
+
+// What remains where nothing does.
+struct nothing {};
+
+namespace detail {
+template <class F>
+inline constexpr bool is_formula = std::is_same_v<F, nothing>;
+template <class F, class... A>
+inline constexpr bool is_formula<update_formula<F, A...>> = true;
+template <class T, class Sums, class Numbers, class Formula>
+inline constexpr bool is_formula<row_formula<T, Sums, Numbers, Formula>> = true;
+template <class X, class Y>
+inline constexpr bool is_formula<either_formula<X, Y>> = true;
+template <class F>
+inline constexpr bool is_either = false;
+template <class X, class Y>
+inline constexpr bool is_either<either_formula<X, Y>> = true;
+
 template <class F, class... A, class G, class... B>
-auto operator>>(const update_formula<F, A...>& x, const update_formula<G, B...>& y) {
-  return update_formula<detail::one_after_the_other<F, sizeof...(A), G>, A..., B...>{
+auto joined(const update_formula<F, A...>& x, const update_formula<G, B...>& y) {
+  return update_formula<one_after_the_other<F, sizeof...(A), G>, A..., B...>{
       {x.f, y.f}, std::tuple_cat(x.arguments, y.arguments)};
+}
+template <class T, class Sums, class Numbers, class Formula, class G, class... B>
+auto joined(const row_formula<T, Sums, Numbers, Formula>& x, const update_formula<G, B...>& y) {
+  return row_formula{x.sums, x.out, x.numbers, joined(x.formula, y)};
+}
+}  // namespace detail
+
+// x, and then y on the same u.
+template <class X, class Y>
+requires(detail::is_formula<X>&& detail::is_formula<Y>) auto operator>>(const X& x, const Y& y) {
+  if constexpr (std::is_same_v<X, nothing>)
+    return y;
+  else if constexpr (std::is_same_v<Y, nothing>)
+    return x;
+  else if constexpr (detail::is_either<X>)
+    return either(x.first, x.x >> y, x.y >> y);
+  else if constexpr (detail::is_either<Y>)
+    return either(y.first, x >> y.x, x >> y.y);
+  else
+    return detail::joined(x, y);
 }
 
 // The formula on u; with a reduction of u besides; or without storing u.
@@ -156,21 +217,6 @@ void run_formula(E& e, const update_formula<F, A...>& x) {
   std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 
-// A formula whose numbers per row come from sums over that row: the arguments of for_rows, but for u.
-template <class T, class Sums, class Numbers, class Formula>
-struct row_formula {
-  Sums sums;
-  view<T> out;
-  Numbers numbers;
-  Formula formula;
-};
-template <class T, class Sums, class Numbers, class Formula>
-row_formula(Sums, view<T>, Numbers, Formula) -> row_formula<T, Sums, Numbers, Formula>;
-
-template <class T, class Sums, class Numbers, class Formula, class G, class... B>
-auto operator>>(const row_formula<T, Sums, Numbers, Formula>& x, const update_formula<G, B...>& y) {
-  return row_formula{x.sums, x.out, x.numbers, x.formula >> y};
-}
 template <class E, class T, class Sums, class Numbers, class Formula, class U>
 void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x, view<U> u) {
   e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula, u));
@@ -182,6 +228,20 @@ void run_formula_and_reduce(E& e, R, view<V> out, const row_formula<T, Sums, Num
 template <class E, class T, class Sums, class Numbers, class Formula>
 void run_formula(E& e, const row_formula<T, Sums, Numbers, Formula>& x) {
   e.for_rows(x.sums, x.out, x.numbers, work_of(x.formula));
+}
+template <class E, class X, class Y, class... U>
+void run_formula(E& e, const either_formula<X, Y>& f, U... u) {
+  f.first ? run_formula(e, f.x, u...) : run_formula(e, f.y, u...);
+}
+template <class E, class R, class X, class Y, class U, class T>
+void run_formula_and_reduce(E& e, R r, view<T> out, const either_formula<X, Y>& f, view<U> u) {
+  f.first ? run_formula_and_reduce(e, r, out, f.x, u) : run_formula_and_reduce(e, r, out, f.y, u);
+}
+template <class E, class... U>
+void run_formula(E&, nothing, U...) {}
+template <class E, class R, class U, class T>
+void run_formula_and_reduce(E& e, R r, view<T> out, nothing, view<U> u) {
+  e.reduce(r, out, as_const(u));
 }
 
 }  // namespace matopt

@@ -20,6 +20,8 @@ template <class G, class C>
 struct scaled_view {
   view<const G> values;
   matrix_broadcast<C> scale;
+
+  scaled_view t() const { return {values.t(), scale}; }
 };
 template <class G, class C>
 scaled_view(view<const G>, matrix_broadcast<C>) -> scaled_view<G, C>;

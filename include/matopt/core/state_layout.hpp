@@ -67,16 +67,32 @@ class state_layout {
 // The state of a policy that declares none.
 struct no_state {};
 
+// A policy around another one of the same slot says `using decorates = Inner;` and has that policy as its member inner.
+// What it does not declare is Inner's: state, markers, and the functions beside the operation.
+template <class P>
+concept decorator = requires { typename P::decorates; };
+
 namespace detail {
 template <class P, class State, class Compute>
 struct state_of {
   using type = no_state;
 };
-template <class P, class State, class Compute>
-requires requires { typename P::template state<State, Compute>; }
+template <class P>
+concept has_own_state = requires { typename P::template state<float, float>; };
+template <has_own_state P, class State, class Compute>
 struct state_of<P, State, Compute> {
   using type = typename P::template state<State, Compute>;
 };
+template <decorator P, class State, class Compute>
+requires(!has_own_state<P>) struct state_of<P, State, Compute> : state_of<typename P::decorates, State, Compute> {};
+// Of a decorator's state: that of the policy inside.
+template <class P, class S>
+auto& inner_state(const P&, S& s) {
+  if constexpr (has_own_state<P>)
+    return s.inner;
+  else
+    return s;
+}
 }  // namespace detail
 
 // A policy's state: its member template `state`, or no_state.
@@ -94,7 +110,10 @@ constexpr double square_limit(const view<S>&) {
 // Lets a policy lay out its state, if it has any.
 template <class P, class Layout, class S>
 void lay_out(const P& policy, Layout& l, S& s) {
-  if constexpr (!std::is_same_v<S, no_state>) policy.layout(l, s);
+  if constexpr (decorator<P> && !detail::has_own_state<P>)
+    lay_out(policy.inner, l, s);
+  else if constexpr (!std::is_same_v<S, no_state>)
+    policy.layout(l, s);
 }
 
 }  // namespace matopt

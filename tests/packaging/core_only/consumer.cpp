@@ -15,6 +15,7 @@ static_assert(std::is_same_v<matopt::muon::with_scale<matopt::fan_ratio>, matopt
 template <class Rule>
 bool usable(std::size_t settings) {
   Rule rule{};
+  if constexpr (requires { rule.constraint.rank.total; }) rule.constraint.rank.total = 1;  // has no default
   rule.validate();
   return !Rule::name().empty() && matopt::settings_of(rule).size() >= settings;
 }

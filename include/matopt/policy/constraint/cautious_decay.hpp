@@ -33,7 +33,6 @@ struct cautious_decay {
 
   static constexpr bool takes_column_rates = true;
 
-  using leaves_gradient = cautious_decay;
   static std::string name() { return "cautious_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
@@ -41,13 +40,9 @@ struct cautious_decay {
     visit("cautious_strict", self.strict);
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
-    return g;
-  }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    return elementwise(fn::cautious_decay_and_step{decay, scale, strict}, w, update_slot{}, lr);
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    return elementwise(fn::cautious_decay_and_step{decay, scale, strict}, w, u, lr);
   }
 };
 

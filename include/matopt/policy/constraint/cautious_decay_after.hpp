@@ -51,8 +51,8 @@ struct cautious_decay_after {
     s.mask = e.take_like(w);
     e.for_each(fn::shrinking{}, s.mask, as_const(u), as_const(w));
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate lr, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate lr, double) const {
     e.for_each(fn::masked_decay{decay}, w, as_const(s.mask), lr);
   }
 };

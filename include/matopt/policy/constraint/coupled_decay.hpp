@@ -33,9 +33,7 @@ struct plain_step {
 struct coupled_decay {
   double decay = 0;
 
-  static constexpr bool changes_gradient = true;
   static constexpr bool takes_column_rates = true;
-  using both_forms_agree = coupled_decay;
 
   static std::string name() { return "coupled_decay"; }
   template <class Self, class Visit>
@@ -43,18 +41,13 @@ struct coupled_decay {
     visit("decay", self.decay, range{.low = 0});
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    run_formula(e, lift_formula(e, s, w, g), u);
-    return u;
-  }
   template <class E, class St, class W, class G>
-  auto lift_formula(E&, St&, view<W> w, G g) const {
+  auto lift(E&, St&, view<W> w, G g) const {
     return elementwise(fn::penalized_gradient{decay}, update_slot{}, as_const(g), as_const(w));
   }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    return elementwise(fn::plain_step{scale}, w, update_slot{}, lr);
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    return elementwise(fn::plain_step{scale}, w, u, lr);
   }
 };
 

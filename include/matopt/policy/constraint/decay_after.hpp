@@ -25,20 +25,15 @@ struct decay_after {
 
   static constexpr bool takes_column_rates = true;
 
-  using leaves_gradient = decay_after;
   static std::string name() { return "decay_after"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("decay", self.decay, range{.low = 0});
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
-    return g;
-  }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    return elementwise(fn::step_and_decay{decay, scale}, w, update_slot{}, lr);
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    return elementwise(fn::step_and_decay{decay, scale}, w, u, lr);
   }
 };
 

@@ -25,20 +25,15 @@ struct decoupled_decay {
 
   static constexpr bool takes_column_rates = true;
 
-  using leaves_gradient = decoupled_decay;
   static std::string name() { return "decoupled_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("decay", self.decay, range{.low = 0});
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
-    return g;
-  }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    return elementwise(fn::decay_and_step{decay, scale}, w, update_slot{}, lr);
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    return elementwise(fn::decay_and_step{decay, scale}, w, u, lr);
   }
 };
 

@@ -17,7 +17,6 @@ struct frank_wolfe {
 
   static constexpr bool takes_column_rates = true;
 
-  using leaves_gradient = frank_wolfe;
   static std::string name() { return "frank_wolfe"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
@@ -25,13 +24,9 @@ struct frank_wolfe {
     visit("constrained", self.constrained);
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
-    return g;
-  }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
-    return elementwise(fn::decay_and_step{constrained ? 1.0 : 0.0, radius * scale}, w, update_slot{}, lr);
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    return elementwise(fn::decay_and_step{constrained ? 1.0 : 0.0, radius * scale}, w, u, lr);
   }
 };
 

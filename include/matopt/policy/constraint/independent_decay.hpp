@@ -37,7 +37,6 @@ struct independent_decay {
 
   static constexpr bool takes_column_rates = true;
 
-  using leaves_gradient = independent_decay;
   static std::string name() { return "independent_decay"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
@@ -46,17 +45,13 @@ struct independent_decay {
     visit("decay_lr_max", self.lr_max, range{.low = 0, .low_open = true});
   }
 
-  template <class E, class St, class W, class G, class U>
-  view<G> lift(E&, St&, view<W>, view<G> g, view<U>) const {
-    return g;
-  }
-  template <class E, class St, class W, class Rate>
-  auto retract_formula(E&, St&, view<W> w, Rate lr, double scale) const {
+  template <class E, class St, class W, class U, class Rate>
+  auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
     const auto strength = [&](matopt::decay_rate r) { return rate == r ? decay : 0; };
     return elementwise(
         fn::polynomial_decay_and_step{strength(matopt::decay_rate::independent), strength(matopt::decay_rate::coupled),
                                       strength(matopt::decay_rate::squared) / lr_max, scale},
-        w, update_slot{}, lr);
+        w, u, lr);
   }
 };
 

@@ -16,9 +16,10 @@
 // default here.
 //
 // **The master wins.** It is read from the weight once, in finalize(). What the caller writes into the weight later (a
-// checkpoint, a clamp, an average) is gone after the next step: load the saved state, which has the "master", too. For
-// the same reason nothing that corrects the weight may stand around this decorator: write master_weights<projected<P>>,
-// for projected<P, master_weights<>> does not compile. nuclear_budget may stand on either side.
+// checkpoint, a clamp, an average) is gone after the next step, unless resync() is called after the write: then every
+// entry that is not a rounding of its master replaces it. For the same reason nothing that corrects the weight may stand
+// around this decorator: write master_weights<projected<P>>, for projected<P, master_weights<>> does not compile.
+// nuclear_budget may stand on either side.
 //   using mixed_muon = muon::with_constraint<master_weights<>>;
 //   optimizer<mixed_muon, eigen_backend, types<bfloat16, bfloat16, float>> opt(cpu);
 //
@@ -60,17 +61,28 @@ struct round_stochastically {
     w = static_cast<T>(rounded(static_cast<float>(x), random[0]));
   }
 };
+// the bfloat16 numbers between which x lies
+struct both_neighbours {
+  template <class T>
+  MATOPT_HD void operator()(T& below, T& above, T x) const {
+    below = static_cast<T>(round_stochastically::rounded(static_cast<float>(x), 0U));
+    above = static_cast<T>(round_stochastically::rounded(static_cast<float>(x), 0xffffffffU));
+  }
+};
+// m = w, unless w is one of two roundings of m
+struct take_written {
+  template <class T>
+  MATOPT_HD void operator()(T& m, T w, T below, T above) const {
+    m = w == below || w == above ? m : w;
+  }
+};
 }  // namespace fn
 
 template <class Inner = decoupled_decay>
 requires master_is_outermost<Inner>
 struct master_weights {
+  using decorates = Inner;
   static constexpr bool keeps_master = true;
-  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
-  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, master_weights, void>;
-  static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
-  static constexpr bool needs_svd = matopt::needs_svd<Inner>;
-  static constexpr bool needs_full_rank = matopt::needs_full_rank<Inner>;
 
   rounding_mode rounding = rounding_mode::nearest;
   index_t rounding_seed = 0;
@@ -82,9 +94,6 @@ struct master_weights {
     visit("rounding", self.rounding);
     visit("rounding_seed", self.rounding_seed, range{.low = 0, .high = 9007199254740992.0});
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
-  }
-  void validate() const {
-    if constexpr (requires { inner.validate(); }) inner.validate();
   }
   double rank_budget(index_t step, index_t q) const requires limits_rank<Inner> { return inner.rank_budget(step, q); }
 
@@ -101,16 +110,34 @@ struct master_weights {
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
     e.for_each(fn::assign{}, s.master, as_const(w));
-    if constexpr (requires { inner.init(e, s.inner, s.master); }) inner.init(e, s.inner, s.master);
+    detail::init(inner, e, s.inner, s.master);
+  }
+  // Where the weight is not what the master is rounded to, somebody has written it.
+  template <class E, class St, class W>
+  void resync(E& e, St& s, view<W> w) const {
+    const auto frame = e.frame();
+    const auto below = e.template take_like<W>(w), above = e.template take_like<W>(w);
+    if (std::is_same_v<W, bfloat16> && rounding == rounding_mode::stochastic)
+      e.for_each(fn::both_neighbours{}, below, above, as_const(s.master));
+    else
+      e.for_each(fn::assign{}, below, as_const(s.master)), e.for_each(fn::assign{}, above, as_const(s.master));
+    e.for_each(fn::take_written{}, s.master, as_const(w), as_const(below), as_const(above));
+    detail::resync(inner, e, s.inner, s.master);
   }
 
-  template <class E, class St, class W, class G, class U>
-  auto lift(E& e, St& s, view<W>, view<G> g, view<U> u) const {
-    return inner.lift(e, s.inner, s.master, g, u);
+  template <class E, class St, class W, class G>
+  requires detail::lifts<Inner, E, decltype(St::inner), typename E::compute, G>
+  auto lift(E& e, St& s, view<W>, const G& g) const {
+    return detail::lift(inner, e, s.inner, s.master, g);
   }
   template <class E, class St, class W, class U, class Rate>
-  requires(E::can_factor || !needs_svd) void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
-    detail::retract(inner, e, s.inner, s.master, u, lr, scale);
+  requires detail::retracts_from<Inner, E, decltype(St::inner), typename E::compute, U, Rate>
+  auto retract(E& e, St& s, view<W>, U u, Rate lr, double scale) const {
+    return detail::retract(inner, e, s.inner, s.master, u, lr, scale);
+  }
+  template <class E, class St, class W, class Rate>
+  void finish(E& e, St& s, view<W> w, Rate lr, double scale) const {
+    detail::finish(inner, e, s.inner, s.master, lr, scale);
     if constexpr (std::is_same_v<W, bfloat16>)
       if (rounding == rounding_mode::stochastic)
         return e.for_each(fn::round_stochastically{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),

@@ -56,8 +56,8 @@ struct norm_control {
   void init(E& e, St& s, view<W> w) const {
     if (!(target > 0)) detail::line_norms(e, axis, s.initial, w);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate lr, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate lr, double) const {
     const auto frame = e.frame();
     const auto norm = detail::take_lines(e, axis, w), wanted = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, norm, w);

@@ -52,8 +52,8 @@ struct hyperball {
   void before(E& e, St& s, view<W>, view<U> u, matrix_broadcast<C>, double) const {
     set(e, s, u);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C>, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C>, double) const {
     set(e, s, w);
   }
 
@@ -96,8 +96,8 @@ struct oblique {
     detail::line_parts(e, axis, radial, u, w, norm);
     detail::by_line(axis, [&](auto per) { e.for_each(fn::remove_part{}, u, as_const(w), per(norm), per(radial)); });
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C>, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C>, double) const {
     const auto frame = e.frame();
     const auto norm = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, norm, w);

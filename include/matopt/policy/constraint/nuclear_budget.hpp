@@ -21,10 +21,7 @@ namespace matopt {
 
 template <class RankSchedule = cosine_rank, class Inner = decoupled_decay>
 struct nuclear_budget {
-  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
-  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, nuclear_budget, void>;
-  static constexpr bool takes_column_rates = matopt::takes_column_rates<Inner>;
-  static constexpr bool keeps_master = matopt::keeps_master<Inner>;
+  using decorates = Inner;
 
   RankSchedule rank{};
   bool residual = false;
@@ -41,7 +38,6 @@ struct nuclear_budget {
   }
   void validate() const {
     if constexpr (requires { rank.validate(); }) rank.validate();
-    if constexpr (requires { inner.validate(); }) inner.validate();
   }
 
   // The 1e-9 keeps a product that is whole up to rounding (0.625 * 64 = 40) from gaining a rank.
@@ -52,23 +48,10 @@ struct nuclear_budget {
     return std::clamp(multiple * std::ceil((tau - 1e-9) / multiple), 1.0, static_cast<double>(q));
   }
 
-  template <class S, class C>
-  using state = state_for<Inner, S, C>;
-  template <class Layout, class St>
-  void layout(Layout& l, St& s) const {
-    lay_out(inner, l, s);
-  }
-  template <class E, class St, class W>
-  void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { inner.init(e, s, w); }) inner.init(e, s, w);
-  }
-  template <class E, class St, class W, class G, class U>
-  auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    return inner.lift(e, s, w, g, u);
-  }
   template <class E, class St, class W, class U, class Rate>
-  void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
-    detail::retract(inner, e, s, w, u, lr, scale);
+  requires detail::retracts_from<Inner, E, St, W, U, Rate>
+  auto retract(E& e, St& s, view<W> w, U u, Rate lr, double scale) const {
+    return detail::retract(inner, e, s, w, u, lr, scale);
   }
 };
 

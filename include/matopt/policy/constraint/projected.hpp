@@ -2,12 +2,11 @@
 //
 //   P.before(pass, state, w, u, lr, scale)      adjusts the update u, given the weight (or the weight itself)
 //   Inner.retract(...)                          moves the weight
-//   P.after(pass, state, w, u, lr, scale)       corrects the weight
+//   P.after(pass, state, w, lr, scale)          corrects the weight
 //
 // A weight projection P has one of the two, or both; settings, state and init as every policy. Scratch that `before`
-// takes without a frame lasts until the end of `after`. `after` finds in u what Inner left there, which is the update
-// if Inner only reads it (decays do, row_norm does not). P may be nested: the outer one acts first before the step, and
-// last after it.
+// takes without a frame lasts until the end of `after`. P may be nested: the outer one acts first before the step, and
+// last after it. Without `before` the update need not be stored, and Inner's step joins with what comes before it.
 //   using cap = projected<spectral_normalize<>, decoupled_decay>;
 // Around a constraint that keeps a master copy of the weight, P's corrections would not last; it does not compile.
 //
@@ -31,25 +30,22 @@ concept acts_before_step =
 template <class P>
 concept acts_after_step =
   requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
-    p.after(e, s, w, w, lr, scale);
+    p.after(e, s, w, lr, scale);
   };
 template <class P>
 concept weight_projection = std::copyable<P> && requires { { P::name() } -> std::convertible_to<std::string>; } &&
   (acts_before_step<P> || acts_after_step<P>);
-template <class P>
-concept needs_svd = requires { requires P::needs_svd; };
-template <class P>
-concept needs_full_rank = requires { requires P::needs_full_rank; };
 // clang-format on
 
 template <weight_projection Projection, class Inner = decoupled_decay>
 requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_full_rank<Projection>)) struct projected {
-  static constexpr bool changes_gradient = matopt::changes_gradient<Inner>;
-  using leaves_gradient = std::conditional_t<matopt::leaves_gradient<Inner>, projected, void>;
+  using decorates = Inner;
   static constexpr bool takes_column_rates =
       matopt::takes_column_rates<Projection> && matopt::takes_column_rates<Inner>;
+  static constexpr bool only_reads_update = !acts_before_step<Projection> && matopt::only_reads_update<Inner>;
   static constexpr bool needs_svd = matopt::needs_svd<Projection> || matopt::needs_svd<Inner>;
   static constexpr bool needs_full_rank = matopt::needs_full_rank<Projection> || matopt::needs_full_rank<Inner>;
+  static constexpr bool orthogonalizes = matopt::orthogonalizes<Projection> || matopt::orthogonalizes<Inner>;
 
   Projection projection{};
   Inner inner{};
@@ -60,10 +56,7 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
     if constexpr (detail::has_settings<Projection>) Projection::settings(self.projection, visit);
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
   }
-  void validate() const {
-    if constexpr (requires { projection.validate(); }) projection.validate();
-    if constexpr (requires { inner.validate(); }) inner.validate();
-  }
+  void validate() const { detail::validate(projection); }
   double rank_budget(index_t step, index_t q) const requires limits_rank<Inner> { return inner.rank_budget(step, q); }
 
   template <class S, class C>
@@ -78,20 +71,26 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { projection.init(e, s.projection, w); }) projection.init(e, s.projection, w);
-    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
+    detail::init(projection, e, s.projection, w);
+    detail::init(inner, e, s.inner, w);
+  }
+  template <class E, class St, class W>
+  void resync(E& e, St& s, view<W> w) const {
+    detail::resync(projection, e, s.projection, w);
+    detail::resync(inner, e, s.inner, w);
   }
 
-  template <class E, class St, class W, class G, class U>
-  auto lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    return inner.lift(e, s.inner, w, g, u);
-  }
   template <class E, class St, class W, class U, class Rate>
-  requires(E::can_factor || !needs_svd) void retract(E& e, St& s, view<W> w, view<U> u, Rate lr, double scale) const {
-    const auto frame = e.frame();
+  requires((E::can_factor || !needs_svd) && (detail::is_view<U> || !acts_before_step<Projection>) &&
+           detail::retracts_from<Inner, E, decltype(St::inner), W, U, Rate>)
+  auto retract(E& e, St& s, view<W> w, U u, Rate lr, double scale) const {
     if constexpr (acts_before_step<Projection>) projection.before(e, s.projection, w, u, lr, scale);
-    detail::retract(inner, e, s.inner, w, u, lr, scale);
-    if constexpr (acts_after_step<Projection>) projection.after(e, s.projection, w, u, lr, scale);
+    return detail::retract(inner, e, s.inner, w, u, lr, scale);
+  }
+  template <class E, class St, class W, class Rate>
+  void finish(E& e, St& s, view<W> w, Rate lr, double scale) const {
+    detail::finish(inner, e, s.inner, w, lr, scale);
+    if constexpr (acts_after_step<Projection>) projection.after(e, s.projection, w, lr, scale);
   }
 };
 

@@ -91,8 +91,8 @@ struct first_order_radius {
     e.for_each(fn::assign{}, s.target, as_const(s.before));
     e.for_each(fn::move_radius{scale}, s.target, as_const(radial), lr);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C>, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C>, double) const {
     const auto frame = e.frame();
     const auto norm = e.take(1, 1);
     detail::matrix_norm(e, norm, w);
@@ -120,8 +120,8 @@ struct norm_brake {
     s.before = e.take(1, 1);
     detail::matrix_norm(e, s.before, w);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate, double) const {
     const auto frame = e.frame();
     const auto norm = e.take(1, 1);
     detail::matrix_norm(e, norm, w);

@@ -89,8 +89,8 @@ struct rate_penalty {
   void layout(Layout& l, St& s) const {
     s.shape = l.scalar("penalty_shape");
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate lr, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate lr, double) const {
     const auto frame = e.frame();
     const double count = static_cast<double>(w.rows) * static_cast<double>(w.cols);
     if (estimate) {

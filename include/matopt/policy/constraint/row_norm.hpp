@@ -127,6 +127,14 @@ struct carry_norm {
     if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;
   }
 };
+// The same, unless that changes g by rounding only.
+struct take_written_norm {
+  template <class T>
+  MATOPT_HD void operator()(T& g, T n) const {
+    const T size = math::abs(g), off = math::abs(n - size);
+    g = off > T(4) * std::numeric_limits<T>::epsilon() * size ? math::copysign(n, g) : g;
+  }
+};
 // g = n with the sign of g
 struct resync_magnitude {
   template <class T>
@@ -138,8 +146,7 @@ struct resync_magnitude {
 
 template <class Magnitude = adam_magnitude>
 struct row_norm {
-  static constexpr bool changes_gradient = true, only_reads_update = true;
-  using both_forms_agree = row_norm;
+  static constexpr bool only_reads_update = true;
 
   Magnitude magnitude{};
   double decay = 0;
@@ -170,14 +177,18 @@ struct row_norm {
     e.for_each(fn::initial_magnitude{fn::zero_row}, s.g);
     e.for_each(fn::assign{}, s.r, as_const(s.g));
   }
-
-  template <class E, class St, class W, class G, class U>
-  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
-    run_formula(e, lift_formula(e, s, w, g), u);
-    return u;
+  // The norm of the direction stays: it says how far a step turns the row.
+  template <class E, class St, class W>
+  void resync(E& e, St& s, view<W> w) const {
+    const auto frame = e.frame();
+    const auto norm = e.take(w.rows, 1);
+    detail::row_norms(e, norm, w);
+    e.for_each(fn::initial_magnitude{fn::zero_row}, norm);
+    e.for_each(fn::take_written_norm{}, s.g, as_const(norm));
   }
+
   template <class E, class St, class W, class G>
-  auto lift_formula(E& e, St& s, view<W> w, G g) const {
+  auto lift(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
     return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w))), sums,

@@ -42,8 +42,6 @@ struct compose_unit_rows {
 
 template <class Magnitude = adam_magnitude>
 struct row_sphere {
-  static constexpr bool changes_gradient = true;
-
   Magnitude magnitude{};
   double angle_decay_scale = 0.001, angle_decay_degree = 1;
   index_t angle_warmup = 0;
@@ -73,15 +71,23 @@ struct row_sphere {
     detail::row_norms(e, s.g, w);
     e.for_each(fn::initial_magnitude{fn::least_magnitude}, s.g);
   }
+  template <class E, class St, class W>
+  void resync(E& e, St& s, view<W> w) const {
+    const auto frame = e.frame();
+    const auto norm = e.take(w.rows, 1);
+    detail::row_norms(e, norm, w);
+    e.for_each(fn::initial_magnitude{fn::least_magnitude}, norm);
+    e.for_each(fn::take_written_norm{}, s.g, as_const(norm));
+  }
 
-  template <class E, class St, class W, class G, class U>
-  view<const U> lift(E& e, St& s, view<W> w, view<G> g, view<U> u) const {
+  template <class E, class St, class W, class G>
+  auto lift(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2);
     s.gradient = sums.col_block(0, 1);
     e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
     e.for_each(fn::ratio{}, s.gradient, as_const(s.gradient), as_const(s.g));
-    e.for_each(fn::sphere_gradient{}, u, as_const(g), as_const(w), per_row(s.g), per_row(s.gradient));
-    return u;
+    return elementwise(fn::sphere_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(s.g),
+                       per_row(s.gradient));
   }
 
   template <class E, class St, class W, class U, class C>

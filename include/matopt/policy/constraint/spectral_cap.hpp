@@ -111,8 +111,8 @@ struct soft_cap {
   void layout(Layout& l, St& s) const {
     lay_out(estimate, l, s);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C> lr, double scale) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C> lr, double scale) const {
     const auto frame = e.frame();
     const double unit = detail::spectral_unit(relative, w.rows, w.cols);
     const auto top = detail::take_triple(e, w);
@@ -155,8 +155,8 @@ struct hard_cap {
   void layout(Layout& l, St& s) const {
     lay_out(estimate, l, s);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate, double) const {
     using C = typename E::compute;
     const auto frame = e.frame();
     const double bound = most * detail::spectral_unit(relative, w.rows, w.cols);

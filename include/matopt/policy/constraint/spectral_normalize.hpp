@@ -71,8 +71,8 @@ struct spectral_normalize {
   void layout(Layout& l, St& s) const {
     lay_out(estimate, l, s);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate, double) const {
     const auto frame = e.frame();
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);
@@ -101,8 +101,8 @@ struct spectral_hammer {
   void layout(Layout& l, St& s) const {
     lay_out(estimate, l, s);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St& s, view<W> w, view<U>, Rate, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St& s, view<W> w, Rate, double) const {
     const auto frame = e.frame();
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);
@@ -132,8 +132,8 @@ struct spectral_decay {
   void layout(Layout& l, St& s) const {
     lay_out(estimate, l, s);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C> lr, double) const {
     const auto frame = e.frame();
     const auto top = detail::take_triple(e, w);
     estimate.estimate(e, s, w, top);

@@ -12,7 +12,7 @@
 // only. f rises with lambda: its root is bracketed from 1e-3 by sphere_doublings doublings, then bisected. Every matrix
 // runs all of them; one without a bracket takes lambda = 0.
 //
-// spectral_sphere orthogonalizes itself: what reaches it is the momentum, and the rule's orthogonalizer slot holds
+// spectral_sphere orthogonalizes itself: what reaches it is the momentum, and the rule's orthogonalizer slot has to hold
 // no_orthogonalizer (another one would flatten M first, and lambda would be a root for something else). With
 // spectral_ratio as scale the step is the paper's. It ends slightly off the sphere, and the next one begins with
 // retract; sphere_finish retracts at the end, too.
@@ -124,8 +124,8 @@ struct spectral_retraction {
     const auto frame = e.frame();
     pull(e, s, w, lr, detail::take_triple(e, w));
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C> lr, double) const {
     const auto frame = e.frame();
     if (finish) pull(e, s, w, lr, detail::take_triple(e, w));
   }
@@ -143,6 +143,7 @@ struct spectral_retraction {
 
 template <stateless_orthogonalizer Orthogonalizer = newton_schulz<>, norm_estimate Estimate = power_iteration>
 struct spectral_sphere {
+  static constexpr bool orthogonalizes = true;
   static constexpr bool needs_svd = matopt::needs_svd<Estimate>;
   static constexpr bool needs_full_rank = honours_rank<Orthogonalizer>;
 
@@ -198,9 +199,9 @@ struct spectral_sphere {
     e.for_each(fn::bracket_middle{}, lambda, as_const(inside), as_const(beyond), as_const(found));
     turn(lambda);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St& s, view<W> w, view<U> u, matrix_broadcast<C> lr, double scale) const {
-    retraction.after(e, s, w, u, lr, scale);
+  template <class E, class St, class W, class C>
+  void after(E& e, St& s, view<W> w, matrix_broadcast<C> lr, double scale) const {
+    retraction.after(e, s, w, lr, scale);
   }
 };
 

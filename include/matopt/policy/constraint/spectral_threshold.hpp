@@ -69,8 +69,8 @@ struct exact_hard_cap {
     visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     detail::subtract_spectrum(e, fn::excess_amount{most * detail::spectral_unit(relative, w.rows, w.cols), 1, 0}, w,
                               lr);
   }
@@ -90,8 +90,8 @@ struct spectral_clipped_decay {
     visit("spectral_most", self.most, range{.low = 0, .low_open = true});
     visit("spectral_relative", self.relative);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     detail::subtract_spectrum(e, fn::excess_amount{most * detail::spectral_unit(relative, w.rows, w.cols), 0, decay}, w,
                               lr);
   }
@@ -107,8 +107,8 @@ struct nuclear_prox {
   static void settings(Self& self, Visit&& visit) {
     visit("nuclear_strength", self.strength, range{.low = 0});
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     detail::subtract_spectrum(e, fn::threshold_amount{strength}, w, lr);
   }
 };

@@ -68,8 +68,8 @@ struct nuclear_polar_decay {
     visit("nuclear_strength", self.strength, range{.low = 0});
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
-  template <class E, class St, class W, class U, class C>
-  void after(E& e, St&, view<W> w, view<U>, matrix_broadcast<C> lr, double) const {
+  template <class E, class St, class W, class C>
+  void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     const auto frame = e.frame();
     const view<C> x = e.take_like(w);
     e.for_each(fn::assign{}, x, as_const(w));
@@ -89,8 +89,8 @@ struct polar_retraction {
   static void settings(Self& self, Visit&& visit) {
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E& e, St&, view<W> w, view<U>, Rate, double) const {
+  template <class E, class St, class W, class Rate>
+  void after(E& e, St&, view<W> w, Rate, double) const {
     const auto frame = e.frame();
     const auto x = e.take_like(w);
     e.for_each(fn::assign{}, x, as_const(w));

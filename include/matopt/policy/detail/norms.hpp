@@ -1,6 +1,7 @@
 // Norms that neither overflow nor underflow, each in one pass.
 #pragma once
 #include "../../core/pass.hpp"
+#include "../../core/scaled_norm.hpp"
 
 namespace matopt {
 
@@ -33,16 +34,6 @@ struct scale_twice {
 
 namespace detail {
 
-// ||x||_F of each matrix as two numbers, 1 x 1 each: ||x||_F = scale * sqrt(squares). Both are 0 for x = 0.
-template <class C>
-struct scaled_norm {
-  view<C> pair;  // 1 x 2
-  view<C> scale = pair.col_block(0, 1), squares = pair.col_block(1, 1);
-};
-template <class E>
-auto take_norm(E& e) {
-  return scaled_norm<typename E::compute>{e.take(1, 2)};
-}
 template <class E, class V>
 auto frobenius(E& e, V x) {
   const auto n = take_norm(e);
@@ -65,8 +56,8 @@ void normalize_by(E& e, view<Y> y, view<X> x, view<C> factors) {
 }
 
 // out(i, 0) = ||x(i, :)||
-template <class E, class T, class C>
-void row_norms(E& e, view<C> out, view<T> x) {
+template <class E, class C, class V>
+void row_norms(E& e, view<C> out, V x) {
   e.reduce_rows(fn::norm{}, out, as_const(x));
 }
 

@@ -95,15 +95,13 @@ struct adam_direction {
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }
 
-  template <class E, class St, class G, class Use>
-  void formula(E& e, St& s, G g, Use use) const {
+  template <class E, class St, class G, class U>
+  auto accumulate(E& e, St& s, G g, U u) const {
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
     const fn::adam adam{
         beta1, beta2, eps, detail::square_limit<typename E::compute>(s.v), eps_mode == adam_eps::corrected, nesterov};
-    if (amsgrad)
-      use(elementwise(adam, s.m, s.v, s.largest, update_slot{}, g, per_matrix(s.c1), per_matrix(s.c2)));
-    else
-      use(elementwise(adam, s.m, s.v, update_slot{}, g, per_matrix(s.c1), per_matrix(s.c2)));
+    return either(amsgrad, elementwise(adam, s.m, s.v, s.largest, u, g, per_matrix(s.c1), per_matrix(s.c2)),
+                  elementwise(adam, s.m, s.v, u, g, per_matrix(s.c1), per_matrix(s.c2)));
   }
 };
 

@@ -63,9 +63,8 @@ struct adapted_rate {
 
 template <bool ByColumn, class Inner = nesterov_ema>
 requires(!rates_by_column<Inner>) struct adaptive_rate {
-  static constexpr bool needs_reference = matopt::needs_reference<Inner>;
+  using decorates = Inner;
   static constexpr bool rates_by_column = ByColumn;
-  static constexpr index_t phases = phase_count<Inner>;
 
   Inner inner{};
   double mu2 = 0.99, eps = 1e-8;
@@ -79,11 +78,11 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
     visit("rate_eps", self.eps, range{.low = 0, .low_open = true});
     if constexpr (ByColumn) visit("clamp", self.clamp, range{.low = 0, .high = 1});
   }
-  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
 
   template <class S, class C>
   struct state {
     view<C> r, c1, c2;
+    view<C> rate;  // scratch, from accumulate to the end of the step
     state_for<Inner, S, C> inner;
   };
   template <class Layout, class St>
@@ -92,19 +91,15 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
     s.c1 = l.scalar("rate_first_correction"), s.c2 = l.scalar("rate_second_correction");
     lay_out(inner, l, s.inner);
   }
-  template <class E, class St, class W>
-  void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
-  }
 
   template <class E, class St, class G, class U>
-  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
-    const view<U> rate = e.take(1, s.r.cols);  // until the end of the step
+  void accumulate(E& e, St& s, const G& g, view<U> u) const {
+    const view<U> rate = s.rate = e.take(1, s.r.cols);
     const auto frame = e.frame();
     norms(e, rate, as_const(g));
     e.for_each(fn::root_mean_square{mu2}, s.r, as_const(rate));
     e.for_each(fn::bias_corrections{detail::first_beta(inner), mu2}, s.c1, s.c2);
-    const auto lr = detail::accumulate(inner, e, s.inner, g, u);
+    detail::accumulate_all(inner, e, s.inner, g, u);
 
     norms(e, rate, u);
     e.for_each(fn::norm_over_root{eps}, rate, as_const(s.r));
@@ -114,16 +109,19 @@ requires(!rates_by_column<Inner>) struct adaptive_rate {
         e.reduce(fn::identity{}, sum, as_const(rate));
         e.for_each(fn::clamp_to_mean{clamp, static_cast<double>(rate.cols)}, rate, per_matrix(sum));
       }
-    e.for_each(fn::adapted_rate{}, rate, lr, per_matrix(s.c1), per_matrix(s.c2));
+    e.for_each(fn::adapted_rate{}, rate, detail::rate(inner, e, s.inner), per_matrix(s.c1), per_matrix(s.c2));
+  }
+  template <class E, class St>
+  auto rate(E&, St& s) const {
     if constexpr (ByColumn)
-      return per_column(rate);
+      return per_column(s.rate);
     else
-      return per_matrix(rate);
+      return per_matrix(s.rate);
   }
 
  private:
-  template <class E, class C, class U>
-  static void norms(E& e, view<C> out, view<U> u) {
+  template <class E, class C, class V>
+  static void norms(E& e, view<C> out, V u) {
     if constexpr (ByColumn) {
       detail::row_norms(e, out.t(), u.t());  // the rows of the transpose are the columns
     } else {

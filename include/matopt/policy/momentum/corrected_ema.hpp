@@ -54,10 +54,10 @@ struct basic_corrected_ema {
     s.buffer = l.matrix("momentum"), s.correction = l.scalar("momentum_correction");
   }
 
-  template <class E, class St, class G, class Use>
-  void formula(E& e, St& s, G g, Use use) const {
+  template <class E, class St, class G, class U>
+  auto accumulate(E& e, St& s, G g, U u) const {
     e.for_each(fn::bias_correction{beta}, s.correction);
-    use(elementwise(fn::corrected_momentum{beta, Nesterov}, s.buffer, update_slot{}, g, per_matrix(s.correction)));
+    return elementwise(fn::corrected_momentum{beta, Nesterov}, s.buffer, u, g, per_matrix(s.correction));
   }
 };
 

@@ -40,9 +40,9 @@ struct lion_momentum {
     s.buffer = l.matrix("momentum");
   }
 
-  template <class E, class St, class G, class Use>
-  void formula(E&, St& s, G g, Use use) const {
-    use(elementwise(fn::lion_momentum{beta1, beta2}, s.buffer, update_slot{}, g));
+  template <class E, class St, class G, class U>
+  auto accumulate(E&, St& s, G g, U u) const {
+    return elementwise(fn::lion_momentum{beta1, beta2}, s.buffer, u, g);
   }
 };
 

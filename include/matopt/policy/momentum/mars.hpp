@@ -57,6 +57,8 @@ template <class Momentum>
 double first_beta(const Momentum& m) {
   if constexpr (requires { m.beta1; })
     return m.beta1;
+  else if constexpr (decorator<Momentum>)
+    return first_beta(m.inner);
   else
     return m.beta;
 }
@@ -64,9 +66,8 @@ double first_beta(const Momentum& m) {
 
 template <class Inner, bool Given>
 struct basic_mars {
+  using decorates = Inner;
   static constexpr bool needs_reference = Given;
-  static constexpr bool rates_by_column = matopt::rates_by_column<Inner>;
-  static constexpr index_t phases = phase_count<Inner>;
 
   Inner inner{};
   double gamma = 0.025;
@@ -79,7 +80,6 @@ struct basic_mars {
     visit("gamma", self.gamma, range{.low = 0});
     visit("clip", self.clip);
   }
-  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
 
   template <class S, class C>
   struct state {
@@ -94,10 +94,6 @@ struct basic_mars {
     else
       s.last = l.matrix("last_gradient");
     lay_out(inner, l, s.inner);
-  }
-  template <class E, class St, class W>
-  void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
   }
 
   template <class E, class St, class G, class U>
@@ -114,7 +110,7 @@ struct basic_mars {
       const auto norm = detail::frobenius(e, u);
       e.for_each(fn::clip_to_one{}, u, per_matrix(norm.scale), per_matrix(norm.squares));
     }
-    return detail::accumulate(inner, e, s.inner, as_const(u), u);
+    return detail::accumulate_on(inner, e, s.inner, u);
   }
 };
 

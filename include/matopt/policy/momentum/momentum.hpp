@@ -47,9 +47,9 @@ struct basic_momentum {
     s.buffer = l.matrix("momentum");
   }
 
-  template <class E, class St, class G, class Use>
-  void formula(E&, St& s, G g, Use use) const {
-    use(elementwise(fn::momentum{beta, Mean ? 1 - beta : 1, Nesterov}, s.buffer, update_slot{}, g));
+  template <class E, class St, class G, class U>
+  auto accumulate(E&, St& s, G g, U u) const {
+    return elementwise(fn::momentum{beta, Mean ? 1 - beta : 1, Nesterov}, s.buffer, u, g);
   }
 };
 

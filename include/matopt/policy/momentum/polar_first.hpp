@@ -11,8 +11,8 @@ namespace matopt {
 
 template <class Orthogonalizer, class Inner = ema>
 requires(!needs_reference<Inner>) struct polar_first {
-  static constexpr bool rates_by_column = matopt::rates_by_column<Inner>;
-  static constexpr index_t phases = phase_count<Inner>;
+  using decorates = Inner;
+  static constexpr bool orthogonalizes = true;
 
   Orthogonalizer orthogonalizer{};
   Inner inner{};
@@ -24,7 +24,7 @@ requires(!needs_reference<Inner>) struct polar_first {
     Inner::settings(self.inner, visit);
   }
 
-  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
+  void validate() const { detail::validate(orthogonalizer); }
 
   template <class S, class C>
   struct state {
@@ -38,22 +38,18 @@ requires(!needs_reference<Inner>) struct polar_first {
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { orthogonalizer.init(e, s.orthogonalizer, w); })
-      orthogonalizer.init(e, s.orthogonalizer, w);
-    if constexpr (requires { inner.init(e, s.inner, w); }) inner.init(e, s.inner, w);
+    detail::init(orthogonalizer, e, s.orthogonalizer, w);
+    detail::init(inner, e, s.inner, w);
   }
   template <class E, class St, class G, class U>
-  requires requires(const Orthogonalizer& o, E& e, St& s, view<U> u) { o.orthogonalize(e, s.orthogonalizer, u); }
-  auto accumulate(E& e, St& s, view<G> g, view<U> u) const {
-    // No frame: a rate that Inner returns lasts until the end of the step.
+  requires detail::can_orthogonalize<Orthogonalizer, E, decltype(St::orthogonalizer)>
+  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
     const view<U> before = e.take_like(u), size = e.take(1, 1);
     e.for_each(fn::assign{}, before, as_const(g));
     e.for_each(fn::assign{}, u, as_const(before));
     detail::orthogonalize(orthogonalizer, e, s.orthogonalizer, u);
     e.reduce(fn::product{}, size, as_const(before), as_const(u));
-    const auto lr = detail::accumulate(inner, e, s.inner, as_const(u), u);
-    e.for_each(fn::multiply{}, u, per_matrix(size));
-    return lr;
+    return detail::accumulate_on(inner, e, s.inner, u) >> elementwise(fn::multiply{}, update_slot{}, per_matrix(size));
   }
 };
 

@@ -55,9 +55,9 @@ struct positive_negative {
   }
 
   template <class E, class St, class G, class U>
-  void accumulate(E& e, St& s, view<G> g, view<U> u) const {
+  auto accumulate(E& e, St& s, G g, U u) const {
     e.for_each(fn::next_parity{}, s.parity);
-    e.for_each(fn::positive_negative{beta1 * beta1, beta0}, s.odd, s.even, u, as_const(g), per_matrix(s.parity));
+    return elementwise(fn::positive_negative{beta1 * beta1, beta0}, s.odd, s.even, u, g, per_matrix(s.parity));
   }
 };
 

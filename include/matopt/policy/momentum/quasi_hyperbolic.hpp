@@ -40,9 +40,9 @@ struct quasi_hyperbolic {
     s.buffer = l.matrix("momentum");
   }
 
-  template <class E, class St, class G, class Use>
-  void formula(E&, St& s, G g, Use use) const {
-    use(elementwise(fn::quasi_hyperbolic{beta, gamma}, s.buffer, update_slot{}, g));
+  template <class E, class St, class G, class U>
+  auto accumulate(E&, St& s, G g, U u) const {
+    return elementwise(fn::quasi_hyperbolic{beta, gamma}, s.buffer, u, g);
   }
 };
 

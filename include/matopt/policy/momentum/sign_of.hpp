@@ -18,9 +18,7 @@ struct take_sign {
 
 template <class Inner = nesterov_ema>
 struct sign_of {
-  static constexpr bool needs_reference = matopt::needs_reference<Inner>;
-  static constexpr bool rates_by_column = matopt::rates_by_column<Inner>;
-  static constexpr index_t phases = phase_count<Inner>;
+  using decorates = Inner;
 
   Inner inner{};
 
@@ -29,23 +27,11 @@ struct sign_of {
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
   }
-  index_t phase(index_t step) const { return detail::phase_of(inner, step); }
 
-  template <class S, class C>
-  using state = state_for<Inner, S, C>;
-  template <class Layout, class St>
-  void layout(Layout& l, St& s) const {
-    lay_out(inner, l, s);
-  }
-  template <class E, class St, class W>
-  void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { inner.init(e, s, w); }) inner.init(e, s, w);
-  }
   template <class E, class St, class G, class U>
-  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
-    const auto lr = detail::accumulate(inner, e, s, g, u);
-    e.for_each(fn::take_sign{}, u);
-    return lr;
+  requires detail::accumulates<Inner, E, St, G, U>
+  auto accumulate(E& e, St& s, const G& g, U u) const {
+    return detail::accumulate(inner, e, s, g, u) >> elementwise(fn::take_sign{}, update_slot{});
   }
 };
 

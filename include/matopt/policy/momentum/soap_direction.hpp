@@ -110,6 +110,7 @@ struct soap_direction {
   struct state {
     view<S> m, v;
     view<C> left, right, left_basis, right_basis, c1, c2, started;
+    view<C> rate;  // scratch, from accumulate to the end of the step
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
@@ -126,9 +127,9 @@ struct soap_direction {
   }
 
   template <class E, class St, class G, class C>
-  requires E::can_factor auto accumulate(E& e, St& s, view<G> g, view<C> u) const {
-    const view<C> rate = e.take(1, 1);  // until the end of the step
-    e.for_each(fn::multiply_into{}, rate, e.lr(), per_matrix(s.started));
+  requires E::can_factor void accumulate(E& e, St& s, view<G> g, view<C> u) const {
+    s.rate = e.take(1, 1);
+    e.for_each(fn::multiply_into{}, s.rate, e.lr(), per_matrix(s.started));
     const auto frame = e.frame();
     const view<C> gradient = e.take_like(u);
     e.for_each(fn::assign{}, gradient, as_const(g));
@@ -154,7 +155,10 @@ struct soap_direction {
       turn(e, s, s.m, s.m, true);
     }
     e.for_each(fn::set_one{}, s.started);
-    return per_matrix(rate);
+  }
+  template <class E, class St>
+  auto rate(E&, St& s) const {
+    return per_matrix(s.rate);
   }
 
  private:

@@ -75,9 +75,9 @@ struct variance_adaptive {
     s.buffer = l.matrix("momentum"), s.variance = l.matrix("variance"), s.correction = l.scalar("momentum_correction");
   }
 
-  template <class E, class St, class G, class Use>
+  template <class E, class St, class G, class U>
   requires(!std::is_same_v<G, update_slot>)  // its norm may be needed
-      void formula(E& e, St& s, G g, Use use) const {
+      auto accumulate(E& e, St& s, G g, U u) const {
     const auto gain = e.take(1, 1);
     e.for_each(fn::set_constant{1}, gain);
     if (amplify_below > 0) {
@@ -87,8 +87,8 @@ struct variance_adaptive {
     e.for_each(fn::bias_correction{beta}, s.correction);
     // `looked` is up to 1 / (1 - beta) times as large as g.
     const double largest = detail::square_limit<typename E::compute>(s.variance) * (1 - beta) / 4;
-    use(elementwise(fn::variance_adaptive{beta, alpha, eps, largest, Signal, late_variance}, s.buffer, s.variance,
-                    update_slot{}, g, per_matrix(s.correction), per_matrix(gain)));
+    return elementwise(fn::variance_adaptive{beta, alpha, eps, largest, Signal, late_variance}, s.buffer, s.variance, u,
+                       g, per_matrix(s.correction), per_matrix(gain));
   }
 };
 

@@ -59,15 +59,15 @@ struct element_norm {
     s.v = l.matrix("update_second_moment");
   }
 
-  template <class E, class St, class U, class Use>
-  void formula(E& e, St& s, view<U> u, Use use) const {
+  template <class E, class St, class U>
+  auto normalize(E& e, St& s, view<U> u) const {
     const auto norm = detail::take_norm(e);
     const auto factor = e.take(1, 1);
     const double largest = detail::square_limit<typename E::compute>(s.v);
     e.reduce(fn::running_root_norm{beta, eps, largest}, norm.pair, s.v, as_const(u));
     const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
     e.for_each(fn::factor_to_norm{size, norm_eps}, factor, as_const(norm.scale), as_const(norm.squares));
-    use(elementwise(fn::over_running_root{eps, largest}, update_slot{}, as_const(s.v), per_matrix(factor)));
+    return elementwise(fn::over_running_root{eps, largest}, update_slot{}, as_const(s.v), per_matrix(factor));
   }
 };
 

@@ -108,8 +108,8 @@ struct neuron_norm {
   }
 
   // All that is needed of u are the norms of its lines: ||u||_F and ||y||_F follow from them.
-  template <class E, class St, class U, class Use>
-  void formula(E& e, St& s, view<U> update, Use use) const {
+  template <class E, class St, class U>
+  auto normalize(E& e, St& s, view<U> update) const {
     const bool rows = by_row(update.rows, update.cols);
     const view<U> u = rows ? update : update.t();
     const auto v = rows ? s.v : s.v.t();
@@ -129,10 +129,8 @@ struct neuron_norm {
                  per_matrix(before.scale), per_matrix(before.squares), per_matrix(after.scale),
                  per_matrix(after.squares));
     }
-    if (rows)
-      use(elementwise(fn::times_factor{}, update_slot{}, per_row(factor)));
-    else
-      use(elementwise(fn::times_factor{}, update_slot{}, per_column(factor.t())));
+    return either(rows, elementwise(fn::times_factor{}, update_slot{}, per_row(factor)),
+                  elementwise(fn::times_factor{}, update_slot{}, per_column(factor.t())));
   }
 
  private:

@@ -19,13 +19,13 @@ struct target_rms {
   static void settings(Self& self, Visit&& visit) {
     visit("update_rms", self.rms, range{.low = 0, .low_open = true});
   }
-  template <class E, class St, class U, class Use>
-  void formula(E& e, St&, view<U> u, Use use) const {
+  template <class E, class St, class U>
+  auto normalize(E& e, St&, view<U> u) const {
     const auto norm = detail::frobenius(e, u);
     const auto factor = e.take(1, 1);
     const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
     e.for_each(fn::factor_to_norm{size, 0}, factor, as_const(norm.scale), as_const(norm.squares));
-    use(elementwise(fn::times_factor{}, update_slot{}, per_matrix(factor)));
+    return elementwise(fn::times_factor{}, update_slot{}, per_matrix(factor));
   }
 };
 

@@ -6,7 +6,7 @@
 //   U <- P Q^T                       (transposed back)
 //
 // Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion (dion_simple.py never transposes).
-// Wants `no_momentum` before it: the buffer M is its own. Q begins as a random matrix of rank ceil(fraction min(m, n)),
+// The buffer M is its own, so the momentum before it has to be `no_momentum`. Q begins as a random matrix of rank ceil(fraction min(m, n)),
 // rounded up to a multiple; a direction that the input does not have is kept from the last step, so that it can come
 // back. P Q^T is not exactly orthogonal: Q's columns are normalised, not orthogonalized. Results do not depend on the
 // signs of columns of Q. State: 1 scalar per parameter and min(m, n) times the rank. Needs: gemm, orthonormalize,
@@ -39,6 +39,8 @@ struct keep_old_column {
 }  // namespace fn
 
 struct dion_polar {
+  static constexpr bool replaces_momentum = true;
+
   double mu = 0.95, rank_fraction = 1, eps = 1e-8;
   index_t rank_multiple = 1, power_iterations = 1, seed = 0;
   dion_transpose transpose = dion_transpose::automatic;

@@ -64,10 +64,12 @@ struct shift {
 
 template <class Element = void>
 struct newton_schulz {
+  static constexpr bool takes_norm = true, gives_parts = true;
+
   coefficient_set coefficients = coefficient_set::keller;
   index_t steps = 5;
   double eps = negligible_norm;
-  eps_rule rule = eps_rule::add;
+  matopt::eps_rule eps_rule = matopt::eps_rule::add;
   newton_schulz_form form = newton_schulz_form::automatic;
   // Schatten norms: X <- X ||X||_F / S, S the norm of X. Nothing changes where one singular value outweighs the others;
   // a flat spectrum begins nearer to 1, and needs fewer steps. No more products: a pass over X and two over A, and for
@@ -87,7 +89,7 @@ struct newton_schulz {
     visit("ns_coefficients", self.coefficients);
     visit("ns_steps", self.steps, range{.low = 1, .high = 99});
     visit("ns_eps", self.eps, range{.low = 0});
-    visit("ns_eps_rule", self.rule);
+    visit("ns_eps_rule", self.eps_rule);
     visit("ns_form", self.form);
     visit("ns_bound", self.bound);
   }
@@ -95,39 +97,36 @@ struct newton_schulz {
   template <class E>
   using element = std::conditional_t<std::is_void_v<Element>, typename E::product, Element>;
 
-  // In place.
-  template <class E, class St, class C>
-  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<C> u) const {
-    const auto frame = e.frame();
-    const auto norm = detail::frobenius(e, u);
-    if constexpr (may_narrow<E, C>)
-      if (narrows(e, u)) return narrowed(e, u, norm);
-    const auto x = iterate<element<E>>(e, u, norm, detail::spare_memory<C>{}, keep_result{});
-    if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
-      e.for_each(fn::assign{}, u, as_const(x));
-  }
-  // Returns the result, which is u if that is of the iteration's type, and otherwise lies in scratch or in u's memory.
-  template <class E, class St, class U, class C>
-  requires(E::template can_multiply<element<E>>) auto orthogonalize(E& e, St&, view<U> u,
-                                                                    const detail::scaled_norm<C>& norm) const {
+  template <class E, class To>
+  using result = std::conditional_t<std::is_same_v<To, detail::anywhere>, view<element<E>>, void>;
+
+  // Anywhere, the result is u if that is of the iteration's type, and otherwise lies in scratch or in u's memory.
+  template <class E, class St, class U, class C, class To>
+  requires(E::template can_multiply<element<E>>) result<E, To> orthogonalize(E& e, St&, view<U> u,
+                                                                             const detail::scaled_norm<C>& norm,
+                                                                             To to) const {
+    using T = element<E>;
     if constexpr (may_narrow<E, U>)
       if (narrows(e, u)) {
         narrowed(e, u, norm);
-        return u;
+        if constexpr (std::is_same_v<To, detail::anywhere>)
+          return u;
+        else if constexpr (std::is_same_v<To, detail::in_place>)
+          return;
+        else
+          return to(u, index_t{0}, u.batch);
       }
-    return iterate<element<E>>(e, u, norm, spare<element<E>>(u), keep_result{});
-  }
-  // Hands on the result instead, in parts that need not be kept: use(view, first member, count).
-  template <class E, class St, class U, class C, class Use>
-  requires(E::template can_multiply<element<E>>) void orthogonalize(E& e, St&, view<U> u,
-                                                                    const detail::scaled_norm<C>& norm, Use use) const {
-    if constexpr (may_narrow<E, U>)
-      if (narrows(e, u)) {
-        narrowed(e, u, norm);
-        return use(u, index_t{0}, u.batch);
-      }
-    const auto frame = e.frame();
-    iterate<element<E>>(e, u, norm, spare<element<E>>(u), use);
+    if constexpr (std::is_same_v<To, detail::anywhere>) {
+      return iterate<T>(e, u, norm, spare<T>(u), to);
+    } else if constexpr (std::is_same_v<To, detail::in_place>) {
+      const auto frame = e.frame();
+      const auto x = iterate<T>(e, u, norm, detail::spare_memory<U>{}, detail::anywhere{});
+      if (static_cast<const void*>(x.data) != static_cast<const void*>(u.data) || !u.data)
+        e.for_each(fn::assign{}, u, as_const(x));
+    } else {
+      const auto frame = e.frame();
+      iterate<T>(e, u, norm, spare<T>(u), to);
+    }
   }
 
  private:
@@ -146,8 +145,6 @@ struct newton_schulz {
   static detail::spare_memory<U> spare(view<U> u) {
     return std::is_same_v<T, U> ? detail::spare_memory<U>{} : detail::spare_memory<U>(u);
   }
-  struct keep_result {};  // in place of a use of the parts
-
   // Whether a backend that chooses at run time has the iteration run in bfloat16.
   template <class E, class U>
   static constexpr bool may_narrow =
@@ -177,14 +174,14 @@ struct newton_schulz {
   template <class E, class U, class C>
   void narrowed(E& e, view<U> u, const detail::scaled_norm<C>& norm) const {
     const auto frame = e.frame();
-    const auto x = iterate<bfloat16>(e, u, norm, detail::spare_memory<U>{}, keep_result{});
+    const auto x = iterate<bfloat16>(e, u, norm, detail::spare_memory<U>{}, detail::anywhere{});
     e.for_each(fn::assign{}, u, as_const(x));
   }
 
   template <class T, class E, class U, class C, class Use>
   view<T> iterate(E& e, view<U> u, const detail::scaled_norm<C>& norm, detail::spare_memory<U> spare,
                   const Use& use) const {
-    constexpr bool keeps = std::is_same_v<Use, keep_result>;
+    constexpr bool keeps = std::is_same_v<Use, detail::anywhere>;
     const bool tall = u.rows > u.cols;
     const view<U> m = tall ? u.t() : u;
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
@@ -200,7 +197,7 @@ struct newton_schulz {
     else
       x = e.template take_batch<T>(keeps && ends_in_x ? m.batch : at_once, m.rows, m.cols, !m.row_contiguous());
     const auto frame = e.frame();
-    const view<C> wanted = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, rule == eps_rule::add);
+    const view<C> wanted = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, eps_rule == matopt::eps_rule::add);
     view<C> factors = wanted, ratio = wanted;
     if (bound != spectral_bound::frobenius) {
       // Powers of ||X||_F = 1 are in range; margin and eps follow with the other norm.

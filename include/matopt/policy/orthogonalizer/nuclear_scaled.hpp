@@ -13,7 +13,8 @@ namespace matopt {
 
 template <class Inner = newton_schulz<>>
 struct nuclear_scaled {
-  static constexpr bool honours_rank = matopt::honours_rank<Inner>;
+  using decorates = Inner;
+  static constexpr bool takes_norm = false, gives_parts = false;
 
   Inner inner{};
 
@@ -23,25 +24,18 @@ struct nuclear_scaled {
     if constexpr (detail::has_settings<Inner>) Inner::settings(self.inner, visit);
   }
 
-  template <class S, class C>
-  using state = state_for<Inner, S, C>;
-  template <class Layout, class St>
-  void layout(Layout& l, St& s) const {
-    lay_out(inner, l, s);
-  }
-  template <class E, class St, class W>
-  void init(E& e, St& s, view<W> w) const {
-    if constexpr (requires { inner.init(e, s, w); }) inner.init(e, s, w);
-  }
   template <class E, class St, class C>
-  requires requires(const Inner& i, E& e, St& s, view<C> u) { i.orthogonalize(e, s, u); }
-  void orthogonalize(E& e, St& s, view<C> u) const {
-    const auto frame = e.frame();
-    const view<C> before = e.take_like(u), size = e.take(1, 1);
-    e.for_each(fn::assign{}, before, as_const(u));
-    detail::orthogonalize(inner, e, s, u);
-    e.reduce(fn::product{}, size, as_const(before), as_const(u));
-    e.for_each(fn::multiply{}, u, per_matrix(size));
+  requires detail::can_orthogonalize<Inner, E, St>
+  auto orthogonalize(E& e, St& s, view<C> u) const {
+    const view<C> size = e.take(1, 1);
+    {
+      const auto frame = e.frame();
+      const view<C> before = e.take_like(u);
+      e.for_each(fn::assign{}, before, as_const(u));
+      detail::orthogonalize(inner, e, s, u);
+      e.reduce(fn::product{}, size, as_const(before), as_const(u));
+    }
+    return elementwise(fn::multiply{}, update_slot{}, per_matrix(size));
   }
 };
 

@@ -6,14 +6,11 @@
 namespace matopt {
 
 struct sign_direction {
-  using both_forms_agree = sign_direction;
-
   static std::string name() { return "sign_direction"; }
   template <class E, class St, class U>
-  void orthogonalize(E& e, St&, view<U> u) const {
-    e.for_each(fn::take_sign{}, u);
+  auto orthogonalize(E&, St&, U u) const {
+    return elementwise(fn::take_sign{}, u);
   }
-  auto formula() const { return elementwise(fn::take_sign{}, update_slot{}); }
 };
 
 }  // namespace matopt

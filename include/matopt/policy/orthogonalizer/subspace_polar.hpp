@@ -50,7 +50,7 @@ struct perturbed_basis {
 }  // namespace fn
 
 struct subspace_polar {
-  static constexpr bool honours_rank = true;
+  static constexpr bool honours_rank = true, takes_norm = true;
 
   index_t iterations = 2;
   index_t polar_steps = 6, inner_polar_steps = 2;
@@ -77,20 +77,29 @@ struct subspace_polar {
     s.basis = l.block("subspace_basis", n, n);
   }
 
-  // In place.
-  template <class E, class St, class C>
-  requires(E::template can_multiply<typename E::product>) void orthogonalize(E& e, St& s, view<C> u) const {
-    const auto frame = e.frame();
-    const auto x = orthogonalize(e, s, u, detail::frobenius(e, u));
-    if constexpr (!std::is_same_v<typename E::product, C>) {
-      const auto apart = e.template take_like<typename E::product>(u);  // x may lie in u's memory
-      e.for_each(fn::assign{}, apart, as_const(x)), e.for_each(fn::assign{}, u, as_const(apart));
+  template <class E, class To>
+  using result = std::conditional_t<std::is_same_v<To, detail::anywhere>, view<typename E::product>, void>;
+
+  // Anywhere, the result is u if that is of the products' type, and otherwise lies in scratch or in u's memory.
+  template <class E, class St, class C, detail::to_memory To>
+  requires(E::template can_multiply<typename E::product>) result<E, To> orthogonalize(E& e, St& s, view<C> u,
+                                                                                      const detail::scaled_norm<C>& norm,
+                                                                                      To) const {
+    if constexpr (std::is_same_v<To, detail::anywhere>) {
+      return directions(e, s, u, norm);
+    } else {
+      const auto frame = e.frame();
+      const auto x = directions(e, s, u, norm);
+      if constexpr (!std::is_same_v<typename E::product, C>) {
+        const auto apart = e.template take_like<typename E::product>(u);  // x may lie in u's memory
+        e.for_each(fn::assign{}, apart, as_const(x)), e.for_each(fn::assign{}, u, as_const(apart));
+      }
     }
   }
-  // Returns the result, which is u if that is of the products' type, and otherwise lies in scratch or in u's memory.
+
+ private:
   template <class E, class St, class C>
-  requires(E::template can_multiply<typename E::product>) auto orthogonalize(E& e, St& s, view<C> u,
-                                                                             const detail::scaled_norm<C>& norm) const {
+  auto directions(E& e, St& s, view<C> u, const detail::scaled_norm<C>& norm) const {
     using T = typename E::product;
     const bool wide = u.rows < u.cols;
     const view<C> given = wide ? u.t() : u;
@@ -98,7 +107,7 @@ struct subspace_polar {
     view<T> x;
     if (k == n) {
       no_state none;
-      x = polar<T>(polar_steps).orthogonalize(e, none, given, norm);
+      x = polar<T>(polar_steps).orthogonalize(e, none, given, norm, detail::anywhere{});
       e.for_each(fn::multiply{}, x.col_block(n - 1, 1), e.tail());
       return wide ? x.t() : x;
     }
@@ -121,8 +130,6 @@ struct subspace_polar {
     }
     return wide ? x.t() : x;
   }
-
- private:
   template <class T>
   static newton_schulz<T> polar(index_t steps) {
     return {.coefficients = coefficient_set::polar_express, .steps = steps, .eps = 0};
@@ -134,7 +141,7 @@ struct subspace_polar {
     const detail::scaled_norm<C> norm{e.take_batch(x.batch, 1, 2)};
     e.reduce(fn::scaled_norm{}, norm.pair, as_const(x));
     no_state none;
-    polar<T>(steps).orthogonalize(e, none, x, norm);
+    polar<T>(steps).orthogonalize(e, none, x, norm, detail::anywhere{});
   }
   // Replaces x, m x n, by the polar factor of its part along the basis, k x n, after improving that.
   template <class E, class T, class C>

@@ -57,7 +57,7 @@ struct piecewise_rank {
 
 struct cosine_rank {
   double start = 1, end = 0.25;
-  index_t hold = 0, total = 1;
+  index_t hold = 0, total = 0;  // total: has to be given, unless start and end are the same
 
   static std::string name() { return "cosine_rank"; }
   template <class Self, class Visit>
@@ -65,7 +65,12 @@ struct cosine_rank {
     visit("rank_start", self.start, detail::rank_fraction);
     visit("rank_end", self.end, detail::rank_fraction);
     visit("rank_hold", self.hold, range{.low = 0});
-    visit("rank_total", self.total, range{.low = 1});
+    visit("rank_total", self.total, range{.low = 0});
+  }
+  void validate() const {
+    if (start != end && total < 1)
+      throw bad_value("rank_total", detail::text(total),
+                      ">= 1, the step from which the rank is rank_end: it has no default (0.8 of the training's steps is usual)");
   }
   double fraction(index_t step) const {
     if (step < hold) return start;

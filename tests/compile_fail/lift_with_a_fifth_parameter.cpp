@@ -1,9 +1,8 @@
-// expect: one_form_of_lift
+// expect: lift_has_four_parameters
 #include <matopt/eigen.hpp>
 #include <matopt/muon.hpp>
-#include <matopt/policy/constraint/coupled_decay.hpp>
 
-struct mine : matopt::coupled_decay {  // with a momentum that is a formula only lift_formula would run
+struct mine : matopt::decoupled_decay {  // a lift that nobody would call
 #ifdef MATOPT_MAKE_IT_FAIL
   template <class E, class St, class W, class G, class U>
   matopt::view<const U> lift(E& e, St&, matopt::view<W>, matopt::view<G> g, matopt::view<U> u) const {
@@ -11,7 +10,10 @@ struct mine : matopt::coupled_decay {  // with a momentum that is a formula only
     return u;
   }
 #else
-  using both_forms_agree = mine;
+  template <class E, class St, class W, class G>
+  auto lift(E&, St&, matopt::view<W>, G g) const {
+    return matopt::elementwise(matopt::fn::assign{}, matopt::update_slot{}, g);
+  }
 #endif
 };
 
