@@ -155,12 +155,29 @@ class eigen_backend {
     });
   }
 
-  // Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes
-  // zero.
+  // By Gram-Schmidt: a column that keeps no more than `tolerance` of its length becomes zero.
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
     if (stopped(guard)) return;
     pool_.parallel_for(x.batch, [&](index_t b) { detail::gram_schmidt(x.matrix(b), tolerance); });
+  }
+
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return detail::householder<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
+    if (stopped(guard)) return;
+    detail::householder<T>::run(
+        *this, guard, x, workspace,
+        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+          pool_.parallel_for(v.batch,
+                             [&](index_t b) { detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before); });
+        },
+        [&](const view<const T>& v, const view<T>& t) {
+          pool_.parallel_for(v.batch, [&](index_t b) { detail::reflection_triangle(v.matrix(b), t.matrix(b)); });
+        });
   }
 
   // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).

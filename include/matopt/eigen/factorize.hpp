@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "../core/functors.hpp"
+#include "../core/householder.hpp"
 #include "../core/math.hpp"
 #include "../core/view.hpp"
 #include "blocks.hpp"
@@ -27,12 +28,13 @@ T column_norm(const view<T>& x, index_t j) {
   return static_cast<T>(std::sqrt(squares[0]));
 }
 
-// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes
-// zero.
+// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length, or no
+// more than rounding leaves of a column that depends on them, becomes zero.
 template <class T>
 void gram_schmidt(const view<T>& x, T tolerance) {
   auto m = mapped(x);
   for (index_t j = 0; j < x.cols; ++j) {
+    const T least = math::max(tolerance, rounding_of_projections<T>(j));
     T before = m.col(j).stableNorm();
     if (!(before > T(0))) continue;
     m.col(j) /= before;
@@ -44,10 +46,56 @@ void gram_schmidt(const view<T>& x, T tolerance) {
       }
       const T length = column_norm(x, j);
       kept *= length;
-      if (!(kept > tolerance)) break;
+      if (!(kept > least)) break;
       m.col(j) /= length;
     }
-    if (!(kept > tolerance)) m.col(j).setZero();
+    if (!(kept > least)) m.col(j).setZero();
+  }
+}
+
+// As core/householder.hpp wants it, for one matrix.
+template <class T>
+void reflect(const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+  auto m = mapped(v);
+  for (index_t k = 0; k < v.cols; ++k) {
+    auto column = m.col(k).tail(v.rows - k);
+    const T largest = column.cwiseAbs().maxCoeff();
+    if (largest > T(0)) column /= largest;
+    const T length = column.norm();
+    if (length * largest > norm(k, 0) * rounding_of_projections<T>(before + k)) {
+      sign(k, 0) = column(0) < T(0) ? T(1) : T(-1);
+      column /= column(0) - sign(k, 0) * length;
+    } else {
+      sign(k, 0) = T(-1);
+      column.setZero();
+    }
+    column(0) = T(1);
+    m.col(k).head(k).setZero();
+    // What makes the reflection orthogonal, however v was rounded.
+    const T twice = T(2) / column.squaredNorm();
+    for (index_t j = k + 1; j < v.cols; ++j) {
+      auto other = m.col(j).tail(v.rows - k);
+      other -= (twice * column.dot(other)) * column;
+    }
+  }
+}
+
+// T of the block of reflections V: the inverse of V^T V's strictly upper part with half its diagonal; zeros below.
+template <class T>
+void reflection_triangle(const view<const T>& v, const view<T>& t) {
+  const auto m = mapped(v);
+  for (index_t j = 0; j < v.cols; ++j) {
+    const auto column = m.col(j).tail(v.rows - j).template cast<double>();
+    for (index_t i = 0; i <= j; ++i)
+      t(i, j) = static_cast<T>(column.dot(m.col(i).tail(v.rows - j).template cast<double>()));
+    const T inverse = T(2) / t(j, j);
+    for (index_t i = 0; i < j; ++i) {
+      T sum = 0;
+      for (index_t k = i; k < j; ++k) sum += t(i, k) * t(k, j);
+      t(i, j) = -inverse * sum;
+    }
+    t(j, j) = inverse;
+    for (index_t i = j + 1; i < t.rows; ++i) t(i, j) = T(0);
   }
 }
 
