@@ -87,6 +87,16 @@ class counting_backend {
     counted.flops += 4 * count(x) * static_cast<double>(x.cols);
   }
   template <class T>
+  std::size_t orthonormal_basis_workspace(index_t, index_t, index_t) const {
+    return 0;
+  }
+  template <class T>
+  void orthonormal_basis(guard, view<T> x, std::byte*) {
+    touch(x), touch(x);
+    const double m = static_cast<double>(x.rows), n = static_cast<double>(x.cols);
+    counted.flops += static_cast<double>(x.batch) * 4 * n * n * (m - n / 3);
+  }
+  template <class T>
   void cholesky(guard, view<T> a, view<matopt::status_word>) {
     touch(a), touch(a);
     counted.flops += count(a) * static_cast<double>(a.cols) / 3;

@@ -33,6 +33,7 @@
 #include "cuda/device.cuh"
 #include "cuda/factorize.cuh"
 #include "cuda/hopper_product.cuh"
+#include "cuda/householder.cuh"
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
 #include "cuda/on_device.cuh"
@@ -231,6 +232,27 @@ class cuda_backend {
     cuda::orthonormalize_kernel<<<static_cast<unsigned>(x.batch), threads, shared_memory<T>(x.cols), stream_>>>(
         guard, x, tolerance);
     cuda::check_launch("orthonormalize");
+  }
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return matopt::detail::householder<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
+    const cuda::on_device here(device());
+    if (x.cols == 0 || x.batch == 0) return;
+    const auto batch = static_cast<unsigned>(x.batch);
+    matopt::detail::householder<T>::run(
+        *this, guard, x, workspace,
+        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+          const unsigned threads = v.rows >= 256 ? 1024 : 256;
+          cuda::reflect_kernel<<<batch, threads, 0, stream_>>>(guard, v, norm, sign, before);
+          cuda::check_launch("orthonormal_basis");
+        },
+        [&](const view<const T>& v, const view<T>& t) {
+          cuda::triangle_kernel<<<batch, 1024, 0, stream_>>>(guard, v, t);
+          cuda::check_launch("orthonormal_basis");
+        });
   }
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {

@@ -10,7 +10,6 @@
 // the kernels of simd/, chosen at run time: their bits then depend on the kind of processor.
 // Errors: bad_value for an illegal thread count.
 #pragma once
-#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -25,10 +24,12 @@
 #include "core/philox.hpp"
 #include "core/types.hpp"
 #include "eigen/blocks.hpp"
+#include "eigen/factorize.hpp"
+#include "eigen/host_buffer.hpp"
 #include "eigen/jacobi_svd.hpp"
 #include "eigen/lines.hpp"
-#include "eigen/product.hpp"
 #include "eigen/thread_pool.hpp"
+#include "eigen/tiled_product.hpp"
 #include "eigen/view_of.hpp"
 #ifdef MATOPT_HIGHWAY
 #include "simd/kernel_sets.hpp"
@@ -42,26 +43,7 @@ class eigen_backend {
   template <class T>
   static constexpr bool multiplies = std::is_same_v<T, bfloat16>;  // besides float and double
 
-  // Owns zeroed memory that begins on a 256-byte boundary.
-  class buffer {
-   public:
-    buffer() = default;
-    explicit buffer(std::size_t bytes) : memory_(bytes + 256) {
-      const auto at = reinterpret_cast<std::uintptr_t>(memory_.data());
-      start_ = memory_.data() + (256 - at % 256) % 256;
-    }
-    buffer(buffer&& other) noexcept : memory_(std::move(other.memory_)), start_(std::exchange(other.start_, nullptr)) {}
-    buffer& operator=(buffer&& other) noexcept {
-      memory_ = std::move(other.memory_);
-      start_ = std::exchange(other.start_, nullptr);
-      return *this;
-    }
-    std::byte* data() { return start_; }
-
-   private:
-    std::vector<std::byte> memory_;
-    std::byte* start_ = nullptr;
-  };
+  using buffer = detail::host_buffer;
 
   explicit eigen_backend(int threads = 0)
       : pool_(threads), packing_(static_cast<std::size_t>(pool_.size()) * detail::packing<double>::bytes) {}
@@ -157,64 +139,49 @@ class eigen_backend {
     });
   }
 
-  // Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes
-  // zero.
+  // By Gram-Schmidt: a column that keeps no more than `tolerance` of its length becomes zero.
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
     if (all_stopped(guard, x.batch)) return;
-    pool_.parallel_for(x.batch, [&](index_t b) { gram_schmidt(x.matrix(b), tolerance); });
+    pool_.parallel_for(x.batch, [&](index_t b) { detail::gram_schmidt(x.matrix(b), tolerance); });
+  }
+
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return detail::householder<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
+    if (all_stopped(guard, x.batch)) return;
+    detail::householder<T>::run(
+        *this, guard, x, workspace,
+        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+          pool_.parallel_for(v.batch,
+                             [&](index_t b) { detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before); });
+        },
+        [&](const view<const T>& v, const view<T>& t) {
+          pool_.parallel_for(v.batch, [&](index_t b) { detail::reflection_triangle(v.matrix(b), t.matrix(b)); });
+        });
   }
 
   // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     if (all_stopped(guard, a.batch)) return;
-    pool_.parallel_for(a.batch, [&](index_t b) {
-      auto m = map(a.matrix(b));
-      bool positive = true;
-      for (index_t k = 0; k < a.cols && positive; ++k) {
-        const T pivot = m(k, k);
-        positive = pivot > T(0) && math::finite(pivot);
-        if (!positive) break;
-        const index_t below = a.rows - k - 1;
-        m(k, k) = math::sqrt(pivot);
-        m.col(k).tail(below) /= m(k, k);
-        for (index_t j = k + 1; j < a.cols; ++j) m.col(j).tail(a.rows - j) -= m(j, k) * m.col(k).tail(a.rows - j);
-        m.col(k).head(k).setZero();
-      }
-      status(0, 0, b) = !positive;
-    });
+    pool_.parallel_for(a.batch, [&](index_t b) { status(0, 0, b) = !detail::cholesky(a.matrix(b)); });
   }
   // X = L^-1 X, or L^-T X
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
     if (all_stopped(guard, x.batch)) return;
     run_tasks(x.batch * x.cols, x.batch * x.cols * x.rows * x.rows / 4, [&](index_t task) {
-      const auto lower = map(l.matrix(task / x.cols));
-      auto y = map(x.matrix(task / x.cols)).col(task % x.cols);
-      const index_t n = x.rows;
-      if (transpose)
-        for (index_t k = n - 1; k >= 0; --k)
-          y(k) = (y(k) - lower.col(k).tail(n - k - 1).dot(y.tail(n - k - 1))) / lower(k, k);
-      else
-        for (index_t k = 0; k < n; ++k) {
-          y(k) /= lower(k, k);
-          y.tail(n - k - 1) -= y(k) * lower.col(k).tail(n - k - 1);
-        }
+      const index_t b = task / x.cols;
+      detail::solve_lower(l.matrix(b), x.matrix(b).col_block(task % x.cols, 1), transpose);
     });
   }
 
  private:
   static constexpr index_t grain = 16384;  // elements worth a task
-
-  using strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-  template <class T>
-  using dense = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic>;
-  template <class T>
-  static auto map(const view<T>& v) {
-    using M = std::conditional_t<std::is_const_v<T>, const dense<T>, dense<T>>;
-    return Eigen::Map<M, 0, strides>(v.base(0), v.rows, v.cols, strides(v.col_stride, v.row_stride));
-  }
 
   // Runs a verb on those of a batch that the guards let through: on all at once, or, where some are left out, on one
   // after the other.
@@ -394,67 +361,8 @@ class eigen_backend {
         return simd::product(*kernels_, workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
       }
 #endif
-    tiled_product<T>(alpha, a, b, beta, c, d, symmetric);
-  }
-
-  // D = alpha A B + beta C by tiles; of a symmetric D only the tiles on and below the diagonal, mirrored.
-  template <class T>
-  void tiled_product(arithmetic_t<T> alpha, view<const T> a, view<const T> b, arithmetic_t<T> beta, view<const T> c,
-                     view<T> d, bool symmetric) {
-    if (d.row_stride != 1) return tiled_product<T>(alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
-    // Large tiles pack less; small ones keep all cores busy when there are few.
-    const auto count = [](index_t size, index_t tile) { return (size + tile - 1) / tile; };
-    index_t edge = detail::tile_product<T>::max_edge;
-    while (edge > 64 && d.batch * count(d.rows, edge) * count(d.cols, edge) < 8) edge /= 2;
-    const index_t down = count(d.rows, edge), across = count(d.cols, edge);
-    const index_t work = d.batch * d.rows * d.cols * std::max<index_t>(1, a.cols) / 4;
-    run_tasks(d.batch * down * across, work, [&](index_t task, int worker = 0) {
-      const index_t m = task / (down * across), i = task / across % down, j = task % across;
-      if (symmetric && j > i) return;
-      const auto block = [&](const auto& v, index_t row, index_t rows, index_t col, index_t cols) {
-        return v.matrix(m).row_block(row, rows).col_block(col, cols);
-      };
-      const index_t row = i * edge, rows = std::min(edge, d.rows - row), col = j * edge,
-                    cols = std::min(edge, d.cols - col);
-      const view<T> to = block(d, row, rows, col, cols);
-      detail::tile_product<T>::run(alpha, block(a, row, rows, 0, a.cols), block(b, 0, b.rows, col, cols), beta,
-                                   block(c, row, rows, col, cols), to,
-                                   packing_.data() + static_cast<std::size_t>(worker) * detail::packing<double>::bytes);
-      if (symmetric) {
-        const view<T> mirror = block(d, col, cols, row, rows);
-        for (index_t q = 0; q < cols; ++q)
-          for (index_t p = i == j ? q + 1 : 0; p < rows; ++p) mirror(q, p) = to(p, q);
-      }
-    });
-  }
-
-  // ||x(:, j)|| of entries that can be squared
-  template <class T>
-  static T column_norm(const view<T>& x, index_t j) {
-    const auto squares =
-        lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line<lines::axis::rows>(as_const(x), 0, j));
-    return static_cast<T>(std::sqrt(squares[0]));
-  }
-  template <class T>
-  static void gram_schmidt(view<T> x, T tolerance) {
-    auto m = map(x);
-    for (index_t j = 0; j < x.cols; ++j) {
-      T before = m.col(j).stableNorm();
-      if (!(before > T(0))) continue;
-      m.col(j) /= before;
-      T kept = 1;
-      for (int round = 0; round < 2; ++round) {
-        for (index_t i = 0; i < j; ++i) {
-          const T along = m.col(i).dot(m.col(j));
-          m.col(j) -= along * m.col(i);
-        }
-        const T length = column_norm(x, j);
-        kept *= length;
-        if (!(kept > tolerance)) break;
-        m.col(j) /= length;
-      }
-      if (!(kept > tolerance)) m.col(j).setZero();
-    }
+    const auto tasks = [this](index_t count, index_t elements, auto&& f) { run_tasks(count, elements, f); };
+    detail::tiled_product<T>(tasks, packing_.data(), alpha, a, b, beta, c, d, symmetric);
   }
 
   thread_pool pool_;

@@ -171,3 +171,94 @@ TEMPLATE_TEST_CASE("orthonormalize: spans the same space; dependent and zero col
   const mat q = to_mat(wide.cv());
   CHECK(largest(q * transposed(q) - identity(3)) < 20 * eps<T>);
 }
+
+TEMPLATE_TEST_CASE("orthonormalize: a column that depends on others becomes zero without a tolerance, too", "[svd]",
+                   float, double) {
+  using T = TestType;
+  eigen_backend cpu(1);
+  for (const index_t rank : {1, 5, 30}) {
+    CAPTURE(rank);
+    // The first columns span all; the others are sums of them, and copies.
+    stored<T> x(96, 64);
+    const mat basis = random_mat(96, rank, 3), mix = random_mat(rank, 64, 4), sums = basis * mix;
+    x.fill([&](index_t i, index_t j, index_t) {
+      return j < rank ? basis(i, j) : j % 2 ? basis(i, j % rank) : sums(i, j);
+    });
+    cpu.orthonormalize<T>(nullptr, x.v(), T(0));
+    const mat q = to_mat(x.cv());
+    mat expected(64, 64);
+    for (index_t j = 0; j < rank; ++j) expected(j, j) = 1;
+    CHECK(largest(transposed(q) * q - expected) < 50 * eps<T>);
+  }
+}
+
+TEMPLATE_TEST_CASE("orthonormal_basis: Q of X = Q R with a positive diagonal, in every storage", "[svd]", float,
+                   double) {
+  using T = TestType;
+  eigen_backend cpu(2);
+  for (const layout l : all_layouts)
+    for (const auto& [m, n] :
+         {std::pair<index_t, index_t>{1, 1}, {9, 1}, {7, 7}, {33, 33}, {40, 32}, {70, 65}, {100, 64}, {64, 31}}) {
+      CAPTURE(name_of(l), m, n);
+      stored<T> x(m, n, l, 2);
+      x.fill_random(static_cast<std::uint64_t>(m + n));
+      std::vector<std::byte> work(cpu.orthonormal_basis_workspace<T>(m, n, 2) + 64, std::byte{0x5A});
+      const mat before[] = {to_mat(x.cv().matrix(0)), to_mat(x.cv().matrix(1))};
+      cpu.orthonormal_basis<T>(nullptr, x.v(), work.data());
+      CHECK(std::all_of(work.end() - 64, work.end(), [](std::byte b) { return b == std::byte{0x5A}; }));
+      CHECK(x.intact());
+      for (index_t b = 0; b < 2; ++b) {
+        const mat q = to_mat(x.cv().matrix(b)), r = transposed(q) * before[b];
+        CHECK(largest(transposed(q) * q - identity(n)) < 20 * eps<T>);
+        CHECK(largest(q * r - before[b]) < 100 * eps<T>);
+        for (index_t j = 0; j < n; ++j) {
+          CHECK(r(j, j) > 0);
+          for (index_t i = j + 1; i < n; ++i) REQUIRE(std::abs(r(i, j)) < 100 * eps<T>);
+        }
+      }
+    }
+}
+
+TEMPLATE_TEST_CASE("orthonormal_basis: orthonormal whatever the columns are", "[svd]", float, double) {
+  using T = TestType;
+  eigen_backend cpu(1);
+  const double tiny = std::is_same_v<T, float> ? 1e-37 : 1e-300, huge = std::is_same_v<T, float> ? 1e37 : 1e300;
+  const auto check = [&](const std::string& name, index_t m, index_t n, const auto& f) {
+    CAPTURE(name, m, n);
+    stored<T> x(m, n, layout::column_major);
+    x.fill([&](index_t i, index_t j, index_t) { return f(i, j); });
+    std::vector<std::byte> work(cpu.orthonormal_basis_workspace<T>(m, n, 1));
+    cpu.orthonormal_basis<T>(nullptr, x.v(), work.data());
+    const mat q = to_mat(x.cv());
+    CHECK(largest(transposed(q) * q - identity(n)) < (std::is_same_v<T, float> ? 1e-5 : 1e-12));
+    return q;
+  };
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{48, 48}, {150, 150}, {200, 70}, {600, 40}}) {
+    const mat noise = random_mat(m, n, 1), few = random_mat(m, 3, 2) * random_mat(3, n, 3);
+    const mat zero = check("zero", m, n, [](index_t, index_t) { return 0.0; });
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < n; ++j) REQUIRE(zero(i, j) == (i == j));
+    check("ones", m, n, [](index_t, index_t) { return 1.0; });
+    check("alternating", m, n, [](index_t i, index_t j) { return (i + j) % 2 ? 1.0 : -1.0; });
+    check("equal in pairs", m, n, [&](index_t i, index_t j) { return noise(i, j - j % 2); });
+    check("rank three", m, n, [&](index_t i, index_t j) { return few(i, j); });
+    check("a dead row", m, n, [&](index_t i, index_t j) { return i == 0 ? 0.0 : noise(i, j); });
+    check("dead rows", m, n, [&](index_t i, index_t j) { return i % 3 == 0 ? 0.0 : noise(i, j); });
+    check("dead columns", m, n, [&](index_t i, index_t j) { return j % 3 == 0 ? 0.0 : noise(i, j); });
+    check("graded columns", m, n, [&](index_t i, index_t j) {
+      return noise(i, j) * std::pow(10.0, -35.0 * static_cast<double>(j) / static_cast<double>(n));
+    });
+    check("graded rows", m, n, [&](index_t i, index_t j) {
+      return noise(i, j) * std::pow(10.0, -35.0 * static_cast<double>(i) / static_cast<double>(m));
+    });
+    check("tiny", m, n, [&](index_t i, index_t j) { return tiny * noise(i, j); });
+    check("huge", m, n, [&](index_t i, index_t j) { return huge * noise(i, j); });
+    check("Hilbert", m, n, [&](index_t i, index_t j) { return 1 / static_cast<double>(i + j + 1); });
+    check("blocks", m, n, [&](index_t i, index_t j) { return i / 8 == j / 8 ? 1.0 : 0.0; });
+    check("a triangle", m, n, [&](index_t i, index_t j) { return i >= j ? 1.0 : 0.0; });
+    // What is there stays: the first columns that do not depend on others.
+    mat q = check("twice the same", m, n, [&](index_t i, index_t j) { return noise(i, j < 10 ? j : j % 10); });
+    const mat first = columns(q, 0, 10), given = columns(noise, 0, 10);
+    CHECK(largest(first * (transposed(first) * given) - given) < 100 * eps<T>);
+  }
+}

@@ -136,6 +136,14 @@ class deferred_backend {
     record([=, this] { inner_.orthonormalize(guard, x, tolerance); });
   }
   template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return inner_.template orthonormal_basis_workspace<T>(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
+    record([=, this] { inner_.orthonormal_basis(guard, x, workspace); });
+  }
+  template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     record([=, this] { inner_.cholesky(guard, a, status); });
   }

@@ -111,6 +111,15 @@ class fenced_backend {
     const opened o(memory_);
     inner_.orthonormalize(a...);
   }
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return inner_.template orthonormal_basis_workspace<T>(rows, cols, batch);
+  }
+  template <class... A>
+  void orthonormal_basis(const A&... a) {
+    const opened o(memory_);
+    inner_.orthonormal_basis(a...);
+  }
   template <class... A>
   void cholesky(const A&... a) {
     const opened o(memory_);

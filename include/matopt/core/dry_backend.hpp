@@ -47,6 +47,13 @@ struct dry_backend {
   void svd(A&&...) {}
   template <class... A>
   void orthonormalize(A&&...) {}
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols,
+                                          index_t batch) const requires factoring_backend<B, T> {
+    return real.template orthonormal_basis_workspace<T>(rows, cols, batch);
+  }
+  template <class... A>
+  void orthonormal_basis(A&&...) {}
   template <class... A>
   void cholesky(A&&...) {}
   template <class... A>

@@ -168,6 +168,13 @@ class pass {
   void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
     backend_.orthonormalize(guard_of(x), x, tolerance);
   }
+  // The columns, at most as many as rows: always orthonormal, completed where one depends on those before it.
+  template <class T>
+  void orthonormal_basis(view<T> x) requires can_factor {
+    const arena_frame held(scratch_);
+    std::byte* workspace = scratch_.bytes(backend_.template orthonormal_basis_workspace<T>(x.rows, x.cols, x.batch));
+    backend_.orthonormal_basis(guard_, x, workspace);
+  }
   // For matrices that are positive definite by construction.
   template <class T>
   void cholesky(view<T> a) requires can_factor {

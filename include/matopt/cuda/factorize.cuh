@@ -2,6 +2,7 @@
 // Matrices stay in L2 at the sizes these verbs are for (some hundred columns); sums are formed in a fixed order.
 #pragma once
 #include "../core/backend.hpp"
+#include "../core/householder.hpp"
 #include "../core/math.hpp"
 #include "reduce.cuh"
 
@@ -14,9 +15,10 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length becomes
-// zero. The projections of a round are all taken of the same column (classical Gram-Schmidt), side by side; twice is
-// enough (Giraud, Langou, Rozloznik, van den Eshof, Numer. Math. 101, 2005).
+// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length, or no
+// more than rounding leaves of a column that depends on them, becomes zero. The projections of a round are all taken of
+// the same column (classical Gram-Schmidt), side by side; twice is enough (Giraud, Langou, Rozloznik, van den Eshof,
+// Numer. Math. 101, 2005).
 template <class T>
 __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word* guard, view<T> x, T tolerance) {
   if (guard && *guard) return;
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word*
     return math::sqrt(block_sum(sum));
   };
   for (index_t j = 0; j < x.cols; ++j) {
+    const T least = math::max(tolerance, matopt::detail::rounding_of_projections<T>(j));
     T largest = 0;
     for (index_t i = threadIdx.x; i < x.rows; i += blockDim.x) largest = math::max(largest, math::abs(x(i, j, b)));
     largest = block_max(largest);
@@ -88,10 +91,10 @@ __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word*
       __syncthreads();
       const T now = length(j);
       kept *= now;
-      if (!(kept > tolerance)) break;
+      if (!(kept > least)) break;
       scale(j, T(1) / now);
     }
-    if (!(kept > tolerance)) scale(j, T(0));
+    if (!(kept > least)) scale(j, T(0));
   }
 }
 

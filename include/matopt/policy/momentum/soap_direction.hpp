@@ -4,7 +4,8 @@
 //   then         g = Ql^T G Qr        m <- beta1 m + (1 - beta1) g        v <- beta2 v + (1 - beta2) g^2
 //                u = sqrt(1 - beta2^t) / (1 - beta1^t) Ql (m / (sqrt(v) + eps)) Qr^T
 //                L <- bs L + (1 - bs) G G^T,  R <- bs R + (1 - bs) G^T G
-//   every f-th   columns of Q sorted by diag(Q^T L Q), v along with them; Q <- orth(L Q); m turned into the new bases
+//   every f-th   columns of Q sorted by diag(Q^T L Q), v along with them; Q <- the Q of L Q = Q R; m turned into the
+//                new bases
 //
 // Vyas et al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (the learning
 // rate of it is 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not
@@ -12,9 +13,13 @@
 // `decay_after`. W does not depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal
 // eigenvalues: after one gradient the longer side has such a space, so trajectories on rectangular matrices differ
 // between correct programs. Whether a step renews the bases goes by the host's count of steps, skipped ones included;
-// if the very first step is skipped, the bases begin as identities. State: 2 scalars per parameter and 2 m^2 + 2 n^2
-// per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 10 (m^3 + n^3) + 6 mn(m + n) more. Needs: gemm, svd,
-// orthonormalize.
+// if the very first step is skipped, the bases begin as identities. Bases are orthonormal to rounding on every
+// gradient: what L and R lack (dead rows, equal rows, zeros) is completed. In a direction that gradients lack, g is
+// what rounding leaves of them in the others; so v counts as at least (u ||G||)^2 in the quotient, with u the unit of
+// rounding and ||G||^2 as the trace of L has it.
+//
+// State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 10 (m^3 +
+// n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -22,7 +27,6 @@
 
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
-#include "../orthogonalizer/dion_polar.hpp"
 #include "../orthogonalizer/qdwh_polar.hpp"
 #include "adam_direction.hpp"
 #include "mars.hpp"
@@ -30,17 +34,18 @@
 namespace matopt {
 
 namespace fn {
-// Adam's moments and quotient, uncorrected; nothing before the first call has been made
+// Adam's moments and quotient, uncorrected; nothing before the first call has been made. `squares`: what `resolved`
+// is relative to, the mean ||G||^2.
 struct moments_in_basis {
-  double beta1, beta2, eps, largest;  // largest: of g
+  double beta1, beta2, eps, largest, resolved;  // largest: of g
   bool correct;
   template <class T>
-  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2, T started) const {
+  MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2, T started, T squares) const {
     const T on = math::one_if<T>(started > T(0)), off = T(1) - on, corrected = math::one_if<T>(correct);
     g = math::limited(g, T(largest));
     m = (on * T(beta1) + off) * m + on * T(1 - beta1) * g;
     v = (on * T(beta2) + off) * v + on * T(1 - beta2) * g * g;
-    u = m / (math::moment_root(v) + T(eps));
+    u = m / (math::moment_root(math::max(v, T(resolved) * T(resolved) * squares)) + T(eps));
     u *= on * (corrected * math::divide_or_zero(math::sqrt(c2), c1) + (T(1) - corrected));
   }
 };
@@ -66,6 +71,12 @@ struct permutation_entry {  // 1 where column `place` takes entry `row`
   template <class T>
   MATOPT_HD void operator()(T& x, T place, T column) const {
     x = place == column ? T(1) : T(0);
+  }
+};
+struct set_zero {
+  template <class T>
+  MATOPT_HD void operator()(T& x) const {
+    x = T(0);
   }
 };
 struct multiply_into {
@@ -135,9 +146,12 @@ struct soap_direction {
     e.for_each(fn::assign{}, gradient, as_const(g));
 
     turn(e, s, gradient, u, true);
+    const view<C> squares = mean_squares(e, s);
     e.for_each(fn::started_corrections{beta1, beta2}, s.c1, s.c2, per_matrix(s.started));
-    e.for_each(fn::moments_in_basis{beta1, beta2, eps, detail::square_limit<C>(s.v), correct_bias}, s.m, s.v, u,
-               as_const(u), per_matrix(s.c1), per_matrix(s.c2), per_matrix(s.started));
+    e.for_each(fn::moments_in_basis{beta1, beta2, eps, detail::square_limit<C>(s.v),
+                                    static_cast<double>(std::numeric_limits<C>::epsilon()), correct_bias},
+               s.m, s.v, u, as_const(u), per_matrix(s.c1), per_matrix(s.c2), per_matrix(s.started),
+               per_matrix(squares));
     turn(e, s, u, u, false);
     if (normalize_grads) normalize(e, u);
 
@@ -179,6 +193,17 @@ struct soap_direction {
     }
     e.for_each(fn::assign{}, y, as_const(a));
   }
+  // The trace of a preconditioner; without any nothing is turned and nothing lost by rounding: 0.
+  template <class E, class St>
+  auto mean_squares(E& e, const St& s) const {
+    const auto sum = e.take(1, 1);
+    const auto side = s.left.rows > 0 ? s.left : s.right;
+    if (side.rows > 0)
+      e.reduce(fn::identity{}, sum, as_const(side.diagonal()));
+    else
+      e.for_each(fn::set_zero{}, sum);
+    return sum;
+  }
   // side <- bs side + (1 - bs) g g^T
   template <class E, class C>
   void remember(E& e, view<C> side, view<C> g) const {
@@ -194,10 +219,9 @@ struct soap_direction {
     if (side.rows == 0) return;
     const auto frame = e.frame();
     const index_t n = side.rows;
-    const view<C> vectors = e.take(n, n, true), values = e.take(n, 1), others = e.take(n, n, true), norm = e.take(1, n);
-    e.svd(side, vectors, values, others);  // of a symmetric matrix: its eigenvectors, largest first
-    detail::row_norms(e, norm.t(), vectors.t());
-    e.for_each(fn::keep_old_column{}, vectors, as_const(basis), per_column(norm));  // a zero gradient has no basis
+    const view<C> vectors = e.take(n, n, true), values = e.take(n, 1), others = e.take(n, n, true);
+    e.svd(side, vectors, values, others);  // of a symmetric matrix: its eigenvectors, largest first, or zeros
+    e.orthonormal_basis(vectors);
     e.for_each(fn::assign{}, basis, as_const(vectors));
   }
   // Sorts the basis by how much of `side` each direction carries, v with it, and makes one step of orthogonal
@@ -224,7 +248,7 @@ struct soap_direction {
     // A direction that `side` does not have yet stays, by the tiny multiple of the old basis.
     e.gemm(C(1), basis, permutation, C(0), sorted, sorted);
     e.gemm(C(1), side, sorted, C(1e-30), sorted, image);
-    e.orthonormalize(image, C(0));
+    e.orthonormal_basis(image);
     e.for_each(fn::assign{}, basis, as_const(image));
   }
   template <class E, class C>

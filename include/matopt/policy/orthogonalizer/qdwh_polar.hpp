@@ -11,7 +11,7 @@
 // Nakatsukasa, Bai, Gygi (SIAM J. Matrix Anal. 2010); PolarGrad (arXiv 2505.21799). The schedule follows from l alone,
 // so the host never looks at a value. `lower` must fit the precision: from float's 1.2e-7 two steps give singular
 // values in [0.73, 1], three 1e-5, four 3e-15; steps = 0 goes on until l + 5 eps >= 1. Zero gives zero. State: none.
-// Scratch per matrix of m x n, m >= n: 3 (m + n) n scalars. Needs: gemm, orthonormalize, cholesky, solve_lower.
+// Scratch per matrix of m x n, m >= n: 4 (m + n) n scalars. Needs: gemm, orthonormal_basis, cholesky, solve_lower.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -90,7 +90,7 @@ struct qdwh_polar {
         const view<T> q1 = stack.row_block(0, m), q2 = stack.row_block(m, n);
         e.for_each(fn::scale_by{std::sqrt(c)}, q1, as_const(x));
         e.for_each(fn::set_identity{}, q2, row_number{}, column_number{});
-        e.orthonormalize(stack, T(0));
+        e.orthonormal_basis(stack);
         e.gemm(T((a - b / c) / std::sqrt(c)), q1, q2.t(), T(b / c), x, x);
       } else {
         e.for_each(fn::set_identity{}, gram, row_number{}, column_number{});

@@ -1,0 +1,93 @@
+// The orthonormal factor of X = Q R by blocks of Householder reflections, for a batch, from a backend's own products.
+//
+//   of each block of columns:   V  unit lower trapezoidal: a reflection I - 2 v v^T / v^T v per column
+//                               T  = (strictly upper part of V^T V + half its diagonal)^-1;  H = I - V T V^T
+//   to the right:               C <- H^T C = C - V T^T (V^T C)
+//   then Q = H_1 H_2 ... S, from the last block to the first; S: signs that make R's diagonal positive
+//
+// Q is orthonormal to rounding for every finite X: a reflection is orthogonal whatever it is made of. A column of which
+// the reflections before it leave nothing but rounding counts as zero, and its reflection is that of a unit vector: the
+// directions that X lacks are completed by those reflections of unit vectors. T from V^T V: Puglisi (SIAM J. Sci. Stat.
+// Comput. 13, 1992). FLOPs: 4 n^2 (m - n / 3).
+#pragma once
+#include <cstddef>
+#include <limits>
+
+#include "backend.hpp"
+#include "broadcast.hpp"
+#include "functors.hpp"
+#include "math.hpp"
+#include "view.hpp"
+
+namespace matopt {
+
+namespace fn {
+struct signed_identity {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T sign, T row, T column) const {
+    x = row == column ? sign : T(0);
+  }
+};
+}  // namespace fn
+
+namespace detail {
+
+// What is left of a column that depends on `before` orthonormal ones, relative to its length, when rounding is all
+// that is left of it.
+template <class T>
+MATOPT_HD T rounding_of_projections(index_t before) {
+  return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(static_cast<T>(before + 1));
+}
+
+template <class T>
+class householder {
+ public:
+  static constexpr index_t width = 32;  // of a block
+
+  static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
+    return static_cast<std::size_t>(batch * (rows * cols + 3 * width * cols + 2 * cols)) * sizeof(T);
+  }
+
+  // `reflect(v, norm, sign, before)` replaces the columns of v (m x b, m >= b, column-major) by the reflections that
+  // make them upper triangular, v(k, k) = 1, zeros above, and stores the signs of R's diagonal (b x 1); `norm` (b x 1):
+  // of these columns in X, `before`: how many columns X has before them. `triangle(v, t)` makes T of
+  // them (b x b, zeros below the diagonal), with sums in double: equal terms of one sign add up to errors that grow
+  // with their number, and Q is as orthonormal as T fits V. X has as many rows as columns or more, and one unit stride.
+  template <class Backend, class Reflect, class Triangle>
+  static void run(Backend& verbs, const status_word* guard, const view<T>& x, std::byte* workspace,
+                  const Reflect& reflect, const Triangle& triangle) {
+    const index_t m = x.rows, n = x.cols, batch = x.batch;
+    T* next = reinterpret_cast<T*>(workspace);
+    const auto piece = [&](index_t rows, index_t cols) {
+      const view<T> v = col_major(next, rows, cols, batch);
+      next += rows * cols * batch;
+      return v;
+    };
+    const view<T> v = piece(m, n), t = piece(width, n), along = piece(width, n), turned = piece(width, n),
+                  sign = piece(n, 1), norm = piece(n, 1);
+    // C - V T (V^T C), or with T^T
+    const auto apply = [&](index_t first, const view<T>& c, bool transposed) {
+      const index_t w = math::min(width, n - first);
+      const view<T> vb = v.row_block(first, m - first).col_block(first, w), tb = t.row_block(0, w).col_block(first, w),
+                    a = along.row_block(0, w).col_block(0, c.cols), b = turned.row_block(0, w).col_block(0, c.cols);
+      verbs.template gemm<T>(guard, T(1), vb.t(), c, T(0), a, a);
+      verbs.template gemm<T>(guard, T(1), transposed ? tb.t() : tb, a, T(0), b, b);
+      verbs.template gemm<T>(guard, T(-1), vb, b, T(1), c, c);
+    };
+    verbs.reduce_rows(guard, fn::norm{}, norm, as_const(x.t()));
+    for (index_t first = 0; first < n; first += width) {
+      const index_t w = math::min(width, n - first), right = first + w;
+      const view<T> vb = v.row_block(first, m - first).col_block(first, w), tb = t.row_block(0, w).col_block(first, w);
+      verbs.for_each(guard, fn::assign{}, vb, as_const(x.row_block(first, m - first).col_block(first, w)));
+      reflect(vb, as_const(norm.row_block(first, w)), sign.row_block(first, w), first);
+      triangle(as_const(vb), tb);
+      if (right < n) apply(first, x.row_block(first, m - first).col_block(right, n - right), true);
+    }
+    verbs.for_each(guard, fn::signed_identity{}, x, per_column(as_const(sign.t())), row_number{}, column_number{});
+    for (index_t first = (n - 1) / width * width; first >= 0; first -= width)
+      apply(first, x.row_block(first, m - first).col_block(first, n - first), false);
+  }
+};
+
+}  // namespace detail
+}  // namespace matopt
