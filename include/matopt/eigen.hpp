@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -30,6 +31,8 @@
 #include "eigen/product.hpp"
 #include "eigen/thread_pool.hpp"
 #include "eigen/view_of.hpp"
+#include "simd/kernel_set.hpp"
+#include "simd/workspace.hpp"
 #ifdef MATOPT_HIGHWAY
 #include "simd/kernel_sets.hpp"
 #include "simd/product.hpp"
@@ -70,13 +73,7 @@ class eigen_backend {
   thread_pool& pool() { return pool_; }
 
   // Whether a chain of products takes less time here in bfloat16, with so many times the operations, than in float.
-  bool prefers_bfloat16([[maybe_unused]] double arithmetic) const {
-#ifdef MATOPT_HIGHWAY
-    return kernels_ && kernels_->bfloat16_speed > arithmetic;
-#else
-    return false;
-#endif
-  }
+  bool prefers_bfloat16(double arithmetic) const { return kernels_ && kernels_->bfloat16_speed > arithmetic; }
   // One line: what runs the products, and why nothing faster does.
   std::string describe() const {
 #ifdef MATOPT_HIGHWAY
@@ -232,6 +229,13 @@ class eigen_backend {
     return Eigen::Map<M, 0, strides>(v.base(0), v.rows, v.cols, strides(v.col_stride, v.row_stride));
   }
 
+  static const simd::kernel_set* fastest_kernels() {
+#ifdef MATOPT_HIGHWAY
+    if (!simd::kernel_sets().empty()) return simd::kernel_sets().front();
+#endif
+    return nullptr;
+  }
+
   static bool stopped(const status_word* guard) { return guard && *guard != 0; }
 
   template <class T>
@@ -354,7 +358,7 @@ class eigen_backend {
           static_cast<thread_pool*>(pool)->parallel_for(tasks,
                                                         [&](index_t i, int worker) { task(closure, i, worker); });
         };
-        return simd::product(*kernels_, workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
+        return simd::product(*kernels_, *workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
       }
 #endif
     tiled_product<T>(alpha, a, b, beta, c, d, symmetric);
@@ -422,10 +426,9 @@ class eigen_backend {
 
   thread_pool pool_;
   buffer packing_;  // one set of packing buffers per thread
-#ifdef MATOPT_HIGHWAY
-  const simd::kernel_set* kernels_ = simd::kernel_sets().empty() ? nullptr : simd::kernel_sets().front();
-  simd::workspace workspace_{pool_.size()};
-#endif
+  // There with and without Highway: what a class looks like must not depend on a macro of one of the files that use it.
+  const simd::kernel_set* kernels_ = fastest_kernels();
+  std::unique_ptr<simd::workspace> workspace_{kernels_ ? new simd::workspace(pool_.size()) : nullptr};
 };
 
 }  // namespace matopt
