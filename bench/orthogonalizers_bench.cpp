@@ -1,5 +1,6 @@
 // Newton-Schulz orthogonalization: coefficient sets, element types, forms and shapes; how long, and how well.
-//   orthogonalizers_bench | cuda_orthogonalizers_bench [--all] [--threads=N] [Google Benchmark's options]
+//   orthogonalizers_bench | cuda_orthogonalizers_bench [--all] [--threads=N] [--shapes=48x768x768,1x4096x4096]
+//                                                      [Google Benchmark's options]
 //
 // Cases: newton_schulz/shape:24x768x3072/set:keller/element:float16/form:gram. Each set with the steps that it is meant
 // for, five if the name says nothing (/steps:3), and its norm (/norm:schatten8); from float to float in place (double:
@@ -32,10 +33,16 @@ struct shape {
   index_t batch, m, n;
   bool quick = true;  // in the quick selection
   std::string text() const { return std::to_string(batch) + "x" + std::to_string(m) + "x" + std::to_string(n); }
-  int ratio() const { return static_cast<int>(n / m); }
+  int ratio() const { return static_cast<int>(std::max(m, n) / std::min(m, n)); }
 };
 
 std::vector<shape> shapes() {
+  if (!chosen().shapes.empty()) {
+    std::vector<shape> out;
+    for (const auto& s : chosen().shapes)
+      out.push_back({static_cast<index_t>(s[0]), static_cast<index_t>(s[1]), static_cast<index_t>(s[2])});
+    return out;
+  }
   if (device::is_gpu)
     return {{1, 768, 768},   {1, 1024, 1024}, {1, 2048, 2048}, {1, 4096, 4096},  {1, 8192, 8192}, {1, 768, 3072},
             {1, 1024, 4096}, {1, 2048, 8192}, {48, 768, 768},  {16, 1024, 1024}, {8, 1024, 4096}, {24, 768, 3072}};
@@ -46,6 +53,7 @@ std::vector<shape> shapes() {
 }
 // Where the quick selection compares coefficient sets.
 bool compares_sets(const shape& s) {
+  if (!chosen().shapes.empty()) return true;
   return device::is_gpu ? (s.batch == 16 || (s.batch == 1 && (s.n == 4096 && s.m == 1024)))
                         : (s.batch == 1 && (s.n == 256 || s.n == 3072));
 }
@@ -173,7 +181,7 @@ void add_element(const shape& s) {
     const bool quick = s.quick && (set == coefficient_set::keller || (usual && compares_sets(s)));
     if (!quick && !chosen().all) continue;
     add_ours<T>(s, set, newton_schulz_form::standard);
-    if (s.n > s.m) add_ours<T>(s, set, newton_schulz_form::gram);
+    if (s.n != s.m) add_ours<T>(s, set, newton_schulz_form::gram);
   }
 }
 

@@ -1,49 +1,42 @@
-// Newton-Schulz alone: orthogonalizes matrices without an optimizer. An orthogonalizer is a policy like every other,
-// and runs on a pass: a backend, scratch memory, and the number of matrices.
+// Newton-Schulz alone: orthogonalizes matrices without an optimizer, in one call or many times in memory that is
+// allocated once; and the leading singular directions.
 #include <Eigen/SVD>
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <matopt/core/dry_backend.hpp>
-#include <matopt/core/pass.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/orthogonalize.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
-#include <type_traits>
+#include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
 namespace {
 
-// Replaces every matrix of x by about its polar factor U V^T.
-void orthogonalize(matopt::eigen_backend& cpu, matopt::view<float> x) {
-  const auto how = matopt::newton_schulz<>::preset(matopt::coefficient_set::degree9_4);
-  const auto on = [&](auto& backend, matopt::arena& scratch, matopt::view<float> v) {
-    matopt::no_state none;
-    matopt::pass<std::remove_reference_t<decltype(backend)>, float> pass(backend, scratch, nullptr, nullptr, v.batch,
-                                                                         std::min(v.rows, v.cols));
-    matopt::detail::orthogonalize(how, pass, none, v);
-  };
-  // A dry run touches no data and counts the scratch. Keep the buffer if you do this often.
-  matopt::dry_backend<matopt::eigen_backend> dry{cpu};
-  matopt::arena counted;
-  auto shape = x;
-  shape.data = nullptr;
-  on(dry, counted, shape);
-  auto buffer = cpu.allocate(counted.peak);
-  matopt::arena scratch{buffer.data()};
-  on(cpu, scratch, x);
+// How far from the polar factor of its `k` leading directions, per singular value.
+double error(const Eigen::MatrixXf& x, const Eigen::BDCSVD<Eigen::MatrixXf>& exact, int k) {
+  const Eigen::MatrixXf polar = exact.matrixU().leftCols(k) * exact.matrixV().leftCols(k).transpose();
+  return static_cast<double>((x - polar).norm()) / std::sqrt(k);
 }
 
 }  // namespace
 
 int main() {
-  constexpr matopt::index_t rows = 48, cols = 96;
-  Eigen::MatrixXf x = Eigen::MatrixXf::Random(rows, cols);
-  const Eigen::BDCSVD<Eigen::MatrixXf> exact(x, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  const int rows = 48, cols = 96;
+  const Eigen::MatrixXf gradient = Eigen::MatrixXf::Random(rows, cols);
+  const Eigen::BDCSVD<Eigen::MatrixXf> exact(gradient, Eigen::ComputeThinU | Eigen::ComputeThinV);
 
   matopt::eigen_backend cpu;
-  orthogonalize(cpu, matopt::view_of(x));
+  const auto degree9 = matopt::newton_schulz<>::preset(matopt::coefficient_set::degree9_4);
+  Eigen::MatrixXf once = gradient, top = gradient, update(rows, cols);
 
-  const float error = (x - exact.matrixU() * exact.matrixV().transpose()).norm() / std::sqrt(static_cast<float>(rows));
-  std::printf("distance from the polar factor, per singular value: %.4f\n", static_cast<double>(error));
-  return error < 0.05F ? EXIT_SUCCESS : EXIT_FAILURE;
+  matopt::orthogonalize(cpu, degree9, once);        // x becomes about U V^T
+  matopt::top_k(cpu, matopt::svd_polar{}, top, 8);  // ... the sum of its 8 leading u_i v_i^T
+
+  // Again and again: the plan has the memory, and a call allocates nothing.
+  matopt::orthogonalizer_plan plan(cpu, degree9, update);
+  for (int step = 0; step < 3; ++step) plan(gradient, update);
+
+  std::printf("distance from the polar factor, per singular value: %.4f once, %.4f by the plan; 8 directions: %.6f\n",
+              error(once, exact, rows), error(update, exact, rows), error(top, exact, 8));
+  const bool good = error(once, exact, rows) < 0.05 && error(update, exact, rows) < 0.05 && error(top, exact, 8) < 1e-4;
+  return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

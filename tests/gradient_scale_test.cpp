@@ -84,6 +84,66 @@ TEST_CASE("a scaled gradient has the compute type", "[gradient_scale]") {
   }
 }
 
+TEST_CASE("float16: gradients of a scaled loss, in float and float16 state", "[gradient_scale][float16]") {
+  // A gradient of about 1e-6 would be 4 bits in float16; times 2^14 it has them all.
+  constexpr double loss_scale = 0x1p14;
+  const auto follow = [&]<class Rule, class Types>(const Rule& rule, Types*) {
+    run<Rule, Types> narrow(rule, true);
+    run<Rule, types<double>> wide(rule, false);
+    wide.w.fill([&](index_t i, index_t j, index_t) { return static_cast<double>(narrow.w(i, j)); });
+    for (std::uint64_t t = 0; t < 4; ++t) {
+      narrow.g.fill_random(10 + t, 1e-6 * loss_scale);
+      wide.g.fill([&](index_t i, index_t j, index_t) { return static_cast<double>(narrow.g(i, j)) / loss_scale; });
+      narrow.opt.step(0.02, 1 / loss_scale), wide.opt.step(0.02);
+      CHECK(largest(to_mat(narrow.w.cv()) - to_mat(wide.w.cv())) < tolerance<float16>);
+    }
+  };
+  follow(muon{}, static_cast<types<float16, float16, float>*>(nullptr));
+  follow(adamw{}, static_cast<types<float16, float16, float>*>(nullptr));
+
+  // A loss scale that was too large makes infinite gradients: that step is skipped.
+  run<muon, types<float16, float16, float>> r({}, true);
+  const auto before = elements(r.w.cv());
+  r.g.fill_random(2, 6e4), r.g.v()(3, 4) = float16(1e6F);
+  r.opt.step(0.02, 1 / loss_scale);
+  CHECK(r.opt.poll_status().skipped == 1);
+  CHECK(same_bits(elements(r.w.cv()), before));
+  r.g.fill_random(2, 6e4);
+  r.opt.step(0.02, 1);
+  CHECK(r.opt.poll_status().skipped == 0);
+}
+
+TEST_CASE("float16 state: gradients that it has no room for skip the step, and others never overflow it",
+          "[gradient_scale][float16]") {
+  const auto limit = static_cast<float>(largest_input<float16, float16, float>);
+  CHECK(limit == 64);
+  run<muon, types<float16, float16, float16>> r({.momentum = {.beta = 0.999}}, true);
+  r.g.fill_random(2), r.g.v()(3, 4) = float16(limit + 1);
+  const auto before = elements(r.w.cv());
+  r.opt.step(0.02);
+  CHECK(r.opt.poll_status().skipped == 1);
+  CHECK(same_bits(elements(r.w.cv()), before));
+  r.opt.step(0.02, 0.5);
+  CHECK(r.opt.poll_status().skipped == 0);
+  r.g.fill([&](index_t, index_t, index_t) { return static_cast<double>(limit); });
+  for (int t = 0; t < 3000; ++t) r.opt.step(0);
+  CHECK(r.opt.poll_status().skipped == 0);
+  r.opt.step(0.02);
+  CHECK(all_finite(r.w.cv()));
+  for (const state_tensor& s : r.opt.state_tensors()) {
+    REQUIRE(s.type == element_type::f16);
+    std::vector<float16> kept(static_cast<std::size_t>(s.rows * s.cols));
+    r.opt.read_state(s, kept.data());
+    for (const float16 x : kept) CHECK(math::finite(static_cast<float>(x)));
+  }
+  // Second moments of the largest gradients.
+  run<adamw, types<float16, float16, float16>> a({}, false);
+  a.g.fill([&](index_t, index_t, index_t) { return static_cast<double>(limit); });
+  for (int t = 0; t < 100; ++t) a.opt.step(1e-3);
+  CHECK(all_finite(a.w.cv()));
+  CHECK(a.opt.poll_status().skipped == 0);
+}
+
 TEST_CASE("a scale costs no memory where a formula takes the gradient", "[gradient_scale]") {
   const auto scratch = []<class Rule>(const Rule& rule, bool scales) {
     return run<Rule, types<float>>(rule, scales).opt.memory().scratch_bytes;

@@ -27,6 +27,8 @@ def layer_of(path):
         return "rule"
     if len(parts) > 1:
         return parts[0] if parts[0] in LAYERS else None
+    if path == "version.hpp":
+        return "core"
     if path in RULE:
         return "rule"
     if path in IO:

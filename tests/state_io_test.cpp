@@ -247,6 +247,34 @@ TEST_CASE("a master weight is saved and loaded, and goes before the weight", "[s
   CHECK(whole.bits() == second.bits());
 }
 
+TEST_CASE("state in float16 is saved and loaded bit for bit", "[state_io][float16]") {
+  const folder tmp;
+  struct small {
+    std::vector<float16> w = std::vector<float16>(12, float16(0.5F)), g = std::vector<float16>(12);
+    eigen_backend cpu{1};
+    optimizer<muon, eigen_backend, types<float16, float16, float16>> opt{cpu};
+    small() {
+      opt.add("w", row_major(w.data(), 3, 4), row_major<const float16>(g.data(), 3, 4));
+      opt.finalize();
+    }
+    void step(int t) {
+      for (std::size_t i = 0; i < g.size(); ++i)
+        g[i] = float16(std::cos(static_cast<float>(i * 3) + static_cast<float>(t)));
+      opt.step(1e-2);
+    }
+  };
+  small whole, second;
+  for (int t = 0; t < 3; ++t) whole.step(t);
+  save_state(whole.opt, tmp.file("s"));
+  const auto saved = tensor_file::load(tmp.file("s")).tensors.at("optimizer.w.momentum");
+  CHECK(saved.type == element_type::f16);
+  CHECK(saved.data.size() == 24);
+  std::copy(whole.w.begin(), whole.w.end(), second.w.begin());
+  load_state(second.opt, tmp.file("s"));
+  whole.step(3), second.step(3);
+  for (std::size_t i = 0; i < 12; ++i) CHECK(whole.w[i].bits == second.w[i].bits);
+}
+
 TEST_CASE("state of another rule, shape or parameter is refused and changes nothing", "[state_io]") {
   const folder tmp;
   problem p("muon"), other("muown"), wider("muon", 8);
@@ -277,13 +305,16 @@ TEST_CASE("tensor files round-trip, and damaged ones are refused", "[state_io]")
   f.tensors["a"] = {element_type::f64, {2, 3}, std::vector<std::byte>(48, std::byte{7})};
   f.tensors["empty"] = {element_type::f32, {0}, {}};
   f.tensors["b"] = {element_type::bf16, {5}, std::vector<std::byte>(10, std::byte{1})};
+  f.tensors["c"] = {element_type::f16, {3, 1}, std::vector<std::byte>(6, std::byte{2})};
   f.save(tmp.file("f"));
   const tensor_file back = tensor_file::load(tmp.file("f"));
   CHECK(back.metadata == f.metadata);
-  CHECK(back.tensors.size() == 3);
+  CHECK(back.tensors.size() == 4);
   CHECK(back.tensors.at("a").data == f.tensors["a"].data);
   CHECK(back.tensors.at("a").shape == std::vector<index_t>{2, 3});
   CHECK(back.tensors.at("b").type == element_type::bf16);
+  CHECK(back.tensors.at("c").type == element_type::f16);
+  CHECK(back.tensors.at("c").data == f.tensors["c"].data);
 
   const auto size = fs::file_size(tmp.path / "f");
   for (const std::uintmax_t cut : {std::uintmax_t{0}, std::uintmax_t{5}, std::uintmax_t{40}, size - 1}) {

@@ -5,8 +5,15 @@
 //   --threads=N        of the CPU backend; 0, the default, asks for one per core
 //   --pin              on the CPU: the main thread has one core, all others, also the peers', the rest (Linux)
 //   --most-seconds=S   leave out what is expected to take longer than this for one run (default 1; with --all 30)
+//   --shapes=LIST      of orthogonalizers_bench, in place of its own: matrices x rows x columns, such as
+//                      48x768x768,1x4096x4096; --shapes LIST will do, too
 #pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <matopt/core/error.hpp>
 #include <string>
+#include <vector>
 
 namespace bench {
 
@@ -14,11 +21,34 @@ struct options {
   bool all = false, pin = false;
   int threads = 0;
   double most_seconds = 0;
+  std::vector<std::array<std::int64_t, 3>> shapes;
 };
 
 inline options& chosen() {
   static options o;
   return o;
+}
+
+// "2x3x4,1x5x6"
+inline std::vector<std::array<std::int64_t, 3>> parse_shapes(const std::string& list) {
+  std::vector<std::array<std::int64_t, 3>> out;
+  std::size_t at = 0;
+  const auto number = [&](char end) {
+    std::int64_t n = 0;
+    for (; at < list.size() && list[at] >= '0' && list[at] <= '9' && n < 1000000; ++at) n = 10 * n + (list[at] - '0');
+    const bool closed = at == list.size() ? end == ',' : list[at] == end;
+    if (n < 1 || n > 1000000 || !closed)
+      throw matopt::bad_value(
+          "--shapes", '"' + list + '"',
+          "matrices x rows x columns, each 1 to 1000000, with commas between: 48x768x768,1x4096x4096");
+    ++at;
+    return n;
+  };
+  while (at <= list.size()) {
+    const std::int64_t batch = number('x'), rows = number('x'), cols = number(',');
+    out.push_back({batch, rows, cols});
+  }
+  return out;
 }
 
 // Takes its options out of the command line.
@@ -37,6 +67,10 @@ inline void take_options(int& argc, char** argv) {
       o.threads = std::stoi(argument.substr(10));
     else if (argument.starts_with("--most-seconds="))
       o.most_seconds = std::stod(argument.substr(15));
+    else if (argument.starts_with("--shapes="))
+      o.shapes = parse_shapes(argument.substr(9));
+    else if (argument == "--shapes")
+      o.shapes = parse_shapes(++i < argc ? argv[i] : "");
     else
       argv[kept++] = argv[i];
   }

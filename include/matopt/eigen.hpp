@@ -14,6 +14,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -31,6 +32,8 @@
 #include "eigen/thread_pool.hpp"
 #include "eigen/tiled_product.hpp"
 #include "eigen/view_of.hpp"
+#include "simd/kernel_set.hpp"
+#include "simd/workspace.hpp"
 #ifdef MATOPT_HIGHWAY
 #include "simd/kernel_sets.hpp"
 #include "simd/product.hpp"
@@ -52,13 +55,7 @@ class eigen_backend {
   thread_pool& pool() { return pool_; }
 
   // Whether a chain of products takes less time here in bfloat16, with so many times the operations, than in float.
-  bool prefers_bfloat16([[maybe_unused]] double arithmetic) const {
-#ifdef MATOPT_HIGHWAY
-    return kernels_ && kernels_->bfloat16_speed > arithmetic;
-#else
-    return false;
-#endif
-  }
+  bool prefers_bfloat16(double arithmetic) const { return kernels_ && kernels_->bfloat16_speed > arithmetic; }
   // One line: what runs the products, and why nothing faster does.
   std::string describe() const {
 #ifdef MATOPT_HIGHWAY
@@ -238,6 +235,13 @@ class eigen_backend {
     reduce_matrix(f, out, first, rest...);
   }
 
+  static const simd::kernel_set* fastest_kernels() {
+#ifdef MATOPT_HIGHWAY
+    if (!simd::kernel_sets().empty()) return simd::kernel_sets().front();
+#endif
+    return nullptr;
+  }
+
   template <class T>
   static view<T> transposed(const view<T>& v) {
     return v.t();
@@ -358,7 +362,7 @@ class eigen_backend {
           static_cast<thread_pool*>(pool)->parallel_for(tasks,
                                                         [&](index_t i, int worker) { task(closure, i, worker); });
         };
-        return simd::product(*kernels_, workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
+        return simd::product(*kernels_, *workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
       }
 #endif
     const auto tasks = [this](index_t count, index_t elements, auto&& f) { run_tasks(count, elements, f); };
@@ -367,10 +371,9 @@ class eigen_backend {
 
   thread_pool pool_;
   buffer packing_;  // one set of packing buffers per thread
-#ifdef MATOPT_HIGHWAY
-  const simd::kernel_set* kernels_ = simd::kernel_sets().empty() ? nullptr : simd::kernel_sets().front();
-  simd::workspace workspace_{pool_.size()};
-#endif
+  // There with and without Highway: what a class looks like must not depend on a macro of one of the files that use it.
+  const simd::kernel_set* kernels_ = fastest_kernels();
+  std::unique_ptr<simd::workspace> workspace_{kernels_ ? new simd::workspace(pool_.size()) : nullptr};
 };
 
 }  // namespace matopt

@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <new>
 
+#include <matopt/orthogonalizer_plan.hpp>
+#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
+
 #include "harness.hpp"
 
 // The sanitizers bring their own malloc; there only the counting of operator new remains out, too, and the test is
@@ -106,5 +110,21 @@ TEST_CASE("contract: step() allocates nothing", "[allocation]") {
     check_steps<float>(rule, 1);
     check_steps<double>(rule, 2);
   }
+}
+
+TEST_CASE("an orthogonalizer_plan allocates nothing when it is used again", "[allocation]") {
+  eigen_backend cpu(2);
+  const auto check = [&](const auto& policy, layout l) {
+    stored<float> x(130, 90, l, 3), y(130, 90, l, 3);
+    x.fill_random(1);
+    orthogonalizer_plan plan(cpu, policy, x.v());
+    allocations = 0;
+    armed = true;
+    plan(x.cv(), y.v());
+    plan(x.v()), plan(x.v());
+    armed = false;
+    CHECK(allocations == 0);
+  };
+  for (const layout l : all_layouts) check(newton_schulz<>{}, l), check(subspace_polar{}, l);
 }
 #endif

@@ -662,7 +662,9 @@ TEST_CASE("contract: mixed element types stay near the double run", "[contract][
         std::vector<mat> gradients;
         for (std::uint64_t t = 0; t < 3; ++t) gradients.push_back(rounded(random_mat(s.rows, s.cols, 20 + t)));
         const mat expected = rule.in_double_types(w0, gradients, 0.02), got = run(w0, gradients, 0.02);
-        const double limit = coarsest == "float" ? tolerance<float> : tolerance<bfloat16>;
+        const double limit = coarsest == "float"     ? tolerance<float>
+                             : coarsest == "float16" ? tolerance<float16>
+                                                     : tolerance<bfloat16>;
         CHECK(relative_difference(got.a, expected.a) < limit);
       }
     }

@@ -9,7 +9,9 @@ void matopt::test::append_muon(std::vector<contract_rule>& rules) {
              {"float", make_mixed<muon, types<float, float, double, double>>({})},
              {"bfloat16", make_mixed<muon, types<float, float, bfloat16>>({})},
              {"bfloat16", make_mixed<muon, types<bfloat16>>({})},
-             {"bfloat16", make_mixed<muon, types<bfloat16, float>>({})}};
+             {"bfloat16", make_mixed<muon, types<bfloat16, float>>({})},
+             {"float16", make_mixed<muon, types<float16, float16, float>>({})},
+             {"float16", make_mixed<muon, types<float16, float16, float16>>({})}};
   const auto with = [&](const char* name, coefficient_set set) {
     rules.push_back(describe_rule<muon>(name, {.orthogonalizer = {.coefficients = set}}));
   };

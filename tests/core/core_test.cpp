@@ -233,6 +233,13 @@ TEST_CASE("bfloat16: rounds to nearest, ties to even", "[types]") {
   }
 }
 
+TEST_CASE("the version of the headers is that of the project", "[version]") {
+  CHECK(std::to_string(MATOPT_VERSION_MAJOR) + "." + std::to_string(MATOPT_VERSION_MINOR) + "." +
+            std::to_string(MATOPT_VERSION_PATCH) ==
+        MATOPT_PROJECT_VERSION);
+  static_assert(MATOPT_VERSION == 10000 * MATOPT_VERSION_MAJOR + 100 * MATOPT_VERSION_MINOR + MATOPT_VERSION_PATCH);
+}
+
 TEST_CASE("types: defaults and names", "[types]") {
   static_assert(std::is_same_v<types<bfloat16>::state, float>);
   static_assert(std::is_same_v<types<bfloat16>::compute, float>);
@@ -242,7 +249,11 @@ TEST_CASE("types: defaults and names", "[types]") {
   static_assert(std::is_same_v<arithmetic_t<const bfloat16, double>, double>);
   CHECK(name_of(element_type_of<const bfloat16>()) == "BF16");
   CHECK(name_of(element_type::f64) == "F64");
+  CHECK(name_of(element_type_of<float16>()) == "F16");
   CHECK(size_of(element_type::bf16) == 2);
+  CHECK(size_of(element_type_of<float16>()) == 2);
+  static_assert(std::is_same_v<types<float16>::state, float> &&
+                std::is_same_v<types<float16, float16, float16>::compute, float>);
   CHECK(size_of(element_type_of<double>()) == 8);
 }
 
@@ -432,6 +443,17 @@ TEST_CASE("float16: every value, halves between neighbours, and the ends", "[typ
   float16 infinity;
   infinity.bits = 0x7c00U;
   CHECK(std::isinf(static_cast<float>(infinity)));
+  infinity.bits = 0xfc00U;
+  CHECK(static_cast<float>(infinity) == -std::numeric_limits<float>::infinity());
+  for (unsigned bits = 0x7c01U; bits < 0x8000U; ++bits) {
+    float16 nan;
+    nan.bits = static_cast<std::uint16_t>(bits);
+    REQUIRE(std::isnan(static_cast<float>(nan)));
+    REQUIRE((float16(static_cast<float>(nan)).bits & 0x7fffU) > 0x7c00U);
+  }
+  CHECK(of(0x1p-26) == 0);
+  CHECK(of(-0.0) == 0x8000U);
+  CHECK(of(std::numeric_limits<float>::denorm_min()) == 0);
 }
 
 // --- what to do without a GPU; needs none ---

@@ -5,7 +5,10 @@
 
 #include <matopt/core/pass.hpp>
 #include <matopt/core/state_layout.hpp>
+#include <matopt/eigen.hpp>
+#include <matopt/orthogonalize.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
+#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
@@ -142,4 +145,52 @@ TEST_CASE("GPU: objectives of the inexact polar factors beside cuSOLVER's singul
       CHECK(warm < 1.03);
     }
   }
+}
+
+TEST_CASE("GPU: an orthogonalizer_plan does what the CPU's does, and can be recorded", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  eigen_backend cpu(2);
+  const auto check = [&](const auto& policy, layout l, double tolerance, auto... k) {
+    CAPTURE(policy.name(), name_of(l));
+    on_device<float> x(gpu, 60, 48, l, 3), y(gpu, 60, 48, l, 3);
+    x.host.fill_random(5);
+    stored<float> expected(60, 48, l, 3);
+    expected.fill([&](index_t i, index_t j, index_t b) { return static_cast<double>(x.host(i, j, b)); });
+    orthogonalizer_plan on_cpu(cpu, policy, expected.v(), k...);
+    on_cpu(expected.v());
+    x.up(), y.up();
+    orthogonalizer_plan plan(gpu, policy, y.v(), k...);
+    plan(x.cv(), y.v());
+    y.down();
+    const std::vector<float> eager = elements(y.host.cv());
+    for (index_t b = 0; b < 3; ++b)
+      CHECK(largest(to_mat(y.host.cv().matrix(b)) - to_mat(expected.cv().matrix(b))) < tolerance);
+    y.host.fill([](index_t, index_t, index_t) { return 0.0; });
+    y.up();
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t recorded = nullptr;
+    cuda::check(cudaStreamBeginCapture(s.s, cudaStreamCaptureModeThreadLocal), "record");
+    plan(x.cv(), y.v());
+    cuda::check(cudaStreamEndCapture(s.s, &graph), "record");
+    cuda::check(cudaGraphInstantiate(&recorded, graph, 0), "record");
+    cuda::check(cudaGraphLaunch(recorded, s.s), "launch");
+    y.down();
+    CHECK(same_bits(elements(y.host.cv()), eager));
+    CHECK(y.host.intact());
+    cudaGraphExecDestroy(recorded), cudaGraphDestroy(graph);
+  };
+  for (const layout l : all_layouts) {
+    check(newton_schulz<float>{}, l, 1e-3);
+    check(newton_schulz<>{}, l, cuda_accuracy.newton_schulz_in_float);
+    check(svd_polar{}, l, 1e-4);
+  }
+  check(svd_polar{}, layout::row_major, 1e-3, 4.5);
+  on_device<float> x(gpu, 30, 20);
+  x.host.fill_random(6);
+  x.up();
+  top_k(gpu, svd_polar{}, x.v(), 3);
+  x.down();
+  const std::vector<double> values = singular_values(to_mat(x.host.cv()));
+  for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] == Approx(i < 3 ? 1 : 0).margin(1e-4));
 }

@@ -135,7 +135,8 @@ TEST_CASE("reduce: a flag anywhere is found", "[eigen]") {
     }
 }
 
-TEST_CASE("for_each: outputs, broadcasts and mixed types in every storage", "[eigen]") {
+TEMPLATE_TEST_CASE("for_each: outputs, broadcasts and mixed types in every storage", "[eigen]", bfloat16, float16) {
+  using Narrow = TestType;
   for (const int threads : {1, 3}) {
     eigen_backend cpu(threads);
     for (const layout ly : all_layouts)
@@ -143,7 +144,7 @@ TEST_CASE("for_each: outputs, broadcasts and mixed types in every storage", "[ei
         for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {1, 9}, {9, 1}, {37, 53}, {190, 200}}) {
           CAPTURE(threads, name_of(ly), name_of(lx), rows, cols);
           stored<float> y(rows, cols, ly, 2), row(rows, 1, layout::row_major, 2), one(1, 1);
-          stored<bfloat16> z(rows, cols, lx, 2);
+          stored<Narrow> z(rows, cols, lx, 2);
           stored<double> x(rows, cols, lx, 2), column(1, cols);
           const auto value = [](index_t i, index_t j, index_t b) {
             return static_cast<double>(i % 5 + 10 * (j % 4) + 100 * b);

@@ -1,7 +1,55 @@
-// view_of reads every kind of Eigen storage in place, and refuses what has none.
+// view_of reads every kind of Eigen storage in place, and refuses what has none; and it takes tensors of other classes,
+// whose authors or users say how.
 #include <catch2/catch.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/lion.hpp>
+#include <matopt/optimizer.hpp>
 #include <utility>
+#include <vector>
+
+// From here to the test the code is that of docs/your-own-tensors.md.
+namespace lab {
+
+// A stack of row-major matrices, whose rows are padded to `pitch` elements.
+class tensor {
+ public:
+  tensor(long count, long rows, long cols) : count(count), rows(rows), cols(cols), pitch((cols + 7) / 8 * 8) {
+    numbers.resize(static_cast<std::size_t>(count * rows * pitch));
+  }
+  float* data() { return numbers.data(); }
+  const float* data() const { return numbers.data(); }
+
+  long count, rows, cols, pitch;
+
+ private:
+  std::vector<float> numbers;
+};
+
+// How matopt reads it.
+matopt::view<float> view_of(tensor& t) { return {t.data(), t.rows, t.cols, t.pitch, 1, t.count, t.rows * t.pitch}; }
+matopt::view<const float> view_of(const tensor& t) {
+  return {t.data(), t.rows, t.cols, t.pitch, 1, t.count, t.rows * t.pitch};
+}
+
+}  // namespace lab
+
+namespace elsewhere {
+
+// A handle to memory that someone else holds, in a namespace that is not yours.
+struct handle {
+  double* first;
+  int inputs, outputs;
+};
+
+}  // namespace elsewhere
+
+template <>
+struct matopt::tensor_adapter<elsewhere::handle> {
+  // Stored as inputs x outputs, row by row: a transposed matrix.
+  static view<double> view_of(const elsewhere::handle& h) { return row_major(h.first, h.inputs, h.outputs).t(); }
+};
+template <>
+inline constexpr bool matopt::points_to_memory<elsewhere::handle> = true;
 
 using namespace matopt;
 
@@ -10,10 +58,6 @@ namespace {
 using column_major = Eigen::MatrixXf;
 using row_major_matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-template <class M>
-concept viewable = requires(M&& m) {
-  view_of(std::forward<M>(m));
-};
 template <class M>
 using element = std::remove_pointer_t<decltype(view_of(std::declval<M>()).data)>;
 
@@ -48,4 +92,79 @@ TEST_CASE("view_of: every storage", "[eigen]") {
   check(a), check(b), check(fixed), check(column), check(row), check(sparse);
   check(a.block(1, 2, 3, 4)), check(b.block(1, 2, 3, 4)), check(a.transpose()), check(b.block(1, 2, 3, 4).transpose());
   check(a.row(2)), check(b.col(3)), check(a.topRows(2));
+}
+
+namespace lab {
+// With one function alone, a tensor and a constant one are read in the same way.
+struct numbers {
+  const double* first;
+  index_t count;
+};
+view<const double> view_of(const numbers& n) { return row_major(n.first, 1, n.count); }
+
+struct opaque {};
+int view_of(opaque&);  // gives no view
+}  // namespace lab
+
+static_assert(viewable<lab::tensor&> && viewable<const lab::tensor&>);
+static_assert(!viewable<lab::tensor> && !viewable<const lab::tensor>, "a temporary takes its memory with it");
+static_assert(viewable_as<lab::tensor&, float> && viewable_as<lab::tensor&, const float> &&
+              viewable_as<const lab::tensor&, const float> && !viewable_as<const lab::tensor&, float> &&
+              !viewable_as<lab::tensor&, double>);
+static_assert(viewable<elsewhere::handle> && viewable<const elsewhere::handle&>, "a handle owns nothing");
+static_assert(viewable<lab::numbers&> && !viewable<lab::numbers>);
+static_assert(!viewable<lab::opaque&> && !viewable<int&> && !viewable<std::vector<float>&>);
+static_assert(viewable<view<float>> && viewable_as<view<float>&, const float> &&
+              !viewable_as<view<const float>, float>);
+
+TEST_CASE("view_of: a foreign class in place, strided, in a stack, and constant", "[view_of]") {
+  lab::tensor t(3, 4, 5);
+  const view<float> v = matopt::view_of(t);
+  const view<const float> c = matopt::view_of(std::as_const(t));
+  REQUIRE((v.rows == 4 && v.cols == 5 && v.batch == 3));
+  REQUIRE((c.rows == 4 && c.cols == 5 && c.batch == 3));
+  for (long b = 0; b < 3; ++b)
+    for (long i = 0; i < 4; ++i)
+      for (long j = 0; j < 5; ++j) {
+        float* const at = t.data() + (b * 4 + i) * 8 + j;
+        CHECK(&v(i, j, b) == at);
+        CHECK(&c(i, j, b) == at);
+      }
+  std::vector<double> memory(6);
+  const view<double> h = matopt::view_of(elsewhere::handle{memory.data(), 2, 3});  // a temporary
+  REQUIRE((h.rows == 3 && h.cols == 2));
+  CHECK(&h(2, 1) == &memory[5]);
+  CHECK(&h(1, 0) == &memory[1]);
+  const view<float> same = matopt::view_of(v.t());
+  CHECK((same.data == v.data && same.rows == 5 && same.batch == 3));
+}
+
+TEST_CASE("viewed<T>: a function takes a view, or what has one", "[view_of]") {
+  const auto first = [](viewed<const float> x) { return x.empty() ? nullptr : &x(0, 0); };
+  lab::tensor t(1, 2, 2);
+  Eigen::MatrixXf m(2, 2);
+  CHECK(first(t) == t.data());
+  CHECK(first(std::as_const(t)) == t.data());
+  CHECK(first(m) == m.data());
+  CHECK(first(m.row(1)) == m.data() + 1);
+  CHECK(first(view_of(t)) == t.data());
+  CHECK(first({}) == nullptr);
+  static_assert(!std::is_constructible_v<viewed<float>, const lab::tensor&> &&
+                !std::is_constructible_v<viewed<float>, lab::tensor> &&
+                !std::is_constructible_v<viewed<float>, view<double>>);
+}
+
+TEST_CASE("view_of: an optimizer steps tensors of a foreign class", "[view_of]") {
+  eigen_backend backend(1);
+  lab::tensor weight(3, 4, 5), gradient(3, 4, 5);
+  for (long i = 0; i < 3 * 4 * 8; ++i) gradient.data()[i] = i % 2 ? 1.F : -1.F;
+
+  matopt::optimizer<matopt::lion, matopt::eigen_backend> opt(backend);
+  opt.add("experts", matopt::view_of(weight), matopt::view_of(gradient));
+  opt.finalize();
+  opt.step(0.25);
+
+  CHECK(opt.size() == 3);
+  for (long i = 0; i < 3 * 4 * 8; ++i)
+    CHECK(weight.data()[i] == (i % 8 >= 5 ? 0 : i % 2 ? -0.25F : 0.25F));  // what pads the rows is not touched
 }

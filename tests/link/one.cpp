@@ -1,4 +1,5 @@
-// Two translation units that include everything must link: nothing may be defined twice.
+// Two translation units that include everything must link: nothing may be defined twice. The other one is compiled
+// without Highway, as files of a user's program may be, and still sees the same backend.
 #include <matopt/adamw.hpp>
 #include <matopt/angular_muown.hpp>
 #include <matopt/eigen.hpp>
@@ -10,4 +11,9 @@
 const void* address_in_other_unit();
 const void* address() { return static_cast<const void*>(&matopt::detail::keller_rows); }
 
-int main() { return address() == address_in_other_unit() ? 0 : 1; }
+bool multiplies_in_other_unit(matopt::eigen_backend& cpu, std::size_t size_of_backend);
+
+int main() {
+  matopt::eigen_backend cpu(2);
+  return address() == address_in_other_unit() && multiplies_in_other_unit(cpu, sizeof cpu) ? 0 : 1;
+}

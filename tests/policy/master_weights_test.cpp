@@ -95,6 +95,42 @@ TEST_CASE("stochastic rounding goes to the two neighbours, with probability by d
   }
 }
 
+TEST_CASE("stochastic rounding to float16: neighbours, probabilities, and the ends", "[master][float16]") {
+  using to_float16 = fn::round_to_float16_stochastically;
+  bool kept = true;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits)
+    for (const std::uint32_t random : {0U, 0x80000000U, 0xffffffffU}) {
+      float16 h;
+      h.bits = static_cast<std::uint16_t>(bits);
+      const float x = h;
+      if (math::finite(x)) kept &= float16(to_float16::rounded(x, random)).bits == h.bits;
+    }
+  CHECK(kept);
+  // Between neighbours of normal numbers, at the end of a binade, negative, and between subnormal ones.
+  for (const auto& [low, high] : {std::pair<float, float>{1, 1 + 0x1p-10F},
+                                  {2 - 0x1p-10F, 2},
+                                  {-0x1p-14F, -0x1p-14F - 0x1p-24F},
+                                  {0x3p-24F, 0x4p-24F},
+                                  {0, 0x1p-24F},
+                                  {1000, 1000.5F}})
+    for (const float part : {0.25F, 0.875F}) {
+      CAPTURE(low, high, part);
+      int ups = 0;
+      for (std::uint32_t r = 0; r < 256; ++r) {
+        const float y = to_float16::rounded(low + part * (high - low), r << 24 | 0x123456U);
+        REQUIRE((y == low || y == high));
+        ups += y == high;
+      }
+      CHECK(ups == static_cast<int>(256 * part));
+    }
+  for (const std::uint32_t random : {0U, 0xffffffffU}) {
+    CHECK(to_float16::rounded(65519, random) == 65504);
+    CHECK(to_float16::rounded(-3e38F, random) == -65504);
+    CHECK(to_float16::rounded(INFINITY, random) == INFINITY);
+    CHECK(std::isnan(to_float16::rounded(NAN, random)));
+  }
+}
+
 TEST_CASE("stochastic rounding makes nothing finite infinite", "[master]") {
   for (const std::uint32_t x : {0x7f7fffffU, 0x7f7f0001U, 0xff7fffffU, 0x7f7e8000U})
     for (const std::uint32_t random : {0U, 0x10000U, 0x80000000U, 0xffffffffU}) {

@@ -2,8 +2,11 @@
 // docs/requirements.md. The parts of T-16 and T-21 that need an optimizer are in contract/.
 #include <catch2/catch.hpp>
 
+#include <matopt/orthogonalize.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
+#include <matopt/policy/orthogonalizer/dion_polar.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
 #include "../support/orthogonalize.hpp"
@@ -361,4 +364,153 @@ TEST_CASE("T-26 other roads to the same direction", "[top_k]") {
   CHECK(largest(msign(x * v) * transposed(v) - orthogonalized(exact, x, 3)) < 1e-11);
   const mat any = random_orthonormal(8, 3, 5);
   CHECK(dot(x, msign(x * any) * transposed(any)) == Approx(nuclear_norm(x * any)));
+}
+
+// --- by themselves: orthogonalizer_plan, orthogonalize, top_k ---
+
+namespace {
+
+// The CPU, which fills what lies behind the memory that it gives and counts how often it is asked.
+struct watched_backend : eigen_backend {
+  using eigen_backend::eigen_backend;
+  buffer allocate(std::size_t bytes) {
+    buffer b = eigen_backend::allocate(bytes + fence);
+    end = b.data() + bytes;
+    std::fill_n(end, fence, std::byte{0xAB});
+    ++allocations;
+    return b;
+  }
+  bool intact() const {
+    return std::all_of(end, end + fence, [](std::byte x) { return x == std::byte{0xAB}; });
+  }
+  static constexpr std::size_t fence = 1 << 20;
+  std::byte* end = nullptr;
+  int allocations = 0;
+};
+
+// Each matrix of a stack, in every storage, comes out as the policy makes it of a matrix alone.
+template <class T, class Policy>
+void check_plan(const Policy& policy, index_t rows, index_t cols, double k) {
+  using C = arithmetic_t<T>;
+  const double tail = k - std::ceil(k) + 1;
+  std::vector<mat> expected;
+  std::vector<double> input;
+  for (const layout l : all_layouts)
+    for (const bool sparse : {false, true}) {  // no stride is 1
+      CAPTURE(Policy::name(), rows, cols, name_of(l), sparse, sizeof(T));
+      watched_backend cpu(2);
+      stored<T> whole(sparse ? 2 * rows : rows, sparse ? 3 * cols : cols, l, 3);
+      view<T> x = whole.v();
+      if (sparse) x.rows = rows, x.cols = cols, x.row_stride *= 2, x.col_stride *= 3;
+      uniform next(5);
+      for (index_t b = 0; b < 3; ++b)
+        for (index_t i = 0; i < rows; ++i)
+          for (index_t j = 0; j < cols; ++j) x(i, j, b) = converted<T>(next());
+      const std::vector<T> before = elements(x);
+      if (expected.empty())
+        for (index_t b = 0; b < 3; ++b)
+          expected.push_back(
+              orthogonalized<C>(policy, to_mat(as_const(x.matrix(b))), static_cast<index_t>(std::ceil(k)), tail));
+      const auto check = [&](view<const T> y) {
+        for (index_t b = 0; b < 3; ++b)
+          CHECK(largest(to_mat(y.matrix(b)) - expected[static_cast<std::size_t>(b)]) < tolerance<T>);
+      };
+      stored<T> result(rows, cols, layout::row_major, 3);
+      const auto run = [&](auto& plan, auto& dense) {
+        dense(std::as_const(x), result.v());
+        CHECK(same_bits(elements(x), before));
+        check(result.cv());
+        plan(x);
+        check(x);
+      };
+      if constexpr (honours_rank<Policy>) {
+        orthogonalizer_plan plan(cpu, policy, x, k), dense(cpu, policy, result.v(), k);
+        run(plan, dense);
+      } else {
+        orthogonalizer_plan plan(cpu, policy, x), dense(cpu, policy, result.v());
+        run(plan, dense);
+      }
+      CHECK(cpu.intact());
+      CHECK(cpu.allocations == 2);
+      CHECK(whole.intact());
+    }
+}
+
+}  // namespace
+
+TEST_CASE("orthogonalizer_plan: every storage and element type", "[orthogonalize]") {
+  check_plan<double>(exact, 7, 12, 7);
+  check_plan<double>(exact, 12, 7, 2.5);
+  check_plan<float>(newton_schulz<float>{}, 20, 12, 12);
+  check_plan<double>(newton_schulz<double>{}, 9, 30, 9);
+  check_plan<bfloat16>(newton_schulz<float>::preset(coefficient_set::degree9_4), 12, 20, 12);
+  check_plan<double>(block_krylov_polar<>{}, 30, 40, 3);
+  check_plan<float>(subspace_polar{.noise = 0}, 10, 6, 6);
+}
+
+TEST_CASE("orthogonalizer_plan: the state of a policy lasts from call to call", "[orthogonalize]") {
+  eigen_backend cpu(1);
+  const index_t m = 24, n = 18;
+  const double k = 3;
+  const mat given = with_spectrum(m, n, power_law(n, 0.3), 3);
+  stored<double> x(m, n), y(m, n);
+  x.fill([&](index_t i, index_t j, index_t) { return given(i, j); });
+  stepped_orthogonalizer<subspace_polar, double> expected(subspace_polar{}, m, n);
+  orthogonalizer_plan plan(cpu, subspace_polar{}, x.v(), k);
+  CHECK(plan.rank() == 3);
+  std::vector<double> gain;
+  for (int t = 0; t < 4; ++t) {
+    plan(x.cv(), y.v());
+    CHECK(largest(to_mat(y.cv()) - expected(given, 3)) < tolerance<double>);  // the same random numbers, too
+    gain.push_back(dot(given, to_mat(y.cv())));
+  }
+  CHECK(gain[3] > gain[0]);
+  // Policies that begin their state do so.
+  orthogonalizer_plan dion(cpu, dion_polar{}, x.v());
+  dion(x.v());
+  CHECK(frobenius(to_mat(x.cv())) == Approx(std::sqrt(static_cast<double>(n))));  // P Q^T, columns of Q of norm 1
+}
+
+TEST_CASE("orthogonalize and top_k: one call", "[orthogonalize]") {
+  eigen_backend cpu(1);
+  Eigen::MatrixXd a = Eigen::MatrixXd::Random(8, 5);
+  const mat given = to_mat(as_const(view_of(a)));
+  orthogonalize(cpu, exact, a);
+  CHECK(largest(to_mat(view_of(a)) - top_k_polar(given, 5)) < 1e-11);
+  stored<double> x(8, 5);
+  x.fill([&](index_t i, index_t j, index_t) { return given(i, j); });
+  top_k(cpu, exact, x.v().t(), 2);
+  CHECK(largest(to_mat(x.cv()) - top_k_polar(given, 2)) < 1e-11);
+  top_k(cpu, exact, x.v(), 1.25);
+  const auto s = singular_values(to_mat(x.cv()));
+  CHECK(s[0] == Approx(1));
+  CHECK(s[1] == Approx(0.25));
+  stored<float> zero(4, 6), none(0, 6);
+  orthogonalize(cpu, newton_schulz<>{}, zero.v());
+  CHECK(largest(to_mat(zero.cv())) == 0);
+  orthogonalize(cpu, newton_schulz<>{}, none.v());
+}
+
+TEST_CASE("orthogonalizer_plan: what it refuses", "[orthogonalize]") {
+  eigen_backend cpu(1);
+  stored<double> x(6, 4), other(4, 6), columns(6, 4, layout::column_major), many(6, 4, layout::row_major, 2);
+  for (const double k : {0.0, -1.0, 4.5, std::nan("")})
+    CHECK_THROWS_WITH(top_k(cpu, exact, x.v(), k), Catch::Contains("k is ") && Catch::Contains("at most 4"));
+  CHECK_THROWS_AS(orthogonalize(cpu, newton_schulz<>{.steps = 0}, x.v()), bad_value);
+  view<double> missing = x.v();
+  missing.data = nullptr;
+  CHECK_THROWS_AS(orthogonalize(cpu, exact, missing), bad_value);
+  orthogonalizer_plan plan(cpu, exact, x.v());
+  for (const auto& wrong : {other.v(), columns.v(), many.v()})
+    CHECK_THROWS_WITH(plan(wrong), Catch::Contains("planned") && Catch::Contains("6x4"));
+  CHECK_THROWS_WITH(plan(missing), Catch::Contains("null"));
+  CHECK_THROWS_WITH(plan(other.cv(), x.v()), Catch::Contains("4x6"));
+  CHECK_THROWS_WITH(plan(columns.cv(), columns.v()), Catch::Contains("planned"));
+  stored<double> long_one(7, 4);
+  const view<double> first = long_one.v().row_block(0, 6), second = long_one.v().row_block(1, 6);
+  CHECK_THROWS_WITH(plan(first, second), Catch::Contains("memory of"));
+  plan(first, first);
+  static_assert(!std::is_constructible_v<orthogonalizer_plan<newton_schulz<>, eigen_backend, float>, eigen_backend&,
+                                         newton_schulz<>, view<float>, double>,
+                "Newton-Schulz has no rank");
 }

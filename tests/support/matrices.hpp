@@ -42,8 +42,8 @@ class uniform {
 
 template <class To>
 To converted(double x) {
-  if constexpr (std::is_same_v<To, bfloat16>)
-    return bfloat16(static_cast<float>(x));
+  if constexpr (storage_only<To>)
+    return To(static_cast<float>(x));
   else
     return static_cast<To>(x);
 }

@@ -7,6 +7,7 @@
 //                       that
 //   bfloat16   2e-2     weights are rounded to 8 bits: half a unit in the last place is 2e-3, four steps of it, some
 //                       amplified
+//   float16    2.5e-3   the same with 11 bits
 //   gram form  10-fold  the Gram matrix is formed once, so an error in it lasts through all steps
 //
 // One product alone, of entries in [-1, 1): the result's own rounding (half a unit in the last place; twice for a very
@@ -17,6 +18,7 @@
 #include <type_traits>
 
 #include <matopt/core/bfloat16.hpp>
+#include <matopt/core/float16.hpp>
 #include <matopt/core/index.hpp>
 
 namespace matopt::test {
@@ -27,6 +29,8 @@ template <>
 inline constexpr double tolerance<float> = 2e-4;
 template <>
 inline constexpr double tolerance<bfloat16> = 2e-2;
+template <>
+inline constexpr double tolerance<float16> = 2.5e-3;
 template <class T>
 inline constexpr double gram_tolerance = 10 * tolerance<T>;
 

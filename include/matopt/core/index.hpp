@@ -2,6 +2,8 @@
 #pragma once
 #include <cstddef>
 
+#include "../version.hpp"
+
 #if defined(__CUDACC__)
 #define MATOPT_HD __host__ __device__
 #else

@@ -14,6 +14,8 @@ namespace matopt {
 namespace detail {
 template <class... T>
 inline constexpr bool all_double = (std::is_same_v<std::remove_const_t<T>, double> && ...);
+template <class... T>
+inline constexpr bool some_float16 = (std::is_same_v<std::remove_const_t<T>, float16> || ...);
 
 template <class C>
 inline constexpr std::string_view compute_name = std::is_same_v<C, double> ? "double" : "float";
@@ -24,11 +26,18 @@ inline constexpr std::string_view compute_name = std::is_same_v<C, double> ? "do
 // up, products with weights, sums over rows, norms.
 template <class... T>
 inline constexpr double largest_input = detail::all_double<T...> ? 0x1p1000 : 0x1p104;
+// Of a weight, a state and a compute type. float16 state has room for momentum that adds up a thousandfold, 64 of it:
+// larger gradients, such as those of a scaled loss, want a gradient scale.
+template <class Weight, class State, class Compute>
+inline constexpr double largest_input<Weight, State, Compute> =
+    detail::some_float16<State> ? 0x1p6 : largest_input<Weight, Compute>;
 
 // The largest number whose square may be kept: an entry beyond it counts as this in a second moment, and in the first
-// moment that is divided by it. About 5e18, and 3e153 where all of T are double.
+// moment that is divided by it. About 5e18, 3e153 where all of T are double, and 128 where one is float16.
 template <class... T>
-inline constexpr double largest_squared = detail::all_double<T...> ? 0x1p510 : 0x1p62;
+inline constexpr double largest_squared = detail::some_float16<T...> ? 0x1p7
+                                          : detail::all_double<T...> ? 0x1p510
+                                                                     : 0x1p62;
 
 namespace detail {
 

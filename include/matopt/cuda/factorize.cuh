@@ -21,7 +21,7 @@ __device__ T warp_sum(T x) {
 // Numer. Math. 101, 2005).
 template <class T>
 __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word* guard, view<T> x, T tolerance) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   extern __shared__ double shared[];
   T* const along = reinterpret_cast<T*>(shared);  // one per column
   __shared__ T of_warp[32];
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word*
 // A = L L^T, column by column; the upper part becomes zero, the status 1 where a pivot is not positive.
 template <class T>
 __global__ void __launch_bounds__(1024) cholesky_kernel(const status_word* guard, view<T> a, view<status_word> status) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   extern __shared__ double shared[];
   T* const row = reinterpret_cast<T*>(shared);  // row k of L
   const index_t b = blockIdx.x, n = a.cols;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(1024) cholesky_kernel(const status_word* guard
 template <class T>
 __global__ void __launch_bounds__(256)
     solve_lower_kernel(const status_word* guard, view<const T> l, view<T> x, bool transpose) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.y]) return;
   const index_t b = blockIdx.y, n = x.rows, column = static_cast<index_t>(blockIdx.x) * 32 + threadIdx.x % 32;
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const bool mine = column < x.cols;

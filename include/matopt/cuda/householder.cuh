@@ -37,7 +37,7 @@ __device__ T over_block(T x) {
 template <class T>
 __global__ void __launch_bounds__(1024)
     reflect_kernel(const status_word* guard, view<T> v, view<const T> norm, view<T> sign, index_t before) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   const index_t b = blockIdx.x, m = v.rows;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   for (index_t k = 0; k < v.cols; ++k) {
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(1024)
 // T of v's reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal. Sums in double.
 template <class T>
 __global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard, view<const T> v, view<T> t) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   constexpr int n = static_cast<int>(matopt::detail::householder<T>::width);
   static_assert(n == 32, "a warp's lanes are the rows of a tile");
   __shared__ T tile[n][n + 1];  // by columns of v

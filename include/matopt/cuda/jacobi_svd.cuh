@@ -39,7 +39,7 @@ __device__ inline index_t tournament_player(index_t i, index_t round, index_t pl
 template <class T>
 __global__ void __launch_bounds__(1024)
     jacobi_begin(const status_word* guard, view<const T> a, jacobi_layout l, T* memory) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   T* const x = memory + blockIdx.x * l.size();
   T* const j = x + l.turned();
   T* const rest = x + l.rest();
@@ -103,7 +103,7 @@ __device__ void jacobi_turn(T* p, T* q, index_t n, T c, T s, jacobi_team t) {
 
 template <class T>
 __global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word* guard, jacobi_layout l, T* memory) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   T* const x = memory + blockIdx.x * l.size();
   T* const j = x + l.turned();
   const T all_squares = x[l.rest() + 1];
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word
 template <class T>
 __global__ void __launch_bounds__(128)
     jacobi_round(const status_word* guard, jacobi_layout l, T* memory, int sweep, index_t round) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.y]) return;
   const index_t players = l.cols + l.cols % 2, pair = blockIdx.x;
   T* const x = memory + blockIdx.y * l.size();
   T* const rest = x + l.rest();
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(128)
 template <class T>
 __global__ void __launch_bounds__(1024) jacobi_sort_and_store(const status_word* guard, jacobi_layout l, T* memory,
                                                               view<T> y, view<T> values, view<T> other) {
-  if (guard && *guard) return;
+  if (guard && guard[blockIdx.x]) return;
   T* const x = memory + blockIdx.x * l.size();
   T* const j = x + l.turned();
   T* const norm = x + l.norms();

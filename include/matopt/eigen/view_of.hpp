@@ -1,4 +1,4 @@
-// view_of: an Eigen matrix, vector, Map, Ref or Block as a view, without a copy; column- and row-major alike.
+// view_of for Eigen: a matrix, vector, Map, Ref or Block as a view, without a copy; column- and row-major alike.
 //
 //   Eigen::MatrixXf w(64, 128), g(64, 128);                          64 outputs, 128 inputs
 //   opt.add("w", matopt::view_of(w), matopt::view_of(g));
@@ -13,26 +13,28 @@
 #include <Eigen/Core>
 #include <type_traits>
 
-#include "../core/view.hpp"
+#include "../core/view_of.hpp"
 
 namespace matopt {
 
 namespace detail {
 template <class M>
-concept eigen_storage =
-    std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<M>>, std::remove_cvref_t<M>> &&
-        (std::remove_cvref_t<M>::Flags& Eigen::DirectAccessBit) != 0 &&
-    // A temporary Map or Block points to memory that someone else holds; a temporary Matrix takes its own with it.
-    (std::is_lvalue_reference_v<M> ||
-     !std::is_base_of_v<Eigen::PlainObjectBase<std::remove_cvref_t<M>>, std::remove_cvref_t<M>>);
+concept eigen_storage = std::is_base_of_v<Eigen::DenseBase<M>, M> &&(M::Flags& Eigen::DirectAccessBit) != 0;
 }  // namespace detail
 
 template <detail::eigen_storage M>
-auto view_of(M&& m) {
-  using T = std::remove_pointer_t<decltype(m.data())>;  // const where the expression is read-only
-  constexpr bool rows_outer = std::remove_cvref_t<M>::IsRowMajor;
-  return view<T>{m.data(), m.rows(), m.cols(), rows_outer ? m.outerStride() : m.innerStride(),
-                 rows_outer ? m.innerStride() : m.outerStride()};
-}
+struct tensor_adapter<M> {
+  template <class X>
+  static auto view_of(X& m) {
+    using T = std::remove_pointer_t<decltype(m.data())>;  // const where the expression is read-only
+    constexpr bool rows_outer = M::IsRowMajor;
+    return view<T>{m.data(), m.rows(), m.cols(), rows_outer ? m.outerStride() : m.innerStride(),
+                   rows_outer ? m.innerStride() : m.outerStride()};
+  }
+};
+
+// A temporary Map or Block points to memory that someone else holds; a temporary Matrix takes its own with it.
+template <detail::eigen_storage M>
+inline constexpr bool points_to_memory<M> = !std::is_base_of_v<Eigen::PlainObjectBase<M>, M>;
 
 }  // namespace matopt

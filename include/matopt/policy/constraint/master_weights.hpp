@@ -2,12 +2,13 @@
 //
 //   M_0 = W_0          g' = inner.lift(M, G)          M <- inner.retract(M, u, lr, scale)          W <- round(M)
 //
-// A step below half a unit in the last place of a bfloat16 weight (about 2^-9 of it) is lost when the weight is
-// rounded; in M it adds up. Rounding is to nearest, ties to even, or stochastic: x between its neighbours a < b becomes
-// b with probability (x - a) / (b - a), so that its mean is x. The random bits are word 0 of Philox with counter (row,
-// column, step, 0) and key rounding_seed: the same on every backend, for every layout, and for every matrix. What is
-// representable stays as it is. Stochastic rounding makes nothing finite infinite; rounding to nearest does where every
-// conversion to bfloat16 would.
+// A step below half a unit in the last place of a bfloat16 weight (about 2^-9 of it; 2^-12 in float16) is lost when the
+// weight is rounded; in M it adds up. Rounding is to nearest, ties to even, or stochastic: x between its neighbours a <
+// b becomes b with probability (x - a) / (b - a), so that its mean is x. The random bits are word 0 of Philox with
+// counter (row, column, step, 0) and key rounding_seed: the same on every backend, for every layout, and for every
+// matrix. What is representable stays as it is. Stochastic rounding makes nothing finite infinite; rounding to nearest
+// does where every conversion to its type would. Among float16 numbers the random bits are compared with how far x is
+// from a.
 //
 // Papers: Micikevicius et al., Mixed Precision Training, arXiv 1710.03740 (the copy); Gupta et al., arXiv 1502.02551,
 // and Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192 (stochastic rounding). Where they differ: the
@@ -54,26 +55,48 @@ struct round_stochastically {
     return math::finite(carried) ? carried : std::bit_cast<float>(bits & 0xffff0000U);
   }
   template <class T>
-  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
-    const philox::counter random = philox::bits(
+  MATOPT_HD static std::uint32_t random(std::uint64_t seed, T row, T column, T step) {
+    return philox::bits(
         {static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(column), static_cast<std::uint32_t>(step), 0},
-        {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
-    w = static_cast<T>(rounded(static_cast<float>(x), random[0]));
+        {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)})[0];
+  }
+  template <class T>
+  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
+    w = static_cast<T>(rounded(static_cast<float>(x), random(seed, row, column, step)));
   }
 };
-// the bfloat16 numbers between which x lies
+// The same of float16, whose neighbours are 2^(e - 10) apart for 2^e <= |x| < 2^(e + 1), but not less than 2^-24.
+struct round_to_float16_stochastically {
+  std::uint64_t seed;
+  MATOPT_HD static constexpr float rounded(float x, std::uint32_t random) {
+    if (!math::finite(x)) return x;
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+    const std::uint32_t exponent = math::max((bits >> 23) & 0xffU, 113U);  // that of 2^-14 and less
+    const float unit = std::bit_cast<float>((exponent - 10) << 23), units = math::abs(x) / unit;  // exact
+    const float whole = static_cast<float>(static_cast<std::uint32_t>(units));
+    const float up = static_cast<float>(random >> 8) * 0x1p-24F < units - whole ? 1.F : 0.F;
+    const float size = math::min((whole + up) * unit, 65504.F);
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | (bits & 0x80000000U));
+  }
+  template <class T>
+  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
+    w = static_cast<T>(rounded(static_cast<float>(x), round_stochastically::random(seed, row, column, step)));
+  }
+};
+// the two numbers that x may be rounded to
+template <class Round>
 struct both_neighbours {
   template <class T>
-  MATOPT_HD void operator()(T& below, T& above, T x) const {
-    below = static_cast<T>(round_stochastically::rounded(static_cast<float>(x), 0U));
-    above = static_cast<T>(round_stochastically::rounded(static_cast<float>(x), 0xffffffffU));
+  MATOPT_HD void operator()(T& one, T& other, T x) const {
+    one = static_cast<T>(Round::rounded(static_cast<float>(x), 0U));
+    other = static_cast<T>(Round::rounded(static_cast<float>(x), 0xffffffffU));
   }
 };
 // m = w, unless w is one of two roundings of m
 struct take_written {
   template <class T>
-  MATOPT_HD void operator()(T& m, T w, T below, T above) const {
-    m = w == below || w == above ? m : w;
+  MATOPT_HD void operator()(T& m, T w, T one, T other) const {
+    m = w == one || w == other ? m : w;
   }
 };
 }  // namespace fn
@@ -116,12 +139,12 @@ struct master_weights {
   template <class E, class St, class W>
   void resync(E& e, St& s, view<W> w) const {
     const auto frame = e.frame();
-    const auto below = e.template take_like<W>(w), above = e.template take_like<W>(w);
-    if (std::is_same_v<W, bfloat16> && rounding == rounding_mode::stochastic)
-      e.for_each(fn::both_neighbours{}, below, above, as_const(s.master));
-    else
-      e.for_each(fn::assign{}, below, as_const(s.master)), e.for_each(fn::assign{}, above, as_const(s.master));
-    e.for_each(fn::take_written{}, s.master, as_const(w), as_const(below), as_const(above));
+    const auto one = e.template take_like<W>(w), other = e.template take_like<W>(w);
+    e.for_each(fn::assign{}, one, as_const(s.master)), e.for_each(fn::assign{}, other, as_const(s.master));
+    if constexpr (rounds<W>)
+      if (rounding == rounding_mode::stochastic)
+        e.for_each(fn::both_neighbours<rounding_to<W>>{}, one, other, as_const(s.master));
+    e.for_each(fn::take_written{}, s.master, as_const(w), as_const(one), as_const(other));
     detail::resync(inner, e, s.inner, s.master);
   }
 
@@ -138,12 +161,19 @@ struct master_weights {
   template <class E, class St, class W, class Rate>
   void finish(E& e, St& s, view<W> w, Rate lr, double scale) const {
     detail::finish(inner, e, s.inner, s.master, lr, scale);
-    if constexpr (std::is_same_v<W, bfloat16>)
+    if constexpr (rounds<W>)
       if (rounding == rounding_mode::stochastic)
-        return e.for_each(fn::round_stochastically{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),
+        return e.for_each(rounding_to<W>{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),
                           row_number{}, column_number{}, e.step());
     e.for_each(fn::assign{}, w, as_const(s.master));
   }
+
+ private:
+  template <class W>
+  static constexpr bool rounds = std::is_same_v<W, bfloat16> || std::is_same_v<W, float16>;
+  template <class W>
+  using rounding_to = std::conditional_t<std::is_same_v<W, bfloat16>, fn::round_stochastically,
+                                         fn::round_to_float16_stochastically>;
 };
 
 }  // namespace matopt
