@@ -5,12 +5,14 @@
 
 SOURCE holds the loops of every published rule. It is compiled at -O2 and at -O3, and the instructions are read: in a loop
 there may be no arithmetic on one number at a time. Formulas that call a function of the C library other than a square root
-(a power, a logarithm) are let off. With --keep FILE objects are left as FILE-COMPILER-LEVEL-ELEMENTS.o.
+(a power, a logarithm) are let off. A compiler that is not installed is left out; one at least must be. With --keep FILE
+objects are left as FILE-COMPILER-LEVEL-ELEMENTS.o.
 """
 import argparse
 import concurrent.futures
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -108,7 +110,13 @@ def main():
     parser.add_argument("--levels", default="-O2,-O3")
     parser.add_argument("--keep")
     a = parser.parse_args()
-    jobs = [(a.source, a.include, c, level, e, a.keep) for c in a.compilers for e in a.elements.split(",") for level in a.levels.split(",")]
+    there = [c for c in a.compilers if shutil.which(c)]
+    for c in a.compilers:
+        if c not in there:
+            print(f"left out, because it is not installed: {c or 'a compiler without a name'}", flush=True)
+    if not there:
+        sys.exit("no compiler to read the loops of")
+    jobs = [(a.source, a.include, c, level, e, a.keep) for c in there for e in a.elements.split(",") for level in a.levels.split(",")]
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", os.cpu_count() or 1))) as pool:
         sys.exit(1 if sum(pool.map(lambda job: check(*job), jobs)) else 0)
 

@@ -2,6 +2,8 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -263,8 +265,23 @@ TEST_CASE("math: finite() and saturation", "[types]") {
   CHECK_FALSE(math::finite(std::numeric_limits<float>::quiet_NaN()));
   CHECK_FALSE(math::finite(-std::numeric_limits<double>::infinity()));
   CHECK(math::saturated(std::numeric_limits<float>::infinity()) == std::numeric_limits<float>::max());
-  CHECK(math::sign(-0.5) == -1);
-  CHECK(math::sign(0.0) == 0);
+}
+
+template <class T>
+void check_signs() {
+  using limits = std::numeric_limits<T>;
+  for (const T x : {limits::denorm_min(), limits::min(), T(0.5), limits::max(), limits::infinity()}) {
+    CHECK(math::sign(x) == 1);
+    CHECK(math::sign(-x) == -1);
+  }
+  for (const T x : {T(0), -T(0), limits::quiet_NaN(), -limits::quiet_NaN(), limits::signaling_NaN()}) {
+    CHECK(math::sign(x) == 0);
+    CHECK_FALSE(std::signbit(math::sign(x)));
+  }
+}
+TEST_CASE("math: sign() of ordinary numbers, zeros, infinities and NaN", "[types]") {
+  check_signs<float>();
+  check_signs<double>();
 }
 
 // --- philox ---
