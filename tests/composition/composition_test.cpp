@@ -331,7 +331,11 @@ TEST_CASE("composition: any two policies of different slots step alike, joined a
     return any;
   };
   for (const auto& m : all_momenta()) {
-    for (const auto& o : all_orthogonalizers()) met(m->name(), "orthogonalizer " + o->name());
+    for (const auto& o : all_orthogonalizers()) {
+      std::vector<std::string> why;
+      for (const auto& c : all_constraints()) why.push_back(refusal(*m, *o, *c));
+      if (may_meet(why)) met(m->name(), "orthogonalizer " + o->name());
+    }
     for (const auto& n : all_normalizers()) met(m->name(), "normalizer " + n->name());
     for (const auto& c : all_constraints()) {
       std::vector<std::string> why;

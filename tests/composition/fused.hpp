@@ -205,7 +205,8 @@ void run_momentum(fused_account& account) {
   using M = std::tuple_element_t<I, typed_momenta>;
   [&]<std::size_t... K>(std::index_sequence<K...>) {
     const auto with = [&]<std::size_t k>() {
-      using O = turn<typed_orthogonalizers, I + k>;
+      // A momentum that orthogonalizes goes with none.
+      using O = std::conditional_t<orthogonalizes<M>, no_orthogonalizer, turn<typed_orthogonalizers, I + k>>;
       using N = turn<typed_normalizers, I + 2 * k>;
       using C = std::tuple_element_t<k, typed_constraints>;
       if constexpr (column_rates_are_taken<M, C>) {
@@ -216,6 +217,11 @@ void run_momentum(fused_account& account) {
         // A rank budget is among these, and few orthogonalizers honour it.
         if constexpr (forgotten<C> && !std::is_same_v<O, subspace_polar>) run_rule<M, subspace_polar, N, C>(account);
         if constexpr (forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);
+        // Dion's is among these, and keeps the only momentum.
+        if constexpr (remembers_nothing<M> && !forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);
+        // A sphere that orthogonalizes is among these, and wants no other that does.
+        if constexpr (std::is_same_v<C, forgotten_constraint<false>> && !std::is_same_v<O, no_orthogonalizer>)
+          run_rule<M, no_orthogonalizer, N, C>(account);
       }
     };
     (with.template operator()<K>(), ...);

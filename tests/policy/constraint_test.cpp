@@ -419,7 +419,8 @@ TEST_CASE("projected: what it passes on", "[constraint]") {
     CHECK(throws_naming("norm_rate", [&] { r.validate(); }));
     projected<norm_control, nuclear_budget<piecewise_rank>> inner{};  // the inner policy's own check
     inner.inner.rank.fractions = {.5, .25};
-    CHECK_THROWS_AS(inner.validate(), error);
+    CHECK_THROWS_AS(detail::validate(inner), error);
+    CHECK_THROWS_AS(bare_rule(inner).validate(), error);
   }
   SECTION("the order: outer before, inner before, step, inner after, outer after") {
     // the floor lifts what the relative update has set to ||W||, and the control that acts last has the last word
