@@ -1,5 +1,5 @@
-// optimizer<Rule, Backend, Types>: one rule for all parameters, with the rule in the type, so that a rule that a backend
-// cannot run, or a reference gradient that is missing, is an error of the compiler.
+// optimizer<Rule, Backend, Types>: one rule for all parameters, with the rule in the type, so that a rule that a
+// backend cannot run, or a reference gradient that is missing, is an error of the compiler.
 //
 //   optimizer<muon, eigen_backend> opt(backend);
 //   opt.add("name", weight_view, gradient_view);
@@ -41,7 +41,7 @@ class optimizer : public any_optimizer<Backend, Types> {
   }
 
   const Rule& rule() const {
-    return static_cast<const typed_rule<Rule, Backend, Types>&>(*this->groups().front()->rule).rule;
+    return static_cast<const typed_rule<Rule, Backend, Types>&>(*this->groups_.front()->rule).rule;
   }
 };
 

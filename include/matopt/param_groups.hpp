@@ -57,9 +57,8 @@ class param_groups : public any_optimizer<Backend, Types> {
   explicit param_groups(Backend& backend, optimizer_options options = {}) : base(backend), options_(options) {}
   // Two groups to be filled by roles.
   template <class Matrix, class Rest>
-  requires rule_for<Matrix, Backend, Types> && rule_for<Rest, Backend, Types>
-  param_groups(Backend& backend, Matrix matrix, double matrix_lr, Rest rest, double rest_lr,
-               optimizer_options options = {})
+  requires rule_for<Matrix, Backend, Types> && rule_for<Rest, Backend, Types> param_groups(
+      Backend& backend, Matrix matrix, double matrix_lr, Rest rest, double rest_lr, optimizer_options options = {})
       : param_groups(backend, options) {
     add_group("matrix", std::move(matrix), matrix_lr).add_group("rest", std::move(rest), rest_lr);
   }
@@ -83,7 +82,7 @@ class param_groups : public any_optimizer<Backend, Types> {
   }
   param_groups& add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
     detail::check_name("label of a group", label);
-    for (const auto& g : this->groups())
+    for (const auto& g : this->groups_)
       if (g->label == label) throw bad_value("label of a group", '"' + label + '"', "one that no other group has");
     base::add_group(label, std::move(rule), lr, options);
     return *this;
@@ -109,7 +108,7 @@ class param_groups : public any_optimizer<Backend, Types> {
   }
   bool needs_reference(role kind) const { return needs_reference(group_of(kind)); }
   bool needs_reference(std::string_view group) const {
-    return this->groups()[this->group_number(group)]->rule->needs_reference();
+    return this->groups_[this->group_number(group)]->rule->needs_reference();
   }
 
   const std::vector<assignment>& assignments() const { return assignments_; }
@@ -122,7 +121,7 @@ class param_groups : public any_optimizer<Backend, Types> {
   }
 
   // --- settings of a group; "lr" is its rate ---
-  double lr(std::string_view group) const { return this->groups()[this->group_number(group)]->lr; }
+  double lr(std::string_view group) const { return this->groups_[this->group_number(group)]->lr; }
   void set(std::string_view group, const std::string& name, const std::string& value) {
     this->set_in(this->group_number(group), name, value);
   }
@@ -146,14 +145,14 @@ class param_groups : public any_optimizer<Backend, Types> {
 
   template <class OtherTypes>
   void take_over(any_optimizer<Backend, OtherTypes> from, const std::string& label, double lr) {
-    auto group = base::take_group(std::move(from));
+    auto group = from.take_group();
     add_group(label, std::move(group->rule), lr, group->options);
   }
   void assign(const std::string& name, view<W> w, gradients g, const gradients* reference, std::string_view group,
               const std::string& kind, const parameter_options& o) {
     const std::size_t number = this->group_number(group);
     this->add_to(number, name, w, g, reference, o);
-    assignments_.push_back({name, std::string(group), kind, this->groups()[number]->rule->signature(), w.rows, w.cols,
+    assignments_.push_back({name, std::string(group), kind, this->groups_[number]->rule->signature(), w.rows, w.cols,
                             o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
   }
 
@@ -165,7 +164,6 @@ template <class Backend, class Matrix, class Rest, class... Options>
 param_groups(Backend&, Matrix, double, Rest, double, Options...) -> param_groups<Backend>;
 template <class Matrix, class Rest>
 requires requires { typename Matrix::backend_type; }
-param_groups(Matrix, double, Rest, double)
-    -> param_groups<typename Matrix::backend_type, typename Matrix::element_types>;
+param_groups(Matrix, double, Rest, double)->param_groups<typename Matrix::backend_type, typename Matrix::element_types>;
 
 }  // namespace matopt

@@ -39,7 +39,10 @@ struct model {
   matrix w, g, v, h;
 
   explicit model(World& world)
-      : w(world, 12, 20, layout::row_major, 3), g(world, 12, 20, layout::row_major, 3), v(world, 16, 8), h(world, 16, 8) {
+      : w(world, 12, 20, layout::row_major, 3),
+        g(world, 12, 20, layout::row_major, 3),
+        v(world, 16, 8),
+        h(world, 16, 8) {
     w.host.fill_random(1, 0.5), v.host.fill_random(2, 0.5);
     w.up(), v.up();
   }
@@ -204,7 +207,8 @@ void groups_are_optimizers_side_by_side() {
   groups.add("first", part(a.w.v(), 0, 1), part(a.g.cv(), 0, 1), "muon");
   groups.add("second", part(a.w.v(), 1, 2), part(a.g.cv(), 1, 2), "slow");
   groups.add("third", a.v.v(), a.h.cv(), "adam", {.lr_scale = 2});
-  CHECK_THROWS_WITH(groups.add("x", a.v.v(), a.h.cv(), "adamw"), Contains("no group \"adamw\"") && Contains("\"adam\""));
+  CHECK_THROWS_WITH(groups.add("x", a.v.v(), a.h.cv(), "adamw"),
+                    Contains("no group \"adamw\"") && Contains("\"adam\""));
   CHECK_THROWS_WITH(groups.add_group("slow", muon{}, 1), Contains("\"slow\""));
   CHECK_THROWS_WITH(groups.add_group("new", muon{}, -1), Contains("lr of \"new\""));
   groups.schedule("slow", "momentum", warm_and_cool());
@@ -275,8 +279,8 @@ void gradients_move_between_steps() {
 
 // --- parameters left out ---
 
-// `make(backend)` makes the optimizer. Matrix 1 of the stack takes no part in steps 3 to 5: nothing of it changes, and the
-// others get the bits that they get when all are there.
+// `make(backend)` makes the optimizer. Matrix 1 of the stack takes no part in steps 3 to 5: nothing of it changes, and
+// the others get the bits that they get when all are there.
 template <class World, class Make>
 void left_out(Make make, bool steps_alone) {
   World one, two;
@@ -471,8 +475,12 @@ void measuring_changes_nothing() {
   measures.finalize(), plain.finalize();
   for (int t = 0; t < 4; ++t) {
     a.gradients(t), b.gradients(t);
-    if (t == 2) a.g.host.fill([](index_t, index_t, index_t) { return 0; }), b.g.host.fill([](index_t, index_t, index_t) { return 0; });
-    if (t == 2) a.h.host.fill([](index_t, index_t, index_t) { return 0; }), b.h.host.fill([](index_t, index_t, index_t) { return 0; });
+    if (t == 2)
+      a.g.host.fill([](index_t, index_t, index_t) { return 0; }),
+          b.g.host.fill([](index_t, index_t, index_t) { return 0; });
+    if (t == 2)
+      a.h.host.fill([](index_t, index_t, index_t) { return 0; }),
+          b.h.host.fill([](index_t, index_t, index_t) { return 0; });
     a.g.up(), b.g.up(), a.h.up(), b.h.up();
     measures.step(0.01), plain.step(0.01);
     CHECK(same_bits(a.weights(), b.weights()));

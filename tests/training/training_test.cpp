@@ -36,7 +36,8 @@ TEST_CASE("training: weights written from outside last after resync()", "[traini
   training::writes_last_after_resync<world, adamw::with_constraint<master_weights<>>, mixed>(true);
   using half = types<float16, float16, float>;
   training::writes_last_after_resync<world, adamw::with_constraint<master_weights<>>, half>(true);
-  training::writes_last_after_resync<world, muown::with_constraint<master_weights<muown::constraint_type>>, mixed>(true);
+  training::writes_last_after_resync<world, muown::with_constraint<master_weights<muown::constraint_type>>, mixed>(
+      true);
 }
 TEST_CASE("training: parameters come and go", "[training]") { training::parameters_come_and_go<world>(); }
 TEST_CASE("training: clipping by the norm of all gradients", "[training]") {

@@ -207,9 +207,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     return found;
   }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
-  double largest_gradient() const override {
-    return largest_input<typename Types::weight, typename Types::state, C>;
-  }
+  double largest_gradient() const override { return largest_input<typename Types::weight, typename Types::state, C>; }
 
   Rule rule;
 

@@ -111,7 +111,9 @@ class name_claims {
     return {kind::free, 0, {}, false};
   }
   // `states` must live as long as the claim.
-  void take(const std::string& name, std::size_t owner, const names* states) { uses_.emplace(name, use{owner, states}); }
+  void take(const std::string& name, std::size_t owner, const names* states) {
+    uses_.emplace(name, use{owner, states});
+  }
   void give_back(const std::string& name) { uses_.erase(name); }
 
  private:

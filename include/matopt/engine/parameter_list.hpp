@@ -30,8 +30,9 @@ class parameter_list {
  public:
   using gradient = view<const G> parameter<W, G>::*;  // which of the two
 
-  // `two`: with a reference gradient of its own; without, r is g. `group`: of the rule that it takes. `decays`: how many
-  // settings of that rule are called decay. `states(rows, cols)`: the names of the state that it keeps of a matrix.
+  // `two`: with a reference gradient of its own; without, r is g. `group`: of the rule that it takes. `decays`: how
+  // many settings of that rule are called decay. `states(rows, cols)`: the names of the state that it keeps of a
+  // matrix.
   template <class States>
   void add(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o, bool two,
            std::size_t group, index_t decays, States states) {
@@ -221,8 +222,7 @@ class parameter_list {
     const auto found = names_.look_up(name, states);
     if (found.is == kind::free) return;
     const std::string& owner = name_of(found.owner);
-    throw bad_value("parameter name",
-                    '"' + (found.of_state ? view + "\", with state \"" + found.name : name) + '"',
+    throw bad_value("parameter name", '"' + (found.of_state ? view + "\", with state \"" + found.name : name) + '"',
                     "a name not used before: \"" + found.name + "\" is " +
                         (found.is == kind::state ? "state of \"" + owner + '"'
                          : owner == found.name   ? "taken"

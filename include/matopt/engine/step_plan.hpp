@@ -177,8 +177,8 @@ class step_plan {
       const key k{p.group,        p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride, p.g.row_stride,
                   p.g.col_stride, p.r.row_stride, p.r.col_stride, p.lr_scale,     p.decay};
       const auto [at, is_new] = open.try_emplace(k, buckets.size());
-      const bool full = !is_new && o.batch_limit > 0 &&
-                        static_cast<index_t>(buckets[at->second].members.size()) == o.batch_limit;
+      const bool full =
+          !is_new && o.batch_limit > 0 && static_cast<index_t>(buckets[at->second].members.size()) == o.batch_limit;
       if (is_new || full) {
         at->second = buckets.size();
         buckets.push_back(
@@ -245,8 +245,7 @@ class step_plan {
 
   typename Backend::buffer memory_of(Backend& backend, std::size_t bytes) const {
     const auto failed = [&](const std::string& why) {
-      return out_of_memory(why + "; " + std::to_string(parameters_) + " parameters want, in bytes\n" +
-                           report_.table());
+      return out_of_memory(why + "; " + std::to_string(parameters_) + " parameters want, in bytes\n" + report_.table());
     };
     try {
       return backend.allocate(bytes);
@@ -258,7 +257,7 @@ class step_plan {
   }
 
   memory_report report_{};
-  bool two_;           // some rule estimates from two gradients
+  bool two_;  // some rule estimates from two gradients
   std::size_t parameters_;
   std::size_t words_;  // one for each matrix, and at least one
   typename Backend::buffer state_{}, scratch_{};

@@ -18,8 +18,8 @@
 //
 // **The master wins.** It is read from the weight once, in finalize(). What the caller writes into the weight later (a
 // checkpoint, a clamp, an average) is gone after the next step, unless resync() is called after the write: then every
-// entry that is not a rounding of its master replaces it. For the same reason nothing that corrects the weight may stand
-// around this decorator: write master_weights<projected<P>>, for projected<P, master_weights<>> does not compile.
+// entry that is not a rounding of its master replaces it. For the same reason nothing that corrects the weight may
+// stand around this decorator: write master_weights<projected<P>>, for projected<P, master_weights<>> does not compile.
 // nuclear_budget may stand on either side.
 //   using mixed_muon = muon::with_constraint<master_weights<>>;
 //   optimizer<mixed_muon, eigen_backend, types<bfloat16, bfloat16, float>> opt(cpu);
@@ -150,9 +150,7 @@ struct master_weights {
 
   template <class E, class St, class W, class G>
   requires detail::lifts<Inner, E, decltype(St::inner), typename E::compute, G>
-  auto lift(E& e, St& s, view<W>, const G& g) const {
-    return detail::lift(inner, e, s.inner, s.master, g);
-  }
+  auto lift(E& e, St& s, view<W>, const G& g) const { return detail::lift(inner, e, s.inner, s.master, g); }
   template <class E, class St, class W, class U, class Rate>
   requires detail::retracts_from<Inner, E, decltype(St::inner), typename E::compute, U, Rate>
   auto retract(E& e, St& s, view<W>, U u, Rate lr, double scale) const {
@@ -172,8 +170,8 @@ struct master_weights {
   template <class W>
   static constexpr bool rounds = std::is_same_v<W, bfloat16> || std::is_same_v<W, float16>;
   template <class W>
-  using rounding_to = std::conditional_t<std::is_same_v<W, bfloat16>, fn::round_stochastically,
-                                         fn::round_to_float16_stochastically>;
+  using rounding_to =
+      std::conditional_t<std::is_same_v<W, bfloat16>, fn::round_stochastically, fn::round_to_float16_stochastically>;
 };
 
 }  // namespace matopt

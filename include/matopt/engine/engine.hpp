@@ -1,0 +1,290 @@
+// engine: what an optimizer is made of and how it steps; any_optimizer.hpp says what its members promise.
+//
+//   groups_       rules with their rates and schedules              parameters_   the caller's matrices
+//   plan_         buckets, and where everything lies; made by finalize(), and anew when parameters come or go
+//
+// It is compiled once for all rules, and knows the types that they share: Types is shared_types<...>.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "gradient_check.hpp"
+#include "state_access.hpp"
+#include "step_plan.hpp"
+
+namespace matopt {
+
+template <class Backend, class Types>
+class engine {
+ public:
+  using W = typename Types::weight;
+  using G = typename Types::gradient;
+  using C = typename Types::compute;
+  using group = rule_group<Backend, Types>;
+  using plan = step_plan<Backend, Types>;
+  using rule_pointer = std::unique_ptr<any_rule<Backend, Types>>;
+  using gradients = view<const std::type_identity_t<G>>;
+  using narrowest = std::conditional_t<detail::all_double<W, C>, double, float>;  // a rate moves weights
+
+  explicit engine(Backend& backend) : backend_(&backend) {}
+
+  // --- groups and parameters ---
+  void add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
+    if (options.batch_limit < 0)
+      throw bad_value("batch_limit", std::to_string(options.batch_limit), ">= 0 (0: no limit)");
+    if (!(options.max_norm >= 0))
+      throw bad_value("max_norm", detail::text(options.max_norm), ">= 0 (0: gradients are not clipped)");
+    if (!groups_.empty() && groups_.front()->options.max_norm != options.max_norm)
+      throw bad_value("max_norm of group \"" + label + '"', detail::text(options.max_norm),
+                      detail::text(groups_.front()->options.max_norm) +
+                          ", as the other groups have: gradients are clipped by the norm of all of them");
+    auto fresh = std::make_unique<group>();
+    fresh->label = label, fresh->rule = std::move(rule), fresh->options = options;
+    fresh->set_number("lr", lr);
+    groups_.push_back(std::move(fresh));
+  }
+  // The rule of the only group, for another optimizer.
+  std::unique_ptr<group> take_group() {
+    if (!parameters_.nothing_added())
+      throw bad_value("parameters of an optimizer that becomes a group", "given", "none: add them to the groups");
+    return std::move(groups_.front());
+  }
+  void add_to(std::size_t number, const std::string& name, view<W> w, gradients g, const gradients* reference,
+              const parameter_options& o) {
+    const auto& rule = *groups_[number]->rule;
+    const bool two = rule.needs_reference();
+    if (two && !reference)
+      throw bad_value("reference gradient of \"" + name + '"', "missing", "given: this rule estimates from two");
+    if (!detail::no_elements(w)) require_memory({"weight", name}, w.data);
+    require_gradient(name, "gradient", g);
+    if (two) require_gradient(name, "reference gradient", *reference);
+    check_options(name, o.lr_scale, o.decay);
+    parameters_.add(
+        name, w, g, two ? *reference : g, o, two, number,
+        rule.decays(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
+    stale_ = plan_ != nullptr;
+  }
+  void set_in(std::size_t number, const std::string& name, const std::string& value) {
+    group& of = *groups_[number];
+    if (name == "lr") return of.set_number(name, detail::number(name, value));
+    auto changed = of.rule->copy();
+    changed->set(name, value);
+    if (plan_ && !stale_) plan_->make_room_for(*backend_, number, *changed, of.options.scales(), name, value);
+    of.rule = std::move(changed);
+    std::erase_if(of.schedules, [&](const auto& s) { return s.name == name; });
+    take_settings();
+  }
+  group& group_called(std::string_view label) { return *groups_[group_number(label)]; }
+  std::size_t group_number(std::string_view label) const {
+    std::vector<std::string> known;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      if (groups_[i]->label == label) return i;
+      known.push_back(groups_[i]->label);
+    }
+    throw error("no group \"" + std::string(label) + "\"; nearest: \"" + nearest_name(label, known) + '"');
+  }
+
+  // --- steps ---
+  // Hands the numbers of a step over to the backend.
+  void begin(double lr, double gradient_scale) {
+    require_finalized("begin_step()");
+    check_step(lr, gradient_scale);
+    if (follow_schedules(groups_, steps_)) take_settings();
+    check_rates(lr);
+    upload_what_changed();
+    const bool usable = usable_scale(gradient_scale);
+    for (std::size_t i = 0; i < plan_->buckets.size(); ++i) {
+      auto& k = plan_->buckets[i];
+      k.phase = k.rule->phase(steps_);
+      if (k.empty()) continue;
+      const index_t q = std::min(k.w.rows, k.w.cols);
+      const double budget = k.rule->rank_budget(steps_, q);
+      k.rank = std::clamp<index_t>(static_cast<index_t>(std::ceil(budget - 1e-9)), 1, q);
+      plan_->ranks[i] = k.rank;
+      const step_numbers<C> n{.lr = static_cast<C>(lr * groups_[k.group]->lr * k.lr_scale),
+                              .step = static_cast<C>(steps_ + 1),
+                              .tail = static_cast<C>(std::min(1.0, budget - static_cast<double>(k.rank - 1))),
+                              .counter = static_cast<std::uint32_t>(steps_ + 1),
+                              .gradient_scale = static_cast<C>(usable ? gradient_scale : 1)};
+      std::memcpy(plan_->numbers.data() + i * sizeof n, &n, sizeof n);
+    }
+    const status_word stop = usable ? 0 : 1;
+    std::memcpy(plan_->numbers.data() + plan_->buckets.size() * sizeof(step_numbers<C>), &stop, sizeof stop);
+    backend_->upload(plan_->control.numbers, plan_->numbers.data(), plan_->numbers.size());
+    if (!usable) ++seen_.unusable_scales;
+    ++steps_;
+  }
+  // ... and then its verbs.
+  void run() {
+    require_finalized("enqueue()");
+    gradient_check<Backend, Types>::enqueue(*backend_, *plan_, groups_);
+    for (auto& k : plan_->buckets) {
+      if (k.empty()) continue;
+      auto e = plan_->make_pass(*backend_, k, plan_->control.guards);
+      k.rule->step(e, k.w, k.g, k.r);
+    }
+  }
+  void rebind_all(std::span<W* const> weights, std::span<const G* const> all) {
+    for (std::size_t i = 0; i < std::min(all.size(), parameters_.views()); ++i)
+      if (all[i] && all[i] != parameters_.gradient_at(i))
+        require_memory({"gradient", parameters_.view_name(i)}, all[i]);
+    for (std::size_t i = 0; i < std::min(weights.size(), parameters_.views()); ++i)
+      if (weights[i] != parameters_.weight_at(i)) require_memory({"weight", parameters_.view_name(i)}, weights[i]);
+    tables_changed_ = parameters_.rebind(weights, all) || tables_changed_;
+    if (all.empty()) return;
+    without_gradient_.resize(all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const bool none = all[i] == nullptr && parameters_.has_elements(i);
+      left_out_changed_ = left_out_changed_ || without_gradient_[i] != none;
+      without_gradient_[i] = none;
+    }
+  }
+
+  // --- the plan ---
+  void make_plan() {
+    auto fresh = std::make_unique<plan>(*backend_, parameters_, groups_);
+    fresh->allocate(*backend_, parameters_);
+    if (plan_) {
+      look_at_status();
+      carry_state(*backend_, *plan_, *fresh);
+    }
+    plan_ = std::move(fresh);
+    stale_ = tables_changed_ = left_out_changed_ = false;
+    left_out_.assign(parameters_.size(), false);
+    without_gradient_.assign(parameters_.views(), false);
+  }
+  index_t phase_of_plan() const {
+    index_t phase = 0, count = 1;  // all groups' phases as one number
+    std::size_t group = groups_.size();
+    if (plan_)
+      for (const auto& k : plan_->buckets)
+        if (k.group != group) phase += count * k.phase, count *= 8, group = k.group;
+    return phase;
+  }
+  void take_settings() {
+    ++settings_number_;
+    if (plan_)
+      for (auto& k : plan_->buckets) k.rule->take_settings(*groups_[k.group]->rule);
+  }
+  void look_at_status() {
+    const std::size_t n = plan_->words();
+    std::vector<status_word> words(2 * n);
+    backend_->download(words.data(), plan_->control.bad, words.size() * sizeof(status_word));
+    seen_.skipped += static_cast<index_t>(words[n]);
+    for (const auto& k : plan_->buckets)
+      for (std::size_t i = 0; i < k.members.size(); ++i)
+        if (words[k.first + i]) seen_.parameters.push_back(k.members[i].name);
+    words.assign(words.size(), 0);
+    backend_->upload(plan_->control.bad, words.data(), words.size() * sizeof(status_word));
+  }
+  void upload_what_changed() {
+    if (std::exchange(tables_changed_, false)) plan_->upload_tables(*backend_, parameters_);
+    if (std::exchange(left_out_changed_, false)) {
+      std::vector<bool> absent = left_out_;
+      std::size_t i = 0, view = 0;
+      for (auto p = parameters_.begin(); p != parameters_.end(); ++p, ++i) {
+        while (parameters_.view_number(view) != p->view_number) ++view;
+        absent[i] = absent[i] || without_gradient_[view];
+      }
+      plan_->leave_out(*backend_, absent);
+    }
+  }
+  void leave_out_marked(std::vector<bool> chosen) {
+    left_out_changed_ = left_out_changed_ || chosen != left_out_;
+    left_out_ = std::move(chosen);
+  }
+  void resync_marked(const std::vector<bool>& chosen) {
+    require_finalized("resync()");
+    plan_->guard_all_but(*backend_, chosen);
+    for (auto& k : plan_->buckets) {
+      if (k.empty()) continue;
+      auto e = plan_->make_pass(*backend_, k, plan_->control.guards);
+      k.rule->resync(e, k.w);
+    }
+  }
+
+  // --- what is refused ---
+  void check_step(double lr, double gradient_scale) const {
+    detail::check_number<narrowest>("lr", lr, range{.low = 0});
+    if (gradient_scale != 1)
+      for (const auto& k : plan_->buckets)
+        if (!groups_[k.group]->options.scales_gradient)
+          throw bad_value("gradient_scale", detail::text(gradient_scale),
+                          "1, unless optimizer_options::scales_gradient is set, and then finite and > 0");
+    if (gradient_scale < 0) throw bad_value("gradient_scale", detail::text(gradient_scale), "finite and > 0");
+    if (usable_scale(gradient_scale) && !usable_scale(static_cast<double>(static_cast<C>(gradient_scale))))
+      throw bad_value("gradient_scale", detail::text(gradient_scale),
+                      "finite and > 0 in the compute type, which is " + std::string(detail::compute_name<C>));
+  }
+  void check_rates(double lr) const {
+    for (const auto& k : plan_->buckets) {
+      const group& g = *groups_[k.group];
+      const double rate = lr * g.lr;
+      if (!(rate <= largest_input<narrowest>)) detail::check_number<narrowest>(g.rate_name(), rate, range{.low = 0});
+      if (!(rate * k.lr_scale <= largest_input<narrowest>))
+        detail::check_number<narrowest>("lr times lr_scale of \"" + k.members.front().name + '"', rate * k.lr_scale,
+                                        range{.low = 0});
+    }
+  }
+  static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
+    if (lr_scale != 1) detail::check_number<C>("lr_scale of \"" + name + '"', lr_scale, range{.low = 0});
+    if (decay) detail::check_number<C>("decay of \"" + name + '"', *decay, range{.low = 0});
+  }
+  static bool usable_scale(double s) { return std::isfinite(s) && s > 0; }
+
+  // The names of the state that the rule of a group keeps of a matrix.
+  const std::vector<std::string>& state_names(std::size_t number, index_t rows, index_t cols) {
+    const std::tuple key{number, rows, cols};
+    if (const auto known = state_names_.find(key); known != state_names_.end()) return known->second;
+    arena counting;
+    std::vector<std::string> names;
+    for (const auto& e : groups_[number]->rule->bind({}, false)->place(counting, {rows, cols, 1, false}))
+      names.push_back(e.name);
+    return state_names_[key] = std::move(names);
+  }
+
+  // Throws if the backend cannot use the memory; that a pointer is null is for others to say.
+  void require_memory([[maybe_unused]] const detail::label& what, [[maybe_unused]] const void* p) const {
+    if constexpr (requires { backend_->require_memory(what, p); })
+      if (p) backend_->require_memory(what, p);
+  }
+  void require_gradient(const std::string& name, const char* kind, const view<const G>& g) const {
+    if (detail::no_elements(g)) return;
+    require_memory({kind, name}, g.data);
+    detail::check_aligned(detail::label{kind, name}, g.data);
+  }
+  void require_plan(const char* call) const {
+    if (!plan_) throw bad_order(std::string(call) + " before finalize()");
+  }
+  void require_finalized(const char* call) const {
+    require_plan(call);
+    if (stale_) throw bad_order(std::string(call) + " after add() or drop(), and before finalize()");
+  }
+
+  Backend* backend_;
+  std::vector<std::unique_ptr<group>> groups_;
+  parameter_list<W, G> parameters_;
+  std::unique_ptr<plan> plan_;
+  bool stale_ = false;  // parameters have come or gone since the plan was made
+  bool tables_changed_ = false, left_out_changed_ = false;
+  std::vector<bool> left_out_;          // of each matrix
+  std::vector<bool> without_gradient_;  // of each view that was added
+  std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
+  step_status seen_{};  // since the last poll, and before this plan
+  index_t steps_ = 0;
+  std::uint64_t settings_number_ = 0;
+};
+
+}  // namespace matopt
