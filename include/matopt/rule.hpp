@@ -123,9 +123,7 @@ struct rule {
   // Throws bad_value for the first setting outside its range.
   void validate() const {
     validate_settings(*this);
-    each_policy(*this, [](std::string_view, const auto& policy) {
-      detail::validate(policy);
-    });
+    each_policy(*this, [](std::string_view, const auto& policy) { detail::validate(policy); });
   }
 
   template <class Types>
@@ -244,8 +242,7 @@ struct rule {
       return detail::unfinished{orthogonalizer.orthogonalize(e, s.orthogonalizer, y, norm, detail::anywhere{}),
                                 nothing{}};
     } else if constexpr (detail::orthogonalizes_as<Orthogonalizer, E, decltype(St::orthogonalizer), update_slot>) {
-      return u.then(
-          detail::remains([&] { return orthogonalizer.orthogonalize(e, s.orthogonalizer, update_slot{}); }));
+      return u.then(detail::remains([&] { return orthogonalizer.orthogonalize(e, s.orthogonalizer, update_slot{}); }));
     } else {
       const auto y = in_memory(e, w, u);
       const auto rest = detail::remains([&] { return orthogonalizer.orthogonalize(e, s.orthogonalizer, y); });

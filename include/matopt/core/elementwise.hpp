@@ -163,8 +163,8 @@ inline constexpr bool is_either<either_formula<X, Y>> = true;
 
 template <class F, class... A, class G, class... B>
 auto joined(const update_formula<F, A...>& x, const update_formula<G, B...>& y) {
-  return update_formula<one_after_the_other<F, sizeof...(A), G>, A..., B...>{
-      {x.f, y.f}, std::tuple_cat(x.arguments, y.arguments)};
+  return update_formula<one_after_the_other<F, sizeof...(A), G>, A..., B...>{{x.f, y.f},
+                                                                             std::tuple_cat(x.arguments, y.arguments)};
 }
 template <class T, class Sums, class Numbers, class Formula, class G, class... B>
 auto joined(const row_formula<T, Sums, Numbers, Formula>& x, const update_formula<G, B...>& y) {

@@ -6,19 +6,19 @@
 namespace matopt {
 
 // `static constexpr bool NAME = true` in a policy. A decorator that does not declare one has its Inner's.
-#define MATOPT_MARKER(NAME)                                \
-  namespace detail {                                       \
-  template <class P>                                       \
-  constexpr bool says_##NAME() {                           \
-    if constexpr (requires { P::NAME; })                   \
-      return P::NAME;                                      \
-    else if constexpr (decorator<P>)                       \
-      return says_##NAME<typename P::decorates>();         \
-    else                                                   \
-      return false;                                        \
-  }                                                        \
-  }                                                        \
-  template <class P>                                       \
+#define MATOPT_MARKER(NAME)                        \
+  namespace detail {                               \
+  template <class P>                               \
+  constexpr bool says_##NAME() {                   \
+    if constexpr (requires { P::NAME; })           \
+      return P::NAME;                              \
+    else if constexpr (decorator<P>)               \
+      return says_##NAME<typename P::decorates>(); \
+    else                                           \
+      return false;                                \
+  }                                                \
+  }                                                \
+  template <class P>                               \
   concept NAME = detail::says_##NAME<P>();
 
 // Momentum: g is a gradient_pair, the gradient and one taken at other weights or of another batch.

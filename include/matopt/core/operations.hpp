@@ -47,12 +47,12 @@ concept retracts = requires(const P p, E& e, St& s, view<W> w, U u, Rate lr) {
 };
 template <class P, class E, class St, class W, class G>
 constexpr bool has_lift() {
-  if constexpr (requires(const P p, E & e, St & s, view<W> w, const G g) { p.lift(e, s, w, g); })
+  if constexpr (requires(const P p, E& e, St& s, view<W> w, const G g) { p.lift(e, s, w, g); })
     return true;
   else if constexpr (decorator<P>)
-    return has_lift<typename P::decorates, E, std::remove_reference_t<decltype(inner_state(std::declval<const P&>(),
-                                                                                           std::declval<St&>()))>,
-                    W, G>();
+    return has_lift<typename P::decorates, E,
+                    std::remove_reference_t<decltype(inner_state(std::declval<const P&>(), std::declval<St&>()))>, W,
+                    G>();
   else
     return false;
 }
@@ -125,8 +125,9 @@ concept to_memory = std::same_as<To, in_place> || std::same_as<To, anywhere>;
 template <class P, class E, class St>
 constexpr bool takes_update() {
   using C = typename E::compute;
-  if constexpr (takes_norm<P>)
-    return requires(const P p, E & e, St & s, view<C> u, scaled_norm<C> norm) { p.orthogonalize(e, s, u, norm, in_place{}); };
+  if constexpr (takes_norm<P>) return requires(const P p, E& e, St& s, view<C> u, scaled_norm<C> norm) {
+      p.orthogonalize(e, s, u, norm, in_place{});
+    };
   else
     return orthogonalizes_as<P, E, St, view<C>> || orthogonalizes_as<P, E, St, update_slot>;
 }
@@ -156,8 +157,7 @@ void orthogonalize(const P& orthogonalizer, E& e, St& s, view<C> u) {
 
 // What a constraint leaves of a step along u, which a decorator has in memory or hands on as an update_slot.
 template <class P, class E, class St, class W, class U, class Rate>
-concept retracts_from =
-    retracts<P, E, St, W, update_slot, Rate> || (is_view<U> && retracts<P, E, St, W, U, Rate>);
+concept retracts_from = retracts<P, E, St, W, update_slot, Rate> ||(is_view<U>&& retracts<P, E, St, W, U, Rate>);
 template <class P, class E, class St, class W, class U, class Rate>
 requires retracts_from<P, E, St, W, U, Rate>
 auto retract(const P& constraint, E& e, St& s, view<W> w, U u, Rate lr, double scale) {

@@ -1,5 +1,5 @@
-// The five slots of a rule, and the one protocol that they all follow. A policy is an aggregate of hyperparameters; E is
-// a pass<Backend, Compute>, s the policy's state.
+// The five slots of a rule, and the one protocol that they all follow. A policy is an aggregate of hyperparameters; E
+// is a pass<Backend, Compute>, s the policy's state.
 //
 //   momentum         accumulate(e, s, g, u)                  takes the gradient g into its state; u: the direction
 //   orthogonalizer   orthogonalize(e, s, u)                  the direction of its geometry
@@ -14,14 +14,15 @@
 // formula (elementwise.hpp), or nothing. The step joins what remains with the next operation; a policy never does.
 //
 // **A parameter that is declared as a view asks for memory.** One that is declared by its whole type (`U u`, `G g`) may
-// also be an update_slot, a value that exists in the formula alone, or a scaled_view; it goes into the formula as it is:
+// also be an update_slot, a value that exists in the formula alone, or a scaled_view; it goes into the formula as it
+// is:
 //
 //   template <class E, class St, class G, class U>
 //   auto accumulate(E&, St& s, G g, U u) const { return elementwise(fn::lion_momentum{...}, s.buffer, u, g); }
 //
 // What each slot may return besides stands above its concept. lift returns the lifted gradient: as a formula with
-// update_slot for it, or in a view of its own; if it only looks at g, nothing. Scratch that an operation takes without a
-// frame lasts until the end of the step.
+// update_slot for it, or in a view of its own; if it only looks at g, nothing. Scratch that an operation takes without
+// a frame lasts until the end of the step.
 #pragma once
 #include <concepts>
 #include <string>

@@ -70,7 +70,9 @@ struct no_state {};
 // A policy around another one of the same slot says `using decorates = Inner;` and has that policy as its member inner.
 // What it does not declare is Inner's: state, markers, and the functions beside the operation.
 template <class P>
-concept decorator = requires { typename P::decorates; };
+concept decorator = requires {
+  typename P::decorates;
+};
 
 namespace detail {
 template <class P, class State, class Compute>
@@ -78,13 +80,16 @@ struct state_of {
   using type = no_state;
 };
 template <class P>
-concept has_own_state = requires { typename P::template state<float, float>; };
+concept has_own_state = requires {
+  typename P::template state<float, float>;
+};
 template <has_own_state P, class State, class Compute>
 struct state_of<P, State, Compute> {
   using type = typename P::template state<State, Compute>;
 };
 template <decorator P, class State, class Compute>
-requires(!has_own_state<P>) struct state_of<P, State, Compute> : state_of<typename P::decorates, State, Compute> {};
+requires(!has_own_state<P>) struct state_of<P, State, Compute> : state_of<typename P::decorates, State, Compute> {
+};
 // Of a decorator's state: that of the policy inside.
 template <class P, class S>
 auto& inner_state(const P&, S& s) {

@@ -99,9 +99,7 @@ struct master_weights {
 
   template <class E, class St, class W, class G>
   requires detail::lifts<Inner, E, decltype(St::inner), typename E::compute, G>
-  auto lift(E& e, St& s, view<W>, const G& g) const {
-    return detail::lift(inner, e, s.inner, s.master, g);
-  }
+  auto lift(E& e, St& s, view<W>, const G& g) const { return detail::lift(inner, e, s.inner, s.master, g); }
   template <class E, class St, class W, class U, class Rate>
   requires detail::retracts_from<Inner, E, decltype(St::inner), typename E::compute, U, Rate>
   auto retract(E& e, St& s, view<W>, U u, Rate lr, double scale) const {

@@ -76,9 +76,11 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
   }
 
   template <class E, class St, class W, class U, class Rate>
-  requires((E::can_factor || !needs_svd) && (detail::is_view<U> || !acts_before_step<Projection>) &&
-           detail::retracts_from<Inner, E, decltype(St::inner), W, U, Rate>)
-  auto retract(E& e, St& s, view<W> w, U u, Rate lr, double scale) const {
+  requires((E::can_factor || !needs_svd) &&
+           (detail::is_view<U> ||
+            !acts_before_step<Projection>)&&detail::retracts_from<Inner, E, decltype(St::inner), W, U,
+                                                                  Rate>) auto retract(E& e, St& s, view<W> w, U u,
+                                                                                      Rate lr, double scale) const {
     if constexpr (acts_before_step<Projection>) projection.before(e, s.projection, w, u, lr, scale);
     return detail::retract(inner, e, s.inner, w, u, lr, scale);
   }

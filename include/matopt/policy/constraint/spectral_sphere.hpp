@@ -12,8 +12,8 @@
 // only. f rises with lambda: its root is bracketed from 1e-3 by sphere_doublings doublings, then bisected. Every matrix
 // runs all of them; one without a bracket takes lambda = 0.
 //
-// spectral_sphere orthogonalizes itself: what reaches it is the momentum, and the rule's orthogonalizer slot has to hold
-// no_orthogonalizer (another one would flatten M first, and lambda would be a root for something else). With
+// spectral_sphere orthogonalizes itself: what reaches it is the momentum, and the rule's orthogonalizer slot has to
+// hold no_orthogonalizer (another one would flatten M first, and lambda would be a root for something else). With
 // spectral_ratio as scale the step is the paper's. It ends slightly off the sphere, and the next one begins with
 // retract; sphere_finish retracts at the end, too.
 //

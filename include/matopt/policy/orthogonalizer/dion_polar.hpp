@@ -6,11 +6,11 @@
 //   U <- P Q^T                       (transposed back)
 //
 // Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion (dion_simple.py never transposes).
-// The buffer M is its own, so the momentum before it has to be `no_momentum`. Q begins as a random matrix of rank ceil(fraction min(m, n)),
-// rounded up to a multiple; a direction that the input does not have is kept from the last step, so that it can come
-// back. P Q^T is not exactly orthogonal: Q's columns are normalised, not orthogonalized. Results do not depend on the
-// signs of columns of Q. State: 1 scalar per parameter and min(m, n) times the rank. Needs: gemm, orthonormalize,
-// random_normal.
+// The buffer M is its own, so the momentum before it has to be `no_momentum`. Q begins as a random matrix of rank
+// ceil(fraction min(m, n)), rounded up to a multiple; a direction that the input does not have is kept from the last
+// step, so that it can come back. P Q^T is not exactly orthogonal: Q's columns are normalised, not orthogonalized.
+// Results do not depend on the signs of columns of Q. State: 1 scalar per parameter and min(m, n) times the rank.
+// Needs: gemm, orthonormalize, random_normal.
 #pragma once
 #include <array>
 #include <cmath>

@@ -103,8 +103,8 @@ struct newton_schulz {
   // Anywhere, the result is u if that is of the iteration's type, and otherwise lies in scratch or in u's memory.
   template <class E, class St, class U, class C, class To>
   requires(E::template can_multiply<element<E>>) result<E, To> orthogonalize(E& e, St&, view<U> u,
-                                                                             const detail::scaled_norm<C>& norm,
-                                                                             To to) const {
+                                                                             const detail::scaled_norm<C>& norm, To to)
+  const {
     using T = element<E>;
     if constexpr (may_narrow<E, U>)
       if (narrows(e, u)) {
@@ -197,7 +197,8 @@ struct newton_schulz {
     else
       x = e.template take_batch<T>(keeps && ends_in_x ? m.batch : at_once, m.rows, m.cols, !m.row_contiguous());
     const auto frame = e.frame();
-    const view<C> wanted = detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, eps_rule == matopt::eps_rule::add);
+    const view<C> wanted =
+        detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, eps_rule == matopt::eps_rule::add);
     view<C> factors = wanted, ratio = wanted;
     if (bound != spectral_bound::frobenius) {
       // Powers of ||X||_F = 1 are in range; margin and eps follow with the other norm.

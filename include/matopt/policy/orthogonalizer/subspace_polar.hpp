@@ -82,9 +82,9 @@ struct subspace_polar {
 
   // Anywhere, the result is u if that is of the products' type, and otherwise lies in scratch or in u's memory.
   template <class E, class St, class C, detail::to_memory To>
-  requires(E::template can_multiply<typename E::product>) result<E, To> orthogonalize(E& e, St& s, view<C> u,
-                                                                                      const detail::scaled_norm<C>& norm,
-                                                                                      To) const {
+  requires(E::template can_multiply<typename E::product>) result<E, To> orthogonalize(
+      E& e, St& s, view<C> u, const detail::scaled_norm<C>& norm, To)
+  const {
     if constexpr (std::is_same_v<To, detail::anywhere>) {
       return directions(e, s, u, norm);
     } else {

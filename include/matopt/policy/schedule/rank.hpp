@@ -69,8 +69,9 @@ struct cosine_rank {
   }
   void validate() const {
     if (start != end && total < 1)
-      throw bad_value("rank_total", detail::text(total),
-                      ">= 1, the step from which the rank is rank_end: it has no default (0.8 of the training's steps is usual)");
+      throw bad_value(
+          "rank_total", detail::text(total),
+          ">= 1, the step from which the rank is rank_end: it has no default (0.8 of the training's steps is usual)");
   }
   double fraction(index_t step) const {
     if (step < hold) return start;
