@@ -58,8 +58,8 @@ struct column_rms {
     s.q = l.columns("column_mean_square"), s.c = l.scalar("column_correction");
   }
 
-  // 4. The operation of the slot: verbs of the pass, and what remains for each entry of u as a formula. It runs on every
-  // backend, for a whole batch of matrices.
+  // 4. The operation of the slot: verbs of the pass, and what remains for each entry of u as a formula. It runs on
+  // every backend, for a whole batch of matrices.
   template <class E, class St, class U>
   auto normalize(E& e, St& s, view<U> u) const {
     const auto sum = e.take(1, u.cols);

@@ -616,7 +616,8 @@ void check_repeated(const Rule& rule) {
 }  // namespace
 
 TEST_CASE("views without elements are taken, and nothing happens to them", "[optimizer]") {
-  check_empty(muon{}), check_empty(adamw{}), check_empty(muown{}), check_empty(soap{}), check_empty(numuon{.constraint = {.rank = {.total = 8}}});
+  check_empty(muon{}), check_empty(adamw{}), check_empty(muown{}), check_empty(soap{}),
+      check_empty(numuon{.constraint = {.rank = {.total = 8}}});
   check_empty(muon_storm{}), check_empty(lion{});
 
   // Nothing but empty shards: steps are counted, as on the other shards.

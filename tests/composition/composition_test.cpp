@@ -109,7 +109,8 @@ static_assert(is_rule<two_gradients<>, svd_polar, decoupled_decay>);
 static_assert(!is_rule<two_gradients<>, svd_polar, row_norm<>>);
 static_assert(is_rule<column_rate<>, newton_schulz<>, decoupled_decay>);
 static_assert(!is_rule<column_rate<>, newton_schulz<>, row_norm<>>);
-static_assert(is_rule<no_momentum, dion_polar, decoupled_decay> && is_rule<sign_of<no_momentum>, dion_polar, row_norm<>>);
+static_assert(is_rule<no_momentum, dion_polar, decoupled_decay> &&
+              is_rule<sign_of<no_momentum>, dion_polar, row_norm<>>);
 static_assert(!is_rule<ema, dion_polar, decoupled_decay> && !is_rule<mars<>, dion_polar, decoupled_decay>);
 static_assert(is_rule<polar_first<svd_polar>, no_orthogonalizer, decoupled_decay>);
 static_assert(!is_rule<polar_first<svd_polar>, newton_schulz<>, decoupled_decay>);
@@ -131,7 +132,9 @@ std::string matopt::test::refusal(const erased_momentum& m, const erased_orthogo
   for (std::size_t i = 0; i < 6; ++i) index |= static_cast<std::size_t>(flags[i]) << i;
   const std::string why = table[index]();
   if (!why.empty()) return why;
-  static constexpr auto once = []<std::size_t... I>(std::index_sequence<I...>) { return std::array{&judged_once<I>...}; }
+  static constexpr auto once = []<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array{&judged_once<I>...};
+  }
   (std::make_index_sequence<32>{});
   const bool more[] = {m.orthogonalizes_itself, m.remembers, o.own_momentum, o.does_nothing, c.orthogonalizes_itself};
   index = 0;
@@ -237,7 +240,8 @@ std::string table() {
       << refused["column_rates_are_taken"]
       << " |\n| `momentum_is_kept_once` | a momentum, with an orthogonalizer that has a buffer in its place | "
       << refused["momentum_is_kept_once"]
-      << " |\n| `orthogonalized_once` | a momentum or a constraint that orthogonalizes, with an orthogonalizer or with each "
+      << " |\n| `orthogonalized_once` | a momentum or a constraint that orthogonalizes, with an orthogonalizer or with "
+         "each "
          "other | "
       << refused["orthogonalized_once"] << " |\n\n";
   out << "| momentum | reference gradient | rate per column |\n|---|---|---|\n";

@@ -78,9 +78,7 @@ P with_some_decay(P p) {
 template <class P, class Base>
 class typed : public Base {
  public:
-  explicit typed(P p) : policy(with_some_decay(std::move(p))) {
-    detail::validate(policy);
-  }
+  explicit typed(P p) : policy(with_some_decay(std::move(p))) { detail::validate(policy); }
   std::string name() const override { return P::name(); }
   std::shared_ptr<void> lay_out_state(layout_of_state& l) const override {
     auto s = std::make_shared<own_state>();
@@ -118,8 +116,8 @@ class typed_momentum final : public typed<P, erased_momentum> {
     if constexpr (detail::accumulates<P, real_pass, own, gradient, update_slot>)
       this->joins = true;
     else if constexpr (!needs_reference<P>)
-      this->joins = !std::is_void_v<decltype(this->policy.accumulate(
-          std::declval<real_pass&>(), std::declval<own&>(), std::declval<const gradient&>(), view<double>{}))>;
+      this->joins = !std::is_void_v<decltype(this->policy.accumulate(std::declval<real_pass&>(), std::declval<own&>(),
+                                                                     std::declval<const gradient&>(), view<double>{}))>;
   }
   index_t phase(index_t step) const override { return detail::phase_of(this->policy, step); }
   dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
@@ -151,8 +149,8 @@ class typed_orthogonalizer final : public typed<P, erased_orthogonalizer> {
     if constexpr (takes_norm<P> || detail::orthogonalizes_as<P, real_pass, own, update_slot>)
       this->joins = true;
     else
-      this->joins = !std::is_void_v<decltype(
-          this->policy.orthogonalize(std::declval<real_pass&>(), std::declval<own&>(), view<double>{}))>;
+      this->joins = !std::is_void_v<decltype(this->policy.orthogonalize(std::declval<real_pass&>(),
+                                                                        std::declval<own&>(), view<double>{}))>;
   }
   void orthogonalize(real_pass& e, void* s, view<double> u) const override {
     detail::orthogonalize(this->policy, e, this->state(s), u);
@@ -170,15 +168,11 @@ class typed_normalizer final : public typed<P, erased_normalizer> {
     if constexpr (detail::normalizes<P, real_pass, own, update_slot>)
       this->joins = true;
     else
-      this->joins = !std::is_void_v<decltype(
-          this->policy.normalize(std::declval<real_pass&>(), std::declval<own&>(), view<double>{}))>;
+      this->joins = !std::is_void_v<decltype(this->policy.normalize(std::declval<real_pass&>(), std::declval<own&>(),
+                                                                    view<double>{}))>;
   }
-  void normalize(real_pass& e, void* s, view<double> u) const override {
-    run(e, s, u);
-  }
-  void normalize(dry_pass& e, void* s, view<double> u) const override {
-    run(e, s, u);
-  }
+  void normalize(real_pass& e, void* s, view<double> u) const override { run(e, s, u); }
+  void normalize(dry_pass& e, void* s, view<double> u) const override { run(e, s, u); }
 
  private:
   template <class E>
@@ -200,8 +194,9 @@ class typed_constraint final : public typed<P, erased_constraint> {
     this->orthogonalizes_itself = orthogonalizes<P>;
     this->column_rates = takes_column_rates<P>;
     using own = state_for<P, double, double>;
-    this->joins = !decorator<P> && (detail::retracts<P, real_pass, own, double, update_slot, matrix_broadcast<double>> ||
-                                    only_reads_update<P> || this->maps_gradient);
+    this->joins =
+        !decorator<P> && (detail::retracts<P, real_pass, own, double, update_slot, matrix_broadcast<double>> ||
+                          only_reads_update<P> || this->maps_gradient);
   }
   double rank_budget(index_t step, index_t q) const override {
     if constexpr (limits_rank<P>)

@@ -2,9 +2,9 @@
 // with types forgotten, where each runs by itself. What a rule computes must not depend on that.
 //
 // The step looks at the type of a policy only if it hands over a formula, or takes or leaves the update in a way of its
-// own. (Constraints that decorate another one do what that one does: some of them are in policy/join_test.cpp.) All other policies are the same to it, and one forgotten type stands for them. Typed policies and forgotten
-// types are put together so that each meets each of the other slots: some 280 rules in place of 45 000, about a minute
-// of compiling.
+// own. (Constraints that decorate another one do what that one does: some of them are in policy/join_test.cpp.) All
+// other policies are the same to it, and one forgotten type stands for them. Typed policies and forgotten types are put
+// together so that each meets each of the other slots: some 280 rules in place of 45 000, about a minute of compiling.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -75,10 +75,10 @@ struct forgotten_constraint : any_constraint {
 // --- what stands in each slot ---
 using typed_momenta = std::tuple<ema, nesterov_ema, heavy_ball, nesterov_heavy_ball, corrected_ema,
                                  corrected_nesterov_ema, quasi_hyperbolic, lion_momentum, adam_direction,
-                                 noise_to_signal, variance_scaled, no_momentum, positive_negative, sign_of<>,
-                                 mars<>, polar_first<svd_polar>, forgotten_momentum<false>, forgotten_momentum<true>>;
-using typed_orthogonalizers =
-    std::tuple<no_orthogonalizer, newton_schulz<>, subspace_polar, sign_direction, nuclear_scaled<>, any_orthogonalizer>;
+                                 noise_to_signal, variance_scaled, no_momentum, positive_negative, sign_of<>, mars<>,
+                                 polar_first<svd_polar>, forgotten_momentum<false>, forgotten_momentum<true>>;
+using typed_orthogonalizers = std::tuple<no_orthogonalizer, newton_schulz<>, subspace_polar, sign_direction,
+                                         nuclear_scaled<>, any_orthogonalizer>;
 using typed_normalizers = std::tuple<no_normalizer, neuron_norm, element_norm, target_rms, any_normalizer>;
 using typed_constraints =
     std::tuple<decoupled_decay, independent_decay, coupled_decay, cautious_decay, clamped_decay, decay_after,
@@ -218,7 +218,8 @@ void run_momentum(fused_account& account) {
         if constexpr (forgotten<C> && !std::is_same_v<O, subspace_polar>) run_rule<M, subspace_polar, N, C>(account);
         if constexpr (forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);
         // Dion's is among these, and keeps the only momentum.
-        if constexpr (remembers_nothing<M> && !forgotten<C> && !forgotten<O>) run_rule<M, any_orthogonalizer, N, C>(account);
+        if constexpr (remembers_nothing<M> && !forgotten<C> && !forgotten<O>)
+          run_rule<M, any_orthogonalizer, N, C>(account);
         // A sphere that orthogonalizes is among these, and wants no other that does.
         if constexpr (std::is_same_v<C, forgotten_constraint<false>> && !std::is_same_v<O, no_orthogonalizer>)
           run_rule<M, no_orthogonalizer, N, C>(account);

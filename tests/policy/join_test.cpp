@@ -68,7 +68,8 @@ struct apart_constraint {
   P inner{};
   static std::string name() { return P::name(); }
   template <class E, class St, class W, class G>
-  requires detail::lifts<P, E, St, W, view<const G>> view<const G> lift(E& e, St& s, view<W> w, view<const G> g) const {
+  requires detail::lifts<P, E, St, W, view<const G>> view<const G> lift(E& e, St& s, view<W> w, view<const G> g)
+  const {
     const auto lifted = detail::lift(inner, e, s, w, g);
     if constexpr (!detail::changes_gradient<P, E, St, W, view<const G>>) return g;
     const auto u = e.take_like(w);

@@ -58,8 +58,10 @@ mat in_bfloat16(mat m) {
   return m;
 }
 
-static_assert(takes_column_rates<master_weights<>> && !changes_gradient<master_weights<>, eigen_backend, types<double>>);
-static_assert(!takes_column_rates<master_weights<row_norm<>>> && changes_gradient<master_weights<row_norm<>>, eigen_backend, types<double>>);
+static_assert(takes_column_rates<master_weights<>> &&
+              !changes_gradient<master_weights<>, eigen_backend, types<double>>);
+static_assert(!takes_column_rates<master_weights<row_norm<>>> &&
+              changes_gradient<master_weights<row_norm<>>, eigen_backend, types<double>>);
 static_assert(!limits_rank<master_weights<>> && limits_rank<master_weights<nuclear_budget<fixed_rank>>>);
 static_assert(keeps_master<master_weights<>> && keeps_master<nuclear_budget<fixed_rank, master_weights<>>>);
 static_assert(!keeps_master<nuclear_budget<fixed_rank>> && !keeps_master<decoupled_decay>);

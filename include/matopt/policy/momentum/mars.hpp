@@ -97,7 +97,8 @@ struct basic_mars {
   }
 
   template <class E, class St, class G, class U>
-  auto accumulate(E& e, St& s, const G& g, view<U> u) const {
+  requires(!Given || requires(const G& pair) { pair.reference; }) auto accumulate(E& e, St& s, const G& g,
+                                                                                  view<U> u) const {
     const double beta = detail::first_beta(inner), kappa = gamma * beta / (1 - beta);
     if constexpr (Given) {
       e.for_each(fn::correct_by_reference{kappa}, u, as_const(g), as_const(g.reference), per_matrix(s.started));
