@@ -244,6 +244,8 @@ TEST_CASE("types: defaults and names", "[types]") {
   CHECK(name_of(element_type::f64) == "F64");
   CHECK(size_of(element_type::bf16) == 2);
   CHECK(size_of(element_type_of<double>()) == 8);
+  CHECK(name_of(element_type_of<float16>()) == "F16");
+  CHECK(size_of(element_type::f16) == 2);
 }
 
 TEST_CASE("math: finite() and saturation", "[types]") {

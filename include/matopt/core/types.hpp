@@ -41,21 +41,27 @@ struct types {
 };
 
 // An element type at run time; the names are those of the safetensors format.
-enum class element_type { f32, f64, bf16 };
+enum class element_type { f32, f64, bf16, f16 };
 
 template <class T>
 constexpr element_type element_type_of() {
   using U = std::remove_const_t<T>;
-  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, bfloat16>,
-                "matopt: elements are float, double or matopt::bfloat16");
+  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, bfloat16> ||
+                    std::is_same_v<U, float16>,
+                "matopt: elements are float, double, matopt::bfloat16 or matopt::float16");
   if constexpr (std::is_same_v<U, double>) return element_type::f64;
   if constexpr (std::is_same_v<U, bfloat16>) return element_type::bf16;
+  if constexpr (std::is_same_v<U, float16>) return element_type::f16;
   return element_type::f32;
 }
 
 constexpr std::string_view name_of(element_type t) {
-  return t == element_type::f64 ? "F64" : t == element_type::bf16 ? "BF16" : "F32";
+  constexpr std::string_view names[] = {"F32", "F64", "BF16", "F16"};
+  return names[static_cast<int>(t)];
 }
-constexpr std::size_t size_of(element_type t) { return t == element_type::f64 ? 8 : t == element_type::bf16 ? 2 : 4; }
+constexpr std::size_t size_of(element_type t) {
+  constexpr std::size_t sizes[] = {4, 8, 2, 2};
+  return sizes[static_cast<int>(t)];
+}
 
 }  // namespace matopt
