@@ -876,3 +876,41 @@ TEST_CASE("what orthogonalize(e, s, u) returns goes on", "[optimizer]") {
   CHECK(largest(one_step<adamw::with_orthogonalizer<returns_its_own>>(1, false) - 2.0 * one_step<none>(1, false)) <
         1e-12);
 }
+
+namespace {
+
+// AdamW on one weight: gradients of 1 for 2000 steps, then 0.01. The last step, over the rate.
+template <class State>
+double adamw_after_a_fall(double beta2) {
+  eigen_backend cpu(1);
+  optimizer<adamw, eigen_backend, types<float, float, State>> opt(cpu, {.momentum = {.beta2 = beta2}});
+  float w = 0, g = 1;
+  opt.add("w", row_major(&w, 1, 1), row_major(&g, 1, 1));
+  opt.finalize();
+  for (int t = 0; t < 22000; ++t) {
+    g = t < 2000 ? 1.F : 0.01F, w = 0;
+    opt.step(1e-3);
+  }
+  return -static_cast<double>(w) / 1e-3;
+}
+
+}  // namespace
+
+TEST_CASE("averages that state of 16 bits cannot follow are refused at construction", "[errors]") {
+  CHECK_THROWS_WITH(adamw_after_a_fall<bfloat16>(0.999),
+                    Contains("beta2 is 0.999; legal: at most 0.9921875 with state in BF16"));
+  CHECK_THROWS_WITH(adamw_after_a_fall<float16>(0.9995), Contains("beta2 is 0.9995; legal: at most 0.9990234375"));
+  CHECK(adamw_after_a_fall<float>(0.999) == Approx(1).epsilon(1e-3));
+  // A second moment of up to twice its mean makes steps of 1 / sqrt(2), of two thirds of it 1.22.
+  for (const double beta2 : {0.95, 0.99, 0.9921875}) {
+    CAPTURE(beta2);
+    CHECK(adamw_after_a_fall<bfloat16>(beta2) > 0.69);
+    CHECK(adamw_after_a_fall<bfloat16>(beta2) < 1.25);
+  }
+  eigen_backend cpu(1);
+  CHECK_NOTHROW(optimizer<muon, eigen_backend, types<float, float, bfloat16>>(cpu));
+  CHECK_NOTHROW(optimizer<lion, eigen_backend, types<float, float, bfloat16>>(cpu));
+  CHECK_THROWS_WITH((optimizer<muon, eigen_backend, types<float, float, bfloat16>>(cpu, {.momentum = {.beta = 0.995}})),
+                    Contains("momentum is 0.995"));
+  CHECK_THROWS_WITH((any_optimizer<eigen_backend, types<float, float, bfloat16>>(cpu, adamw{})), Contains("beta2"));
+}

@@ -107,7 +107,7 @@ class typed_rule final : public any_rule<Backend, Types> {
  public:
   explicit typed_rule(Rule r) : rule(std::move(r)) {
     rule.validate();
-    validate_settings_in<typename Types::compute>(rule);
+    validate_settings_in<typename Types::compute, typename Types::state>(rule);
   }
 
   std::unique_ptr<bucket_rule<Backend, Types>> bind(std::optional<double> decay, bool scales_gradient) const override {
