@@ -477,6 +477,18 @@ TEST_CASE("state of other element types is converted where that is asked for", "
   CHECK(in_float.opt.steps() == 0);
 }
 
+TEST_CASE("stochastic state of 16 bits goes on bit for bit", "[state_io]") {
+  using run = layers<float, stochastic<bfloat16>>;
+  run whole({{"w", 5, 4}}, 3), resumed({{"w", 5, 4}}, 0);
+  const tensor_file file = whole.saved();
+  CHECK(file.tensors.at("optimizer.w.first_moment").type == element_type::bf16);
+  std::copy(whole.w[0].begin(), whole.w[0].end(), resumed.w[0].begin());
+  restore_state(resumed.opt, file);
+  for (int t = 3; t < 9; ++t) whole.step(t), resumed.step(t);
+  CHECK(whole.w == resumed.w);
+  CHECK(whole.state_of("w") == resumed.state_of("w"));
+}
+
 namespace {
 
 template <class To, class From>

@@ -51,8 +51,10 @@ inline constexpr int digits_of<float16> = 11;
 // factor of two makes steps off by one of 1.4. Closer to 1 there is no bound that one could use: at b = 1 - 2^-p an
 // average may stand still at 2^(p-1) times of what it averages, and from 1 - 2^-(p+1) on it does not fall at all. This
 // holds while v is a normal number of S.
+//
+// Stochastic rounding has no such limit: a change of any size is made in one of so many steps.
 template <class S>
-inline constexpr double slowest_average = 1 - 2 * detail::power_of_half(digits_of<S>);
+inline constexpr double slowest_average = is_stochastic<S> ? 1 : 1 - 2 * detail::power_of_half(digits_of<S>);
 
 namespace detail {
 
