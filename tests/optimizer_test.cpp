@@ -872,3 +872,133 @@ TEST_CASE("what orthogonalize(e, s, u) returns goes on", "[optimizer]") {
   CHECK(largest(one_step<adamw::with_orthogonalizer<returns_its_own>>(1, false) - 2.0 * one_step<none>(1, false)) <
         1e-12);
 }
+
+namespace {
+
+// AdamW on one weight: gradients of 1 for 2000 steps, then 0.01. The last step, over the rate.
+template <class State>
+double adamw_after_a_fall(double beta2) {
+  eigen_backend cpu(1);
+  optimizer<adamw, eigen_backend, types<float, float, State>> opt(cpu, {.momentum = {.beta2 = beta2}});
+  float w = 0, g = 1;
+  opt.add("w", row_major(&w, 1, 1), row_major(&g, 1, 1));
+  opt.finalize();
+  for (int t = 0; t < 22000; ++t) {
+    g = t < 2000 ? 1.F : 0.01F, w = 0;
+    opt.step(1e-3);
+  }
+  return -static_cast<double>(w) / 1e-3;
+}
+
+}  // namespace
+
+TEST_CASE("averages that state of 16 bits cannot follow are refused at construction", "[errors]") {
+  CHECK_THROWS_WITH(adamw_after_a_fall<bfloat16>(0.999),
+                    Contains("beta2 is 0.999; legal: at most 0.9921875 with state in BF16"));
+  CHECK_THROWS_WITH(adamw_after_a_fall<float16>(0.9995), Contains("beta2 is 0.9995; legal: at most 0.9990234375"));
+  CHECK(adamw_after_a_fall<float>(0.999) == Approx(1).epsilon(1e-3));
+  // A second moment of up to twice its mean makes steps of 1 / sqrt(2), of two thirds of it 1.22.
+  for (const double beta2 : {0.95, 0.99, 0.9921875}) {
+    CAPTURE(beta2);
+    CHECK(adamw_after_a_fall<bfloat16>(beta2) > 0.69);
+    CHECK(adamw_after_a_fall<bfloat16>(beta2) < 1.25);
+  }
+  eigen_backend cpu(1);
+  CHECK_NOTHROW(optimizer<muon, eigen_backend, types<float, float, bfloat16>>(cpu));
+  CHECK_NOTHROW(optimizer<lion, eigen_backend, types<float, float, bfloat16>>(cpu));
+  CHECK_THROWS_WITH((optimizer<muon, eigen_backend, types<float, float, bfloat16>>(cpu, {.momentum = {.beta = 0.995}})),
+                    Contains("momentum is 0.995"));
+  CHECK_THROWS_WITH((any_optimizer<eigen_backend, types<float, float, bfloat16>>(cpu, adamw{})), Contains("beta2"));
+}
+
+TEST_CASE("stochastic rounding of state lets averages be slow", "[optimizer]") {
+  const double step = adamw_after_a_fall<stochastic<bfloat16>>(0.999);  // 0.02 with rounding to nearest
+  CHECK(step > 0.7);
+  CHECK(step < 1.4);
+  // Slower than the fall is long ago.
+  CHECK(adamw_after_a_fall<stochastic<float16>>(0.9999) == Approx(adamw_after_a_fall<float>(0.9999)).epsilon(0.1));
+}
+
+namespace {
+
+// Of 4096 random numbers, evenly spread, as many make b of x as x lies nearer to b than to a.
+template <class T>
+void check_chance(float x, float a, float b) {
+  CAPTURE(x, a, b);
+  int ups = 0;
+  for (std::uint32_t k = 0; k < 4096; ++k) {
+    const float y = detail::rounded_by_chance<T>(x, k << 20);
+    if (y != a && y != b) FAIL("gives " << y);
+    ups += y == b;
+  }
+  CHECK(std::abs(ups - 4096 * static_cast<double>((x - a) / (b - a))) <= 1);
+}
+
+template <class T>
+void check_representable() {
+  const float most = static_cast<float>(T(std::is_same_v<T, bfloat16> ? 0x1.fep127F : 65504.F));
+  for (std::uint32_t i = 0; i < 0x10000; ++i) {
+    T t;
+    t.bits = static_cast<std::uint16_t>(i);
+    const float x = t;
+    if (!(std::abs(x) <= most)) continue;
+    for (const std::uint32_t random : {0U, 0x7fffffffU, 0xffffffffU})
+      if (detail::rounded_by_chance<T>(x, random) != x) FAIL("number " << i);
+  }
+  for (const float sign : {1.F, -1.F}) {
+    CHECK(detail::rounded_by_chance<T>(sign * most, 0xffffffffU) == sign * most);
+    CHECK(std::isinf(detail::rounded_by_chance<T>(sign * INFINITY, 0xffffffffU)));
+  }
+  CHECK(std::isnan(detail::rounded_by_chance<T>(std::nanf(""), 5)));
+}
+
+}  // namespace
+
+TEST_CASE("stochastic rounding has the mean of what it rounds", "[optimizer]") {
+  check_representable<bfloat16>();
+  check_representable<float16>();
+  for (const float part : {0.25F, 0.5F, 0.8125F})
+    for (const float sign : {1.F, -1.F}) {
+      check_chance<bfloat16>(sign * (1 + part * 0x1p-7F), sign, sign * (1 + 0x1p-7F));
+      check_chance<bfloat16>(sign * (2 - 0x1p-7F + part * 0x1p-7F), sign * (2 - 0x1p-7F), sign * 2);
+      check_chance<float16>(sign * (1 + part * 0x1p-10F), sign, sign * (1 + 0x1p-10F));
+      check_chance<float16>(sign * part * 0x1p-24F, 0, sign * 0x1p-24F);
+      check_chance<float16>(sign * (0x1p-14F - (1 - part) * 0x1p-24F), sign * (0x1p-14F - 0x1p-24F), sign * 0x1p-14F);
+    }
+}
+
+namespace {
+
+// The weights after some steps of a rule with stochastic state: two matrices of one shape, or the second one alone.
+template <class Rule>
+std::vector<float> with_stochastic_state(int threads, bool alone) {
+  eigen_backend cpu(threads);
+  optimizer<Rule, eigen_backend, types<float, float, stochastic<bfloat16>>> opt(cpu);
+  stored<float> w{40, 70}, g{40, 70}, first{40, 70}, first_g{40, 70};
+  w.fill_random(1), first.fill_random(2);
+  if (!alone) opt.add("first", first.v(), first_g.cv());
+  opt.add("w", w.v(), g.cv());
+  opt.finalize();
+  for (std::uint64_t t = 0; t < 6; ++t) {
+    g.fill_random(10 + t), first_g.fill_random(20 + t);
+    opt.step(0.01);
+  }
+  std::vector<float> out;
+  for (index_t i = 0; i < 40; ++i)
+    for (index_t j = 0; j < 70; ++j) out.push_back(w(i, j));
+  return out;
+}
+template <class Rule>
+void check_stochastic_state() {
+  const auto one = with_stochastic_state<Rule>(1, false);
+  CHECK(one == with_stochastic_state<Rule>(2, false));
+  CHECK(one == with_stochastic_state<Rule>(1, true));
+}
+
+}  // namespace
+
+TEST_CASE("stochastic state is the same with any threads and beside any other matrix", "[optimizer]") {
+  check_stochastic_state<adamw>();
+  check_stochastic_state<muon>();
+  check_stochastic_state<muown>();
+}

@@ -2,23 +2,23 @@
 //
 //   save_state(opt, "state.safetensors");     load_state(opt, "state.safetensors");
 //   store_state(opt, file);                   restore_state(opt, file);          with weights in the same tensor_file
+//   load_state(opt, path, {.partial = true}).missing     what fits, and a report of what does not
 //
 // Tensors are named "<parameter>.<state>" behind "optimizer." and stored dense and row-major, whatever the weight's
 // storage. Beside them stand a format version, the rule, its settings and the number of steps, as metadata. The rule,
 // its settings and every name, shape and type must agree on loading; if they do not, a bad_file lists both sides and
-// nothing has changed. {.other_settings = true} takes the state of a run with other settings of the same rule on
-// purpose. Learning rates are the caller's, and not compared.
-//
-// What is returned says what could not be checked: files of matopt 0.1 have neither checksums nor settings. It is empty
-// otherwise.
+// nothing has changed. restore_options say what may differ on purpose. Learning rates are the caller's, and not
+// compared. State that version 0.1 called or kept otherwise (core/state_layout.hpp) is loaded as what it is today.
 #pragma once
 #include <charconv>
 #include <limits>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "io/convert_elements.hpp"
 #include "optimizer.hpp"
 #include "tensor_file.hpp"
 
@@ -26,8 +26,27 @@ namespace matopt {
 
 inline constexpr const char* state_prefix = "optimizer.";
 
+// What may differ between the file and the optimizer. The rule may not, whatever they say.
 struct restore_options {
-  bool other_settings = false;  // the file's settings may differ from the optimizer's, which stay
+  bool other_settings = false;  // the settings of the rule; the optimizer's stay
+  bool convert = false;         // the element types of the state; numbers are rounded to nearest
+  bool partial = false;         // parameters, their shapes, and element types: what fits is loaded
+};
+
+// What a load has found. Tensors of state have the names "<parameter>.<state>".
+struct restore_report {
+  struct difference {
+    std::string name, file, here;
+  };
+  std::string note;                       // what could not be verified or compared; empty if everything was
+  std::vector<std::string> missing;       // tensors that the optimizer has and the file has not
+  std::vector<std::string> unexpected;    // tensors that the file has and the optimizer has not
+  std::vector<difference> other_shape;    // tensors of another shape: F32 4x3 in the file, F32 5x3 here
+  std::vector<difference> converted;      // loaded from another element type, or from a former name
+  std::vector<std::string> not_restored;  // parameters whose state is as it was: some of it is missing or of another
+                                          // shape, and half of a state is worse than none
+
+  bool everything() const { return missing.empty() && unexpected.empty() && other_shape.empty(); }
 };
 
 namespace detail {
@@ -59,6 +78,10 @@ inline index_t steps_of(const std::string& written) {
 
 inline std::string shape_text(element_type type, index_t rows, index_t cols) {
   return std::string(name_of(type)) + " " + std::to_string(rows) + "x" + std::to_string(cols);
+}
+
+inline std::string shape_text(const tensor_file::tensor& t) {
+  return t.shape.size() == 2 ? shape_text(t.type, t.shape[0], t.shape[1]) : "not a matrix";
 }
 
 // What of the metadata does not fit, a line each; and in `note` what could not be compared.
@@ -98,31 +121,92 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
   return differences;
 }
 
-// The same of the tensors.
-inline std::string tensor_differences(const std::vector<state_tensor>& here, const tensor_file& file) {
-  std::string differences;
-  std::set<std::string> names;
+// A tensor of the file as state of the optimizer.
+struct state_write {
+  const state_tensor* to;
+  const std::byte* from;
+  std::vector<std::byte> own;  // what `from` points to, unless that is the file's
+};
+
+// Where the file has the state called "<parameter>.<state>": under its name, or under one that the state has had.
+struct saved_state {
+  const tensor_file::tensor* tensor = nullptr;
+  std::string key;
+  double (*meaning)(double) = nullptr;
+
+  std::string former_name() const { return meaning ? " " + key.substr(key.rfind('.') + 1) : std::string(); }
+};
+inline saved_state find_saved(const tensor_file& file, const std::string& name) {
+  const auto at = [&](const std::string& key, double (*meaning)(double)) {
+    const auto found = file.tensors.find(key);
+    return found == file.tensors.end() ? saved_state{} : saved_state{&found->second, key, meaning};
+  };
+  if (const saved_state today = at(state_prefix + name, nullptr); today.tensor) return today;
+  const std::size_t dot = name.rfind('.');
+  for (const former_state& old : former_states)
+    if (name.substr(dot + 1) == old.today)
+      if (const saved_state then = at(state_prefix + name.substr(0, dot + 1) + std::string(old.name), old.meaning);
+          then.tensor)
+        return then;
+  return {};
+}
+
+inline std::string parameter_of(const std::string& state) { return state.substr(0, state.rfind('.')); }
+
+// Compares the tensors of the file with those of the optimizer: what does not fit goes to `report` or, where `o` does
+// not allow for it, to `refused`, a line each. Returns what is to be written.
+inline std::vector<state_write> match_tensors(const std::vector<state_tensor>& here, const tensor_file& file,
+                                              const restore_options& o, restore_report& report, std::string& refused) {
+  std::vector<std::pair<const state_tensor*, saved_state>> fitting;
+  std::set<std::string> names, keys, not_restored;
+  const auto unlike = [&](const std::string& name, const std::string& theirs, const std::string& ours) {
+    refused += "\n  " + name + ": file " + theirs + ", here " + ours;
+  };
   for (const state_tensor& t : here) {
-    if (!names.insert(state_prefix + t.name).second) differences += "\n  " + t.name + ": twice here";
-    const auto at = file.tensors.find(state_prefix + t.name);
+    if (!names.insert(t.name).second) refused += "\n  " + t.name + ": twice here";
     const std::string ours = shape_text(t.type, t.rows, t.cols);
-    if (at == file.tensors.end()) {
-      differences += "\n  " + t.name + ": file (none), here " + ours;
+    const saved_state saved = find_saved(file, t.name);
+    if (!saved.tensor) {
+      report.missing.push_back(t.name), not_restored.insert(parameter_of(t.name));
+      if (!o.partial) unlike(t.name, "(none)", ours);
       continue;
     }
-    const auto& [type, shape, data] = at->second;
-    const std::string theirs = shape.size() == 2 ? shape_text(type, shape[0], shape[1]) : "not a matrix";
-    if (theirs != ours) {
-      differences += "\n  " + t.name + ": file " + theirs + ", here " + ours;
-    } else if (const auto bytes = static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type); data.size() != bytes) {
-      differences +=
-          "\n  " + t.name + ": file " + std::to_string(data.size()) + " bytes, here " + std::to_string(bytes);
+    keys.insert(saved.key);
+    const auto& [type, shape, data] = *saved.tensor;
+    if (const std::string theirs = shape_text(*saved.tensor); shape != std::vector<index_t>{t.rows, t.cols}) {
+      report.other_shape.push_back({t.name, theirs, ours}), not_restored.insert(parameter_of(t.name));
+      if (!o.partial) unlike(t.name, theirs, ours);
+    } else if (const auto bytes = static_cast<std::size_t>(t.rows * t.cols) * size_of(type); data.size() != bytes) {
+      unlike(t.name, std::to_string(data.size()) + " bytes", std::to_string(bytes));
+    } else if (type != t.type && !o.convert && !o.partial) {
+      unlike(t.name, theirs, ours);
+    } else {
+      fitting.emplace_back(&t, saved);
     }
   }
-  for (const auto& [name, unused] : file.tensors)
-    if (name.starts_with(state_prefix) && !names.contains(name))
-      differences += "\n  " + name.substr(std::string(state_prefix).size()) + ": in the file only";
-  return differences;
+  for (const auto& [key, unused] : file.tensors)
+    if (key.starts_with(state_prefix) && !keys.contains(key)) {
+      report.unexpected.push_back(key.substr(std::string(state_prefix).size()));
+      if (!o.partial) refused += "\n  " + report.unexpected.back() + ": in the file only";
+    }
+  report.not_restored.assign(not_restored.begin(), not_restored.end());
+
+  std::vector<state_write> writes;
+  for (const auto& [t, saved] : fitting) {
+    // A bias correction or a basis without the moments that belong to it would make long steps.
+    if (not_restored.contains(parameter_of(t->name))) continue;
+    const auto& [type, shape, data] = *saved.tensor;
+    writes.push_back({t, data.data(), {}});
+    if (type == t->type && !saved.meaning) continue;
+    converted_elements today = convert_elements(data, type, t->type, saved.meaning);
+    if (today.out_of_range)
+      refused += "\n  " + t->name + ": " + text(*today.out_of_range) + " in the file is too large for " +
+                 std::string(name_of(t->type));
+    writes.back().own = std::move(today.data), writes.back().from = writes.back().own.data();
+    report.converted.push_back(
+        {t->name, std::string(name_of(type)) + saved.former_name(), std::string(name_of(t->type))});
+  }
+  return writes;
 }
 
 }  // namespace detail
@@ -145,17 +229,19 @@ void store_state(const Optimizer& opt, tensor_file& file) {
   file.metadata["optimizer.steps"] = std::to_string(opt.steps());
 }
 
+// Everything is read, compared and converted before the first tensor is written.
 template <class Optimizer>
-std::string restore_state(Optimizer& opt, const tensor_file& file, const restore_options& options = {}) {
-  std::string note;
+restore_report restore_state(Optimizer& opt, const tensor_file& file, const restore_options& options = {}) {
+  restore_report report;
   const std::vector<state_tensor> here = opt.state_tensors();
-  const std::string differences =
-      detail::metadata_differences(opt, file, options, note) + detail::tensor_differences(here, file);
-  if (!differences.empty()) throw bad_file("the saved state does not fit this optimizer:" + differences);
+  std::string refused = detail::metadata_differences(opt, file, options, report.note);
+  const auto writes = detail::match_tensors(here, file, options, report, refused);
+  if (!refused.empty()) throw bad_file("the saved state does not fit this optimizer:" + refused);
 
-  for (const state_tensor& t : here) opt.write_state(t, file.tensors.at(state_prefix + t.name).data.data());
+  for (const auto& w : writes) opt.write_state(*w.to, w.from);
   opt.set_steps(detail::steps_of(file.metadata.at("optimizer.steps")));
-  return file.note + (file.note.empty() || note.empty() ? "" : "; ") + note;
+  report.note = file.note + (file.note.empty() || report.note.empty() ? "" : "; ") + report.note;
+  return report;
 }
 
 template <class Optimizer>
@@ -165,7 +251,7 @@ void save_state(const Optimizer& opt, const std::string& path) {
   file.save(path);
 }
 template <class Optimizer>
-std::string load_state(Optimizer& opt, const std::string& path, const restore_options& options = {}) {
+restore_report load_state(Optimizer& opt, const std::string& path, const restore_options& options = {}) {
   return restore_state(opt, tensor_file::load(path), options);
 }
 

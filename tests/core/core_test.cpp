@@ -257,6 +257,8 @@ TEST_CASE("types: defaults and names", "[types]") {
   static_assert(std::is_same_v<types<float16>::state, float> &&
                 std::is_same_v<types<float16, float16, float16>::compute, float>);
   CHECK(size_of(element_type_of<double>()) == 8);
+  CHECK(name_of(element_type_of<float16>()) == "F16");
+  CHECK(size_of(element_type::f16) == 2);
 }
 
 TEST_CASE("math: finite() and saturation", "[types]") {
@@ -416,6 +418,87 @@ TEST_CASE("settings: a bad value names the setting, the value and what is legal,
   CHECK(p.thickness == 0.5);
   CHECK(p.coats == 2);
   CHECK(p.layers == std::vector<double>{0.5});
+}
+
+namespace {
+
+// Where v <- b v + (1 - b) x stands still, kept in S and computed in float as a step does.
+template <class S>
+float settled(double b, float v, float x) {
+  S kept(v);
+  for (int i = 0; i < 1'000'000; ++i) {
+    const S next(static_cast<float>(b) * kept + static_cast<float>(1 - b) * x);
+    if (next.bits == kept.bits) return kept;
+    kept = next;
+  }
+  return std::nanf("");
+}
+
+template <class S>
+void check_slowest_average() {
+  const double b = slowest_average<S>, unit = (1 - b) / 2;
+  CHECK(unit == std::ldexp(1.0, -digits_of<S>));
+  CHECK(static_cast<float>(S(static_cast<float>(1 + 2 * unit))) == static_cast<float>(1 + 2 * unit));
+  CHECK(static_cast<float>(S(static_cast<float>(1 + unit))) == 1);  // half way to it, and to even
+  // Up to the limit every average comes to where it can be used, from above and from below, ...
+  for (const double slower : {b, 2 * b - 1, 0.95})
+    for (float x = 1; x < 2; x *= 1.01F)
+      for (const float from : {900.F, 3.F, 1e-2F}) {
+        const float v = settled<S>(slower, from, x);
+        CAPTURE(slower, x, from);
+        CHECK(v <= 2 * x * (1 + 2 * unit));
+        CHECK(v >= 0.66F * x);
+      }
+  // ... beyond it some do not, ...
+  const auto beside = static_cast<float>(1 + 2 * unit);
+  CHECK(settled<S>(1 - 1.9 * unit, beside, beside / 2.05F) == beside);
+  // ... and soon all of them are far off, or do not fall at all.
+  CHECK(settled<S>(1 - unit, beside, static_cast<float>(4 * unit)) == beside);
+  CHECK(settled<S>(1 - unit / 2, 1, 0) == 1);
+  CHECK(settled<S>(1 - unit / 2, 1.5F, 0) == 1.5F);
+}
+
+// A policy with averages in its state.
+struct averaging {
+  double slow = 0.95, alternating = 0.95, free = 0.95;
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("slow", self.slow, range{.low = 0, .high = 1, .high_open = true, .average = 1});
+    visit("alternating", self.alternating, range{.low = 0, .high = 1, .high_open = true, .average = 2});
+    visit("free", self.free, range{.low = 0, .high = 1, .high_open = true});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("averages: how slow one may be in state of 16 bits", "[settings]") {
+  check_slowest_average<bfloat16>();
+  check_slowest_average<float16>();
+}
+
+TEST_CASE("averages: what state of 16 bits cannot follow is refused with what it can", "[settings]") {
+  const auto told = [](auto state, const averaging& p) {
+    try {
+      validate_settings_in<float, decltype(state)>(p);
+    } catch (const bad_value& e) {
+      return std::string(e.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK(told(bfloat16{}, {}) == "accepted");
+  CHECK(told(bfloat16{}, {.slow = 0.9921875}) == "accepted");
+  CHECK(told(float16{}, {.slow = 0.999}) == "accepted");
+  CHECK(told(float{}, {.slow = 0.999999}) == "accepted");
+  CHECK(told(bfloat16{}, {.free = 0.9999}) == "accepted");
+  CHECK_THAT(told(bfloat16{}, {.slow = 0.999}), Contains("slow is 0.999; legal: at most 0.9921875 with state in BF16"));
+  CHECK_THAT(told(float16{}, {.slow = 0.9995}), Contains("at most 0.9990234375 with state in F16"));
+  CHECK_THAT(told(bfloat16{}, {.slow = 1}), Contains("[0, 1)"));
+  // Each of two averages that are written in turn has the square of the coefficient.
+  const std::string square = told(bfloat16{}, {.alternating = 0.9965});
+  CHECK_THAT(square, Contains("alternating is 0.9965; legal: at most 0.99608"));
+  const double largest = std::stod(square.substr(square.find("most ") + 5));
+  CHECK(told(bfloat16{}, {.alternating = largest}) == "accepted");
+  CHECK(told(bfloat16{}, {.alternating = std::nextafter(largest, 1.0)}) != "accepted");
 }
 
 TEST_CASE("settings: ranges in words", "[settings]") {

@@ -61,7 +61,7 @@ TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]") {
         CAPTURE(step, seed);
         on_device<float> number(gpu, 1, 1);
         number.host.v()(0, 0) = step, number.up();
-        const fn::round_stochastically f{seed};
+        const fn::round_stochastically<bfloat16> f{seed};
         compare(f, row_number{}, column_number{}, per_matrix(number.cv()));
         cpu.for_each(nullptr, f, expected.v(), master.host.cv(), row_number{}, column_number{},
                      per_matrix(number.host.cv()));

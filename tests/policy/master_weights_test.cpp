@@ -19,7 +19,12 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-using stochastic = fn::round_stochastically;
+// What the decorator rounds by, with given random bits.
+template <class W>
+struct rounding_to {
+  static constexpr float rounded(float x, std::uint32_t random) { return detail::rounded_by_chance<W>(x, random); }
+};
+using stochastic = rounding_to<bfloat16>;
 using bf16_float = types<bfloat16, float, float>;
 
 float as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
@@ -98,7 +103,7 @@ TEST_CASE("stochastic rounding goes to the two neighbours, with probability by d
 }
 
 TEST_CASE("stochastic rounding to float16: neighbours, probabilities, and the ends", "[master][float16]") {
-  using to_float16 = fn::round_to_float16_stochastically;
+  using to_float16 = rounding_to<float16>;
   bool kept = true;
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits)
     for (const std::uint32_t random : {0U, 0x80000000U, 0xffffffffU}) {

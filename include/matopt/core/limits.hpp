@@ -1,5 +1,6 @@
 // How large the numbers are that a step takes from its caller, and those that it squares.
 #pragma once
+#include <cmath>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -16,6 +17,8 @@ template <class... T>
 inline constexpr bool all_double = (std::is_same_v<std::remove_const_t<T>, double> && ...);
 template <class... T>
 inline constexpr bool some_float16 = (std::is_same_v<std::remove_const_t<T>, float16> || ...);
+
+constexpr double power_of_half(int n) { return n == 0 ? 1 : power_of_half(n - 1) / 2; }
 
 template <class C>
 inline constexpr std::string_view compute_name = std::is_same_v<C, double> ? "double" : "float";
@@ -39,7 +42,43 @@ inline constexpr double largest_squared = detail::some_float16<T...> ? 0x1p7
                                           : detail::all_double<T...> ? 0x1p510
                                                                      : 0x1p62;
 
+// Significant digits of a type that state may be kept in.
+template <class S>
+inline constexpr int digits_of = std::numeric_limits<S>::digits;
+template <>
+inline constexpr int digits_of<bfloat16> = 8;
+template <>
+inline constexpr int digits_of<float16> = 11;
+
+// The largest coefficient b of a running average v <- b v + (1 - b) x that is kept in the type S; in bfloat16 127/128,
+// in float16 1023/1024.
+//
+// Of p significant digits, neighbours of v in [2^e, 2^(e+1)) are 2^(e-p+1) apart. Rounding to nearest undoes a change
+// of less than half of that, 2^(e-p) <= 2^-p v, and then v stands still however many steps follow. When x has fallen to
+// v / 2 or less, the average changes by (1 - b) (v - x) >= (1 - b) v / 2. So every average comes down to twice of what
+// it averages, at least, if (1 - b) / 2 >= 2^-p. (It comes up to two thirds of it.) A second moment that is off by a
+// factor of two makes steps off by one of 1.4. Closer to 1 there is no bound that one could use: at b = 1 - 2^-p an
+// average may stand still at 2^(p-1) times of what it averages, and from 1 - 2^-(p+1) on it does not fall at all. This
+// holds while v is a normal number of S.
+//
+// Stochastic rounding has no such limit: a change of any size is made in one of so many steps.
+template <class S>
+inline constexpr double slowest_average = is_stochastic<S> ? 1 : 1 - 2 * detail::power_of_half(digits_of<S>);
+
 namespace detail {
+
+// Throws bad_value if x to the given power averages too slowly for state kept in S.
+template <class S>
+void check_average(const std::string& name, double x, int power) {
+  const auto too_slow = [&](double b) { return std::pow(b, power) > slowest_average<S>; };
+  if (!too_slow(x)) return;
+  double largest = std::pow(slowest_average<S>, 1.0 / power);
+  while (too_slow(largest)) largest = std::nextafter(largest, 0.0);
+  throw bad_value(
+      name, text(x),
+      "at most " + text(largest) + " with state in " + std::string(name_of(element_type_of<S>())) +
+          ", where rounding would undo the steps of a slower average; keep state in a wider type otherwise");
+}
 
 // Throws bad_value unless x is legal, and still so as a C.
 template <class C>
@@ -59,13 +98,16 @@ void check_number(const std::string& name, double x, const range& legal) {
 }  // namespace detail
 
 // Throws bad_value for the first hyperparameter that is legal as a double, but not as a C: a divisor that becomes 0, a
-// decay factor that becomes 1, anything that becomes infinite.
-template <class C, class Policy>
+// decay factor that becomes 1, anything that becomes infinite. And for an average too slow for the type S of the state.
+template <class C, class S = C, class Policy>
 void validate_settings_in(const Policy& policy) {
   if constexpr (detail::has_settings<const Policy>) {
     Policy::settings(policy, [](std::string_view name, const auto& value, range legal = {}) {
       using V = std::decay_t<decltype(value)>;
-      if constexpr (std::is_same_v<V, double>) detail::check_number<C>(std::string(name), value, legal);
+      if constexpr (std::is_same_v<V, double>) {
+        detail::check_number<C>(std::string(name), value, legal);
+        if (legal.average != 0) detail::check_average<S>(std::string(name), value, legal.average);
+      }
       if constexpr (std::is_same_v<V, std::vector<double>>)
         for (const double x : value) detail::check_number<C>(std::string(name), x, legal);
     });

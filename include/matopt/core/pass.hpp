@@ -10,6 +10,7 @@
 #include "broadcast.hpp"
 #include "check_row_works.hpp"
 #include "scaled_view.hpp"
+#include "stochastic_store.hpp"
 #include "work.hpp"
 
 namespace matopt {
@@ -99,18 +100,15 @@ class pass {
   // What is written for another number of matrices than the bucket has is scratch, and needs no guard.
   template <class F, class T, class... V>
   void for_each(F f, view<T> first, V... v) {
-    detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.for_each(guard_of(first), g, x...); }, first, v...);
+    prepare([&](auto g, auto... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
-    detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.reduce(guard_of(out), g, out, x...); }, v...);
+    prepare([&](auto g, auto... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
-    detail::with_scales_apart(
-        f, [&](auto g, auto... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, v...);
+    prepare([&](auto g, auto... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
   }
   // Sums of rows, to `out`, and a formula on numbers of rows.
   template <class Sums, class T, class Numbers>
@@ -124,7 +122,8 @@ class pass {
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
     detail::check_row_works(sums, out, numbers, elements);
-    if constexpr (requires { backend_.for_rows(guard_of(out), sums, out, numbers, elements); }) {
+    if constexpr (!detail::rounds_work<Elements> &&
+                  requires { backend_.for_rows(guard_of(out), sums, out, numbers, elements); }) {
       backend_.for_rows(guard_of(out), sums, out, numbers, elements);
     } else {
       for_rows(sums, out, numbers);
@@ -136,7 +135,8 @@ class pass {
   void for_rows_and_reduce(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements,
                            view<U> total) {
     detail::check_row_works(sums, out, numbers, elements);
-    if constexpr (requires { backend_.for_rows_and_reduce(guard_of(out), sums, out, numbers, elements, total); }) {
+    if constexpr (!detail::rounds_work<Elements> &&
+                  requires { backend_.for_rows_and_reduce(guard_of(out), sums, out, numbers, elements, total); }) {
       backend_.for_rows_and_reduce(guard_of(out), sums, out, numbers, elements, total);
     } else {
       for_rows(sums, out, numbers);
@@ -190,6 +190,12 @@ class pass {
   template <class T>
   const status_word* guard_of(const view<T>& v) const {
     return v.batch == batch_ ? guard_ : nullptr;
+  }
+  // use(f, v...) with arguments that a backend knows, and with the rounding of stochastic state behind f.
+  template <class Use, class F, class... V>
+  void prepare(Use use, F f, V... v) {
+    detail::with_scales_apart(
+        f, [&](auto g, auto... x) { detail::with_rounding_apart(g, step(), use, x...); }, v...);
   }
   static matrix_broadcast<C> number(const C* p) { return {view<const C>{p, 1, 1, 1, 1}}; }
 

@@ -12,6 +12,10 @@
 // schedule. (momentum, which every method calls so, is the member beta.) A name that a rule has twice, in two of its
 // policies, cannot be set by text.
 //
+// If the setting is the coefficient b of a running average v <- b v + (1 - b) x in state of the policy's that is
+// l.matrix() (core/state_layout.hpp), the range says so: range{..., .average = 1}. State of 16 bits cannot follow slow
+// averages, and is then refused by name.
+//
 // A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)`
 // beside it (an array of std::string_view, in the order of the enumerators from 0).
 #pragma once
@@ -36,6 +40,9 @@ namespace matopt {
 struct range {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
   bool low_open = false, high_open = false;
+  // If not 0: x to this power is the coefficient of a running average that is kept as a matrix of state, and so as far
+  // from 1 as the element type of the state asks for (slowest_average in limits.hpp).
+  int average = 0;
 
   bool contains(double x) const {
     return std::isfinite(x) && (low_open ? x > low : x >= low) && (high_open ? x < high : x <= high);

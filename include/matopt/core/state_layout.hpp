@@ -6,10 +6,14 @@
 //     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar(), block(name, m, n)
 //   }
 //
+// Checkpoints name the state "<parameter>.<name>", so a name has no dot in it. When a policy's state changes its name
+// or its meaning, former_states below says how checkpoints of before are read.
+//
 // What is kept may depend on the policy's settings and on l.row_count() and l.column_count(). A policy without state
 // declares neither. State begins as zeros. A policy whose state depends on the weight has a
 // member init(pass, state, weight).
 #pragma once
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -63,6 +67,21 @@ class state_layout {
   bool column_major_;
   std::vector<state_entry> entries_;
 };
+
+// What a policy kept before, and what it keeps of that today: `meaning` gives today's number for one of then, or is
+// null if only the name has changed. State that cannot be converted is no part of the list; a checkpoint of it is
+// refused.
+struct former_state {
+  std::string_view name, today;
+  double (*meaning)(double);
+};
+
+namespace detail {
+inline double root_of(double x) { return std::sqrt(x); }
+// Of version 0.1: NAMO's mean square overflowed where its root does not.
+inline constexpr former_state former_states[] = {{"norm_second_moment", "norm_root_mean_square", root_of},
+                                                 {"column_second_moment", "column_root_mean_square", root_of}};
+}  // namespace detail
 
 // The state of a policy that declares none.
 struct no_state {};

@@ -6,14 +6,16 @@
 
 #include "bfloat16.hpp"
 #include "float16.hpp"
+#include "stochastic.hpp"
 #include "tfloat32.hpp"
 
 namespace matopt {
 
 // Types that only hold: float is what they are computed with.
 template <class T>
-concept storage_only = std::is_same_v<std::remove_const_t<T>, bfloat16> ||
-    std::is_same_v<std::remove_const_t<T>, float16> || std::is_same_v<std::remove_const_t<T>, tfloat32>;
+concept storage_only =
+    std::is_same_v<std::remove_const_t<T>, bfloat16> || std::is_same_v<std::remove_const_t<T>, float16> ||
+    std::is_same_v<std::remove_const_t<T>, tfloat32> || is_stochastic<std::remove_const_t<T>>;
 
 // The type in which stored elements are computed with.
 template <class T>
@@ -46,13 +48,17 @@ enum class element_type { f32, f64, bf16, f16 };
 template <class T>
 constexpr element_type element_type_of() {
   using U = std::remove_const_t<T>;
-  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, bfloat16> ||
-                    std::is_same_v<U, float16>,
-                "matopt: elements are float, double, matopt::bfloat16 or matopt::float16");
-  if constexpr (std::is_same_v<U, double>) return element_type::f64;
-  if constexpr (std::is_same_v<U, bfloat16>) return element_type::bf16;
-  if constexpr (std::is_same_v<U, float16>) return element_type::f16;
-  return element_type::f32;
+  if constexpr (is_stochastic<U>) {
+    return element_type_of<typename U::stored>();  // a file does not tell them apart
+  } else {
+    static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, bfloat16> ||
+                      std::is_same_v<U, float16>,
+                  "matopt: elements are float, double, matopt::bfloat16 or matopt::float16");
+    if constexpr (std::is_same_v<U, double>) return element_type::f64;
+    if constexpr (std::is_same_v<U, bfloat16>) return element_type::bf16;
+    if constexpr (std::is_same_v<U, float16>) return element_type::f16;
+    return element_type::f32;
+  }
 }
 
 inline constexpr element_type element_types[] = {element_type::f32, element_type::f64, element_type::bf16,

@@ -191,6 +191,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     detail::visit_number(rule, name, [&](double& x, const range& legal) {
       const double held = static_cast<double>(static_cast<C>(value));
       if (!legal.contains(value) || !legal.contains(held)) detail::check_number<C>(std::string(name), value, legal);
+      if (legal.average != 0) detail::check_average<typename Types::state>(std::string(name), value, legal.average);
       x = value;
     });
     try {
@@ -214,7 +215,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
  private:
   static void validate(const Rule& r) {
     r.validate();
-    validate_settings_in<C>(r);
+    validate_settings_in<C, typename Types::state>(r);
   }
 };
 

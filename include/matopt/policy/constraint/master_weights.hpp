@@ -31,11 +31,11 @@
 // rows, columns and steps are told apart up to 2^24; with double the master is rounded to float on its way to bfloat16.
 #pragma once
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <string_view>
 
 #include "../../core/philox.hpp"
+#include "../../core/stochastic.hpp"
 #include "projected.hpp"
 
 namespace matopt {
@@ -44,52 +44,25 @@ enum class rounding_mode { nearest, stochastic };
 constexpr auto enum_names(rounding_mode) { return std::array<std::string_view, 2>{"nearest", "stochastic"}; }
 
 namespace fn {
-// w = one of the two bfloat16 neighbours of x: to the bits that bfloat16 does not have, a random number of as many bits
-// is added, which carries with just the right probability.
+// w = one of the two neighbours of x in W
+template <class W>
 struct round_stochastically {
   std::uint64_t seed;
-  MATOPT_HD static constexpr float rounded(float x, std::uint32_t random) {
-    if (!math::finite(x)) return x;
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
-    const float carried = std::bit_cast<float>((bits + (random >> 16)) & 0xffff0000U);
-    return math::finite(carried) ? carried : std::bit_cast<float>(bits & 0xffff0000U);
-  }
   template <class T>
-  MATOPT_HD static std::uint32_t random(std::uint64_t seed, T row, T column, T step) {
-    return philox::bits(
+  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
+    const std::uint32_t random = philox::bits(
         {static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(column), static_cast<std::uint32_t>(step), 0},
         {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)})[0];
-  }
-  template <class T>
-  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
-    w = static_cast<T>(rounded(static_cast<float>(x), random(seed, row, column, step)));
-  }
-};
-// The same of float16, whose neighbours are 2^(e - 10) apart for 2^e <= |x| < 2^(e + 1), but not less than 2^-24.
-struct round_to_float16_stochastically {
-  std::uint64_t seed;
-  MATOPT_HD static constexpr float rounded(float x, std::uint32_t random) {
-    if (!math::finite(x)) return x;
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
-    const std::uint32_t exponent = math::max((bits >> 23) & 0xffU, 113U);  // that of 2^-14 and less
-    const float unit = std::bit_cast<float>((exponent - 10) << 23), units = math::abs(x) / unit;  // exact
-    const float whole = static_cast<float>(static_cast<std::uint32_t>(units));
-    const float up = static_cast<float>(random >> 8) * 0x1p-24F < units - whole ? 1.F : 0.F;
-    const float size = math::min((whole + up) * unit, 65504.F);
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | (bits & 0x80000000U));
-  }
-  template <class T>
-  MATOPT_HD void operator()(T& w, T x, T row, T column, T step) const {
-    w = static_cast<T>(rounded(static_cast<float>(x), round_stochastically::random(seed, row, column, step)));
+    w = static_cast<T>(matopt::detail::rounded_by_chance<W>(static_cast<float>(x), random));
   }
 };
 // the two numbers that x may be rounded to
-template <class Round>
+template <class W>
 struct both_neighbours {
   template <class T>
   MATOPT_HD void operator()(T& one, T& other, T x) const {
-    one = static_cast<T>(Round::rounded(static_cast<float>(x), 0U));
-    other = static_cast<T>(Round::rounded(static_cast<float>(x), 0xffffffffU));
+    one = static_cast<T>(matopt::detail::rounded_by_chance<W>(static_cast<float>(x), 0U));
+    other = static_cast<T>(matopt::detail::rounded_by_chance<W>(static_cast<float>(x), 0xffffffffU));
   }
 };
 // m = w, unless w is one of two roundings of m
@@ -142,8 +115,7 @@ struct master_weights {
     const auto one = e.template take_like<W>(w), other = e.template take_like<W>(w);
     e.for_each(fn::assign{}, one, as_const(s.master)), e.for_each(fn::assign{}, other, as_const(s.master));
     if constexpr (rounds<W>)
-      if (rounding == rounding_mode::stochastic)
-        e.for_each(fn::both_neighbours<rounding_to<W>>{}, one, other, as_const(s.master));
+      if (rounding == rounding_mode::stochastic) e.for_each(fn::both_neighbours<W>{}, one, other, as_const(s.master));
     e.for_each(fn::take_written{}, s.master, as_const(w), as_const(one), as_const(other));
     detail::resync(inner, e, s.inner, s.master);
   }
@@ -161,7 +133,7 @@ struct master_weights {
     detail::finish(inner, e, s.inner, s.master, lr, scale);
     if constexpr (rounds<W>)
       if (rounding == rounding_mode::stochastic)
-        return e.for_each(rounding_to<W>{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),
+        return e.for_each(fn::round_stochastically<W>{static_cast<std::uint64_t>(rounding_seed)}, w, as_const(s.master),
                           row_number{}, column_number{}, e.step());
     e.for_each(fn::assign{}, w, as_const(s.master));
   }
@@ -169,9 +141,6 @@ struct master_weights {
  private:
   template <class W>
   static constexpr bool rounds = std::is_same_v<W, bfloat16> || std::is_same_v<W, float16>;
-  template <class W>
-  using rounding_to =
-      std::conditional_t<std::is_same_v<W, bfloat16>, fn::round_stochastically, fn::round_to_float16_stochastically>;
 };
 
 }  // namespace matopt

@@ -75,8 +75,8 @@ struct adam_direction {
   static std::string name() { return "adam_direction"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
-    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true, .average = 1});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
     visit("eps_mode", self.eps_mode);
     visit("nesterov", self.nesterov);

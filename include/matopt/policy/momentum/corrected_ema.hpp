@@ -41,7 +41,7 @@ struct basic_corrected_ema {
   static std::string name() { return Nesterov ? "corrected_nesterov_ema" : "corrected_ema"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true, .average = 1});
   }
 
   template <class S, class C>

@@ -28,7 +28,7 @@ struct lion_momentum {
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
-    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
   }
 
   template <class S, class C>

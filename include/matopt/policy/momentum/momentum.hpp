@@ -35,7 +35,7 @@ struct basic_momentum {
   static std::string name() { return std::string(Nesterov ? "nesterov_" : "") + (Mean ? "ema" : "heavy_ball"); }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true, .average = 1});
   }
 
   template <class S, class C>

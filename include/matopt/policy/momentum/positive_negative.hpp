@@ -40,7 +40,7 @@ struct positive_negative {
   static std::string name() { return "positive_negative"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true, .average = 2});
     visit("beta0", self.beta0, range{.low = 0});
   }
 

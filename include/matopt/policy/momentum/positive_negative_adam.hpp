@@ -37,8 +37,8 @@ struct positive_negative_adam {
   static std::string name() { return "positive_negative_adam"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
-    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true, .average = 2});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("beta0", self.beta0, range{.low = 0});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
     visit("amsgrad", self.amsgrad);

@@ -27,7 +27,7 @@ struct quasi_hyperbolic {
   static std::string name() { return "quasi_hyperbolic"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("gamma", self.gamma, range{.low = 0, .high = 1});
   }
 

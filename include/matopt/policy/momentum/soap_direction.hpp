@@ -106,8 +106,8 @@ struct soap_direction {
   static std::string name() { return "soap_direction"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true});
-    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true});
+    visit("beta1", self.beta1, range{.low = 0, .high = 1, .high_open = true, .average = 1});
+    visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
     visit("shampoo_beta", self.shampoo_beta, range{.low = -1, .high = 1, .high_open = true});
     visit("precondition_frequency", self.frequency, range{.low = 1});

@@ -58,7 +58,7 @@ struct variance_adaptive {
   static std::string name() { return Signal ? "noise_to_signal" : "variance_scaled"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("momentum", self.beta, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     if constexpr (Signal) visit("alpha", self.alpha, range{.low = 0});
     visit("variance_eps", self.eps, range{.low = 0, .low_open = true});
     visit("amplify_below", self.amplify_below, range{.low = 0});

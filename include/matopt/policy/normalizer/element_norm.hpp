@@ -44,7 +44,7 @@ struct element_norm {
   static std::string name() { return "element_norm"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("element_beta", self.beta, range{.low = 0, .high = 1, .high_open = true});
+    visit("element_beta", self.beta, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("element_eps", self.eps, range{.low = 0, .low_open = true});
     visit("element_norm_eps", self.norm_eps, range{.low = 0});
     visit("update_rms", self.rms, range{.low = 0, .low_open = true});

@@ -48,7 +48,7 @@ struct dion_polar {
   static std::string name() { return "dion_polar"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
-    visit("mu", self.mu, range{.low = 0, .high = 1, .high_open = true});
+    visit("mu", self.mu, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("dion_rank_fraction", self.rank_fraction, range{.low = 0, .high = 1, .low_open = true});
     visit("dion_rank_multiple", self.rank_multiple, range{.low = 1});
     visit("dion_power_iterations", self.power_iterations, range{.low = 1, .high = 100});
