@@ -365,7 +365,7 @@ class eigen_backend {
         return simd::product(*kernels_, *workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
       }
 #endif
-    const auto tasks = [this](index_t count, index_t elements, auto&& f) { run_tasks(count, elements, f); };
+    const auto tasks = [this](index_t count, index_t elements, auto&& f) { this->run_tasks(count, elements, f); };
     detail::tiled_product<T>(tasks, packing_.data(), alpha, a, b, beta, c, d, symmetric);
   }
 

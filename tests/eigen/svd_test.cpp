@@ -233,7 +233,8 @@ TEMPLATE_TEST_CASE("orthonormal_basis: orthonormal whatever the columns are", "[
     CHECK(largest(transposed(q) * q - identity(n)) < (std::is_same_v<T, float> ? 1e-5 : 1e-12));
     return q;
   };
-  for (const auto& [m, n] : {std::pair<index_t, index_t>{48, 48}, {150, 150}, {200, 70}, {600, 40}}) {
+  for (const auto& shape : {std::pair<index_t, index_t>{48, 48}, {150, 150}, {200, 70}, {600, 40}}) {
+    const index_t m = shape.first, n = shape.second;
     const mat noise = random_mat(m, n, 1), few = random_mat(m, 3, 2) * random_mat(3, n, 3);
     const mat zero = check("zero", m, n, [](index_t, index_t) { return 0.0; });
     for (index_t i = 0; i < m; ++i)
@@ -259,6 +260,6 @@ TEMPLATE_TEST_CASE("orthonormal_basis: orthonormal whatever the columns are", "[
     // What is there stays: the first columns that do not depend on others.
     mat q = check("twice the same", m, n, [&](index_t i, index_t j) { return noise(i, j < 10 ? j : j % 10); });
     const mat first = columns(q, 0, 10), given = columns(noise, 0, 10);
-    CHECK(largest(first * (transposed(first) * given) - given) < 100 * eps<T>);
+    CHECK(largest(first * (transposed(first) * given) - given) < 1000 * eps<T>);
   }
 }

@@ -50,13 +50,14 @@ class householder {
 
   // `reflect(v, norm, sign, before)` replaces the columns of v (m x b, m >= b, column-major) by the reflections that
   // make them upper triangular, v(k, k) = 1, zeros above, and stores the signs of R's diagonal (b x 1); `norm` (b x 1):
-  // of these columns in X, `before`: how many columns X has before them. `triangle(v, t)` makes T of
-  // them (b x b, zeros below the diagonal), with sums in double: equal terms of one sign add up to errors that grow
-  // with their number, and Q is as orthonormal as T fits V. X has as many rows as columns or more, and one unit stride.
+  // of these columns in X, `before`: how many columns X has before them. `triangle(v, t)` makes T of them (b x b, zeros
+  // below the diagonal), with sums in double: equal terms of one sign add up to errors that grow with their number, and
+  // Q is as orthonormal as T fits V. X has at most as many columns as rows, and one unit stride.
   template <class Backend, class Reflect, class Triangle>
   static void run(Backend& verbs, const status_word* guard, const view<T>& x, std::byte* workspace,
                   const Reflect& reflect, const Triangle& triangle) {
     const index_t m = x.rows, n = x.cols, batch = x.batch;
+    if (n == 0) return;
     T* next = reinterpret_cast<T*>(workspace);
     const auto piece = [&](index_t rows, index_t cols) {
       const view<T> v = col_major(next, rows, cols, batch);

@@ -18,7 +18,7 @@
 // what rounding leaves of them in the others; so v counts as at least (u ||G||)^2 in the quotient, with u the unit of
 // rounding and ||G||^2 as the trace of L has it.
 //
-// State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 10 (m^3 +
+// State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 7 (m^3 +
 // n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
 #pragma once
 #include <cmath>
@@ -233,7 +233,8 @@ struct soap_direction {
     const index_t n = side.rows;
     const view<C> image = e.take(n, n, true), sorted = e.take(n, n, true), permutation = e.take(n, n, true);
     const view<C> carried = e.take(n, 1), place = e.take(n, 1);
-    e.gemm(C(1), side, basis, C(0), image, image);
+    // A direction that `side` does not have yet stays, by the tiny multiple of the old basis.
+    e.gemm(C(1), side, basis, C(1e-30), basis, image);
     e.reduce_rows(fn::product{}, carried, as_const(image.t()), as_const(basis.t()));
     // permutation holds, row by row, what the others carry
     e.for_each(fn::assign{}, permutation, per_column(carried.t()));
@@ -245,11 +246,9 @@ struct soap_direction {
     e.gemm(C(1), permutation.t(), moments, C(0), moved, moved);
     e.for_each(fn::assign{}, v, as_const(moved));
 
-    // A direction that `side` does not have yet stays, by the tiny multiple of the old basis.
-    e.gemm(C(1), basis, permutation, C(0), sorted, sorted);
-    e.gemm(C(1), side, sorted, C(1e-30), sorted, image);
-    e.orthonormal_basis(image);
-    e.for_each(fn::assign{}, basis, as_const(image));
+    e.gemm(C(1), image, permutation, C(0), sorted, sorted);
+    e.orthonormal_basis(sorted);
+    e.for_each(fn::assign{}, basis, as_const(sorted));
   }
   template <class E, class C>
   void normalize(E& e, view<C> u) const {
