@@ -209,8 +209,8 @@ class orthogonalizer_plan {
   state_type state_{};
 };
 
-template <class B, class P, viewable X, class... K>
-orthogonalizer_plan(B&, P, X&&, K...)
+template <class B, class P, viewable X, class... Rank>
+orthogonalizer_plan(B&, P, X&&, Rank...)
     -> orthogonalizer_plan<P, B, std::remove_pointer_t<decltype(view_of(std::declval<X>()).data)>>;
 
 }  // namespace matopt

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include <matopt/eigen.hpp>
 #include <matopt/orthogonalizer_plan.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>

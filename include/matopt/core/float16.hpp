@@ -27,8 +27,8 @@ struct float16 {
     const std::uint32_t subnormal =
         std::bit_cast<std::uint32_t>(std::bit_cast<float>(shifted + 0x38800000U) - 0x1p-14F);
     const std::uint32_t normal = shifted + 0x38000000U, special = shifted | 0x7f800000U;
-    const std::uint32_t small = where_less(magnitude, 0x400U), finite = where_less(magnitude, 0x7c00U);
-    const std::uint32_t value = (finite & ((small & subnormal) | (~small & normal))) | (~finite & special);
+    const std::uint32_t is_small = where_less(magnitude, 0x400U), finite = where_less(magnitude, 0x7c00U);
+    const std::uint32_t value = (finite & ((is_small & subnormal) | (~is_small & normal))) | (~finite & special);
     return std::bit_cast<float>((static_cast<std::uint32_t>(bits & 0x8000U) << 16) | value);
 #endif
   }
@@ -47,8 +47,8 @@ struct float16 {
     const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5F) - 0x3f000000U;
     const std::uint32_t normal = (magnitude + 0xfffU + ((magnitude >> 13) & 1U) - 0x38000000U) >> 13;
     const std::uint32_t special = 0x7c00U | (where_less(0x7f800000U, magnitude) & 0x200U);  // from 65520, and NaN
-    const std::uint32_t small = where_less(magnitude, 0x38800000U), finite = where_less(magnitude, 0x477ff000U);
-    const std::uint32_t value = (finite & ((small & subnormal) | (~small & normal))) | (~finite & special);
+    const std::uint32_t is_small = where_less(magnitude, 0x38800000U), finite = where_less(magnitude, 0x477ff000U);
+    const std::uint32_t value = (finite & ((is_small & subnormal) | (~is_small & normal))) | (~finite & special);
     return static_cast<std::uint16_t>(((u >> 16) & 0x8000U) | value);
 #endif
   }
