@@ -712,8 +712,8 @@ struct second_decay {
   static void settings(Self& self, Visit&& visit) {
     visit("decay", self.decay, range{.low = 0});
   }
-  template <class E, class St, class W, class U, class Rate>
-  void after(E&, St&, view<W>, view<U>, Rate, double) const {}
+  template <class E, class St, class W, class Rate>
+  void after(E&, St&, view<W>, Rate, double) const {}
 };
 
 }  // namespace
