@@ -32,9 +32,15 @@ concept acts_after_step =
   requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
     p.after(e, s, w, lr, scale);
   };
+// (The update is not for `after`, which would not be called if it asked for it.)
+template <class P>
+concept acts_after_without_update =
+  !requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
+    p.after(e, s, w, w, lr, scale);
+  };
 template <class P>
 concept weight_projection = std::copyable<P> && requires { { P::name() } -> std::convertible_to<std::string>; } &&
-  (acts_before_step<P> || acts_after_step<P>);
+  acts_after_without_update<P> && (acts_before_step<P> || acts_after_step<P>);
 // clang-format on
 
 template <weight_projection Projection, class Inner = decoupled_decay>
