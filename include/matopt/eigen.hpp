@@ -26,6 +26,7 @@
 #include "core/types.hpp"
 #include "eigen/blocks.hpp"
 #include "eigen/factorize.hpp"
+#include "eigen/guarded.hpp"
 #include "eigen/host_buffer.hpp"
 #include "eigen/jacobi_svd.hpp"
 #include "eigen/lines.hpp"
@@ -75,19 +76,19 @@ class eigen_backend {
 
   template <class F, class T, class... V>
   void for_each(const status_word* guard, F f, view<T> first, V... rest) {
-    guarded(
+    detail::guarded(
         guard, first.batch, [&](const auto&... v) { map_matrices(f, v...); }, first, rest...);
   }
 
   template <class F, class T, class V, class... Vs>
   void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    guarded(
+    detail::guarded(
         guard, first.batch, [&](const auto&... v) { sum_rows(f, v...); }, out, first, rest...);
   }
 
   template <class F, class T, class V, class... Vs>
   void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    guarded(
+    detail::guarded(
         guard, first.batch, [&](const auto&... v) { sum_matrices(f, v...); }, out, first, rest...);
   }
 
@@ -96,19 +97,19 @@ class eigen_backend {
   void gemm(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
-    if (!all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, false);
+    if (!detail::all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, false);
   }
   template <class T>
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
-    if (!all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, true);
+    if (!detail::all_stopped(guard, d.batch)) product<T>(alpha, a, b, beta, c, d, true);
   }
 
   // Element (i, j) of matrix b is number i cols + j of stream b.
   template <class T>
   void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
-    if (all_stopped(guard, x.batch)) return;
+    if (detail::all_stopped(guard, x.batch)) return;
     const std::uint32_t step = counter(0, 0);
     run_tasks(x.batch * x.rows, x.batch * x.rows * x.cols * 16, [&](index_t task) {
       const index_t b = task / x.rows, i = task % x.rows;
@@ -128,7 +129,7 @@ class eigen_backend {
   template <class T>
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
            std::byte* workspace) {
-    if (all_stopped(guard, a.batch)) return;
+    if (detail::all_stopped(guard, a.batch)) return;
     const std::size_t each = detail::jacobi_svd<T>::workspace(a.rows, a.cols);
     pool_.parallel_for(a.batch, [&](index_t b, int worker) {
       detail::jacobi_svd<T>::run(a.matrix(b), u.matrix(b), s.matrix(b), v.matrix(b),
@@ -139,7 +140,7 @@ class eigen_backend {
   // By Gram-Schmidt: a column that keeps no more than `tolerance` of its length becomes zero.
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
-    if (all_stopped(guard, x.batch)) return;
+    if (detail::all_stopped(guard, x.batch)) return;
     pool_.parallel_for(x.batch, [&](index_t b) { detail::gram_schmidt(x.matrix(b), tolerance); });
   }
 
@@ -149,7 +150,7 @@ class eigen_backend {
   }
   template <class T>
   void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
-    if (all_stopped(guard, x.batch)) return;
+    if (detail::all_stopped(guard, x.batch)) return;
     detail::householder<T>::run(
         *this, guard, x, workspace,
         [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
@@ -164,13 +165,13 @@ class eigen_backend {
   // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
-    if (all_stopped(guard, a.batch)) return;
+    if (detail::all_stopped(guard, a.batch)) return;
     pool_.parallel_for(a.batch, [&](index_t b) { status(0, 0, b) = !detail::cholesky(a.matrix(b)); });
   }
   // X = L^-1 X, or L^-T X
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
-    if (all_stopped(guard, x.batch)) return;
+    if (detail::all_stopped(guard, x.batch)) return;
     run_tasks(x.batch * x.cols, x.batch * x.cols * x.rows * x.rows / 4, [&](index_t task) {
       const index_t b = task / x.cols;
       detail::solve_lower(l.matrix(b), x.matrix(b).col_block(task % x.cols, 1), transpose);
@@ -179,31 +180,6 @@ class eigen_backend {
 
  private:
   static constexpr index_t grain = 16384;  // elements worth a task
-
-  // Runs a verb on those of a batch that the guards let through: on all at once, or, where some are left out, on one
-  // after the other.
-  template <class Verb, class... V>
-  static void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&... v) {
-    const index_t stopped = guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
-    if (stopped == 0) return verb(v...);
-    if (stopped == batch) return;
-    for (index_t b = 0; b < batch; ++b)
-      if (guard[b] == 0) verb(member(v, b)...);
-  }
-  // What writes scratch only runs for all matrices, or for none.
-  static bool all_stopped(const status_word* guard, index_t batch) {
-    return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
-  }
-  // What a verb on matrix b alone takes in place of v.
-  template <class V>
-  static V member(const V& v, index_t b) {
-    if constexpr (lines::is_view<V>)
-      return v.batch == 1 ? v : v.matrices(b, 1);
-    else if constexpr (requires { v.values; })
-      return v.values.batch == 1 ? v : V{v.values.matrices(b, 1)};
-    else
-      return v;
-  }
 
   template <class F, class T, class... V>
   void map_matrices(const F& f, const view<T>& first, const V&... rest) {
@@ -231,7 +207,7 @@ class eigen_backend {
   }
   template <class F, class T, class V, class... Vs>
   void sum_matrices(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
-    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), transposed(rest)...);
+    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), lines::transposed(rest)...);
     reduce_matrix(f, out, first, rest...);
   }
 
@@ -241,26 +217,6 @@ class eigen_backend {
 #endif
     return nullptr;
   }
-
-  template <class T>
-  static view<T> transposed(const view<T>& v) {
-    return v.t();
-  }
-  template <class T>
-  static column_broadcast<T> transposed(const row_broadcast<T>& v) {
-    return {v.values.t()};
-  }
-  template <class T>
-  static row_broadcast<T> transposed(const column_broadcast<T>& v) {
-    return {v.values.t()};
-  }
-  template <class T>
-  static matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
-    return v;
-  }
-
-  static column_number transposed(row_number) { return {}; }
-  static row_number transposed(column_number) { return {}; }
 
   // Small work is not worth waking a thread for.
   template <class F>

@@ -86,4 +86,25 @@ bool dense(const V&) {
   return false;
 }
 
+// An argument of a verb on the transposed matrix.
+template <class T>
+view<T> transposed(const view<T>& v) {
+  return v.t();
+}
+template <class T>
+column_broadcast<T> transposed(const row_broadcast<T>& v) {
+  return {v.values.t()};
+}
+template <class T>
+row_broadcast<T> transposed(const column_broadcast<T>& v) {
+  return {v.values.t()};
+}
+template <class T>
+matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
+  return v;
+}
+
+inline column_number transposed(row_number) { return {}; }
+inline row_number transposed(column_number) { return {}; }
+
 }  // namespace matopt::lines

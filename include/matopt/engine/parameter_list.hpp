@@ -21,7 +21,7 @@
 #include "../core/settings.hpp"
 #include "../core/utf8.hpp"
 #include "claims.hpp"
-#include "parameter.hpp"
+#include "parameter_checks.hpp"
 
 namespace matopt {
 
@@ -40,9 +40,9 @@ class parameter_list {
     if (name.starts_with(reserved))
       throw bad_value("parameter name", '"' + name + '"',
                       "a name that does not begin with \"optimizer.\", as state does");
-    check_pair(name, w, g, "gradient");
-    if (two) check_pair(name, w, r, "reference gradient");
-    check_options(name, w, o, decays);
+    detail::check_pair(name, w, g, "gradient");
+    if (two) detail::check_pair(name, w, r, "reference gradient");
+    detail::check_options(name, w, o, decays);
     claim_moved_memory();
     check_memory(name, w, g, two ? &r : nullptr);
     const std::size_t number = next_;
@@ -89,7 +89,7 @@ class parameter_list {
   // What may differ from parameter to parameter, of what was added as `name`.
   void set_options(const std::string& name, double lr_scale, std::optional<double> decay, index_t decays) {
     const added_view& of = find(name);
-    check_options(name, of.w, {lr_scale, decay, {}}, decays);
+    detail::check_options(name, of.w, {lr_scale, decay, {}}, decays);
     for (auto& p : items_)
       if (p.view_number == of.number) p.lr_scale = lr_scale, p.decay = decay;
   }
@@ -306,38 +306,6 @@ class parameter_list {
   added_view& find(const std::string& name) { return find_in(*this, name); }
   const added_view& find(const std::string& name) const { return find_in(*this, name); }
 
-  static void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) {
-    const detail::label weight{"weight", name}, gradient{kind, name};
-    detail::check_view(weight, w);
-    detail::check_view(gradient, g, true);
-    if (w.rows == g.rows && w.cols == g.cols && w.batch == g.batch) return;
-    if (w.empty() && !g.empty())
-      throw bad_value(weight, detail::text(w), "the shape of its gradient, " + detail::text(g));
-    throw bad_value(gradient, detail::text(g), "the shape of its weight, " + detail::text(w));
-  }
-  static void check_options(const std::string& name, const view<W>& w, const parameter_options& o, index_t decays) {
-    const auto legal = range{.low = 0};
-    if (!legal.contains(o.lr_scale))
-      throw bad_value("lr_scale of \"" + name + "\"", detail::text(o.lr_scale), detail::text(legal));
-    if (o.decay) {
-      if (!legal.contains(*o.decay))
-        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), detail::text(legal));
-      if (decays == 0)
-        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay), "not set: this rule has no decay");
-      if (decays > 1)
-        throw bad_value("decay of \"" + name + "\"", detail::text(*o.decay),
-                        "not set: this rule has " + std::to_string(decays) + " settings of that name");
-    }
-    index_t sum = 0;
-    for (const index_t rows : o.row_blocks) {
-      if (rows < 1) throw bad_value("row_blocks of \"" + name + "\"", std::to_string(rows), ">= 1 each");
-      sum = detail::sum(sum, rows);
-    }
-    if (!o.row_blocks.empty() && sum != w.rows)
-      throw bad_value("row_blocks of \"" + name + "\"",
-                      (sum == detail::largest_index ? "a sum of at least " : "a sum of ") + std::to_string(sum),
-                      std::to_string(w.rows) + ", the rows of the weight");
-  }
   // No byte of a weight is in another view, of this parameter or of others; nor is one of a gradient.
   void check_memory(const std::string& name, const view<W>& w, const view<const G>& g, const view<const G>* r) const {
     const auto own = [&](const std::string& what, const char* with) {
@@ -345,8 +313,8 @@ class parameter_list {
     };
     const auto weight = detail::footprint_of(w), gradient = detail::footprint_of(g);
     const auto reference = r ? detail::footprint_of(*r) : detail::footprint{};
-    check_stack(name, w), check_stack(name, g);
-    if (r) check_stack(name, *r);
+    detail::check_stack(name, w), detail::check_stack(name, g);
+    if (r) detail::check_stack(name, *r);
     if (detail::overlap(weight, gradient)) own("gradient", "weight");
     if (detail::overlap(weight, reference)) own("reference gradient", "weight");
     if (detail::overlap(gradient, reference)) own("reference gradient", "gradient");
@@ -355,17 +323,6 @@ class parameter_list {
         if (const std::size_t owner = taken->owner_of(*mine); owner != detail::memory_claims::nobody)
           throw bad_value("memory of \"" + name + '"', "shared with \"" + name_of(owner) + '"', "memory of its own");
   }
-  // Stacked matrices do not reach into one another; a gradient may be one for all.
-  template <class T>
-  static void check_stack(const std::string& name, const view<T>& v) {
-    if (v.batch <= 1 || v.batch_stride == 0 || detail::footprint_of(v).nested()) return;
-    const auto first = detail::footprint_of(v.matrix(0));
-    for (index_t b = 1; b < v.batch; ++b)
-      if (detail::overlap(first, detail::footprint_of(v.matrix(b))))
-        throw bad_value("memory of \"" + name + '.' + std::to_string(b) + '"', "shared with \"" + name + ".0\"",
-                        "memory of its own");
-  }
-
   std::vector<added_view> added_;
   std::unordered_map<std::string, std::size_t> numbers_;  // of a view in added_, by its name
   detail::name_claims names_;

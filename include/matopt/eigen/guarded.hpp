@@ -1,0 +1,36 @@
+// Guards on the CPU: which matrices of a batch a verb works on.
+#pragma once
+#include <algorithm>
+
+#include "../core/backend.hpp"
+#include "lines.hpp"
+
+namespace matopt::detail {
+
+// What a verb on matrix b alone takes in place of v.
+template <class V>
+V member(const V& v, index_t b) {
+  if constexpr (lines::is_view<V>)
+    return v.batch == 1 ? v : v.matrices(b, 1);
+  else if constexpr (requires { v.values; })
+    return v.values.batch == 1 ? v : V{v.values.matrices(b, 1)};
+  else
+    return v;
+}
+
+// Runs a verb on those of a batch that the guards let through: on all at once, or, where some are left out, on one
+// after the other.
+template <class Verb, class... V>
+void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&... v) {
+  const index_t stopped = guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
+  if (stopped == 0) return verb(v...);
+  if (stopped == batch) return;
+  for (index_t b = 0; b < batch; ++b)
+    if (guard[b] == 0) verb(member(v, b)...);
+}
+// What writes scratch only runs for all matrices, or for none.
+inline bool all_stopped(const status_word* guard, index_t batch) {
+  return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
+}
+
+}  // namespace matopt::detail
