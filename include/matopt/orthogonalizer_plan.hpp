@@ -69,17 +69,17 @@ class orthogonalizer_plan {
   template <class X>
   requires viewable<X>
   void operator()(X&& from, viewed<T> x) {
+    // A name that is longer than a std::string holds in itself would be allocated in each call.
     const auto source = as_const(matopt::view_of(std::forward<X>(from)));
     check(x);
-    require_memory("matrix to orthogonalize", source);
-    detail::check_view("matrix to orthogonalize", source, true);
+    require_memory("input", source);
+    detail::check_view("input", source, true);
     if (source.rows != x.rows || source.cols != x.cols || source.batch != x.batch)
-      throw bad_value("matrix to orthogonalize", detail::text(source),
-                      "of the shape of its result, " + detail::text(view<T>(x)));
+      throw bad_value("input", detail::text(source), "of the shape of its result, " + detail::text(view<T>(x)));
     const bool same = static_cast<const void*>(source.data) == x.data && source.row_stride == x.row_stride &&
                       source.col_stride == x.col_stride && source.batch_stride == x.batch_stride;
     if (!same && detail::overlap(detail::footprint_of(source), detail::footprint_of(view<T>(x))))
-      throw bad_value("matrix to orthogonalize", "in memory of its result", "in memory of its own, or the same view");
+      throw bad_value("input", "in memory of its result", "in memory of its own, or the same view");
     if (detail::no_elements(x)) return;
     begin();
     if (copies(x)) return run_on_copy(source, view<T>(x));
