@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "core/policy.hpp"
+#include "core/unfinished.hpp"
 #include "policy/detail/norms.hpp"
 
 namespace matopt {
@@ -28,38 +29,6 @@ namespace matopt {
 struct own_defaults {};  // the preset that leaves every policy its own
 
 namespace detail {
-struct nowhere {};
-// The update on its way through a step: where it lies in memory, if it does, and the formula that remains.
-template <class At, class Rest>
-struct unfinished {
-  At at;
-  Rest rest;
-
-  static constexpr bool is_done = is_view<At> && std::is_same_v<Rest, nothing>;
-  template <class C>
-  static constexpr bool lies_in = std::is_same_v<At, view<C>>;
-
-  // All of it, for an update that is not stored.
-  auto formula() const {
-    if constexpr (is_view<At>)
-      return elementwise(fn::assign{}, update_slot{}, as_const(at)) >> rest;
-    else
-      return rest;
-  }
-  auto formula_if_any() const {
-    if constexpr (std::is_same_v<Rest, nothing>)
-      return nothing{};
-    else
-      return formula();
-  }
-  template <class More>
-  auto then(const More& more) const {
-    return unfinished<At, decltype(rest >> more)>{at, rest >> more};
-  }
-};
-template <class At, class Rest>
-unfinished(At, Rest) -> unfinished<At, Rest>;
-
 template <class Policy, class Preset>
 Policy preset() {
   Policy policy{};
