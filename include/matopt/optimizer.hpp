@@ -21,7 +21,7 @@ requires rule_for<Rule, Backend, Types>
 class optimizer : public any_optimizer<Backend, Types> {
   using base = any_optimizer<Backend, Types>;
   using W = typename Types::weight;
-  using gradients = view<const typename Types::gradient>;
+  using gradients = viewed<const typename Types::gradient>;
   static constexpr bool two_gradients = matopt::needs_reference<typename Rule::momentum_type>;
 
  public:
@@ -30,12 +30,13 @@ class optimizer : public any_optimizer<Backend, Types> {
   explicit optimizer(Backend& backend, Rule rule = {}, optimizer_options options = {})
       : base(backend, std::move(rule), options) {}
 
-  void add(const std::string& name, view<W> w, gradients g, const parameter_options& o = {}) requires(!two_gradients) {
+  void add(const std::string& name, viewed<W> w, gradients g,
+           const parameter_options& o = {}) requires(!two_gradients) {
     base::add(name, w, g, o);
   }
-  void add(view<W> w, gradients g, const parameter_options& o = {}) requires(!two_gradients) { base::add(w, g, o); }
+  void add(viewed<W> w, gradients g, const parameter_options& o = {}) requires(!two_gradients) { base::add(w, g, o); }
   // For a rule that estimates from two gradients.
-  void add(const std::string& name, view<W> w, gradients g, gradients reference,
+  void add(const std::string& name, viewed<W> w, gradients g, gradients reference,
            const parameter_options& o = {}) requires two_gradients {
     base::add(name, w, g, reference, o);
   }

@@ -40,6 +40,7 @@ template <class Backend, class Types = types<float>>
 class param_groups : public any_optimizer<Backend, Types> {
   using base = any_optimizer<Backend, Types>;
   using W = typename Types::weight;
+  using G = typename Types::gradient;
   using gradients = typename base::gradients;
 
  public:
@@ -88,19 +89,21 @@ class param_groups : public any_optimizer<Backend, Types> {
     return *this;
   }
 
-  void add(const std::string& name, view<W> w, gradients g, std::string_view group, const parameter_options& o = {}) {
+  void add(const std::string& name, viewed<W> w, gradients g, std::string_view group, const parameter_options& o = {}) {
     assign(name, w, g, nullptr, group, "", o);
   }
-  void add(const std::string& name, view<W> w, gradients g, gradients reference, std::string_view group,
+  void add(const std::string& name, viewed<W> w, gradients g, gradients reference, std::string_view group,
            const parameter_options& o = {}) {
-    assign(name, w, g, &reference, group, "", o);
+    const view<const G> r = reference;
+    assign(name, w, g, &r, group, "", o);
   }
-  void add(const std::string& name, view<W> w, gradients g, role kind, const parameter_options& o = {}) {
+  void add(const std::string& name, viewed<W> w, gradients g, role kind, const parameter_options& o = {}) {
     assign(name, w, g, nullptr, group_of(kind), detail::text(kind), o);
   }
-  void add(const std::string& name, view<W> w, gradients g, gradients reference, role kind,
+  void add(const std::string& name, viewed<W> w, gradients g, gradients reference, role kind,
            const parameter_options& o = {}) {
-    assign(name, w, g, &reference, group_of(kind), detail::text(kind), o);
+    const view<const G> r = reference;
+    assign(name, w, g, &r, group_of(kind), detail::text(kind), o);
   }
   void drop(const std::string& name) {
     base::drop(name);
@@ -148,8 +151,8 @@ class param_groups : public any_optimizer<Backend, Types> {
     auto group = from.take_group();
     add_group(label, std::move(group->rule), lr, group->options);
   }
-  void assign(const std::string& name, view<W> w, gradients g, const gradients* reference, std::string_view group,
-              const std::string& kind, const parameter_options& o) {
+  void assign(const std::string& name, view<W> w, view<const G> g, const view<const G>* reference,
+              std::string_view group, const std::string& kind, const parameter_options& o) {
     const std::size_t number = this->group_number(group);
     this->add_to(number, name, w, g, reference, o);
     assignments_.push_back({name, std::string(group), kind, this->groups_[number]->rule->signature(), w.rows, w.cols,

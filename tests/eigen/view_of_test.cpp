@@ -160,7 +160,7 @@ TEST_CASE("view_of: an optimizer steps tensors of a foreign class", "[view_of]")
   for (long i = 0; i < 3 * 4 * 8; ++i) gradient.data()[i] = i % 2 ? 1.F : -1.F;
 
   matopt::optimizer<matopt::lion, matopt::eigen_backend> opt(backend);
-  opt.add("experts", matopt::view_of(weight), matopt::view_of(gradient));
+  opt.add("experts", weight, std::as_const(gradient));
   opt.finalize();
   opt.step(0.25);
 

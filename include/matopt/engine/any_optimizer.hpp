@@ -41,6 +41,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/view_of.hpp"
 #include "engine.hpp"
 
 namespace matopt {
@@ -50,7 +51,8 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
  protected:
   using core = engine<Backend, shared_types<Types>>;
   using core::backend_, core::groups_, core::parameters_, core::plan_, core::stale_, core::steps_, core::seen_;
-  using typename core::C, typename core::G, typename core::W, typename core::gradients;
+  using typename core::C, typename core::G, typename core::W;
+  using gradients = viewed<const G>;  // a view, or what view_of makes one of
 
  public:
   using backend_type = Backend;
@@ -67,17 +69,18 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   // --- parameters ---
   // Adds a matrix, or each matrix of a batch of stacked ones ("name.0", "name.1", ...), or each of its row blocks.
   // After finalize(), too: then finalize() is to be called once more.
-  void add(const std::string& name, view<W> w, gradients g, const parameter_options& o = {}) {
+  void add(const std::string& name, viewed<W> w, gradients g, const parameter_options& o = {}) {
     this->add_to(0, name, w, g, nullptr, o);
   }
-  void add(view<W> w, gradients g, const parameter_options& o = {}) {
+  void add(viewed<W> w, gradients g, const parameter_options& o = {}) {
     std::size_t number = parameters_.size();  // stacks of no matrix leave it as it was
     while (parameters_.knows("parameter." + std::to_string(number))) ++number;
     add("parameter." + std::to_string(number), w, g, o);
   }
   // The same with a reference gradient, for a rule that needs one; any other does not look at it.
-  void add(const std::string& name, view<W> w, gradients g, gradients reference, const parameter_options& o = {}) {
-    this->add_to(0, name, w, g, &reference, o);
+  void add(const std::string& name, viewed<W> w, gradients g, gradients reference, const parameter_options& o = {}) {
+    const view<const G> r = reference;
+    this->add_to(0, name, w, g, &r, o);
   }
   // Forgets what was added as `name`, and its state. After finalize(), finalize() is to be called once more.
   void drop(const std::string& name) {
@@ -174,13 +177,13 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   void leave_out(std::initializer_list<std::string> names) { leave_out(std::span(names.begin(), names.size())); }
   // Throws bad_value if weight or gradient of `name` are not where the optimizer reads them: their owner has resized
   // them or swapped their storage, and rebind() was not called. Looks at addresses only; meant for debug builds.
-  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w, gradients g) const {
+  void check_bound(const std::string& name, viewed<const W> w, gradients g) const {
     parameters_.check_bound(name, w, g, nullptr);
   }
-  void check_bound(const std::string& name, view<const std::type_identity_t<W>> w, gradients g,
-                   gradients reference) const {
+  void check_bound(const std::string& name, viewed<const W> w, gradients g, gradients reference) const {
+    const view<const G> r = reference;
     const bool two = groups_[parameters_.group_of(name)]->rule->needs_reference();
-    parameters_.check_bound(name, w, g, two ? &reference : nullptr);
+    parameters_.check_bound(name, w, g, two ? &r : nullptr);
   }
   // After the caller has written into weights: what rules keep of a weight (row norms, master copies) is read from it
   // again before the next step. Of all, or of what was added as `name`; without it such a rule undoes the write.
