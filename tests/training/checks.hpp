@@ -347,6 +347,21 @@ void no_gradient_is_left_out() {
     REQUIRE(same_bits(a.weights(), b.weights()));
   }
   CHECK_THROWS_WITH(null.leave_out({"x"}), Contains("no parameter \"x\""));
+  // Said before finalize(), and still so when memory is planned anew for the same parameters.
+  World three;
+  model<World> c(three);
+  optimizer<muon, typename World::backend> early(three.b);
+  c.add_to(early);
+  const std::array<const float*, 2> pointers{nullptr, c.h.cv().data};
+  early.rebind(pointers), early.finalize();
+  for (int t = 0; t < 2; ++t) {
+    const auto before = c.weights();
+    c.gradients(t), early.step(0.02);
+    for (index_t i = 0; i < 3; ++i)
+      CHECK(same_bits(c.weight(i), std::vector<float>(before.begin() + i * 240, before.begin() + (i + 1) * 240)));
+    CHECK_FALSE(same_bits(c.weights(), before));
+    early.set_parameter("v", 0.5);
+  }
 }
 
 // --- weights written from outside ---

@@ -161,9 +161,9 @@ class engine {
       carry_state(*backend_, *plan_, *fresh);
     }
     plan_ = std::move(fresh);
-    stale_ = tables_changed_ = left_out_changed_ = false;
-    left_out_.assign(parameters_.size(), false);
-    without_gradient_.assign(parameters_.views(), false);
+    if (std::exchange(stale_, false)) left_out_.clear(), without_gradient_.clear();  // others have their places now
+    left_out_.resize(parameters_.size()), without_gradient_.resize(parameters_.views());
+    tables_changed_ = false, left_out_changed_ = true;
   }
   index_t phase_of_plan() const {
     index_t phase = 0, count = 1;  // all groups' phases as one number
