@@ -163,7 +163,8 @@ class engine {
     plan_ = std::move(fresh);
     if (std::exchange(stale_, false)) left_out_.clear(), without_gradient_.clear();  // others have their places now
     left_out_.resize(parameters_.size()), without_gradient_.resize(parameters_.views());
-    tables_changed_ = false, left_out_changed_ = true;
+    const auto any = [](const std::vector<bool>& v) { return std::find(v.begin(), v.end(), true) != v.end(); };
+    tables_changed_ = false, left_out_changed_ = any(left_out_) || any(without_gradient_);
   }
   index_t phase_of_plan() const {
     index_t phase = 0, count = 1;  // all groups' phases as one number
