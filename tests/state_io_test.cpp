@@ -1160,7 +1160,7 @@ TEST_CASE("groups: a reference gradient for the group that needs one", "[param_g
   };
   param_groups fixed(optimizer<two_gradients, eigen_backend>(cpu), 0.5, optimizer<adamw, eigen_backend>(cpu), 0.25);
   check(fixed);
-  param_groups<cpu_optimizer, cpu_optimizer> chosen(cpu_optimizer(cpu, two_gradients{}), 0.5,
+  param_groups<eigen_backend> chosen(cpu_optimizer(cpu, two_gradients{}), 0.5,
                                                     cpu_optimizer(cpu, adamw{}), 0.25);
   check(chosen);
 }
