@@ -111,7 +111,7 @@ TEMPLATE_TEST_CASE("GPU: reductions, with outputs, guarded and not", "[cuda]", f
   using T = TestType;
   stream s;
   cuda_backend gpu(s.s);
-  cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
+  cuda_backend::buffer word = gpu.allocate(3 * sizeof(status_word));
   const auto* guard = reinterpret_cast<const status_word*>(word.data());
   for (const layout l : all_layouts)
     for (const auto [m, n] : {size{1, 1}, {1, 300}, {300, 1}, {17, 16}, {65, 129}, {300, 257}, {1000, 1025}})
@@ -163,7 +163,7 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
   using T = arithmetic_t<X>;
   stream s;
   cuda_backend gpu(s.s);
-  cuda_backend::buffer word = gpu.allocate(sizeof(status_word));
+  cuda_backend::buffer word = gpu.allocate(3 * sizeof(status_word));
   const auto* guard = reinterpret_cast<const status_word*>(word.data());
   for (const layout l : all_layouts)
     for (const auto [m, n] : {size{1, 1},
@@ -186,7 +186,8 @@ TEMPLATE_TEST_CASE("GPU: sums, numbers and elements of rows at once", "[cuda]", 
           for (const status_word stop : {0U, 1U}) {
             if (m * n > 1000000 && (l != layout::row_major || batch == 1 || stop)) continue;
             CAPTURE(name_of(l), m, n, batch, reduces, both_shared, stop);
-            gpu.upload(word.data(), &stop, sizeof stop);
+            const std::vector<status_word> stops(static_cast<std::size_t>(batch), stop);
+            gpu.upload(word.data(), stops.data(), stops.size() * sizeof stop);
             on_device<X> x(gpu, m, n, l, batch);
             on_device<T> y(gpu, m, n, l, batch), out(gpu, m, 2, layout::row_major, batch),
                 kept(gpu, m, 1, layout::row_major, batch), r(gpu, m, 1, layout::row_major, batch),

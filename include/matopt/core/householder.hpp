@@ -12,6 +12,7 @@
 #pragma once
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 #include "backend.hpp"
 #include "broadcast.hpp"
@@ -43,6 +44,8 @@ template <class T>
 class householder {
  public:
   static constexpr index_t width = 32;  // of a block
+  // Sums of a product that are longer are added up piece by piece: rounding grows with the length of a sum in float.
+  static constexpr index_t longest_sum = std::is_same_v<T, float> ? 256 : std::numeric_limits<index_t>::max();
 
   static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
     return static_cast<std::size_t>(batch * (rows * cols + 3 * width * cols + 2 * cols)) * sizeof(T);
@@ -71,7 +74,10 @@ class householder {
       const index_t w = math::min(width, n - first);
       const view<T> vb = v.row_block(first, m - first).col_block(first, w), tb = t.row_block(0, w).col_block(first, w),
                     a = along.row_block(0, w).col_block(0, c.cols), b = turned.row_block(0, w).col_block(0, c.cols);
-      verbs.template gemm<T>(guard, T(1), vb.t(), c, T(0), a, a);
+      for (index_t at = 0; at < vb.rows; at += longest_sum) {
+        const index_t count = math::min(longest_sum, vb.rows - at);
+        verbs.template gemm<T>(guard, T(1), vb.row_block(at, count).t(), c.row_block(at, count), T(at > 0), a, a);
+      }
       verbs.template gemm<T>(guard, T(1), transposed ? tb.t() : tb, a, T(0), b, b);
       verbs.template gemm<T>(guard, T(-1), vb, b, T(1), c, c);
     };

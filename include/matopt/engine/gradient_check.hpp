@@ -14,21 +14,27 @@
 namespace matopt {
 
 namespace fn {
-// ||s x||, infinite if an entry is not finite or beyond `limit`
+// ||s x||, infinite if an entry is not finite or beyond `limit`: those are counted, and not among the squares
 template <class C>
 struct checked_norm : norm {
+  static constexpr int sums = 4;
   double limit;
   template <class T>
-  MATOPT_HD static T checked(T x, T s, T beyond) {
-    return beyond > T(0) ? std::numeric_limits<T>::infinity() : s * x;
+  MATOPT_HD terms<T, 4> terms_of(T scaled, T beyond) const {
+    const terms<T, 3> squares = norm::operator()(beyond > T(0) ? T(0) : scaled);
+    return {{squares.at[0], squares.at[1], squares.at[2], beyond}};
   }
   template <class T>
-  MATOPT_HD terms<T, 3> operator()(T x, T s) const {
-    return norm::operator()(checked(x, s, scaled_not_finite<C>{limit}(x, s)));
+  MATOPT_HD terms<T, 4> operator()(T x, T s) const {
+    return terms_of(s * x, scaled_not_finite<C>{limit}(x, s));
   }
   template <class T>
-  MATOPT_HD terms<T, 3> operator()(T x, T y, T s) const {
-    return norm::operator()(checked(x, s, scaled_not_both_finite<C>{limit}(x, y, s)));
+  MATOPT_HD terms<T, 4> operator()(T x, T y, T s) const {
+    return terms_of(s * x, scaled_not_both_finite<C>{limit}(x, y, s));
+  }
+  template <class T, class A>
+  MATOPT_HD static terms<A, 1> finish(const A* sum) {
+    return sum[3] > A(0) ? terms<A, 1>{{std::numeric_limits<A>::infinity()}} : norm::finish<T>(sum);
   }
 };
 // flag = 1 if x is infinite
