@@ -62,8 +62,6 @@ int load_all(const std::string& kind) {
     REQUIRE_FALSE(settings.empty());
     const double lr = std::stod(file.metadata.at("lr"));
     counting_backend cpu(1);
-    const auto make = [&] { return rules.make(rule, cpu, settings); };
-
     auto resumed = rules.make(rule, cpu, settings);
     old_problem<T> p;
     for (auto& m : p.matrices)
@@ -75,8 +73,10 @@ int load_all(const std::string& kind) {
     CHECK_THAT(found.note, Catch::Contains("no checksums") && Catch::Contains("no settings"));
     CHECK(resumed.steps() == 12);
     for (int t = 12; t < 24; ++t) p.step(resumed, lr, t);
-    // Dion divides columns that are nearly dependent, which makes more of the last bits.
-    CHECK(distance(p, "after.", file) < (rule == "dion" ? 100 : 1) * tolerance<T>);
+    // Dion divides columns that are nearly dependent, which makes more of the last bits. SOAP and QDWH are factorised
+    // by reflections now, where 0.1 took other roads; in SOAP rounding decides between equally right bases.
+    const double more = rule == "dion" || rule == "soap" ? 100 : rule == "polargrad_qdwh" ? 10 : 1;
+    CHECK(distance(p, "after.", file) < more * tolerance<T>);
   }
   return count;
 }

@@ -24,7 +24,7 @@ template <class W>
 struct rounding_to {
   static constexpr float rounded(float x, std::uint32_t random) { return detail::rounded_by_chance<W>(x, random); }
 };
-using stochastic = rounding_to<bfloat16>;
+using to_bfloat16 = rounding_to<bfloat16>;
 using bf16_float = types<bfloat16, float, float>;
 
 float as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
@@ -80,12 +80,12 @@ TEST_CASE("stochastic rounding keeps every bfloat16, and numbers that are none",
   for (std::uint32_t upper = 0; upper < 0x10000; ++upper)
     for (const std::uint32_t random : {0U, 0x7fffffffU, 0x80000000U, 0xffffffffU}) {
       const float x = as_float(upper << 16);
-      const std::uint32_t bits = std::bit_cast<std::uint32_t>(stochastic::rounded(x, random));
+      const std::uint32_t bits = std::bit_cast<std::uint32_t>(to_bfloat16::rounded(x, random));
       kept &= bits == upper << 16;
     }
   CHECK(kept);
-  CHECK(std::isnan(stochastic::rounded(as_float(0x7f800001), 0xffffffff)));  // a NaN whose bits are all below
-  CHECK(std::isnan(stochastic::rounded(as_float(0xffffffff), 0xffffffff)));
+  CHECK(std::isnan(to_bfloat16::rounded(as_float(0x7f800001), 0xffffffff)));  // a NaN whose bits are all below
+  CHECK(std::isnan(to_bfloat16::rounded(as_float(0xffffffff), 0xffffffff)));
 }
 
 TEST_CASE("stochastic rounding goes to the two neighbours, with probability by distance", "[master]") {
@@ -94,7 +94,7 @@ TEST_CASE("stochastic rounding goes to the two neighbours, with probability by d
     CAPTURE(x);
     std::map<std::uint32_t, std::uint32_t> counts;
     for (std::uint32_t r = 0; r < 0x10000; ++r)
-      ++counts[std::bit_cast<std::uint32_t>(stochastic::rounded(as_float(x), r << 16 | 0x1234))];
+      ++counts[std::bit_cast<std::uint32_t>(to_bfloat16::rounded(as_float(x), r << 16 | 0x1234))];
     const std::uint32_t below = x & 0xffff0000U;
     CHECK(counts.size() == 2);
     CHECK(counts[below + 0x10000] == (x & 0xffffU));
@@ -142,11 +142,11 @@ TEST_CASE("stochastic rounding makes nothing finite infinite", "[master]") {
   for (const std::uint32_t x : {0x7f7fffffU, 0x7f7f0001U, 0xff7fffffU, 0x7f7e8000U})
     for (const std::uint32_t random : {0U, 0x10000U, 0x80000000U, 0xffffffffU}) {
       CAPTURE(x, random);
-      CHECK(math::finite(stochastic::rounded(as_float(x), random)));
+      CHECK(math::finite(to_bfloat16::rounded(as_float(x), random)));
     }
-  CHECK(stochastic::rounded(as_float(0x7f7fffffU), 0xffffffffU) == as_float(0x7f7f0000U));
-  CHECK(stochastic::rounded(INFINITY, 0xffffffffU) == INFINITY);
-  CHECK(stochastic::rounded(-INFINITY, 0) == -INFINITY);
+  CHECK(to_bfloat16::rounded(as_float(0x7f7fffffU), 0xffffffffU) == as_float(0x7f7f0000U));
+  CHECK(to_bfloat16::rounded(INFINITY, 0xffffffffU) == INFINITY);
+  CHECK(to_bfloat16::rounded(-INFINITY, 0) == -INFINITY);
 
   // The same through a step.
   const auto rule = bare_rule(master_weights<>{.rounding = rounding_mode::stochastic});
@@ -183,7 +183,7 @@ TEST_CASE("the bits of a rounding are those of row, column, step and seed", "[ma
             for (std::uint32_t j = 0; j < 9; ++j) {
               const auto bits = philox::bits(
                   {i, j, t, 0}, {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
-              right &= static_cast<float>((s.name[0] == 'a' ? w : w2)(i, j)) == stochastic::rounded(m(i, j), bits[0]);
+              right &= static_cast<float>((s.name[0] == 'a' ? w : w2)(i, j)) == to_bfloat16::rounded(m(i, j), bits[0]);
             }
           CHECK(right);
         }
@@ -315,7 +315,7 @@ TEST_CASE("a master in double", "[master]") {
     for (std::uint32_t j = 0; j < 6; ++j) {
       const float m = static_cast<float>(master(i, j));
       CHECK(static_cast<float>(nearest.w(i, j)) == static_cast<float>(bfloat16(m)));
-      CHECK(static_cast<float>(r.w(i, j)) == stochastic::rounded(m, philox::bits({i, j, 1, 0}, {0, 0})[0]));
+      CHECK(static_cast<float>(r.w(i, j)) == to_bfloat16::rounded(m, philox::bits({i, j, 1, 0}, {0, 0})[0]));
     }
 }
 

@@ -32,8 +32,9 @@ inline constexpr double largest_input = detail::all_double<T...> ? 0x1p1000 : 0x
 // Of a weight, a state and a compute type. float16 state has room for momentum that adds up a thousandfold, 64 of it:
 // larger gradients, such as those of a scaled loss, want a gradient scale.
 template <class Weight, class State, class Compute>
-inline constexpr double largest_input<Weight, State, Compute> =
-    detail::some_float16<State> ? 0x1p6 : largest_input<Weight, Compute>;
+inline constexpr double largest_input<Weight, State, Compute> = detail::some_float16<State>                  ? 0x1p6
+                                                                : detail::all_double<Weight, State, Compute> ? 0x1p1000
+                                                                                                             : 0x1p104;
 
 // The largest number whose square may be kept: an entry beyond it counts as this in a second moment, and in the first
 // moment that is divided by it. About 5e18, 3e153 where all of T are double, and 128 where one is float16.

@@ -44,17 +44,19 @@ MATOPT_HD constexpr float carry_by_chance(float x, std::uint32_t random, unsigne
   return carried <= most && carried >= -most ? carried : std::bit_cast<float>(bits & ~mask);
 }
 
-// One of the two neighbours in T of x. Infinities, NaN and what is beyond T's largest number stay as they are.
+// One of the two neighbours in T of x; the largest number for what is beyond it. Infinities and NaN stay as they are.
 template <class T>
 MATOPT_HD constexpr float rounded_by_chance(float x, std::uint32_t random) {
   constexpr float most = std::is_same_v<T, bfloat16> ? 0x1.fep127F : 65504.F;
-  if (!(x <= most && x >= -most)) return x;
+  if (!(x - x == 0.F)) return x;
+  if (x > most || x < -most) return x > 0 ? most : -most;
   if constexpr (std::is_same_v<T, float16>) {
+    const std::uint32_t sign = std::bit_cast<std::uint32_t>(x) & 0x80000000U;
     const float size = x < 0 ? -x : x;
     if (size < 0x1p-14F) {  // multiples of 2^-24
       const float units = size * 0x1p24F, below = static_cast<float>(static_cast<std::uint32_t>(units));
       const float up = units - below > static_cast<float>(random >> 8) * 0x1p-24F ? 1.F : 0.F;
-      return (x < 0 ? -(below + up) : below + up) * 0x1p-24F;
+      return std::bit_cast<float>(std::bit_cast<std::uint32_t>((below + up) * 0x1p-24F) | sign);
     }
     return carry_by_chance(x, random, 13, most);
   } else {
