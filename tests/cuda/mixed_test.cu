@@ -1,8 +1,10 @@
-// bfloat16 weights with masters: the same bits as on the CPU, rounded to nearest and stochastically.
+// Weights of 16 bits with masters, and state of 16 bits: the same bits as on the CPU, rounded to nearest and
+// stochastically.
 #include <catch2/catch.hpp>
 
-#include <matopt/engine/any_optimizer.hpp>
+#include <matopt/cuda/captured_step.cuh>
 #include <matopt/eigen.hpp>
+#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 
@@ -13,9 +15,10 @@ using namespace matopt::test;
 
 namespace {
 
-std::vector<std::uint16_t> bits_of(view<const bfloat16> v) {
+template <class T>
+std::vector<std::uint16_t> bits_of(view<const T> v) {
   std::vector<std::uint16_t> out;
-  for (const bfloat16 x : elements(v)) out.push_back(x.bits);
+  for (const T& x : elements(v)) out.push_back(x.bits);
   return out;
 }
 template <class T>
@@ -25,7 +28,8 @@ bool differ(const std::vector<T>& a, const std::vector<T>& b) {
 
 }  // namespace
 
-TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]") {
+TEMPLATE_TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]", bfloat16, float16) {
+  using W = TestType;
   constexpr index_t m = 131, n = 67;
   // Bit patterns of every kind: ties, carries into the next exponent, denormals, infinities, NaN, the largest floats.
   const auto pattern = [](index_t i, index_t j) {
@@ -42,11 +46,11 @@ TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]") {
   for (const layout l : all_layouts) {
     CAPTURE(name_of(l));
     on_device<float> master(gpu, m, n, l);
-    on_device<bfloat16> w(gpu, m, n, l);
+    on_device<W> w(gpu, m, n, l);
     for (index_t i = 0; i < m; ++i)
       for (index_t j = 0; j < n; ++j) master.host.v()(i, j) = std::bit_cast<float>(pattern(i, j));
     master.up(), w.up();
-    stored<bfloat16> expected(m, n, l);
+    stored<W> expected(m, n, l);
     const auto compare = [&](auto f, auto... more) {
       gpu.for_each(nullptr, f, w.v(), master.cv(), more...);
       w.down();
@@ -61,7 +65,7 @@ TEST_CASE("GPU: masters are rounded to the same bits as on the CPU", "[cuda]") {
         CAPTURE(step, seed);
         on_device<float> number(gpu, 1, 1);
         number.host.v()(0, 0) = step, number.up();
-        const fn::round_stochastically<bfloat16> f{seed};
+        const fn::round_stochastically<W> f{seed};
         compare(f, row_number{}, column_number{}, per_matrix(number.cv()));
         cpu.for_each(nullptr, f, expected.v(), master.host.cv(), row_number{}, column_number{},
                      per_matrix(number.host.cv()));
@@ -85,16 +89,18 @@ auto exact_lion(rounding_mode mode) {
 
 }  // namespace
 
-TEST_CASE("GPU: steps with masters give the weights and masters of the CPU, bit for bit", "[cuda]") {
-  using mixed = types<bfloat16, bfloat16, float>;
+TEMPLATE_TEST_CASE("GPU: steps with masters give the weights and masters of the CPU, bit for bit", "[cuda]", bfloat16,
+                   float16) {
+  using W = TestType;
+  using mixed = types<W, W, float>;
   constexpr index_t m = 24, n = 41, batch = 3;
   for (const auto mode : {rounding_mode::nearest, rounding_mode::stochastic}) {
     CAPTURE(static_cast<int>(mode));
     stream s;
     cuda_backend gpu(s.s);
     eigen_backend cpu(1);
-    on_device<bfloat16> w(gpu, m, n, layout::row_major, batch), g(gpu, m, n, layout::row_major, batch);
-    stored<bfloat16> w2(m, n, layout::row_major, batch);
+    on_device<W> w(gpu, m, n, layout::row_major, batch), g(gpu, m, n, layout::row_major, batch);
+    stored<W> w2(m, n, layout::row_major, batch);
     w.host.fill_random(1, 0.5), w.up(), w2.fill_random(1, 0.5);
     any_optimizer<cuda_backend, mixed> on_gpu(gpu, exact_lion(mode));
     any_optimizer<eigen_backend, mixed> on_cpu(cpu, exact_lion(mode));
@@ -120,5 +126,42 @@ TEST_CASE("GPU: steps with masters give the weights and masters of the CPU, bit 
       CHECK(same_bits(a, b));
     }
     CHECK(has_master);
+  }
+}
+
+TEMPLATE_TEST_CASE("GPU: state that is rounded stochastically has the bits of the CPU, eager and recorded", "[cuda]",
+                   bfloat16, float16) {
+  using chancy = types<float, float, stochastic<TestType>>;
+  constexpr index_t m = 24, n = 41, batch = 3;
+  lion rule;
+  rule.momentum.beta1 = rule.momentum.beta2 = 0.5;
+  for (const bool recorded : {false, true}) {
+    CAPTURE(recorded);
+    stream s;
+    cuda_backend gpu(s.s);
+    eigen_backend cpu(2);
+    on_device<float> w(gpu, m, n, layout::row_major, batch), g(gpu, m, n, layout::row_major, batch);
+    stored<float> w2(m, n, layout::row_major, batch);
+    w.host.fill_random(1, 0.5), w.up(), w2.fill_random(1, 0.5);
+    any_optimizer<cuda_backend, chancy> on_gpu(gpu, rule);
+    any_optimizer<eigen_backend, chancy> on_cpu(cpu, rule);
+    on_gpu.add("w", w.v(), g.cv()), on_cpu.add("w", w2.v(), g.host.cv());
+    on_gpu.finalize(), on_cpu.finalize();
+    cuda::captured_step fast(on_gpu);
+    for (std::uint64_t t = 0; t < 8; ++t) {
+      g.host.fill_random(5 + t), g.up();
+      recorded ? fast.step(0.0625) : on_gpu.step(0.0625);
+      on_cpu.step(0.0625);
+    }
+    w.down();
+    CHECK(same_bits(elements(w.host.cv()), elements(w2.cv())));
+    const auto theirs = on_gpu.state_tensors(), ours = on_cpu.state_tensors();
+    REQUIRE(theirs.size() == ours.size());
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      const auto size = static_cast<std::size_t>(ours[i].rows * ours[i].cols) * size_of(ours[i].type);
+      std::vector<std::byte> a(size), b(size);
+      on_gpu.read_state(theirs[i], a.data()), on_cpu.read_state(ours[i], b.data());
+      CHECK(same_bits(a, b));
+    }
   }
 }
