@@ -497,10 +497,10 @@ void check_basis(const std::vector<size>& shapes) {
   }
 }
 TEMPLATE_TEST_CASE("GPU: orthonormal_basis is orthonormal whatever the columns are", "[cuda]", float, double) {
-  check_basis<TestType>({{1, 1}, {7, 3}, {40, 40}, {129, 65}});
+  check_basis<TestType>({{7, 3}, {40, 33}});
 }
 TEMPLATE_TEST_CASE("GPU: orthonormal_basis of larger matrices", "[cuda][no_racecheck]", float, double) {
-  check_basis<TestType>({{300, 130}, {384, 384}, {3072, 64}});
+  check_basis<TestType>({{1, 1}, {129, 65}, {300, 130}, {384, 384}, {3072, 64}});
 }
 
 TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular solves", "[cuda]", float, double) {
