@@ -27,7 +27,9 @@ std::string state_cost(const std::string& rule) {
   constexpr matopt::index_t rows = 67, cols = 41;
   std::vector<float> w(rows * cols), g(rows * cols), r(rows * cols);
   matopt::eigen_backend cpu(1);
-  optimizer o = rules().make(rule, cpu);
+  std::vector<matopt::setting> settings;
+  fit_rank_schedule(rule, settings, 1);
+  optimizer o = rules().make(rule, cpu, settings);
   const auto view_of = [](auto& x) { return matopt::row_major(x.data(), rows, cols); };
   o.add("w", view_of(w), view_of(g), view_of(r));
   o.finalize();

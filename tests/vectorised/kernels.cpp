@@ -59,6 +59,12 @@ struct recorder {
   void svd(A&&...) {}
   template <class... A>
   void orthonormalize(A&&...) {}
+  template <class T>
+  std::size_t orthonormal_basis_workspace(matopt::index_t, matopt::index_t, matopt::index_t) const {
+    return 0;
+  }
+  template <class... A>
+  void orthonormal_basis(A&&...) {}
   template <class... A>
   void cholesky(A&&...) {}
   template <class... A>
