@@ -1,13 +1,13 @@
-// What a training run does between steps: schedules, groups, gradients that move, experts without tokens, weights written
-// from outside, parameters that come and go, clipping. Each block is a recipe of docs/training-recipes.md; the checks show
-// that it does what the page says.
+// What a training run does between steps: schedules, groups, gradients that move, experts without tokens, weights
+// written from outside, parameters that come and go, clipping. Each block is a recipe of docs/training-recipes.md; the
+// checks show that it does what the page says.
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
-#include <matopt/muown.hpp>
 #include <matopt/muon.hpp>
+#include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/setting.hpp>
@@ -54,7 +54,9 @@ int main() {
   opt.schedule("router", "decay", [&](index_t t) { return 0.1 * rate.factor(t); });
   opt.finalize();
 
-  const auto gradients = [&](int t) { fill(moe_gradient, t), fill(dense_gradient, 50 + t), fill(router_gradient, 90 + t); };
+  const auto gradients = [&](int t) {
+    fill(moe_gradient, t), fill(dense_gradient, 50 + t), fill(router_gradient, 90 + t);
+  };
   const auto step = [&](int t, double loss_scale = 1) {
     gradients(t);
     opt.step(rate.factor(t), 1 / loss_scale);

@@ -19,11 +19,11 @@
 
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
-#include <matopt/engine/rule_registry.hpp>
 #include <matopt/state_io.hpp>
 
 using namespace matopt;
@@ -1160,8 +1160,7 @@ TEST_CASE("groups: a reference gradient for the group that needs one", "[param_g
   };
   param_groups fixed(optimizer<two_gradients, eigen_backend>(cpu), 0.5, optimizer<adamw, eigen_backend>(cpu), 0.25);
   check(fixed);
-  param_groups<eigen_backend> chosen(cpu_optimizer(cpu, two_gradients{}), 0.5,
-                                                    cpu_optimizer(cpu, adamw{}), 0.25);
+  param_groups<eigen_backend> chosen(cpu_optimizer(cpu, two_gradients{}), 0.5, cpu_optimizer(cpu, adamw{}), 0.25);
   check(chosen);
 }
 

@@ -3,8 +3,8 @@
 #pragma once
 #include <functional>
 #include <map>
-#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/engine/rule_registry.hpp>
+#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <string>
 #include <type_traits>
 #include <utility>

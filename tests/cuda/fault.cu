@@ -1,9 +1,9 @@
 // After a fault in a kernel of the calling program CUDA is lost for the whole process: what is called next throws a
 // cuda_error that names its verb, recorded steps and eager ones alike, and all objects can be destroyed.
 #include <matopt/adamw.hpp>
-#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/cuda.cuh>
 #include <matopt/cuda/captured_step.cuh>
+#include <matopt/engine/any_optimizer.hpp>
 
 #include "../support/expect.hpp"
 

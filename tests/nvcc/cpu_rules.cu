@@ -1,9 +1,9 @@
 // Rules on the CPU backend, in a file that nvcc compiles: the headers serve programs that are partly CUDA.
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
-#include <matopt/engine/rule_registry.hpp>
 
 void some_rules(matopt::rule_registry<matopt::eigen_backend>& rules) {
   rules.add<matopt::numuon>("numuon").add<matopt::muown>("muown").add<matopt::adamw>("adamw");

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/engine/any_optimizer.hpp>
 #include <matopt/policy/constraint/decoupled_decay.hpp>
 #include <matopt/policy/normalizer/no_normalizer.hpp>
 #include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>

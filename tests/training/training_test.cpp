@@ -28,7 +28,9 @@ TEST_CASE("training: parameters without a gradient are left out", "[training]") 
   training::no_gradient_is_left_out<world>();
 }
 TEST_CASE("training: a matrix that was left out goes on as if those steps had not been", "[training]") {
-  const auto with = [](auto rule) { return [rule](eigen_backend& b) { return any_optimizer<eigen_backend>(b, rule); }; };
+  const auto with = [](auto rule) {
+    return [rule](eigen_backend& b) { return any_optimizer<eigen_backend>(b, rule); };
+  };
   training::left_out<world>(with(muon{}), true), training::left_out<world>(with(adamw{}), true);
   training::left_out<world>(with(namo{}), true), training::left_out<world>(with(muown{}), true);
 }

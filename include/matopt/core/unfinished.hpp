@@ -1,5 +1,5 @@
-// unfinished: the update on its way through a step: where it lies in memory, if it does, and the formula that remains to
-// be done with it.
+// unfinished: the update on its way through a step: where it lies in memory, if it does, and the formula that remains
+// to be done with it.
 #pragma once
 #include <type_traits>
 
