@@ -8,6 +8,7 @@
 #include <matopt/muon.hpp>
 #include <matopt/muon_storm.hpp>
 #include <matopt/param_groups.hpp>
+#include <matopt/soap.hpp>
 
 #include "support/matrices.hpp"
 
@@ -205,4 +206,23 @@ TEST_CASE("groups: empty shards in one group or in both", "[param_groups]") {
   stacks.step();
   CHECK(stacks.steps() == 1);
   CHECK(stacks.poll_status());
+}
+
+TEST_CASE("groups: the phase of the last of many is part of the phase of all", "[param_groups]") {
+  eigen_backend cpu(1);
+  stored<float> w(1, 1, layout::row_major, 40), g(1, 1, layout::row_major, 40);
+  param_groups<eigen_backend> groups(cpu);
+  for (index_t i = 0; i < 40; ++i) {
+    const std::string name = "group " + std::to_string(i);
+    if (i < 39)
+      groups.add_group(name, adamw{}, 0.01);
+    else
+      groups.add_group(name, soap{}, 0.01);
+    groups.add(name, w.v().matrices(i, 1), g.cv().matrices(i, 1), name);
+  }
+  groups.finalize();
+  groups.step();
+  const index_t first = groups.phase();
+  groups.step();
+  CHECK(groups.phase() != first);  // SOAP's first step is another one than its second
 }

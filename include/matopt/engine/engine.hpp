@@ -167,12 +167,16 @@ class engine {
     tables_changed_ = false, left_out_changed_ = any(left_out_) || any(without_gradient_);
   }
   index_t phase_of_plan() const {
-    index_t phase = 0, count = 1;  // all groups' phases as one number
+    // All groups' phases as one number; with one group it is that group's. The sum may wrap around.
+    std::uint64_t phase = 0, place = 1;
     std::size_t group = groups_.size();
     if (plan_)
       for (const auto& k : plan_->buckets)
-        if (k.group != group) phase += count * k.phase, count *= 8, group = k.group;
-    return phase;
+        if (k.group != group) {
+          phase += place * static_cast<std::uint64_t>(k.phase);
+          place *= 0x9E3779B97F4A7C15U, group = k.group;
+        }
+    return static_cast<index_t>(phase);
   }
   void take_settings() {
     ++settings_number_;
