@@ -107,6 +107,7 @@ class orthogonalizer_plan {
     if (!(k > 0 && k <= static_cast<double>(q)))
       throw bad_value("k", detail::text(k), "above 0 and at most " + std::to_string(q) + ", the smaller side");
     rank_ = math::max(index_t{1}, static_cast<index_t>(std::ceil(k - 1e-9)));
+    allowed_ = k < static_cast<double>(q) ? rank_ : all_directions;
     const double tail = math::min(1.0, k - static_cast<double>(rank_ - 1));
 
     arena counting;
@@ -146,7 +147,7 @@ class orthogonalizer_plan {
   template <class B>
   void init(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state) {
     if constexpr (detail::begins_state<Policy, pass<B, C>, state_type, C>) {
-      pass<B, C> e(backend, scratch, nullptr, numbers, shape_.batch, rank_);
+      pass<B, C> e(backend, scratch, nullptr, numbers, shape_.batch, allowed_);
       const auto frame = e.frame();
       policy_.init(e, state, e.take(shape_.rows, shape_.cols, !shape_.row_contiguous()));
     }
@@ -162,14 +163,14 @@ class orthogonalizer_plan {
   template <class B, class U>
   void run(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state, view<U> x) {
     if constexpr (std::is_same_v<U, C>) {
-      pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, rank_);
+      pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, allowed_);
       const auto frame = e.frame();
       detail::orthogonalize(policy_, e, state, x);
     }
   }
   template <class B, class U>
   void on_copy(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state, view<const U> from, view<T> x) {
-    pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, rank_);
+    pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, allowed_);
     const auto frame = e.frame();
     const view<C> u = e.take_like(x);
     e.for_each(fn::assign{}, u, from);
@@ -200,7 +201,7 @@ class orthogonalizer_plan {
   Backend* backend_;
   Policy policy_;
   view<T> shape_;
-  index_t rank_ = 0;
+  index_t rank_ = 0, allowed_ = 0;
   std::size_t bytes_ = 0;
   typename Backend::buffer memory_{};
   arena scratch_{};

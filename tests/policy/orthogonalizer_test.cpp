@@ -193,6 +193,51 @@ TEST_CASE("T-06 full rank is Muon", "[top_k]") {
   CHECK(off > 0.05);  // Keller's coefficients do not converge
 }
 
+// As many directions as are above the limit of svd_polar.
+template <class T>
+index_t directions_above_noise(const mat& m, const std::vector<double>& s) {
+  const double cut =
+      static_cast<double>(std::max(m.rows, m.cols)) * static_cast<double>(std::numeric_limits<T>::epsilon());
+  return std::count_if(s.begin(), s.end(), [&](double x) { return x > cut * s.front(); });
+}
+
+TEMPLATE_TEST_CASE("the polar factor by products is the one by singular values", "[top_k]", float, double) {
+  // A polar factor moves by the rounding of its input over the smallest of its singular values.
+  const double unit = 64 * static_cast<double>(std::numeric_limits<TestType>::epsilon());
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{64, 64}, {64, 91}, {150, 70}, {300, 64}}) {
+    const index_t q = std::min(m, n);
+    std::vector<double> low_rank(static_cast<std::size_t>(q), 0.0), below(static_cast<std::size_t>(q), 1e-3), graded;
+    std::fill_n(low_rank.begin(), 5, 1.0), std::fill_n(below.begin(), 5, 1.0);
+    for (index_t i = 0; i < q; ++i) graded.push_back(std::pow(std::is_same_v<TestType, float> ? 0.95 : 0.7, i));
+    for (const auto& s : {power_law(q, 1), power_law(q, 2), std::vector<double>(static_cast<std::size_t>(q), 1.0),
+                          low_rank, below, graded, std::vector<double>{1}}) {
+      const mat x = with_spectrum(m, n, s, 3);
+      const index_t r = directions_above_noise<TestType>(x, s);
+      for (const double size : {1.0, 1e-30, 1e30}) {
+        CAPTURE(m, n, s[1 % s.size()], r, size);
+        const mat d = orthogonalized<TestType>(exact, size * x, all_directions);
+        CHECK(largest(d - top_k_polar(x, r)) < unit * s.front() / s[static_cast<std::size_t>(r - 1)]);
+        check_feasible(d, r, unit);
+      }
+    }
+    // A flat spectrum is the furthest below its bound; the last direction is barely above noise.
+    std::vector<double> flat(static_cast<std::size_t>(q), 1.0);
+    flat.back() =
+        1.2 * static_cast<double>(std::max(m, n)) * static_cast<double>(std::numeric_limits<TestType>::epsilon());
+    check_feasible(orthogonalized<TestType>(exact, with_spectrum(m, n, flat, 7), all_directions), q, unit);
+
+    mat dead = random_mat(m, n, 5);  // rows and columns of zeros, equal rows
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < n; ++j)
+        if (i % 7 == 0 || j % 5 == 0) dead(i, j) = 0;
+    for (index_t j = 0; j < n; ++j) dead(2, j) = dead(1, j);
+    const auto s = singular_values(dead);
+    check_feasible(orthogonalized<TestType>(exact, dead, all_directions), directions_above_noise<TestType>(dead, s),
+                   unit * s[0] / s[static_cast<std::size_t>(directions_above_noise<TestType>(dead, s) - 1)]);
+    CHECK(largest(orthogonalized<TestType>(exact, 0.0 * dead, all_directions)) == 0);
+  }
+}
+
 TEST_CASE("T-07 rank one, and nesting", "[top_k]") {
   const mat x = random_mat(12, 9, 8);
   CHECK(largest(orthogonalized(exact, x, 1) - top_k_polar(x, 1)) < 1e-11);

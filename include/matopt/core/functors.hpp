@@ -94,6 +94,18 @@ struct assign {
     y = x;
   }
 };
+struct set_zero {
+  template <class T>
+  MATOPT_HD void operator()(T& x) const {
+    x = T(0);
+  }
+};
+struct set_one {
+  template <class T>
+  MATOPT_HD void operator()(T& x) const {
+    x = T(1);
+  }
+};
 // sum x
 struct identity {
   template <class T>

@@ -1,6 +1,7 @@
 // The signed index type of every shape, stride and count, and the marker for code that runs on host and device.
 #pragma once
 #include <cstddef>
+#include <limits>
 
 #include "../version.hpp"
 
@@ -13,5 +14,8 @@
 namespace matopt {
 
 using index_t = std::ptrdiff_t;
+
+// The rank of a step whose constraint does not limit it.
+inline constexpr index_t all_directions = std::numeric_limits<index_t>::max();
 
 }  // namespace matopt

@@ -57,9 +57,7 @@ class pass {
   matrix_broadcast<C> step() const { return number(numbers_ ? &numbers_->step : nullptr); }
   matrix_broadcast<C> tail() const { return number(numbers_ ? &numbers_->tail : nullptr); }
   matrix_broadcast<C> gradient_scale() const { return number(numbers_ ? &numbers_->gradient_scale : nullptr); }
-  index_t rank() const {
-    return rank_;
-  }  // singular directions that the constraint allows; min(rows, cols) if it does not care
+  index_t rank() const { return rank_; }    // singular directions that the constraint allows, or all_directions
   index_t phase() const { return phase_; }  // what the momentum's phase() says of this step
   index_t batch() const { return batch_; }  // matrices in the bucket
   // The pass of some members of the bucket, for views of these members alone.

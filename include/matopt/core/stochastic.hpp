@@ -38,10 +38,9 @@ namespace detail {
 
 // x with one bit pattern of `width` bits of a random number added behind the digits that stay, which carries with just
 // the right probability; `most` bounds what is finite.
-MATOPT_HD constexpr float carry_by_chance(float x, std::uint32_t random, unsigned width, float most) {
+MATOPT_HD constexpr float carry_by_chance(float x, std::uint32_t random, unsigned width) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(x), mask = (1U << width) - 1U;
-  const float carried = std::bit_cast<float>((bits + (random >> (32 - width))) & ~mask);
-  return carried <= most && carried >= -most ? carried : std::bit_cast<float>(bits & ~mask);
+  return std::bit_cast<float>((bits + (random >> (32 - width))) & ~mask);
 }
 
 // One of the two neighbours in T of x; the largest number for what is beyond it. Infinities and NaN stay as they are.
@@ -58,9 +57,9 @@ MATOPT_HD constexpr float rounded_by_chance(float x, std::uint32_t random) {
       const float up = units - below > static_cast<float>(random >> 8) * 0x1p-24F ? 1.F : 0.F;
       return std::bit_cast<float>(std::bit_cast<std::uint32_t>((below + up) * 0x1p-24F) | sign);
     }
-    return carry_by_chance(x, random, 13, most);
+    return carry_by_chance(x, random, 13);
   } else {
-    return carry_by_chance(x, random, 16, most);
+    return carry_by_chance(x, random, 16);
   }
 }
 

@@ -53,7 +53,8 @@ class bucket_rule {
   // What the state copies of the weight is read from the weight again.
   virtual void resync(pass<Backend, compute>& e, weights w) = 0;
   virtual void step(pass<Backend, compute>& e, weights w, gradients g, gradients reference) = 0;
-  virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a budget
+  virtual bool limits_rank() const = 0;
+  virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a limit
   virtual index_t phase(index_t step) const = 0;
   // Takes the settings of the rule that it was made of. Allocates nothing.
   virtual void take_settings(const any_rule<Backend, Types>& rule) = 0;
@@ -133,8 +134,9 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
             typename base::gradients reference) override {
     detail::run_step(rule_, scales_gradient_, e, state_, w, g, reference);
   }
+  bool limits_rank() const override { return matopt::limits_rank<typename Rule::constraint_type>; }
   double rank_budget(index_t step, index_t q) const override {
-    if constexpr (limits_rank<typename Rule::constraint_type>)
+    if constexpr (matopt::limits_rank<typename Rule::constraint_type>)
       return rule_.constraint.rank_budget(step, q);
     else
       return static_cast<double>(q);

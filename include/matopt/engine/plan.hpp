@@ -73,15 +73,20 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   };
   const auto w = shape(static_cast<typename Types::weight*>(nullptr));
   const auto g = shape(static_cast<const typename Types::gradient*>(nullptr));
-  const index_t q = math::min(rows, cols);
-  for (index_t rank = limits_rank<typename Rule::constraint_type> ? 1 : q; rank <= q; ++rank) {
-    pass<dry_backend<B>, C> first(dry, counting, nullptr, nullptr, batch, rank);
-    if (rank == q) r.init(first, s, w), r.resync(first, s, w);
+  {
+    pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, all_directions);
+    r.init(e, s, w), r.resync(e, s, w);
+  }
+  const auto steps_with = [&](index_t rank) {
     for (index_t phase = 0; phase < Rule::phases; ++phase) {
       pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank, phase);
       detail::run_step(r, scales_gradient, e, s, w, g, g);
     }
-  }
+  };
+  if constexpr (limits_rank<typename Rule::constraint_type>)
+    for (index_t rank = 1; rank <= math::min(rows, cols); ++rank) steps_with(rank);
+  else
+    steps_with(all_directions);
   return counting.peak;
 }
 

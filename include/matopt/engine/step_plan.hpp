@@ -163,7 +163,9 @@ class step_plan {
 
   // `guards`: of all matrices, in bucket order.
   pass<Backend, C> make_pass(Backend& backend, bucket<Backend, Types>& k, const status_word* guards) {
-    return {backend, scratch, guards ? guards + k.first : nullptr, k.numbers, k.w.batch, k.rank, k.phase};
+    return {backend,   scratch,   guards ? guards + k.first : nullptr,
+            k.numbers, k.w.batch, k.rule->limits_rank() ? k.rank : all_directions,
+            k.phase};
   }
 
  private:

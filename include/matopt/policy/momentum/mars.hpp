@@ -36,12 +36,6 @@ struct correct_by_reference {
     u = g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r);
   }
 };
-struct set_one {
-  template <class T>
-  MATOPT_HD void operator()(T& x) const {
-    x = T(1);
-  }
-};
 // x / n if n = largest sqrt(squares) is more than 1
 struct clip_to_one {
   template <class T>

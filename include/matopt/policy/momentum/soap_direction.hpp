@@ -29,7 +29,6 @@
 #include "../detail/norms.hpp"
 #include "../orthogonalizer/qdwh_polar.hpp"
 #include "adam_direction.hpp"
-#include "mars.hpp"
 
 namespace matopt {
 
@@ -71,12 +70,6 @@ struct permutation_entry {  // 1 where column `place` takes entry `row`
   template <class T>
   MATOPT_HD void operator()(T& x, T place, T column) const {
     x = place == column ? T(1) : T(0);
-  }
-};
-struct set_zero {
-  template <class T>
-  MATOPT_HD void operator()(T& x) const {
-    x = T(0);
   }
 };
 struct multiply_into {

@@ -2,14 +2,16 @@
 //
 //   M = U diag(s) V^T     ->     sum over i <= k of  t_i u_i v_i^T,   t_i = 1, except t_k = pass.tail()
 //
-// k is pass.rank(): min(rows, cols) unless the constraint sets a budget. Directions with s_i <= max(m, n) eps s_1 are
+// k is pass.rank(): all min(rows, cols) unless the constraint limits them. Directions with s_i <= max(m, n) eps s_1 are
 // left out: they are noise of a rank-deficient input (the truncated polar factor of the NuMuon paper, arXiv 2603.03597,
-// eq. 2). State: none. Scratch per matrix of m x n, q = min(m, n): q (m + n + 1) scalars and the backend's workspace.
-// Needs: svd, gemm.
+// eq. 2). Where all directions are wanted and q = min(m, n) >= 64, the same comes from products alone, to the rounding
+// of the type (policy/detail/polar_by_products.hpp): 35 to 88 products instead of a decomposition. State: none. Scratch
+// per matrix: q (m + n + 1) scalars and the backend's workspace, or mn + 3 q^2 scalars. Needs: svd, gemm.
 #pragma once
 #include <limits>
 
 #include "../../core/policy.hpp"
+#include "../detail/polar_by_products.hpp"
 
 namespace matopt {
 
@@ -52,6 +54,8 @@ struct svd_polar {
 
   template <class E, class St, class T>
   requires E::can_factor void orthogonalize(E& e, St&, view<T> m) const {
+    if (e.rank() == all_directions && detail::polar_by_products_pays(m.rows, m.cols))
+      return detail::polar_by_products(e, m);
     const auto frame = e.frame();
     const index_t q = math::min(m.rows, m.cols);
     const view<T> u = e.take(m.rows, q, true), s = e.take(q, 1), v = e.take(m.cols, q, true);
