@@ -11,6 +11,7 @@
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/setting.hpp>
+#include <matopt/step_observer.hpp>
 #include <vector>
 
 using namespace matopt;
@@ -107,6 +108,14 @@ int main() {
   fill(late_gradient, 3);
   step(6);
   good &= check(late.of(0) != 0.5F && opt.steps() == 8, "a new parameter steps with the others");
+
+  // What a step does to each matrix.
+  step_observer look(opt);
+  look.before();
+  step(7);
+  for (const step_observation& o : look.after())
+    std::printf("%-10s |U| / |W| %.1e, cosine %.2f, sigma_1 %.2f\n", o.name.c_str(), o.update_to_weight, o.cosine,
+                o.spectral_norm);
 
   good &= check(bool(opt.poll_status()), "no step was skipped");
   std::printf("%s%s\n", opt.table().c_str(), good ? "all as the recipes say" : "something is wrong");

@@ -117,6 +117,24 @@ TEST_CASE("out of memory: afterwards the optimizer is as before finalize()", "[e
     }
 }
 
+TEST_CASE("out of memory: options of a parameter that cannot be planned are not taken", "[errors]") {
+  using failure = scarce_backend::failure;
+  subject good;
+  good.opt.finalize();
+  for (const failure how : {failure::standard, failure::own, failure::verb}) {
+    subject s;
+    s.opt.finalize();
+    s.scarce.how = how, s.scarce.allocations_left = 1;
+    CHECK_THROWS_AS(s.opt.set_parameter("w", 0.5, 0.1), error);
+    s.scarce.how = failure::none;
+    s.opt.add("v", s.v.v(), s.h.cv()), s.opt.drop("v"), s.opt.finalize();  // plans anew with what is there
+    subject same;
+    same.opt.finalize();
+    s.opt.step(0.1), same.opt.step(0.1);
+    CHECK(same_bits(elements(s.w.cv()), elements(same.w.cv())));
+  }
+}
+
 TEST_CASE("release() undoes finalize()", "[optimizer]") {
   subject s, fresh;
   s.opt.finalize();

@@ -55,3 +55,6 @@ TEST_CASE("GPU training: weights written from outside last after resync()", "[cu
   training::writes_last_after_resync<gpu_world, adamw::with_constraint<master_weights<>>,
                                      types<bfloat16, bfloat16, float>>(true);
 }
+TEST_CASE("GPU training: what an observer says of a step", "[cuda][training]") {
+  in_both([]<class World>(const World&) { training::observed_steps<World>(); });
+}

@@ -25,6 +25,7 @@
 #include <matopt/policy/schedule/setting.hpp>
 
 #include <matopt/soap.hpp>
+#include <matopt/step_observer.hpp>
 
 #include "world.hpp"
 
@@ -510,6 +511,70 @@ void measuring_changes_nothing() {
   double squares = 0;
   for (const float x : elements(a.h.host.cv())) squares += static_cast<double>(x) * static_cast<double>(x);
   CHECK(measures.gradient_norm() == Approx(std::sqrt(squares)).epsilon(1e-6));
+}
+
+// --- looking on ---
+
+// What an observer says of each matrix is what the caller's own copies say; the steps are those that nobody observes.
+template <class World>
+void observed_steps() {
+  World one, two;
+  model<World> a(one), b(two);
+  using backend = typename World::backend;
+  optimizer<muown, backend> seen(one.b), alone(two.b);
+  a.add_to(seen), b.add_to(alone);
+  seen.finalize(), alone.finalize();
+  typename World::template stepping<decltype(seen)> step(seen);
+  std::vector<std::size_t> stepped;
+  seen.after_bucket([&](std::size_t bucket) { stepped.push_back(bucket); });
+  step_observer look(seen, 40);
+  CHECK_THROWS_AS(look.after(), bad_order);
+  for (int t = 0; t < 5; ++t) {
+    a.gradients(t), b.gradients(t);
+    if (t == 2) seen.leave_out({"w.1"}), alone.leave_out({"w.1"});
+    if (t == 3) {  // a skipped step
+      seen.leave_out(std::span<const std::string>()), alone.leave_out(std::span<const std::string>());
+      for (auto* m : {&a, &b})
+        m->h.host.fill([](index_t, index_t, index_t) { return std::numeric_limits<double>::infinity(); }), m->h.up();
+    }
+    std::vector<mat> before;
+    for (index_t i = 0; i < 4; ++i) a.weight(i);
+    for (index_t i = 0; i < 3; ++i) before.push_back(to_mat(a.w.host.cv().matrices(i, 1)));
+    before.push_back(to_mat(a.v.host.cv()));
+    look.before();
+    step(0.02), alone.step(0.02);
+    const auto seen_now = look.after();
+    REQUIRE(same_bits(a.weights(), b.weights()));
+    REQUIRE(seen_now.size() == 4);
+    for (const step_observation& o : seen_now) {
+      const index_t i = o.name == "v" ? 3 : o.name.back() - '0';
+      CAPTURE(t, o.name);
+      const bool out = t == 3 || (t == 2 && i == 1);
+      const mat w = i < 3 ? to_mat(a.w.host.cv().matrices(i, 1)) : to_mat(a.v.host.cv()),
+                g = i < 3 ? to_mat(a.g.host.cv().matrices(i, 1)) : to_mat(a.h.host.cv()),
+                u = before[static_cast<std::size_t>(i)] - w;
+      CHECK(o.weight_norm == Approx(frobenius(w)).epsilon(1e-5));
+      CHECK(o.update_norm == Approx(frobenius(u)).epsilon(1e-4));
+      CHECK(o.update_to_weight == Approx(frobenius(u) / frobenius(w)).epsilon(1e-4));
+      CHECK(o.gradient_norm == Approx(out ? 0 : frobenius(g)).epsilon(1e-5));
+      CHECK(o.cosine == Approx(out ? 0 : dot(u, g) / frobenius(u) / frobenius(g)).margin(1e-4));
+      CHECK(o.spectral_norm == Approx(spectral_norm(w)).epsilon(2e-2));
+      CHECK(o.spectral_norm <= spectral_norm(w) * (1 + 1e-5));
+      CHECK((o.update_norm == 0) == out);
+    }
+  }
+  CHECK(std::find(stepped.begin(), stepped.end(), 1U) != stepped.end());
+  // Parameters may come: the observer makes room for them.
+  typename World::template matrix<float> more(one, 5, 7), gradient(one, 5, 7);
+  seen.add("more", more.v(), gradient.cv());
+  CHECK_THROWS_AS(look.before(), bad_order);
+  seen.finalize();
+  look.before(), seen.step(0.02);
+  const auto all = look.after();
+  REQUIRE(all.size() == 5);
+  for (const auto& o : all)
+    if (o.name == "more")
+      CHECK((o.weight_norm == 0 && o.update_to_weight == 0 && o.cosine == 0 && o.spectral_norm == 0));
 }
 
 }  // namespace matopt::test::training

@@ -57,3 +57,4 @@ TEST_CASE("training: clipping by the norm of all gradients", "[training]") {
     }
   training::measuring_changes_nothing<world>();
 }
+TEST_CASE("training: what an observer says of a step", "[training]") { training::observed_steps<world>(); }

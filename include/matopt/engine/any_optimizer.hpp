@@ -32,6 +32,7 @@
 // thread-safe. Errors derive from matopt::error; after one, the optimizer is as before the call.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -148,6 +149,34 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     return static_cast<double>(norm);
   }
 
+  // --- looking on ---
+  // The matrices as they step, those of one shape and rule together, for work of one's own beside a step
+  // (step_observer.hpp). The views have tables in the backend's memory, and are good until plan_number() changes; a
+  // guard is not zero for a matrix of which the last step wrote nothing. Matrices without elements are not there.
+  struct bucket_view {
+    std::string group;               // its label
+    std::vector<std::string> names;  // of the matrices, in the order of the batch
+    view<const W> w;
+    view<const G> g;
+    const status_word* guards;
+  };
+  std::vector<bucket_view> buckets() {
+    this->require_finalized("buckets()");
+    this->upload_what_changed();
+    std::vector<bucket_view> all;
+    for (const auto& k : plan_->buckets) {
+      if (k.empty()) continue;
+      bucket_view& b = all.emplace_back(
+          bucket_view{groups_[k.group]->label, {}, as_const(k.w), k.g, plan_->control.guards + k.first});
+      for (const auto& member : k.members) b.names.push_back(member.name);
+    }
+    return all;
+  }
+  // Is called in each step by the thread that steps, after the verbs of a bucket were handed to the backend, with its
+  // place in buckets(): to record an event, or to begin sending what is ready. A recorded step calls it while it is
+  // recorded. It must not change the optimizer. An empty function ends it.
+  void after_bucket(std::function<void(std::size_t)> hook) { this->after_bucket_ = std::move(hook); }
+
   // --- where gradients are, and who takes part ---
   // The gradient of the parameter that was added as `name` lies at another address from now on, with the same strides.
   void rebind(const std::string& name, gradients g) {
@@ -206,8 +235,15 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   void set_parameter(const std::string& name, double lr_scale, std::optional<double> decay = {}) {
     const auto& g = *groups_[parameters_.group_of(name)];
     this->check_options(name, lr_scale, decay);
-    parameters_.set_options(name, lr_scale, decay, g.rule->decays());
-    if (plan_ && !stale_) this->make_plan();
+    auto changed = parameters_;
+    changed.set_options(name, lr_scale, decay, g.rule->decays());
+    std::swap(parameters_, changed);
+    try {
+      if (plan_ && !stale_) this->make_plan();
+    } catch (...) {
+      std::swap(parameters_, changed);
+      throw;
+    }
   }
 
   // --- state, for checkpoints ---

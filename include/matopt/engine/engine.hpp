@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -130,10 +131,13 @@ class engine {
   void run() {
     require_finalized("enqueue()");
     gradient_check<Backend, Types>::enqueue(*backend_, *plan_, groups_);
+    std::size_t place = 0;
     for (auto& k : plan_->buckets) {
       if (k.empty()) continue;
       auto e = plan_->make_pass(*backend_, k, plan_->control.guards);
       k.rule->step(e, k.w, k.g, k.r);
+      if (after_bucket_) after_bucket_(place);
+      ++place;
     }
   }
   void rebind_all(std::span<W* const> weights, std::span<const G* const> all) {
@@ -287,6 +291,7 @@ class engine {
   std::vector<bool> left_out_;          // of each matrix
   std::vector<bool> without_gradient_;  // of each view that was added
   std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
+  std::function<void(std::size_t)> after_bucket_;
   step_status seen_{};  // since the last poll, and before this plan
   index_t steps_ = 0;
   std::uint64_t settings_number_ = 0;
