@@ -145,13 +145,14 @@ class eigen_backend {
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
     if (detail::all_stopped(guard, x.batch)) return;
-    detail::block_gram_schmidt<T>::run(
-        *this, guard, x, workspace, [&](const view<T>& p, const view<T>& kept, index_t before, index_t round) {
-          pool_.parallel_for(p.batch, [&](index_t b) {
-            if (!guard || !guard[b]) detail::gram_schmidt(p.matrix(b), kept.matrix(b), before, round, tolerance);
-          });
-          return before == 0;
-        });
+    detail::block_gram_schmidt<T>::run(*this, guard, x, tolerance, workspace,
+                                       [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
+                                         pool_.parallel_for(p.batch, [&](index_t b) {
+                                           if (!guard || !guard[b])
+                                             detail::gram_schmidt(p.matrix(b), kept.matrix(b), before, last, tolerance);
+                                         });
+                                         return before == 0;
+                                       });
   }
 
   template <class T>

@@ -196,8 +196,15 @@ TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span wh
   using T = TestType;
   eigen_backend cpu(2);
   const status_word guard[] = {0, 1, 0};
-  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {40, 1}, {40, 31}, {32, 32}, {70, 33}, {33, 40}, {80, 65},
-                             {100, 100}, {700, 70}})
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1},
+                             {40, 1},
+                             {40, 31},
+                             {32, 32},
+                             {70, 33},
+                             {33, 40},
+                             {80, 65},
+                             {100, 100},
+                             {700, 70}})
     for (const span_case& c : span_cases<T>(m, n)) {
       const layout l = all_layouts[(m + n) % 4];
       CAPTURE(c.name, m, n, name_of(l));
@@ -210,7 +217,7 @@ TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span wh
       CHECK(x.intact());
       CHECK(same_bits(elements(x.cv().matrix(0)), elements(x.cv().matrix(2))));
       const span_errors e = errors_of_span(to_mat(x.cv().matrix(2)), before);
-      CHECK(e.orthogonality < 30 * eps<T>);
+      CHECK(e.orthogonality < 60 * eps<T>);
       if (c.span_kept) CHECK(e.span < 200 * eps<T>);
       CHECK(e.diagonal_positive);
       if (c.dependent)

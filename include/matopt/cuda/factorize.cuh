@@ -6,7 +6,6 @@
 #include "../core/backend.hpp"
 #include "../core/block_cholesky.hpp"
 #include "../core/math.hpp"
-#include "double_double.cuh"
 #include "reduce.cuh"
 
 namespace matopt::cuda {
@@ -18,18 +17,19 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-// The upper triangular R with R^T R = g, at most 32 x 32, one thread per element: thread (y, x) of 32 x 32 gives g(y, x)
-// and gets R(y, x), for x >= y. `pivot(k, g)` says what R(k, k) is, all threads alike; where it is infinite, row k is 0.
+// The upper triangular R with R^T R = g, at most 32 x 32, one thread per element: thread (y, x) of 32 x 32 gives g(y,
+// x) and gets R(y, x), for x >= y. `pivot(k, g)` says what R(k, k) is, all threads alike; where it is infinite, row k
+// is 0.
 template <class A, class Pivot>
 __device__ A upper_factor(A g, int n, const Pivot& pivot) {
   __shared__ A rows[2][32];  // one that is read while the next one is written
   const int x = static_cast<int>(threadIdx.x) % 32, y = static_cast<int>(threadIdx.x) / 32;
-  A mine(0);
-  for (int k = 0; k < n; ++k) {
+  A mine = 0;
+  for (int k = 0; k < n; ++k) {  // one barrier per row
     A* const row = rows[k % 2];
     if (y == k) row[x] = g;
     __syncthreads();
-    const A diagonal = pivot(k, row[k]), inverse = reciprocal(diagonal), along = row[x] * inverse;
+    const A diagonal = pivot(k, row[k]), inverse = A(1) / diagonal, along = row[x] * inverse;
     if (y == k)
       mine = x == k ? diagonal : along;
     else
@@ -46,12 +46,12 @@ __global__ void __launch_bounds__(1024)
   const index_t b = blockIdx.x, n = a.cols;
   const int x = static_cast<int>(threadIdx.x) % 32, y = static_cast<int>(threadIdx.x) / 32;
   bool failed = !first && status(0, 0, b);
-  const T mine = upper_factor(x < n && y < n ? a(x > y ? x : y, x > y ? y : x, b) : T(0), static_cast<int>(n),
-                              [&](int, T pivot) {
-                                if (pivot > T(0) && math::finite(pivot)) return math::sqrt(pivot);
-                                failed = true;
-                                return std::numeric_limits<T>::infinity();
-                              });
+  const T mine =
+      upper_factor(x < n && y < n ? a(x > y ? x : y, x > y ? y : x, b) : T(0), static_cast<int>(n), [&](int, T pivot) {
+        if (pivot > T(0) && math::finite(pivot)) return math::sqrt(pivot);
+        failed = true;
+        return std::numeric_limits<T>::infinity();
+      });
   if (x < n && y < n) a(x, y, b) = x >= y ? mine : T(0);
   if (threadIdx.x == 0) status(0, 0, b) = failed;
 }

@@ -30,17 +30,17 @@ T column_norm(const view<T>& x, index_t j) {
   return static_cast<T>(std::sqrt(squares[0]));
 }
 
-// One round of core/block_gram_schmidt.hpp for the columns of one matrix: each is finished, by as many projections as it
-// takes, before the next one is begun.
+// One round of core/block_gram_schmidt.hpp for the columns of one matrix: each is finished, by as many projections as
+// it takes, before the next one is begun. The first columns of a matrix need no other.
 template <class T>
-void gram_schmidt(const view<T>& p, const view<T>& kept, index_t before, index_t round, T tolerance) {
+void gram_schmidt(const view<T>& p, const view<T>& kept, index_t before, bool last, T tolerance) {
   using dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
   Eigen::Map<dense, 0, Eigen::OuterStride<>> m(p.base(0), p.rows, p.cols, Eigen::OuterStride<>(p.col_stride));
   Eigen::Matrix<T, block_gram_schmidt<T>::width, 1> along;
   for (index_t j = 0; j < p.cols; ++j) {
     const T least = math::max(tolerance, rounding_of_projections<T>(before + j));
     T& left = kept(j, 0);
-    if (round == 0) left = T(1);
+    if (before == 0) left = T(1);
     T of_round = 1;
     for (int pass = 0; pass < 2; ++pass) {
       if (j > 0) {
@@ -51,10 +51,10 @@ void gram_schmidt(const view<T>& p, const view<T>& kept, index_t before, index_t
       of_round *= length;
       if (!(left * of_round > least)) break;
       m.col(j) /= length;
-      if (before > 0 && length > T(0.7)) break;  // there are two rounds of this at least
+      if (before > 0 && length > T(0.7)) break;  // there are two rounds of this
     }
     left *= of_round;
-    if (!(left > least) || (round + 1 == block_gram_schmidt<T>::rounds && !(of_round > T(0.5)))) {
+    if (!(left > least) || (last && !(of_round > T(0.5)))) {
       left = T(0);
       m.col(j).setZero();
     }
