@@ -29,6 +29,7 @@
 #include "core/broadcast.hpp"
 #include "core/philox.hpp"
 #include "cuda/block_columns.cuh"
+#include "cuda/block_gram_schmidt.cuh"
 #include "cuda/buffer.cuh"
 #include "cuda/device.cuh"
 #include "cuda/factorize.cuh"
@@ -225,13 +226,21 @@ class cuda_backend {
     cuda::check_launch("svd");
   }
   template <class T>
-  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
+    return cuda::panel_round<T>::workspace(rows, batch) +
+           matopt::detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
     const cuda::on_device here(device());
-    if (x.cols == 0 || x.batch == 0) return;
-    const unsigned threads = x.rows * x.cols >= 1 << 14 ? 1024 : 256;
-    cuda::orthonormalize_kernel<<<static_cast<unsigned>(x.batch), threads, shared_memory<T>(x.cols), stream_>>>(
-        guard, x, tolerance);
-    cuda::check_launch("orthonormalize");
+    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
+    matopt::detail::block_gram_schmidt<T>::run(
+        *this, guard, x, tolerance, workspace + cuda::panel_round<T>::workspace(x.rows, x.batch),
+        [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
+          cuda::panel_round<T>::run(stream_, guard, p, kept, before, last, tolerance, workspace);
+          cuda::check_launch("orthonormalize");
+          return false;
+        });
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
@@ -258,18 +267,26 @@ class cuda_backend {
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     const cuda::on_device here(device());
     if (a.cols == 0 || a.batch == 0) return;
-    const auto batch = static_cast<unsigned>(a.batch);
-    const unsigned threads = a.cols >= 256 ? 1024 : 256;
-    cuda::cholesky_kernel<<<batch, threads, shared_memory<T>(a.cols), stream_>>>(guard, a, status);
-    cuda::check_launch("cholesky");
+    matopt::detail::block_cholesky<T>::factorize(
+        *this, guard, a,
+        [&](const view<T>& diagonal, bool first) {
+          cuda::cholesky_kernel<<<static_cast<unsigned>(a.batch), 1024, 0, stream_>>>(guard, diagonal, status, first);
+          cuda::check_launch("cholesky");
+        },
+        [&](const view<const T>& r, const view<T>& p) {
+          cuda::solve_rows(stream_, guard, r, p);
+          cuda::check_launch("cholesky");
+        });
   }
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
     const cuda::on_device here(device());
     if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
-    const dim3 grid(static_cast<unsigned>((x.cols + 31) / 32), static_cast<unsigned>(x.batch));
-    cuda::solve_lower_kernel<<<grid, 256, 0, stream_>>>(guard, l, x, transpose);
-    cuda::check_launch("solve_lower");
+    matopt::detail::block_cholesky<T>::solve_lower(*this, guard, l, x, transpose,
+                                                   [&](const view<const T>& r, const view<T>& p) {
+                                                     cuda::solve_rows(stream_, guard, r, p);
+                                                     cuda::check_launch("solve_lower");
+                                                   });
   }
 
  private:
@@ -297,12 +314,6 @@ class cuda_backend {
     std::apply([&](const auto&... v) { reduce_rows(guard, sums.f, out, not_shared(v)...); }, sums.on);
     std::apply([&](const auto&... v) { for_each(guard, numbers.f, not_shared(v)...); }, numbers.on);
     return false;
-  }
-
-  template <class T>
-  static std::size_t shared_memory(index_t columns) {
-    // The compiler reads it in packs of 16 bytes, the last one whole.
-    return (static_cast<std::size_t>(columns) * sizeof(T) + 15) / 16 * 16;
   }
 
   // Calls use(extent, arguments...) with the arguments as kernels take them, all lines as one where that is possible.

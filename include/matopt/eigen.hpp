@@ -137,11 +137,22 @@ class eigen_backend {
     });
   }
 
+  template <class T>
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
+    return detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
+  }
   // By Gram-Schmidt: a column that keeps no more than `tolerance` of its length becomes zero.
   template <class T>
-  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
     if (detail::all_stopped(guard, x.batch)) return;
-    pool_.parallel_for(x.batch, [&](index_t b) { detail::gram_schmidt(x.matrix(b), tolerance); });
+    detail::block_gram_schmidt<T>::run(*this, guard, x, tolerance, workspace,
+                                       [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
+                                         pool_.parallel_for(p.batch, [&](index_t b) {
+                                           if (!guard || !guard[b])
+                                             detail::gram_schmidt(p.matrix(b), kept.matrix(b), before, last, tolerance);
+                                         });
+                                         return before == 0;
+                                       });
   }
 
   template <class T>
@@ -166,16 +177,22 @@ class eigen_backend {
   template <class T>
   void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
     if (detail::all_stopped(guard, a.batch)) return;
-    pool_.parallel_for(a.batch, [&](index_t b) { status(0, 0, b) = !detail::cholesky(a.matrix(b)); });
+    detail::block_cholesky<T>::factorize(
+        *this, guard, a,
+        [&](const view<T>& diagonal, bool first) {
+          pool_.parallel_for(a.batch, [&](index_t b) {
+            const bool failed = !first && status(0, 0, b);
+            status(0, 0, b) = !detail::cholesky(diagonal.matrix(b)) || failed;
+          });
+        },
+        [&](const view<const T>& r, const view<T>& p) { solve_rows(r, p); });
   }
   // X = L^-1 X, or L^-T X
   template <class T>
   void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
     if (detail::all_stopped(guard, x.batch)) return;
-    run_tasks(x.batch * x.cols, x.batch * x.cols * x.rows * x.rows / 4, [&](index_t task) {
-      const index_t b = task / x.cols;
-      detail::solve_lower(l.matrix(b), x.matrix(b).col_block(task % x.cols, 1), transpose);
-    });
+    detail::block_cholesky<T>::solve_lower(*this, guard, l, x, transpose,
+                                           [&](const view<const T>& r, const view<T>& p) { solve_rows(r, p); });
   }
 
  private:
@@ -216,6 +233,17 @@ class eigen_backend {
     if (!simd::kernel_sets().empty()) return simd::kernel_sets().front();
 #endif
     return nullptr;
+  }
+
+  template <class T>
+  void solve_rows(const view<const T>& r, const view<T>& p) {
+    constexpr index_t few = 4, many = 32;
+    const index_t each = p.rows <= few ? few : many, pieces = (p.rows + each - 1) / each;
+    run_tasks(p.batch * pieces, p.batch * p.rows * p.cols * p.cols / 4, [&](index_t task) {
+      const index_t b = task / pieces, first = task % pieces * each;
+      const view<T> rows = p.matrix(b).row_block(first, std::min(each, p.rows - first));
+      each == few ? detail::solve_rows<few>(r.matrix(b), rows) : detail::solve_rows<many>(r.matrix(b), rows);
+    });
   }
 
   // Small work is not worth waking a thread for.

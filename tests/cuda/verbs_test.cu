@@ -5,6 +5,7 @@
 
 #include <matopt/policy/momentum/momentum.hpp>
 
+#include "../support/spans.hpp"
 #include "device.cuh"
 
 using namespace matopt;
@@ -517,7 +518,7 @@ TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular so
       for (index_t b = 0; b < 2; ++b)
         for (index_t i = 0; i < m; ++i) x.host.v()(i, 1, b) = -2 * x.host(i, 0, b), x.host.v()(i, n - 1, b) = 0;
     x.up();
-    gpu.orthonormalize(nullptr, x.v(), n % 2 ? T(0) : T(32 * eps<T>));
+    orthonormalize(gpu, nullptr, x.v(), n % 2 ? 0 : 32 * eps<T>);
     x.down();
     for (index_t b = 0; b < 2; ++b) {
       mat expected = identity(n);

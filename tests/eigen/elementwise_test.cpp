@@ -263,6 +263,7 @@ TEST_CASE("eigen: sums of very many equal terms are right to a millionth, on any
     CHECK(std::abs(static_cast<double>(r) / (value * std::sqrt(static_cast<double>(n / 4))) - 1) < 1e-6);
   // A column of equal entries, made one of norm 1.
   std::vector<float> column(memory);
-  one.orthonormalize(nullptr, col_major(column.data(), n, 1), 1e-6F);
+  std::vector<std::byte> work(one.orthonormalize_workspace<float>(n, 1, 1));
+  one.orthonormalize(nullptr, col_major(column.data(), n, 1), 1e-6F, work.data());
   CHECK(std::abs(static_cast<double>(column[5]) * std::sqrt(static_cast<double>(n)) - 1) < 1e-6);
 }

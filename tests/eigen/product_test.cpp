@@ -138,7 +138,7 @@ TEST_CASE("a set guard stops every verb that writes", "[eigen]") {
   x.fill_random(1), y.fill_random(2), z.fill_random(3);
   const std::uint32_t counter = 1;
   const view<const std::uint32_t> count{&counter, 1, 1, 1, 1};
-  std::vector<std::byte> work(cpu.svd_workspace<double>(4, 4, 1));
+  std::vector<std::byte> work(cpu.svd_workspace<double>(4, 4, 1) + cpu.orthonormalize_workspace<double>(4, 4, 1));
   status_word failed = 7;
   const auto all = [&](const status_word* guard) {
     cpu.for_each(guard, fn::assign{}, y.v(), x.cv());
@@ -148,7 +148,7 @@ TEST_CASE("a set guard stops every verb that writes", "[eigen]") {
     cpu.gemm_symmetric<double>(guard, 1, x.cv(), x.cv().t(), 0, y.cv(), y.v());
     cpu.random_normal(guard, y.v(), 5, count);
     cpu.svd<double>(guard, x.cv(), y.v(), s.v(), z.v(), work.data());
-    cpu.orthonormalize<double>(guard, y.v(), 1e-9);
+    cpu.orthonormalize<double>(guard, y.v(), 1e-9, work.data());
     cpu.cholesky<double>(guard, y.v(), view<status_word>{&failed, 1, 1, 1, 1});
     cpu.solve_lower<double>(guard, x.cv(), y.v(), false);
   };

@@ -3,7 +3,7 @@
 
 #include <matopt/eigen.hpp>
 
-#include "../support/matrices.hpp"
+#include "../support/spans.hpp"
 
 using namespace matopt;
 using namespace matopt::test;
@@ -154,7 +154,7 @@ TEMPLATE_TEST_CASE("orthonormalize: spans the same space; dependent and zero col
              : j == 5 ? basis(i, 3)
                       : basis(i, j);
     });
-    cpu.orthonormalize<T>(nullptr, x.v(), static_cast<T>(tolerance));
+    orthonormalize(cpu, nullptr, x.v(), tolerance);
     for (index_t b = 0; b < 2; ++b) {
       const mat q = to_mat(x.cv().matrix(b));
       mat expected = identity(6);
@@ -167,7 +167,7 @@ TEMPLATE_TEST_CASE("orthonormalize: spans the same space; dependent and zero col
   // More columns than rows: the surplus is dependent.
   stored<T> wide(3, 5);
   wide.fill_random(1);
-  cpu.orthonormalize<T>(nullptr, wide.v(), static_cast<T>(tolerance));
+  orthonormalize(cpu, nullptr, wide.v(), tolerance);
   const mat q = to_mat(wide.cv());
   CHECK(largest(q * transposed(q) - identity(3)) < 20 * eps<T>);
 }
@@ -184,12 +184,45 @@ TEMPLATE_TEST_CASE("orthonormalize: a column that depends on others becomes zero
     x.fill([&](index_t i, index_t j, index_t) {
       return j < rank ? basis(i, j) : j % 2 ? basis(i, j % rank) : sums(i, j);
     });
-    cpu.orthonormalize<T>(nullptr, x.v(), T(0));
+    orthonormalize(cpu, nullptr, x.v(), 0);
     const mat q = to_mat(x.cv());
     mat expected(64, 64);
     for (index_t j = 0; j < rank; ++j) expected(j, j) = 1;
     CHECK(largest(transposed(q) * q - expected) < 50 * eps<T>);
   }
+}
+
+TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span what was there", "[svd]", float, double) {
+  using T = TestType;
+  eigen_backend cpu(2);
+  const status_word guard[] = {0, 1, 0};
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1},
+                             {40, 1},
+                             {40, 31},
+                             {32, 32},
+                             {70, 33},
+                             {33, 40},
+                             {80, 65},
+                             {100, 100},
+                             {700, 70}})
+    for (const span_case& c : span_cases<T>(m, n)) {
+      const layout l = all_layouts[(m + n) % 4];
+      CAPTURE(c.name, m, n, name_of(l));
+      stored<T> x(m, n, l, 3), alone(m, n, layout::column_major);
+      x.fill([&](index_t i, index_t j, index_t) { return c.x(i, j); });
+      const mat before = to_mat(x.cv().matrix(0));
+      std::vector<std::byte> work(cpu.orthonormalize_workspace<T>(m, n, 3) + 64, std::byte{0x5A});
+      cpu.orthonormalize<T>(guard, x.v(), n % 2 ? T(0) : static_cast<T>(32 * eps<T>), work.data());
+      CHECK(std::all_of(work.end() - 64, work.end(), [](std::byte b) { return b == std::byte{0x5A}; }));
+      CHECK(x.intact());
+      CHECK(same_bits(elements(x.cv().matrix(0)), elements(x.cv().matrix(2))));
+      const span_errors e = errors_of_span(to_mat(x.cv().matrix(2)), before);
+      CHECK(e.orthogonality < 60 * eps<T>);
+      if (c.span_kept) CHECK(e.span < 200 * eps<T>);
+      CHECK(e.diagonal_positive);
+      if (c.dependent)
+        for (index_t j = 0; j < n; ++j) CHECK(e.zero[static_cast<std::size_t>(j)] == c.dependent(j));
+    }
 }
 
 TEMPLATE_TEST_CASE("orthonormal_basis: Q of X = Q R with a positive diagonal, in every storage", "[svd]", float,

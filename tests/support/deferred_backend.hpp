@@ -132,8 +132,12 @@ class deferred_backend {
     record([=, this] { inner_.svd(guard, a, u, s, v, workspace); });
   }
   template <class T>
-  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance) {
-    record([=, this] { inner_.orthonormalize(guard, x, tolerance); });
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
+    return inner_.template orthonormalize_workspace<T>(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
+    record([=, this] { inner_.orthonormalize(guard, x, tolerance, workspace); });
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {

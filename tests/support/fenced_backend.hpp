@@ -106,6 +106,10 @@ class fenced_backend {
     const opened o(memory_);
     inner_.svd(a...);
   }
+  template <class T>
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
+    return inner_.template orthonormalize_workspace<T>(rows, cols, batch);
+  }
   template <class... A>
   void orthonormalize(const A&... a) {
     const opened o(memory_);

@@ -57,6 +57,10 @@ struct recorder {
   }
   template <class... A>
   void svd(A&&...) {}
+  template <class T>
+  std::size_t orthonormalize_workspace(matopt::index_t, matopt::index_t, matopt::index_t) const {
+    return 0;
+  }
   template <class... A>
   void orthonormalize(A&&...) {}
   template <class T>

@@ -71,7 +71,8 @@ concept factoring_backend = backend<B, C> &&
   requires(B b, const B cb, const status_word* guard, view<C> m, view<const C> c, C tolerance, index_t n, std::byte* workspace) {
   { cb.template svd_workspace<C>(n, n, n) } -> std::same_as<std::size_t>;  // bytes for (rows, cols, batch)
   { b.svd(guard, c, m, m, m, workspace) } -> std::same_as<void>;           // A = U diag(s) V^T, thin, s (q x 1) descending
-  { b.orthonormalize(guard, m, tolerance) } -> std::same_as<void>;         // columns; one that depends on earlier ones becomes 0
+  { cb.template orthonormalize_workspace<C>(n, n, n) } -> std::same_as<std::size_t>;
+  { b.orthonormalize(guard, m, tolerance, workspace) } -> std::same_as<void>;  // columns; one that depends on earlier ones becomes 0
   { cb.template orthonormal_basis_workspace<C>(n, n, n) } -> std::same_as<std::size_t>;
   { b.orthonormal_basis(guard, m, workspace) } -> std::same_as<void>;      // columns, rows >= columns; one that depends on earlier ones is replaced
   { b.cholesky(guard, m, view<status_word>{}) } -> std::same_as<void>;     // A = L L^T in place, upper part zeroed; status 1 if not positive

@@ -45,6 +45,11 @@ struct dry_backend {
   }
   template <class... A>
   void svd(A&&...) {}
+  template <class T>
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols,
+                                       index_t batch) const requires factoring_backend<B, T> {
+    return real.template orthonormalize_workspace<T>(rows, cols, batch);
+  }
   template <class... A>
   void orthonormalize(A&&...) {}
   template <class T>

@@ -18,6 +18,7 @@
 #include "broadcast.hpp"
 #include "functors.hpp"
 #include "math.hpp"
+#include "rounding_of_projections.hpp"
 #include "view.hpp"
 
 namespace matopt {
@@ -32,13 +33,6 @@ struct signed_identity {
 }  // namespace fn
 
 namespace detail {
-
-// What is left of a column that depends on `before` orthonormal ones, relative to its length, when rounding is all
-// that is left of it.
-template <class T>
-MATOPT_HD T rounding_of_projections(index_t before) {
-  return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(static_cast<T>(before + 1));
-}
 
 template <class T>
 class householder {

@@ -172,7 +172,9 @@ class pass {
   }
   template <class T>
   void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
-    backend_.orthonormalize(guard_of(x), x, tolerance);
+    const arena_frame held(scratch_);
+    std::byte* workspace = scratch_.bytes(backend_.template orthonormalize_workspace<T>(x.rows, x.cols, x.batch));
+    backend_.orthonormalize(guard_of(x), x, tolerance, workspace);
   }
   // The columns, at most as many as rows: always orthonormal, completed where one depends on those before it.
   template <class T>

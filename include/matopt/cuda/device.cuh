@@ -44,7 +44,7 @@ struct device {
     attribute(d.minor, cudaDevAttrComputeCapabilityMinor);
     attribute(d.multiprocessors, cudaDevAttrMultiProcessorCount);
     cudaFuncAttributes attributes{};
-    const cudaError_t loaded = cudaFuncGetAttributes(&attributes, solve_lower_kernel<float>);
+    const cudaError_t loaded = cudaFuncGetAttributes(&attributes, solve_rows_kernel<float>);
     if (loaded == cudaErrorNoKernelImageForDevice || loaded == cudaErrorInvalidDeviceFunction ||
         loaded == cudaErrorUnsupportedPtxVersion) {
       cudaGetLastError();

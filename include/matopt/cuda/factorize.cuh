@@ -1,8 +1,10 @@
-// Kernels of orthonormalize, cholesky and solve_lower: one block works on one matrix, and nothing depends on the host.
-// Matrices stay in L2 at the sizes these verbs are for (some hundred columns); sums are formed in a fixed order.
+// Kernels of the small parts of orthonormalize, cholesky and solve_lower, blocks of 32 columns; all else is products.
+// Nothing depends on the host, and sums are formed in a fixed order.
 #pragma once
+#include <limits>
+
 #include "../core/backend.hpp"
-#include "../core/householder.hpp"
+#include "../core/block_cholesky.hpp"
 #include "../core/math.hpp"
 #include "reduce.cuh"
 
@@ -15,140 +17,77 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length, or no
-// more than rounding leaves of a column that depends on them, becomes zero. The projections of a round are all taken of
-// the same column (classical Gram-Schmidt), side by side; twice is enough (Giraud, Langou, Rozloznik, van den Eshof,
-// Numer. Math. 101, 2005).
-template <class T>
-__global__ void __launch_bounds__(1024) orthonormalize_kernel(const status_word* guard, view<T> x, T tolerance) {
-  if (guard && guard[blockIdx.x]) return;
-  extern __shared__ double shared[];
-  T* const along = reinterpret_cast<T*>(shared);  // one per column
-  __shared__ T of_warp[32];
-  __shared__ T total;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const index_t b = blockIdx.x;
-  const auto block_sum = [&](T v) {
-    v = warp_sum(v);
+// The upper triangular R with R^T R = g, at most 32 x 32, one thread per element: thread (y, x) of 32 x 32 gives g(y,
+// x) and gets R(y, x), for x >= y. `pivot(k, g)` says what R(k, k) is, all threads alike; where it is infinite, row k
+// is 0.
+template <class A, class Pivot>
+__device__ A upper_factor(A g, int n, const Pivot& pivot) {
+  __shared__ A rows[2][32];  // one that is read while the next one is written
+  const int x = static_cast<int>(threadIdx.x) % 32, y = static_cast<int>(threadIdx.x) / 32;
+  A mine = 0;
+  for (int k = 0; k < n; ++k) {  // one barrier per row
+    A* const row = rows[k % 2];
+    if (y == k) row[x] = g;
     __syncthreads();
-    if (lane == 0) of_warp[warp] = v;
-    __syncthreads();
-    if (warp == 0) {
-      v = warp_sum(lane < warps ? of_warp[lane] : T(0));
-      if (lane == 0) total = v;
-    }
-    __syncthreads();
-    return total;
-  };
-  const auto block_max = [&](T v) {
-    for (int distance = 16; distance > 0; distance /= 2) v = math::max(v, __shfl_xor_sync(0xffffffffU, v, distance));
-    __syncthreads();
-    if (lane == 0) of_warp[warp] = v;
-    __syncthreads();
-    if (warp == 0) {
-      v = lane < warps ? of_warp[lane] : T(0);
-      for (int distance = 16; distance > 0; distance /= 2) v = math::max(v, __shfl_xor_sync(0xffffffffU, v, distance));
-      if (lane == 0) total = v;
-    }
-    __syncthreads();
-    return total;
-  };
-  const auto scale = [&](index_t j, T factor) {
-    for (index_t i = threadIdx.x; i < x.rows; i += blockDim.x) x(i, j, b) = factor == T(0) ? T(0) : x(i, j, b) * factor;
-    __syncthreads();
-  };
-  const auto length = [&](index_t j) {
-    T sum = 0;
-    for (index_t i = threadIdx.x; i < x.rows; i += blockDim.x) sum += x(i, j, b) * x(i, j, b);
-    return math::sqrt(block_sum(sum));
-  };
-  for (index_t j = 0; j < x.cols; ++j) {
-    const T least = math::max(tolerance, matopt::detail::rounding_of_projections<T>(j));
-    T largest = 0;
-    for (index_t i = threadIdx.x; i < x.rows; i += blockDim.x) largest = math::max(largest, math::abs(x(i, j, b)));
-    largest = block_max(largest);
-    if (!(largest > T(0))) continue;
-    // By a power of two first: no square overflows or vanishes.
-    int exponent;
-    ::frexp(largest, &exponent);
-    for (index_t i = threadIdx.x; i < x.rows; i += blockDim.x) x(i, j, b) = ::ldexp(x(i, j, b), -exponent);
-    __syncthreads();
-    scale(j, T(1) / length(j));
-    T kept = 1;
-    for (int round = 0; round < 2; ++round) {
-      for (index_t i = warp; i < j; i += warps) {
-        T sum = 0;
-        for (index_t r = lane; r < x.rows; r += 32) sum += x(r, i, b) * x(r, j, b);
-        sum = warp_sum(sum);
-        if (lane == 0) along[i] = sum;
-      }
-      __syncthreads();
-      for (index_t r = threadIdx.x; r < x.rows; r += blockDim.x) {
-        T sum = 0;
-        for (index_t i = 0; i < j; ++i) sum += along[i] * x(r, i, b);
-        x(r, j, b) -= sum;
-      }
-      __syncthreads();
-      const T now = length(j);
-      kept *= now;
-      if (!(kept > least)) break;
-      scale(j, T(1) / now);
-    }
-    if (!(kept > least)) scale(j, T(0));
+    const A diagonal = pivot(k, row[k]), inverse = A(1) / diagonal, along = row[x] * inverse;
+    if (y == k)
+      mine = x == k ? diagonal : along;
+    else
+      g = g - row[y] * inverse * along;
   }
+  return mine;
 }
 
-// A = L L^T, column by column; the upper part becomes zero, the status 1 where a pivot is not positive.
+// For core/block_cholesky.hpp: one block of 1024 threads makes the diagonal block of one matrix its factor.
 template <class T>
-__global__ void __launch_bounds__(1024) cholesky_kernel(const status_word* guard, view<T> a, view<status_word> status) {
+__global__ void __launch_bounds__(1024)
+    cholesky_kernel(const status_word* guard, view<T> a, view<status_word> status, bool first) {
   if (guard && guard[blockIdx.x]) return;
-  extern __shared__ double shared[];
-  T* const row = reinterpret_cast<T*>(shared);  // row k of L
   const index_t b = blockIdx.x, n = a.cols;
-  if (threadIdx.x == 0) status(0, 0, b) = 0;
-  for (index_t k = 0; k < n; ++k) {
-    for (index_t j = threadIdx.x; j < k; j += blockDim.x) row[j] = a(k, j, b);
-    __syncthreads();
-    for (index_t i = k + threadIdx.x; i < n; i += blockDim.x) {
-      T sum = a(i, k, b);
-      for (index_t j = 0; j < k; ++j) sum -= a(i, j, b) * row[j];
-      a(i, k, b) = sum;
-    }
-    for (index_t i = threadIdx.x; i < k; i += blockDim.x) a(i, k, b) = T(0);
-    __syncthreads();
-    const T pivot = a(k, k, b);
-    if (!(pivot > T(0)) || !math::finite(pivot)) {
-      if (threadIdx.x == 0) status(0, 0, b) = 1;
-      return;
-    }
-    __syncthreads();
-    const T root = math::sqrt(pivot);
-    for (index_t i = k + threadIdx.x; i < n; i += blockDim.x) a(i, k, b) = i == k ? root : a(i, k, b) / root;
-    __syncthreads();
-  }
+  const int x = static_cast<int>(threadIdx.x) % 32, y = static_cast<int>(threadIdx.x) / 32;
+  bool failed = !first && status(0, 0, b);
+  const T mine =
+      upper_factor(x < n && y < n ? a(x > y ? x : y, x > y ? y : x, b) : T(0), static_cast<int>(n), [&](int, T pivot) {
+        if (pivot > T(0) && math::finite(pivot)) return math::sqrt(pivot);
+        failed = true;
+        return std::numeric_limits<T>::infinity();
+      });
+  if (x < n && y < n) a(x, y, b) = x >= y ? mine : T(0);
+  if (threadIdx.x == 0) status(0, 0, b) = failed;
 }
 
-// X = L^-1 X or L^-T X; a block takes 32 columns, a lane one of them, and its warps share the rows.
+// Q R = P in place, for core/block_cholesky.hpp and block_gram_schmidt.hpp: a thread per row of P. Where R's diagonal
+// is infinite, Q's column is 0.
 template <class T>
-__global__ void __launch_bounds__(256)
-    solve_lower_kernel(const status_word* guard, view<const T> l, view<T> x, bool transpose) {
-  if (guard && guard[blockIdx.y]) return;
-  const index_t b = blockIdx.y, n = x.rows, column = static_cast<index_t>(blockIdx.x) * 32 + threadIdx.x % 32;
-  const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const bool mine = column < x.cols;
-  for (index_t step = 0; step < n; ++step) {
-    const index_t k = transpose ? n - 1 - step : step;
-    if (mine && warp == 0) x(k, column, b) /= l(k, k, b);
-    __syncthreads();
-    if (mine) {
-      const T value = x(k, column, b);
-      if (transpose)
-        for (index_t i = warp; i < k; i += warps) x(i, column, b) -= l(k, i, b) * value;
-      else
-        for (index_t i = k + 1 + warp; i < n; i += warps) x(i, column, b) -= l(i, k, b) * value;
-    }
-    __syncthreads();
+__global__ void __launch_bounds__(128) solve_rows_kernel(const status_word* guard, view<const T> r, view<T> p) {
+  if (guard && guard[blockIdx.x]) return;
+  constexpr int width = 32;
+  __shared__ T upper[width][width], inverse[width];
+  const index_t b = blockIdx.x, n = p.cols, i = static_cast<index_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+  for (int e = static_cast<int>(threadIdx.x); e < width * width; e += static_cast<int>(blockDim.x)) {
+    const int y = e / width, x = e % width;
+    upper[y][x] = y < x && x < n ? r(y, x, b) : T(0);
+    if (y == x) inverse[x] = x < n ? T(1) / r(x, x, b) : T(1);
   }
+  __syncthreads();
+  if (i >= p.rows) return;
+  T q[width];
+#pragma unroll
+  for (int j = 0; j < width; ++j) q[j] = j < n ? p(i, j, b) : T(0);
+#pragma unroll
+  for (int j = 0; j < width; ++j) {
+    q[j] *= inverse[j];
+#pragma unroll
+    for (int k = j + 1; k < width; ++k) q[k] -= q[j] * upper[j][k];
+  }
+#pragma unroll
+  for (int j = 0; j < width; ++j)
+    if (j < n) p(i, j, b) = q[j];
+}
+template <class T>
+void solve_rows(cudaStream_t stream, const status_word* guard, const view<const T>& r, const view<T>& p) {
+  const dim3 grid(static_cast<unsigned>(p.batch), static_cast<unsigned>((p.rows + 127) / 128));
+  solve_rows_kernel<<<grid, 128, 0, stream>>>(guard, r, p);
 }
 
 }  // namespace matopt::cuda

@@ -1,9 +1,11 @@
-// Factorizations of one matrix, in place and without allocation.
+// The small parts of factorizations, of one matrix, in place and without allocation; their large parts are products.
 #pragma once
 #include <Eigen/Core>
 #include <cmath>
 #include <type_traits>
 
+#include "../core/block_cholesky.hpp"
+#include "../core/block_gram_schmidt.hpp"
 #include "../core/functors.hpp"
 #include "../core/householder.hpp"
 #include "../core/math.hpp"
@@ -28,28 +30,34 @@ T column_norm(const view<T>& x, index_t j) {
   return static_cast<T>(std::sqrt(squares[0]));
 }
 
-// Gram-Schmidt, each column twice against those before it; one that keeps less than `tolerance` of its length, or no
-// more than rounding leaves of a column that depends on them, becomes zero.
+// One round of core/block_gram_schmidt.hpp for the columns of one matrix: each is finished, by as many projections as
+// it takes, before the next one is begun. The first columns of a matrix need no other.
 template <class T>
-void gram_schmidt(const view<T>& x, T tolerance) {
-  auto m = mapped(x);
-  for (index_t j = 0; j < x.cols; ++j) {
-    const T least = math::max(tolerance, rounding_of_projections<T>(j));
-    T before = m.col(j).stableNorm();
-    if (!(before > T(0))) continue;
-    m.col(j) /= before;
-    T kept = 1;
-    for (int round = 0; round < 2; ++round) {
-      for (index_t i = 0; i < j; ++i) {
-        const T along = m.col(i).dot(m.col(j));
-        m.col(j) -= along * m.col(i);
+void gram_schmidt(const view<T>& p, const view<T>& kept, index_t before, bool last, T tolerance) {
+  using dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+  Eigen::Map<dense, 0, Eigen::OuterStride<>> m(p.base(0), p.rows, p.cols, Eigen::OuterStride<>(p.col_stride));
+  Eigen::Matrix<T, block_gram_schmidt<T>::width, 1> along;
+  for (index_t j = 0; j < p.cols; ++j) {
+    const T least = math::max(tolerance, rounding_of_projections<T>(before + j));
+    T& left = kept(j, 0);
+    if (before == 0) left = T(1);
+    T of_round = 1;
+    for (int pass = 0; pass < 2; ++pass) {
+      if (j > 0) {
+        along.head(j).noalias() = m.leftCols(j).transpose() * m.col(j);
+        m.col(j).noalias() -= m.leftCols(j) * along.head(j);
       }
-      const T length = column_norm(x, j);
-      kept *= length;
-      if (!(kept > least)) break;
+      const T length = column_norm(p, j);
+      of_round *= length;
+      if (!(left * of_round > least)) break;
       m.col(j) /= length;
+      if (before > 0 && length > T(0.7)) break;  // there are two rounds of this
     }
-    if (!(kept > least)) m.col(j).setZero();
+    left *= of_round;
+    if (!(left > least) || (last && !(of_round > T(0.5)))) {
+      left = T(0);
+      m.col(j).setZero();
+    }
   }
 }
 
@@ -115,20 +123,23 @@ bool cholesky(const view<T>& a) {
   return true;
 }
 
-// y = L^-1 y, or L^-T y, of one column
-template <class T>
-void solve_lower(const view<const T>& l, const view<T>& y, bool transpose) {
-  const auto lower = mapped(l);
-  auto x = mapped(y).col(0);
-  const index_t n = y.rows;
-  if (transpose)
-    for (index_t k = n - 1; k >= 0; --k)
-      x(k) = (x(k) - lower.col(k).tail(n - k - 1).dot(x.tail(n - k - 1))) / lower(k, k);
-  else
-    for (index_t k = 0; k < n; ++k) {
-      x(k) /= lower(k, k);
-      x.tail(n - k - 1) -= x(k) * lower.col(k).tail(n - k - 1);
+// Some rows of Q R = P, at most Most, as core/block_cholesky.hpp wants it: in a copy in which they lie side by side,
+// however P is stored.
+template <index_t Most, class T>
+void solve_rows(const view<const T>& r, const view<T>& p) {
+  T q[block_cholesky<T>::width][Most] = {};
+  for (index_t j = 0; j < p.cols; ++j)
+    for (index_t i = 0; i < p.rows; ++i) q[j][i] = p(i, j);
+  for (index_t j = 0; j < p.cols; ++j) {
+    const T divisor = r(j, j);
+    for (index_t i = 0; i < Most; ++i) q[j][i] /= divisor;
+    for (index_t k = j + 1; k < p.cols; ++k) {
+      const T along = r(j, k);
+      for (index_t i = 0; i < Most; ++i) q[k][i] -= along * q[j][i];
     }
+  }
+  for (index_t j = 0; j < p.cols; ++j)
+    for (index_t i = 0; i < p.rows; ++i) p(i, j) = q[j][i];
 }
 
 }  // namespace matopt::detail

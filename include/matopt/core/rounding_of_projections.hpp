@@ -1,0 +1,20 @@
+// rounding_of_projections: what rounding leaves of a column that depends on the columns before it.
+#pragma once
+#include <limits>
+
+#include "math.hpp"
+
+namespace matopt::detail {
+
+// What is left of a column that depends on `before` orthonormal ones, relative to its length, when rounding is all
+// that is left of it.
+template <class T>
+MATOPT_HD T rounding_of_projections(T before) {
+  return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(before + T(1));
+}
+template <class T>
+MATOPT_HD T rounding_of_projections(index_t before) {
+  return rounding_of_projections(static_cast<T>(before));
+}
+
+}  // namespace matopt::detail
