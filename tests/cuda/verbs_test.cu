@@ -573,7 +573,8 @@ void check_decompositions_by_blocks(size shape, layout l = layout::row_major) {
 TEMPLATE_TEST_CASE("GPU: singular value decompositions by blocks of columns", "[cuda]", float, double) {
   check_decompositions_by_blocks<TestType>({97, 99});
 }
-TEMPLATE_TEST_CASE("GPU: singular value decompositions at the borders of blocks", "[cuda][no_racecheck]", float, double) {
+TEMPLATE_TEST_CASE("GPU: singular value decompositions at the borders of blocks", "[cuda][no_racecheck]", float,
+                   double) {
   for (const size shape : {size{95, 95}, {96, 96}, {97, 97}, {128, 128}, {129, 129}, {300, 120}, {120, 300}})
     check_decompositions_by_blocks<TestType>(shape);
   for (const layout l : {layout::column_major, layout::transposed, layout::sub_block})

@@ -1,39 +1,11 @@
-// The thin singular value decomposition by one-sided Jacobi rotations of blocks of columns, for batches of matrices of
-// more than some dozen columns, without the host.
-//
-//   A = Q R            tall side first, by orthonormal_basis; R = Q^T A
-//   X = R^T            n x n; its columns start more orthogonal than A's, so fewer sweeps do
-//   X J = Y S          J from rotations of pairs of blocks; Y's columns are orthonormal, or zero
-//   A = (Q J) S Y^T    Q J is orthonormal even where singular values are zero
-//
-// A sweep takes every pair of blocks once, in rounds of disjoint pairs (a round-robin tournament), which run side by
-// side. A round is two launches. In the first a CUDA block forms the Gram matrix of a pair's columns, in double, and
-// makes one sweep of two-sided rotations over it in shared memory; the product of the rotations, with its columns
-// sorted by what they make of X's, longest first, is what the second launch multiplies the columns of X and J by. Pairs
-// whose columns are orthogonal are left alone, and once a matrix has none else, the rest of its launches return at
-// once: the shape alone decides what is launched, so that a graph can hold it.
-//
-// Rotating R^T: Drmac, Veselic (SIAM J. Matrix Anal. 29, 2008). Blocks: Becka, Oksa, Vajtersic (Parallel Computing 28,
-// 2002).
+// Kernels of singular value decompositions by blocks of columns (block_jacobi_svd.cuh): a round's two launches, and
+// what comes before and after all rounds.
 #pragma once
-#include <algorithm>
 #include <cstddef>
 #include <limits>
 
-#include "../core/functors.hpp"
-#include "../core/householder.hpp"
-#include "error.cuh"
+#include "../core/math.hpp"
 #include "factorize.cuh"
-
-namespace matopt::fn {
-// to = from, or 0 if A = 0
-struct assign_unless_zero {
-  template <class T>
-  MATOPT_HD void operator()(T& to, T from, T largest) const {
-    to = largest > T(0) ? from : T(0);
-  }
-};
-}  // namespace matopt::fn
 
 namespace matopt::cuda {
 
@@ -46,8 +18,8 @@ template <class T>
 struct block_jacobi_memory {
   index_t n, blocks;  // blocks of columns; an even number, so some may be empty
   T *x, *j;
-  T* rotation;  // of each pair of blocks of each matrix, by rows
-  T* norm;      // of X's columns
+  T* rotation;           // of each pair of blocks of each matrix, by rows
+  T* norm;               // of X's columns
   T *largest, *squares;  // |A|'s largest entry; ||X||_F^2
   int* turned;           // of each matrix: flags of three sweeps, the number of sweeps, and a flag for each pair
 
@@ -139,14 +111,17 @@ __global__ void __launch_bounds__(256)
     }
   __syncthreads();
 
+  // Columns that are nothing but rounding, or too short for a Gram matrix in double to tell them apart, stay as they
+  // are.
   constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
-  const double negligible = static_cast<double>(l.squares[b]) * eps * eps * eps;
+  const double negligible =
+      static_cast<double>(l.squares[b]) * math::max(eps * eps, static_cast<double>(n) * 0x1p-104);
   const auto cosine_above = [&](double limit, int p, int q) {
     const double pp = gram[p * line + p], qq = gram[q * line + q];
     return pp > negligible && qq > negligible && math::abs(gram[p * line + q]) > limit * math::sqrt(pp * qq);
   };
-  // By the sine and the tangent of half the angle: in this form the rotation's rounding has no preferred sign, and the
-  // product of thousands stays orthogonal. By cosine and sine J's columns would grow.
+  // By the sine and the tangent of half the angle. So rounding has no preferred sign; by cosine and sine the columns of
+  // J would grow a little with each of some thousand rotations.
   const auto turn = [](double& p, double& q, double s, double h) {
     const double u = p, v = q;
     p = u - s * (v + h * u);
@@ -295,118 +270,5 @@ __global__ void __launch_bounds__(256)
     other(i, before, b) = j[i];
   }
 }
-
-// Width: columns of a block. Sweeps: over a pair's columns each time it is met.
-template <class T, int Width = 24, int Sweeps = 1>
-class block_jacobi_svd {
- public:
-  static constexpr int most_sweeps = 20;
-
-  // Bytes
-  static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
-    return pieces(rows, cols, batch).bytes;
-  }
-
-  // A = U diag(s) V^T; `verbs` are the backend's, and its memory has a workspace for this shape.
-  template <class Backend>
-  static void run(Backend& verbs, cudaStream_t stream, const status_word* guard, const view<const T>& a,
-                  const view<T>& u, const view<T>& s, const view<T>& v, std::byte* workspace) {
-    if (a.rows < a.cols) return run(verbs, stream, guard, a.t(), v, s, u, workspace);
-    const index_t m = a.rows, n = a.cols, batch = a.batch;
-    const pieces at(m, n, batch);
-    const auto part = [&](std::size_t bytes) { return reinterpret_cast<T*>(workspace + bytes); };
-    const block_jacobi_memory<T> l = memory(m, n, batch, workspace);
-    const view<T> scaled = col_major(part(at.scaled), m, n, batch), q = col_major(part(at.q), m, n, batch),
-                  x = col_major(l.x, n, n, batch), sorted = col_major(scaled.data, n, n, batch),
-                  product = col_major(part(at.shared), m, n, batch), largest = col_major(l.largest, 1, 1, batch),
-                  squares = col_major(l.squares, 1, 1, batch);
-    // Long sums piece by piece: their rounding grows with the length.
-    const auto multiply = [&](const view<const T>& left, const view<const T>& right, const view<T>& to) {
-      constexpr index_t longest = matopt::detail::householder<T>::longest_sum;
-      for (index_t first = 0; first < left.cols; first += math::min(longest, left.cols)) {
-        const index_t count = math::min(longest, left.cols - first);
-        verbs.template gemm<T>(guard, T(1), left.col_block(first, count), right.row_block(first, count), T(first > 0),
-                               to, to);
-      }
-    };
-    // No square overflows.
-    verbs.reduce(guard, fn::abs_max{}, largest, a);
-    verbs.for_each(guard, fn::divide{}, scaled, a, per_matrix(as_const(largest)));
-    verbs.for_each(guard, fn::assign{}, q, as_const(scaled));
-    verbs.orthonormal_basis(guard, q, workspace + at.shared);
-    multiply(scaled.t(), q, x);
-    verbs.reduce(guard, fn::square{}, squares, as_const(x));
-
-    const auto grid = [&](index_t blocks) { return dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(batch)); };
-    block_jacobi_begin<<<grid(n), 256, 0, stream>>>(guard, l);
-    rotate(stream, guard, l, batch);
-    block_jacobi_norms<<<grid((n + 7) / 8), 256, 0, stream>>>(guard, l);
-    block_jacobi_store<<<grid((n + 7) / 8), 256, 0, stream>>>(guard, l, v, s, sorted);
-    check_launch("svd");
-    multiply(q, sorted, product);
-    verbs.for_each(guard, fn::assign_unless_zero{}, u, as_const(product), per_matrix(as_const(largest)));
-  }
-
-  // Where the kernels' numbers lie in a workspace.
-  static block_jacobi_memory<T> memory(index_t rows, index_t cols, index_t batch, std::byte* workspace) {
-    const index_t n = math::min(rows, cols);
-    const pieces at(rows, cols, batch);
-    T* const x = reinterpret_cast<T*>(workspace + at.shared);
-    T* const rest = reinterpret_cast<T*>(workspace + at.rest);
-    block_jacobi_memory<T> l{};
-    l.n = n, l.blocks = at.blocks;
-    l.x = x, l.j = x + batch * n * n;
-    l.rotation = rest;
-    l.norm = l.rotation + batch * l.pairs() * 4 * Width * Width;
-    l.largest = l.norm + batch * n;
-    l.squares = l.largest + batch;
-    l.turned = reinterpret_cast<int*>(l.squares + batch);
-    return l;
-  }
-
- private:
-  // A workspace's parts: A scaled, then J sorted; Q; what orthonormal_basis needs, then X and J, then Q J; and the rest.
-  struct pieces {
-    index_t blocks;
-    std::size_t scaled, q, shared, rest, bytes;
-    pieces(index_t rows, index_t cols, index_t batch) {
-      const index_t m = math::max(rows, cols), n = math::min(rows, cols);
-      blocks = (n + Width - 1) / Width;
-      blocks += blocks % 2;
-      const auto after = [](std::size_t at, std::size_t size) { return (at + size + 255) / 256 * 256; };
-      const auto scalars = [](index_t count) { return static_cast<std::size_t>(count) * sizeof(T); };
-      scaled = 0;
-      q = after(scaled, scalars(m * n * batch));
-      shared = after(q, scalars(m * n * batch));
-      rest = after(shared, std::max(matopt::detail::householder<T>::workspace(m, n, batch), scalars(2 * n * n * batch)));
-      const index_t pairs = blocks / 2;
-      bytes = after(rest, scalars(batch * (pairs * 4 * Width * Width + n + 2)) +
-                              static_cast<std::size_t>(batch * (4 + pairs)) * sizeof(int));
-    }
-  };
-
-  static void rotate(cudaStream_t stream, const status_word* guard, const block_jacobi_memory<T>& l, index_t batch) {
-    using diagonalization = pair_diagonalization<T, Width>;
-    using turn = pair_turn<T, Width>;
-    allow(diagonalize_pairs_kernel<T, Width, Sweeps>, diagonalization::shared_bytes);
-    allow(turn_pairs_kernel<T, Width>, turn::shared_bytes);
-    const auto pairs = static_cast<unsigned>(l.pairs()), matrices = static_cast<unsigned>(batch),
-               tiles = static_cast<unsigned>(2 * turn::tiles(l.n));
-    for (int sweep = 0; sweep < most_sweeps; ++sweep)
-      for (index_t round = 0; round < l.blocks - 1; ++round) {
-        diagonalize_pairs_kernel<T, Width, Sweeps>
-            <<<dim3(pairs, matrices), diagonalization::threads, diagonalization::shared_bytes, stream>>>(guard, l,
-                                                                                                         sweep, round);
-        turn_pairs_kernel<T, Width>
-            <<<dim3(tiles, pairs, matrices), turn::threads, turn::shared_bytes, stream>>>(guard, l, round);
-      }
-  }
-  // More shared memory than a kernel may have without asking.
-  template <class Kernel>
-  static void allow(Kernel kernel, std::size_t bytes) {
-    if (bytes > 48 * 1024 - 1024)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "svd");
-  }
-};
 
 }  // namespace matopt::cuda

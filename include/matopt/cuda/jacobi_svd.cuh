@@ -5,12 +5,12 @@
 //
 // A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Here a
 // block of threads does a whole matrix of some dozen columns; larger ones are done by blocks of columns
-// (block_jacobi.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device. The
+// (block_jacobi_svd.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device. The
 // factor J is orthogonal even where singular values are zero; such columns of Y are zero.
 #pragma once
 #include <limits>
 
-#include "block_jacobi.cuh"
+#include "block_jacobi_svd.cuh"
 #include "factorize.cuh"
 
 namespace matopt::cuda {
