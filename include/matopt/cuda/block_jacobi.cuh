@@ -1,7 +1,9 @@
 // Kernels of singular value decompositions by blocks of columns (block_jacobi_svd.cuh): a round's two launches, and
 // what comes before and after all rounds.
 #pragma once
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 
 #include "../core/math.hpp"
@@ -9,9 +11,35 @@
 
 namespace matopt::cuda {
 
-__host__ __device__ inline index_t tournament_player(index_t i, index_t round, index_t players) {
+template <class Index>
+__device__ Index tournament_player(Index i, Index round, Index players) {
   return i == 0 ? 0 : 1 + (round + i - 1) % (players - 1);
 }
+
+// A rotation that makes columns with these inner products orthogonal, but for 1e-7 of their cosine: the tangent of half
+// its angle, from float arithmetic, which takes a small part of double's time, and the sine that belongs to it. Turned
+// by these two, columns keep their length to rounding, and rounding has no preferred sign: by cosine and sine the
+// columns of J would grow a little with each of some thousand rotations.
+struct half_angle {
+  double sine, tangent;
+
+  __device__ static half_angle between(double pp, double qq, double pq) {
+    const double difference = qq - pp, twice = 2 * pq;
+    // By a power of two: neither square leaves float's range.
+    const std::uint64_t exponent =
+        std::bit_cast<std::uint64_t>(math::max(math::abs(difference), math::abs(twice))) >> 52;
+    const double scale = std::bit_cast<double>((std::uint64_t{2046} - exponent) << 52);
+    const float d = static_cast<float>(difference * scale), x = static_cast<float>(twice * scale);
+    const float t = (d < 0 ? -x : x) / (math::abs(d) + math::sqrt(d * d + x * x));
+    const double h = static_cast<double>(t / (1 + math::sqrt(1 + t * t)));
+    return {2 * h / (1 + h * h), h};
+  }
+  __device__ void turn(double& p, double& q) const {
+    const double u = p, v = q;
+    p = u - sine * (v + tangent * u);
+    q = v + sine * (u - tangent * v);
+  }
+};
 
 // What the kernels of one decomposition share. X and J of matrix b are n x n and column-major at b n^2.
 template <class T>
@@ -68,7 +96,7 @@ __global__ void __launch_bounds__(256)
 
   extern __shared__ double shared[];
   double *const gram = shared, *const j = shared + columns * line, *const stage = j;
-  __shared__ double sine[Width], half_tangent[Width];
+  __shared__ half_angle angle[Width];
   __shared__ int left[Width], right[Width], from[columns];
 
   const index_t one = tournament_player(pair, round, l.blocks),
@@ -114,18 +142,10 @@ __global__ void __launch_bounds__(256)
   // Columns that are nothing but rounding, or too short for a Gram matrix in double to tell them apart, stay as they
   // are.
   constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
-  const double negligible =
-      static_cast<double>(l.squares[b]) * math::max(eps * eps, static_cast<double>(n) * 0x1p-104);
+  const double negligible = static_cast<double>(l.squares[b]) * math::max(eps * eps, static_cast<double>(n) * 0x1p-104);
   const auto cosine_above = [&](double limit, int p, int q) {
-    const double pp = gram[p * line + p], qq = gram[q * line + q];
-    return pp > negligible && qq > negligible && math::abs(gram[p * line + q]) > limit * math::sqrt(pp * qq);
-  };
-  // By the sine and the tangent of half the angle. So rounding has no preferred sign; by cosine and sine the columns of
-  // J would grow a little with each of some thousand rotations.
-  const auto turn = [](double& p, double& q, double s, double h) {
-    const double u = p, v = q;
-    p = u - s * (v + h * u);
-    q = v + s * (u - h * v);
+    const double pp = gram[p * line + p], qq = gram[q * line + q], pq = gram[p * line + q];
+    return pp > negligible && qq > negligible && pq * pq > limit * limit * pp * qq;
   };
   bool turns = false;
   const double limit = eps * math::sqrt(static_cast<double>(n));
@@ -145,46 +165,38 @@ __global__ void __launch_bounds__(256)
   for (int r = 0; r < Sweeps * (columns - 1); ++r) {
     bool turning = false;
     if (id < Width) {
-      const int some = static_cast<int>(tournament_player(id, r, columns)),
-                others = static_cast<int>(tournament_player(columns - 1 - id, r, columns));
+      const int some = tournament_player(id, r, columns), others = tournament_player(columns - 1 - id, r, columns);
       const int p = math::min(some, others), q = math::max(some, others);
-      double s = 0, h = 0;
       turning = cosine_above(eps / 2, p, q);
-      if (turning) {
-        const double zeta = (gram[q * line + q] - gram[p * line + p]) / (2 * gram[p * line + q]);
-        const double t = (zeta < 0 ? -1.0 : 1.0) / (math::abs(zeta) + math::sqrt(1 + zeta * zeta));
-        const double root = math::sqrt(1 + t * t);
-        s = t / root, h = t / (1 + root);
-      }
-      left[id] = p, right[id] = q, sine[id] = s, half_tangent[id] = h;
+      left[id] = p, right[id] = q;
+      angle[id] =
+          turning ? half_angle::between(gram[p * line + p], gram[q * line + q], gram[p * line + q]) : half_angle{0, 0};
     }
     if (!__syncthreads_or(turning)) continue;
     if (group < groups) {
       const int p = left[mine], q = right[mine];
-      const double s = sine[mine], h = half_tangent[mine];
+      const half_angle own = angle[mine];
       for (int k = group; k < Width; k += groups) {
         double *const upper = gram + left[k] * line, *const lower = gram + right[k] * line;
         double pp = upper[p], pq = upper[q], qp = lower[p], qq = lower[q];
-        turn(pp, pq, s, h), turn(qp, qq, s, h);
-        turn(pp, qp, sine[k], half_tangent[k]), turn(pq, qq, sine[k], half_tangent[k]);
-        if (k == mine && s != 0) pq = qp = 0;
+        own.turn(pp, pq), own.turn(qp, qq);
+        angle[k].turn(pp, qp), angle[k].turn(pq, qq);
         upper[p] = pp, upper[q] = pq, lower[p] = qp, lower[q] = qq;
       }
-      for (int i = group; i < columns; i += groups) turn(j[i * line + p], j[i * line + q], s, h);
+      for (int i = group; i < columns; i += groups) own.turn(j[i * line + p], j[i * line + q]);
     }
     __syncthreads();
   }
 
-  // The longest column first: then blocks meet with their columns sorted, which saves sweeps.
+  // The longest column first: then blocks meet with their columns sorted, which saves sweeps. What rounding has made
+  // negative counts as zero, so that columns that the last block lacks stay behind all others.
+  const auto length = [&](int i) { return math::max(gram[i * line + i], 0.0); };
   if (id < columns) from[id] = id;
   __syncthreads();
   if (id < columns) {
-    const double length = gram[id * line + id];
+    const double own = length(id);
     int before = 0;
-    for (int i = 0; i < columns; ++i) {
-      const double l_i = gram[i * line + i];
-      before += l_i > length || (l_i == length && i < id);
-    }
+    for (int i = 0; i < columns; ++i) before += length(i) > own || (length(i) == own && i < id);
     from[before] = id;
   }
   __syncthreads();
