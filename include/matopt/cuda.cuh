@@ -222,7 +222,7 @@ class cuda_backend {
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
            std::byte* workspace) {
     const cuda::on_device here(device());
-    cuda::jacobi_svd<T>::run(stream_, guard, a, u, s, v, reinterpret_cast<T*>(workspace));
+    cuda::jacobi_svd<T>::run(*this, stream_, guard, a, u, s, v, workspace);
     cuda::check_launch("svd");
   }
   template <class T>

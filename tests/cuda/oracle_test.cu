@@ -107,7 +107,8 @@ TEMPLATE_TEST_CASE("GPU: the exact polar factor is cuSOLVER's", "[cuda]", float,
   stream s;
   cuda_backend gpu(s.s);
   // The polar factor changes by what the matrix does, times 2 / (its least two singular values' sum).
-  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {12, 12}, {40, 9}, {9, 40}, {33, 48}})
+  for (const auto& [m, n] :
+       {std::pair<index_t, index_t>{1, 1}, {12, 12}, {40, 9}, {9, 40}, {33, 48}, {97, 97}, {150, 110}, {110, 150}})
     for (const double ratio : {1.0, 0.9, 0.7}) {
       CAPTURE(m, n, ratio);
       const index_t q = std::min(m, n);

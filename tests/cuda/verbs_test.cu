@@ -450,6 +450,142 @@ TEMPLATE_TEST_CASE("GPU: larger singular value decompositions", "[cuda][slow]", 
   check_decompositions<TestType>({{64, 64}, {40, 130}, {130, 120}});
 }
 
+// Matrices of many kinds in one batch, so that some are done sweeps before others, one of them left out.
+template <class T>
+void check_decompositions_by_blocks(size shape, layout l = layout::row_major) {
+  const auto [m, n] = shape;
+  CAPTURE(m, n, name_of(l));
+  stream s;
+  cuda_backend gpu(s.s);
+  const index_t q = std::min(m, n);
+  struct matrix {
+    const char* name;
+    mat a;
+    std::vector<double> values;  // where they are known
+  };
+  std::vector<matrix> all;
+  const auto add = [&](const char* name, const auto& f) {
+    mat a(m, n);
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < n; ++j) a(i, j) = static_cast<double>(static_cast<T>(f(i, j)));
+    all.push_back({name, a, {}});
+  };
+  const auto with_values = [&](const char* name, const auto& f) {
+    std::vector<double> values;
+    for (index_t i = 0; i < q; ++i) values.push_back(f(i));
+    const mat a = with_spectrum(m, n, values, 5);
+    add(name, [&](index_t i, index_t j) { return a(i, j); });
+    all.back().values = values;
+  };
+  const mat noise = random_mat(m, n, 1), few = random_mat(m, 16, 2) * random_mat(16, n, 3);
+  add("noise", [&](index_t i, index_t j) { return noise(i, j); });
+  add("left out", [&](index_t i, index_t j) { return noise(i, j); });
+  add("of rank 16", [&](index_t i, index_t j) { return few(i, j); });
+  add("zero", [](index_t, index_t) { return 0.0; });
+  add("ones", [](index_t, index_t) { return 1.0; });
+  add("identity", [](index_t i, index_t j) { return i == j ? 1.0 : 0.0; });
+  add("dead rows", [&](index_t i, index_t j) { return i % 3 == 0 ? 0.0 : noise(i, j); });
+  add("equal rows", [&](index_t i, index_t j) { return noise(i - i % 2, j); });
+  add("huge", [&](index_t i, index_t j) { return 1e30 * noise(i, j); });
+  add("tiny", [&](index_t i, index_t j) { return 1e-30 * noise(i, j); });
+  add("graded columns", [&](index_t i, index_t j) {
+    return noise(i, j) * std::pow(10.0, -30.0 * static_cast<double>(n - 1 - j) / static_cast<double>(n));
+  });
+  if (q <= 130) {
+    with_values("1/i", [](index_t i) { return 1 / static_cast<double>(i + 1); });
+    with_values("1/i^2", [](index_t i) { return 1 / static_cast<double>((i + 1) * (i + 1)); });
+    with_values("0.95^i", [](index_t i) { return std::pow(0.95, static_cast<double>(i)); });
+    with_values("repeated", [&](index_t i) { return 2 * i < q ? 1.0 : 0.5; });
+    with_values("an isometry", [](index_t) { return 1.0; });
+  }
+  const auto batch = static_cast<index_t>(all.size());
+  on_device<T> a(gpu, m, n, l, batch), u(gpu, m, q, layout::column_major, batch),
+      sv(gpu, q, 1, layout::column_major, batch), v(gpu, n, q, layout::column_major, batch);
+  a.host.fill([&](index_t i, index_t j, index_t b) { return all[static_cast<std::size_t>(b)].a(i, j); });
+  a.up();
+  std::vector<status_word> words(all.size(), 0);
+  words[1] = 1;
+  cuda_backend::buffer guard = gpu.allocate(words.size() * sizeof(status_word)),
+                       work = gpu.allocate(gpu.svd_workspace<T>(m, n, batch));
+  gpu.upload(guard.data(), words.data(), words.size() * sizeof(status_word));
+  const auto decompose = [&](const auto& run) {
+    for (on_device<T>* x : {&u, &sv, &v}) x->host.fill([](index_t, index_t, index_t) { return 7.0; }), x->up();
+    run();
+    for (on_device<T>* x : {&u, &sv, &v}) x->down();
+  };
+  const auto verb = [&] {
+    gpu.svd(reinterpret_cast<const status_word*>(guard.data()), a.cv(), u.v(), sv.v(), v.v(), work.data());
+  };
+  decompose(verb);
+  const auto first_u = elements(u.host.cv()), first_s = elements(sv.host.cv()), first_v = elements(v.host.cv());
+
+  const double rounding = eps<T> * std::sqrt(static_cast<double>(q)), limit = q <= 96 ? 500 * eps<T> : 20 * rounding;
+  for (index_t b = 0; b < batch; ++b) {
+    const auto& [name, x, values] = all[static_cast<std::size_t>(b)];
+    CAPTURE(name);
+    const mat ub = to_mat(u.host.cv().matrix(b)), vb = to_mat(v.host.cv().matrix(b));
+    std::vector<double> found;
+    for (index_t j = 0; j < q; ++j) found.push_back(static_cast<double>(sv.host(j, 0, b)));
+    if (b == 1) {
+      for (const mat* y : {&ub, &vb}) CHECK(std::all_of(y->a.begin(), y->a.end(), [](double e) { return e == 7; }));
+      CHECK(std::all_of(found.begin(), found.end(), [](double e) { return e == 7; }));
+      continue;
+    }
+    if (largest(x) == 0) {
+      CHECK((largest(ub) == 0 && largest(vb) == 0 && found.front() == 0 && found.back() == 0));
+      continue;
+    }
+    CHECK(std::is_sorted(found.rbegin(), found.rend()));
+    CHECK(found.back() >= 0);
+    for (std::size_t j = 0; j < values.size(); ++j) CHECK(std::abs(found[j] - values[j]) <= 20 * rounding * values[0]);
+    // One factor is orthonormal; the other one's columns are where there is more than rounding in the value.
+    index_t kept = 0;
+    while (kept < q && found[static_cast<std::size_t>(kept)] > eps<T> * static_cast<double>(std::max(m, n)) * found[0])
+      ++kept;
+    mat us = ub;
+    for (index_t i = 0; i < m; ++i)
+      for (index_t j = 0; j < q; ++j) us(i, j) *= found[static_cast<std::size_t>(j)] / found[0];
+    CHECK(frobenius(us * transposed(vb) - 1 / found[0] * x) <= 20 * rounding * frobenius(x) / found[0]);
+    const mat of_u = transposed(ub) * ub - identity(q), of_v = transposed(vb) * vb - identity(q);
+    CHECK(std::min(largest(of_u), largest(of_v)) < limit);
+    const auto first = [&](const mat& g) {
+      double most = 0;
+      for (index_t i = 0; i < kept; ++i)
+        for (index_t j = 0; j < kept; ++j) most = std::max(most, std::abs(g(i, j)));
+      return most;
+    };
+    CHECK(first(of_u) < limit);
+    CHECK(first(of_v) < limit);
+  }
+
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t recorded = nullptr;
+  cuda::check(cudaStreamBeginCapture(s.s, cudaStreamCaptureModeThreadLocal), "record");
+  verb();
+  cuda::check(cudaStreamEndCapture(s.s, &graph), "record");
+  cuda::check(cudaGraphInstantiate(&recorded, graph, 0), "record");
+  decompose([&] { cuda::check(cudaGraphLaunch(recorded, s.s), "launch"); });
+  CHECK(same_bits(elements(u.host.cv()), first_u));
+  CHECK(same_bits(elements(sv.host.cv()), first_s));
+  CHECK(same_bits(elements(v.host.cv()), first_v));
+  cudaGraphExecDestroy(recorded), cudaGraphDestroy(graph);
+}
+
+TEMPLATE_TEST_CASE("GPU: singular value decompositions by blocks of columns", "[cuda]", float, double) {
+  check_decompositions_by_blocks<TestType>({97, 99});
+}
+TEMPLATE_TEST_CASE("GPU: singular value decompositions at the borders of blocks", "[cuda][no_racecheck]", float,
+                   double) {
+  for (const size shape : {size{95, 95}, {96, 96}, {97, 97}, {128, 128}, {129, 129}, {300, 120}, {120, 300}})
+    check_decompositions_by_blocks<TestType>(shape);
+  for (const layout l : {layout::column_major, layout::transposed, layout::sub_block})
+    check_decompositions_by_blocks<TestType>({121, 144}, l);
+}
+TEMPLATE_TEST_CASE("GPU: large singular value decompositions", "[cuda][slow]", float, double) {
+  for (const size shape : {size{200, 200}, {768, 768}, {768, 400}, {1000, 150}})
+    check_decompositions_by_blocks<TestType>(shape);
+}
+
 template <class T>
 void check_basis(const std::vector<size>& shapes) {
   stream s;

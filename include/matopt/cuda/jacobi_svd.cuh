@@ -3,14 +3,14 @@
 //   X J_1 J_2 ... = Y S      X = A for tall A, A^T otherwise; pairs of columns of X are turned until they are
 //   orthogonal A = Y S J^T, or J S Y^T
 //
-// A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Small
-// matrices are done by one block each; for larger ones every round is a launch, and sweeps after the last one that
-// turned something return at once: the number of launches is fixed by the shape, so the host reads nothing back and a
-// graph can hold it. cuSOLVER's routines wait for the device. The factor J is orthogonal even where singular values are
-// zero; such columns of Y are zero.
+// A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Here a
+// block of threads does a whole matrix of some dozen columns; larger ones are done by blocks of columns
+// (block_jacobi_svd.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device. The
+// factor J is orthogonal even where singular values are zero; such columns of Y are zero.
 #pragma once
 #include <limits>
 
+#include "block_jacobi_svd.cuh"
 #include "factorize.cuh"
 
 namespace matopt::cuda {
@@ -22,8 +22,8 @@ struct jacobi_layout {
   index_t rows, cols;  // of X
   MATOPT_HD index_t turned() const { return rows * cols; }
   MATOPT_HD index_t norms() const { return turned() + cols * cols; }
-  MATOPT_HD index_t rest() const { return norms() + cols; }  // max |A|, ||X||^2, and three flags
-  MATOPT_HD index_t size() const { return (rest() + 5 + 31) / 32 * 32; }
+  MATOPT_HD index_t rest() const { return norms() + cols; }  // max |A|, ||X||^2
+  MATOPT_HD index_t size() const { return (rest() + 2 + 31) / 32 * 32; }
 };
 
 // Who turns a pair of columns: each takes the rows rank, rank + size, ...
@@ -31,11 +31,7 @@ struct jacobi_team {
   int rank, size;
 };
 
-__device__ inline index_t tournament_player(index_t i, index_t round, index_t players) {
-  return i == 0 ? 0 : 1 + (round + i - 1) % (players - 1);
-}
-
-// X = A / max |A|, J = I, and the flag that lets the first sweep run.
+// X = A / max |A|, J = I.
 template <class T>
 __global__ void __launch_bounds__(1024)
     jacobi_begin(const status_word* guard, view<const T> a, jacobi_layout l, T* memory) {
@@ -73,10 +69,7 @@ __global__ void __launch_bounds__(1024)
   __syncthreads();
   if (warp == 0) {
     squares = over_warp<fn::sum>(of_warp[lane]);
-    if (lane == 0) {
-      rest[0] = largest, rest[1] = static_cast<T>(squares);
-      rest[2] = T(1), rest[3] = rest[4] = T(0);
-    }
+    if (lane == 0) rest[0] = largest, rest[1] = static_cast<T>(squares);
   }
 }
 
@@ -134,40 +127,6 @@ __global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(128)
-    jacobi_round(const status_word* guard, jacobi_layout l, T* memory, int sweep, index_t round) {
-  if (guard && guard[blockIdx.y]) return;
-  const index_t players = l.cols + l.cols % 2, pair = blockIdx.x;
-  T* const x = memory + blockIdx.y * l.size();
-  T* const rest = x + l.rest();
-  // Whether the sweep before turned something, this one does, and the next one will: three flags that take turns.
-  T *const before = rest + 2 + sweep % 3, *const now = rest + 2 + (sweep + 1) % 3,
-           *const next = rest + 2 + (sweep + 2) % 3;
-  if (round == 0 && pair == 0 && threadIdx.x == 0) *next = T(0);
-  if (*before == T(0)) return;
-  const index_t p = tournament_player(pair, round, players), q = tournament_player(players - 1 - pair, round, players);
-  T* const j = x + l.turned();
-  T pp = 0, qq = 0, pq = 0, c = 1, s = 0;
-  bool turns = false;
-  if (p < l.cols && q < l.cols) {
-    T *xp = x + p * l.rows, *xq = x + q * l.rows;
-    for (index_t i = threadIdx.x; i < l.rows; i += 128) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
-    __shared__ T part[3][4];
-    pp = warp_sum(pp), qq = warp_sum(qq), pq = warp_sum(pq);
-    if (threadIdx.x % 32 == 0)
-      part[0][threadIdx.x / 32] = pp, part[1][threadIdx.x / 32] = qq, part[2][threadIdx.x / 32] = pq;
-    __syncthreads();
-    const auto total = [&](const T* of) { return of[0] + of[1] + of[2] + of[3]; };
-    turns = jacobi_rotation(l, rest[1], total(part[0]), total(part[1]), total(part[2]), c, s);
-    if (turns) {
-      jacobi_turn(xp, xq, l.rows, c, s, {static_cast<int>(threadIdx.x), 128});
-      jacobi_turn(j + p * l.cols, j + q * l.cols, l.cols, c, s, {static_cast<int>(threadIdx.x), 128});
-    }
-  }
-  if (turns && threadIdx.x == 0) *now = T(1);
-}
-
 // Norms of the columns of X, descending, and the columns in that order: X / norm to y, J to j.
 template <class T>
 __global__ void __launch_bounds__(1024) jacobi_sort_and_store(const status_word* guard, jacobi_layout l, T* memory,
@@ -201,30 +160,29 @@ __global__ void __launch_bounds__(1024) jacobi_sort_and_store(const status_word*
 template <class T>
 class jacobi_svd {
  public:
-  static constexpr index_t one_block = 96;  // columns up to which a block does a whole matrix
+  static constexpr index_t one_block = 96;  // columns up to which a block of threads does a whole matrix
+  static bool by_blocks(index_t rows, index_t cols) { return math::min(rows, cols) > one_block; }
 
   static jacobi_layout layout_of(index_t rows, index_t cols) {
     return rows > cols ? jacobi_layout{rows, cols} : jacobi_layout{cols, rows};
   }
   static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
+    if (by_blocks(rows, cols)) return block_jacobi_svd<T>::workspace(rows, cols, batch);
     return static_cast<std::size_t>(layout_of(rows, cols).size() * batch) * sizeof(T);
   }
 
-  static void run(cudaStream_t stream, const status_word* guard, const view<const T>& a, const view<T>& u,
-                  const view<T>& s, const view<T>& v, T* memory) {
+  // `verbs` are the backend's.
+  template <class Backend>
+  static void run(Backend& verbs, cudaStream_t stream, const status_word* guard, const view<const T>& a,
+                  const view<T>& u, const view<T>& s, const view<T>& v, std::byte* workspace) {
+    if (a.rows == 0 || a.cols == 0 || a.batch == 0) return;
+    if (by_blocks(a.rows, a.cols)) return block_jacobi_svd<T>::run(verbs, stream, guard, a, u, s, v, workspace);
+    T* const memory = reinterpret_cast<T*>(workspace);
     const jacobi_layout l = layout_of(a.rows, a.cols);
     const bool tall = a.rows > a.cols;
     const auto batch = static_cast<unsigned>(a.batch);
     jacobi_begin<<<batch, 1024, 0, stream>>>(guard, tall ? a : a.t(), l, memory);
-    const index_t players = l.cols + l.cols % 2;
-    if (l.cols > 1 && l.cols <= one_block) {
-      jacobi_sweeps_in_block<<<batch, 1024, 0, stream>>>(guard, l, memory);
-    } else if (l.cols > 1) {
-      for (int sweep = 0; sweep < jacobi_max_sweeps; ++sweep)
-        for (index_t round = 0; round < players - 1; ++round)
-          jacobi_round<<<dim3(static_cast<unsigned>(players / 2), batch), 128, 0, stream>>>(guard, l, memory, sweep,
-                                                                                            round);
-    }
+    if (l.cols > 1) jacobi_sweeps_in_block<<<batch, 1024, 0, stream>>>(guard, l, memory);
     jacobi_sort_and_store<<<batch, 1024, 0, stream>>>(guard, l, memory, tall ? u : v, s, tall ? v : u);
   }
 };
