@@ -38,6 +38,7 @@
 #include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
 #include "cuda/on_device.cuh"
+#include "cuda/piecewise_product.cuh"
 #include "cuda/product.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
@@ -69,6 +70,7 @@ class cuda_backend {
         stream_(stream),
         products_(stream),
         hopper_(device_),
+        pieces_(device_),
         meeting_memory_(cuda::meeting_place::bytes, stream),
         meeting_(cuda::meeting_place::in(meeting_memory_.data())) {}
 
@@ -184,6 +186,39 @@ class cuda_backend {
       for_each(guard, fn::multiple{static_cast<double>(beta)}, d, c);
     else
       products_.run(stream_, alpha, a, b, beta, c, d);
+  }
+  // Bytes that a product of m x k by k x n takes for being made of 16-bit or 11-bit pieces, 0 where that does not pay.
+  template <class T>
+  std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch, factors of) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (of == factors::bounded && pieces_.pays<float16>(m, n, k, batch))
+        return pieces_.workspace<float16>(m, n, k, batch);
+      if (of == factors::any && pieces_.pays<tfloat32>(m, n, k, batch))
+        return pieces_.workspace<tfloat32>(m, n, k, batch);
+    }
+    return 0;
+  }
+  void gemm(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
+            view<const float> c, view<float> d, std::byte* workspace, factors of) {
+    const cuda::on_device here(device());
+    if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), workspace, of);
+    if (beta == 0) {
+      c = d;  // not read
+    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
+      for_each(guard, fn::assign{}, d, c);
+      c = d;
+    }
+    if (of == factors::bounded)
+      pieces_.run<float16>(products_, stream_, alpha, a, b, beta, c, d, workspace);
+    else
+      pieces_.run<tfloat32>(products_, stream_, alpha, a, b, beta, c, d, workspace);
+  }
+  void gemm_symmetric(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
+                      view<const float> c, view<float> d, std::byte* workspace, factors of) {
+    gemm(guard, alpha, a, b, beta, c, d, workspace, of);
+    const cuda::on_device here(device());
+    cuda::mirror(stream_, d.col_stride == 1 ? d : d.t());  // the pieces of the two sides are not the same
+    cuda::check_launch("gemm_symmetric");
   }
   template <class T>
   void gemm_symmetric(const status_word* guard, arithmetic_t<T> alpha, view<const std::type_identity_t<T>> a,
@@ -344,6 +379,7 @@ class cuda_backend {
   cudaStream_t stream_;
   cuda::products products_;
   cuda::hopper::products hopper_;
+  cuda::piecewise_product pieces_;
   buffer meeting_memory_;
   cuda::meeting_place meeting_;
 };

@@ -118,7 +118,7 @@ struct rule {
   }
 
   static constexpr index_t phases = phase_count<Momentum>;
-  index_t phase(index_t step) const { return detail::phase_of(momentum, step); }
+  index_t phase(index_t step, index_t bucket = 0) const { return detail::phase_of(momentum, step, bucket); }
 
   // State that begins with the weight; the rest begins as zeros.
   template <class E, class St, class W>

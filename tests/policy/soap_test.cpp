@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include <matopt/eigen.hpp>
 #include <matopt/soap.hpp>
 
 #include "../support/stepper.hpp"
@@ -120,4 +121,46 @@ TEMPLATE_TEST_CASE("SOAP: bases are orthonormal and steps bounded on every gradi
       // float: its small ones are turned with directions that L and R cannot tell from zero, and v is not.
       CHECK(c.longest < 12);
     }
+}
+
+TEST_CASE("SOAP: renewals can be spread over the steps", "[soap]") {
+  constexpr index_t frequency = 4;
+  soap rule;
+  rule.momentum.frequency = frequency;
+  const auto renewing_steps = [&](bool spread) {
+    rule.momentum.spread_renewals = spread;
+    eigen_backend cpu(1);
+    optimizer<soap, eigen_backend> opt(cpu, rule);
+    const std::pair<index_t, index_t> shapes[] = {{6, 4}, {5, 8}, {3, 3}};
+    std::vector<stored<float>> w, g;
+    for (const auto& [m, n] : shapes) {
+      w.emplace_back(m, n), g.emplace_back(m, n);
+      opt.add(std::to_string(w.size()), w.back().v(), g.back().cv());
+    }
+    opt.finalize();
+    const auto basis = [&](std::size_t i) {
+      for (const state_tensor& t : opt.state_tensors())
+        if (t.name == std::to_string(i + 1) + ".momentum.left_basis") {
+          std::vector<float> all(static_cast<std::size_t>(t.rows * t.cols));
+          opt.read_state(t, all.data());
+          return all;
+        }
+      throw error("no basis");
+    };
+    std::vector<std::vector<index_t>> steps(3);
+    for (index_t t = 0; t < 13; ++t) {
+      std::vector<std::vector<float>> before;
+      for (std::size_t i = 0; i < 3; ++i)
+        before.push_back(basis(i)), g[i].fill_random(static_cast<std::uint64_t>(10 * t) + i);
+      opt.step(1e-3);
+      for (std::size_t i = 0; i < 3; ++i)
+        if (t > 0 && !same_bits(before[i], basis(i))) steps[i].push_back(t);
+    }
+    return steps;
+  };
+  using numbers = std::vector<std::vector<index_t>>;
+  CHECK(renewing_steps(false) == numbers{{4, 8, 12}, {4, 8, 12}, {4, 8, 12}});
+  auto spread = renewing_steps(true);  // a bucket's place is that of its shape, in whatever order
+  std::sort(spread.begin(), spread.end());
+  CHECK(spread == numbers{{2, 6, 10}, {3, 7, 11}, {4, 8, 12}});
 }

@@ -38,6 +38,12 @@ struct dry_backend {
   void gemm_symmetric(A&&...) {}
   template <class... A>
   void random_normal(A&&...) {}
+  template <class T, class Of>
+  std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch, Of of) const requires
+      requires(const B& b) {
+    b.template gemm_workspace<T>(m, n, k, batch, of);
+  }
+  { return real.template gemm_workspace<T>(m, n, k, batch, of); }
 
   template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const requires factoring_backend<B, T> {

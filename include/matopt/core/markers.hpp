@@ -61,11 +61,13 @@ constexpr index_t count_phases() {
     return 1;
 }
 template <class P>
-index_t phase_of(const P& momentum, index_t step) {
-  if constexpr (requires { P::phases; })
+index_t phase_of(const P& momentum, index_t step, index_t bucket) {
+  if constexpr (requires { momentum.phase(step, bucket); })
+    return momentum.phase(step, bucket);
+  else if constexpr (requires { P::phases; })
     return momentum.phase(step);
   else if constexpr (decorator<P>)
-    return phase_of(momentum.inner, step);
+    return phase_of(momentum.inner, step, bucket);
   else
     return 0;
 }

@@ -151,13 +151,14 @@ class pass {
   }
   template <class T>
   void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-            view<const given<T>> c, view<T> d) {
-    backend_.gemm(guard_of(d), alpha, a, b, beta, c, d);
+            view<const given<T>> c, view<T> d, factors of = factors::any) {
+    with_workspace<T>(a, b, of, [&](auto... more) { backend_.gemm(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
   template <class T>
   void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-                      view<const given<T>> c, view<T> d) {
-    backend_.gemm_symmetric(guard_of(d), alpha, a, b, beta, c, d);
+                      view<const given<T>> c, view<T> d, factors of = factors::any) {
+    with_workspace<T>(a, b, of,
+                      [&](auto... more) { backend_.gemm_symmetric(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
   template <class T>
   void random_normal(view<T> x, std::uint64_t seed) {
@@ -198,6 +199,18 @@ class pass {
   template <class T>
   const status_word* guard_of(const view<T>& v) const {
     return v.batch == batch_ ? guard_ : nullptr;
+  }
+  // product(workspace, of), or product() where the backend takes no memory for such a product.
+  template <class T, class Product>
+  void with_workspace(const view<const T>& a, const view<const T>& b, [[maybe_unused]] factors of, Product product) {
+    if constexpr (requires { backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of); }) {
+      const std::size_t bytes = backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of);
+      if (bytes > 0) {
+        const arena_frame held(scratch_);
+        return product(scratch_.bytes(bytes), of);
+      }
+    }
+    product();
   }
   // use(f, v...) with arguments that a backend knows, and with the rounding of stochastic state behind f.
   template <class Use, class F, class... V>

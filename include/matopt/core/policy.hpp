@@ -50,8 +50,9 @@ concept policy = std::copyable<P> && requires(const P p, state_layout<typename T
 
 // Momentum: u may be the memory of g. If the learning rate is its own, rate(e, s) returns it, one number per matrix or, with
 // `rates_by_column`, per column, in scratch that accumulate took and left in s. If what it does depends on the number of the step (SOAP
-// renews its bases now and then): `static constexpr index_t phases` and phase(step), in [0, phases), for a step counted from 0; it
-// then acts by pass.phase(). The verbs may differ from phase to phase.
+// renews its bases now and then): `static constexpr index_t phases` and phase(step), or phase(step, bucket) for the place of a bucket
+// among those of the rule, in [0, phases), for a step counted from 0; it then acts by pass.phase(). The verbs may differ from phase to
+// phase.
 template <class P>
 inline constexpr index_t phase_count = detail::count_phases<P>();
 
@@ -59,7 +60,7 @@ template <class P, class T>
 using gradient_for = std::conditional_t<needs_reference<P>, gradient_pair<const T>, view<const T>>;
 
 template <class P>
-concept phases_are_declared = requires { P::phases; } || !requires(const P p, index_t step) { p.phase(step); };
+concept phases_are_declared = requires { P::phases; } || !(requires(const P p, index_t n) { p.phase(n); } || requires(const P p, index_t n) { p.phase(n, n); });
 // Only a momentum has phases.
 template <class P>
 concept has_no_phases = phase_count<P> == 1 && !requires { P::phases; };

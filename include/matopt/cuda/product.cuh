@@ -51,13 +51,14 @@ class products {
   ~products() { cublasLtDestroy(handle_); }
 
   // D must have a unit stride down its columns (or one row); A, B a unit stride; C the strides of D.
-  template <class T>
-  void run(cudaStream_t stream, arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b,
+  template <class T, class In = T>
+  void run(cudaStream_t stream, arithmetic_t<T> alpha, const view<const In>& a, const view<const In>& b,
            arithmetic_t<T> beta, const view<const T>& c, const view<T>& d) {
     const blas_layout la = blas_layout::of(a), lb = blas_layout::of(b), ld = blas_layout::of(d);
     const bool stacked = d.batch > 1;
     key k{};
-    k.type = static_cast<int>(blas_type<T>::data), k.compute = static_cast<int>(blas_type<T>::compute);
+    k.in = static_cast<int>(blas_type<In>::data), k.out = static_cast<int>(blas_type<T>::data);
+    k.compute = static_cast<int>(blas_type<In>::compute);
     k.m = d.rows, k.n = d.cols, k.k = a.cols, k.batch = d.batch;
     k.ta = la.transposed, k.tb = lb.transposed, k.lda = la.leading, k.ldb = lb.leading;
     k.ldc = blas_layout::of(c).leading, k.ldd = ld.leading;
@@ -73,7 +74,8 @@ class products {
  private:
   struct key {
     std::int64_t m, n, k, batch, lda, ldb, ldc, ldd, sa, sb, sc, sd;
-    std::int32_t type, compute, ta, tb, align_a, align_b, align_c, align_d;
+    std::int32_t in, out, compute, align_a, align_b, align_c, align_d;
+    std::int16_t ta, tb;  // two that fill a word: all bytes are hashed
     bool operator==(const key&) const = default;
   };
   struct plan {
@@ -111,16 +113,16 @@ class products {
   }
 
   void make(plan& p, const key& k) const {
-    const auto type = static_cast<cudaDataType_t>(k.type);
+    const auto in = static_cast<cudaDataType_t>(k.in), out = static_cast<cudaDataType_t>(k.out);
     p.used = false;
     check(cublasLtMatmulDescInit(&p.operation, static_cast<cublasComputeType_t>(k.compute),
-                                 type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F),
+                                 out == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F),
           "gemm");
     const cublasOperation_t ta = k.ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = k.tb ? CUBLAS_OP_T : CUBLAS_OP_N;
     check(cublasLtMatmulDescSetAttribute(&p.operation, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta), "gemm");
     check(cublasLtMatmulDescSetAttribute(&p.operation, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb), "gemm");
-    const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, std::int64_t rows, std::int64_t cols, std::int64_t leading,
-                            std::int64_t stride) {
+    const auto layout = [&](cublasLtMatrixLayoutOpaque_t& l, cudaDataType_t type, std::int64_t rows, std::int64_t cols,
+                            std::int64_t leading, std::int64_t stride) {
       check(cublasLtMatrixLayoutInit(&l, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols),
                                      leading),
             "gemm");
@@ -129,10 +131,10 @@ class products {
       check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
             "gemm");
     };
-    layout(p.a, k.ta ? k.k : k.m, k.ta ? k.m : k.k, k.lda, k.sa);
-    layout(p.b, k.tb ? k.n : k.k, k.tb ? k.k : k.n, k.ldb, k.sb);
-    layout(p.c, k.m, k.n, k.ldc, k.sc);
-    layout(p.d, k.m, k.n, k.ldd, k.sd);
+    layout(p.a, in, k.ta ? k.k : k.m, k.ta ? k.m : k.k, k.lda, k.sa);
+    layout(p.b, in, k.tb ? k.n : k.k, k.tb ? k.k : k.n, k.ldb, k.sb);
+    layout(p.c, out, k.m, k.n, k.ldc, k.sc);
+    layout(p.d, out, k.m, k.n, k.ldd, k.sd);
     cublasLtMatmulPreferenceOpaque_t preference;
     check(cublasLtMatmulPreferenceInit(&preference), "gemm");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {

@@ -55,7 +55,7 @@ class bucket_rule {
   virtual void step(pass<Backend, compute>& e, weights w, gradients g, gradients reference) = 0;
   virtual bool limits_rank() const = 0;
   virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a limit
-  virtual index_t phase(index_t step) const = 0;
+  virtual index_t phase(index_t step, index_t place) const = 0;   // place: among the buckets of its group
   // Takes the settings of the rule that it was made of. Allocates nothing.
   virtual void take_settings(const any_rule<Backend, Types>& rule) = 0;
 };
@@ -141,7 +141,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
     else
       return static_cast<double>(q);
   }
-  index_t phase(index_t step) const override { return rule_.phase(step); }
+  index_t phase(index_t step, index_t place) const override { return rule_.phase(step, place); }
   void take_settings(const any_rule<Backend, shared_types<Types>>& rule) override {
     rule_ = static_cast<const typed_rule<Rule, Backend, Types>&>(rule).rule;
     override_decay();

@@ -106,9 +106,11 @@ class engine {
     check_rates(lr);
     upload_what_changed();
     const bool usable = usable_scale(gradient_scale);
+    index_t place = 0;  // among the buckets of a group
     for (std::size_t i = 0; i < plan_->buckets.size(); ++i) {
       auto& k = plan_->buckets[i];
-      k.phase = k.rule->phase(steps_);
+      place = i > 0 && plan_->buckets[i - 1].group == k.group ? place + 1 : 0;
+      k.phase = k.rule->phase(steps_, place);
       if (k.empty()) continue;
       const index_t q = std::min(k.w.rows, k.w.cols);
       const double budget = k.rule->rank_budget(steps_, q);
@@ -171,15 +173,15 @@ class engine {
     tables_changed_ = false, left_out_changed_ = any(left_out_) || any(without_gradient_);
   }
   index_t phase_of_plan() const {
-    // All groups' phases as one number; with one group it is that group's. The sum may wrap around.
-    std::uint64_t phase = 0, place = 1;
-    std::size_t group = groups_.size();
+    // Of all buckets as one number: where all are in one phase, it is that. The sum may wrap around.
+    std::uint64_t phase = 0, factor = 1;
     if (plan_)
-      for (const auto& k : plan_->buckets)
-        if (k.group != group) {
-          phase += place * static_cast<std::uint64_t>(k.phase);
-          place *= 0x9E3779B97F4A7C15U, group = k.group;
-        }
+      for (std::size_t i = 0; i < plan_->buckets.size(); ++i) {
+        const auto &k = plan_->buckets[i], &before = plan_->buckets[i > 0 ? i - 1 : 0];
+        if (i == 0 || k.phase != before.phase || k.group != before.group)
+          phase += factor * static_cast<std::uint64_t>(k.phase);
+        factor *= 0x9E3779B97F4A7C15U;
+      }
     return static_cast<index_t>(phase);
   }
   void take_settings() {

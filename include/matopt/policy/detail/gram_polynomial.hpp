@@ -28,22 +28,23 @@ namespace detail {
 // w = W, for degrees 5 and 9 (3: a product with nothing is added). `square` holds A^2 if `squared`, else anything, and
 // is overwritten for degree 9. For degree 5, w may be `square`; for degree 9, a.
 template <class E, class T>
-void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared) {
+void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared,
+                     factors of = factors::any) {
   using A = arithmetic_t<T>;
   if (p.degree() < 9) {
     if (squared)
       e.for_each(fn::combination{p.b, p.c}, w, as_const(a), as_const(square));
     else
-      e.gemm_symmetric(A(p.c), a, a, A(p.b), a, w);
+      e.gemm_symmetric(A(p.c), a, a, A(p.b), a, w, of);
     return;
   }
   const double s = -p.d / (2 * p.e), h = p.e * s * s - p.c, g = p.b - h * s;
   if (squared)
     e.for_each(fn::combination{s, -1}, square, as_const(a), as_const(square));
   else
-    e.gemm_symmetric(A(-1), a, a, A(s), a, square);
+    e.gemm_symmetric(A(-1), a, a, A(s), a, square, of);
   e.for_each(fn::combination{g, h}, w, as_const(a), as_const(square));
-  e.gemm_symmetric(A(p.e), square, square, A(1), w, w);
+  e.gemm_symmetric(A(p.e), square, square, A(1), w, w, of);
 }
 
 }  // namespace detail

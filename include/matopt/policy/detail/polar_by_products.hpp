@@ -84,18 +84,19 @@ class exact_polar {
     const double q = static_cast<double>(x.rows), eps = static_cast<double>(std::numeric_limits<T>::epsilon());
     const polar_rows rows(static_cast<double>(x.cols) * eps / std::pow(q, 0.125));
     view<T> from = x, to = other_;
-    const auto gram = [&] { e.gemm_symmetric(T(1), from, from.t(), T(0), a, a); };
+    constexpr factors of = factors::bounded;  // singular values are at most 2, of the polynomials of A at most 10
+    const auto gram = [&] { e.gemm_symmetric(T(1), from, from.t(), T(0), a, a, of); };
     divide_by_schatten_norm(e, spectral_bound::schatten8, from, a, b, one);
     for (index_t i = 0; i < rows.size(); ++i, std::swap(from, to)) {
       if (i > 0) gram();
-      gram_polynomial(e, rows[i], a, w, b, i == 0);
-      e.gemm(T(1), w, from, T(rows[i].a), from, to);
+      gram_polynomial(e, rows[i], a, w, b, i == 0, of);
+      e.gemm(T(1), w, from, T(rows[i].a), from, to, of);
     }
     for (int i = 0; i < deciding_steps; ++i, std::swap(from, to)) {
       gram();
-      e.gemm_symmetric(T(15. / 8), a, a, T(-42. / 8), a, b);
-      e.gemm_symmetric(T(1), a, b, T(35. / 8), a, w);
-      e.gemm(T(1), w, from, T(0), to, to);
+      e.gemm_symmetric(T(15. / 8), a, a, T(-42. / 8), a, b, of);
+      e.gemm_symmetric(T(1), a, b, T(35. / 8), a, w, of);
+      e.gemm(T(1), w, from, T(0), to, to, of);
     }
     if (from.data != x.data) e.for_each(fn::assign{}, x, as_const(from));
   }

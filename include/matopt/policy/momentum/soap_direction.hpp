@@ -1,6 +1,7 @@
 // SOAP's direction: Adam in the eigenbasis of Shampoo's preconditioner.
 //
-//   first step   L = (1 - bs) G G^T,  R = (1 - bs) G^T G,  Q = their eigenvectors, largest first; nothing moves
+//   first step   L = (1 - bs) G G^T,  R = (1 - bs) G^T G,  Q = their eigenvectors, which are the singular vectors of G,
+//                largest first; nothing moves
 //   then         g = Ql^T G Qr        m <- beta1 m + (1 - beta1) g        v <- beta2 v + (1 - beta2) g^2
 //                u = sqrt(1 - beta2^t) / (1 - beta1^t) Ql (m / (sqrt(v) + eps)) Qr^T
 //                L <- bs L + (1 - bs) G G^T,  R <- bs R + (1 - bs) G^T G
@@ -95,6 +96,7 @@ struct soap_direction {
   double shampoo_beta = -1;  // negative: beta2
   index_t frequency = 10, max_precond_dim = 10000;
   bool correct_bias = true, normalize_grads = false;
+  bool spread_renewals = false;  // bucket i renews its bases i steps earlier, so that not all do in the same step
 
   static std::string name() { return "soap_direction"; }
   template <class Self, class Visit>
@@ -107,8 +109,12 @@ struct soap_direction {
     visit("max_precond_dim", self.max_precond_dim, range{.low = 0});
     visit("correct_bias", self.correct_bias);
     visit("normalize_grads", self.normalize_grads);
+    visit("spread_renewals", self.spread_renewals);
   }
-  index_t phase(index_t step) const { return step == 0 ? 0 : step % frequency == 0 ? 2 : 1; }
+  index_t phase(index_t step, index_t bucket) const {
+    if (step == 0) return 0;
+    return (spread_renewals ? step + bucket : step) % frequency == 0 ? 2 : 1;
+  }
 
   template <class S, class C>
   struct state {
@@ -155,7 +161,7 @@ struct soap_direction {
                as_const(gradient));
     remember(e, s.left, gradient);
     remember(e, s.right, gradient.t());
-    if (e.phase() == 0) first_basis(e, s.left, s.left_basis), first_basis(e, s.right, s.right_basis);
+    if (e.phase() == 0) first_bases(e, s, gradient);
     if (e.phase() == 2) {
       renew_basis(e, s.left, s.left_basis, s.v);
       renew_basis(e, s.right, s.right_basis, s.v.t());
@@ -207,15 +213,25 @@ struct soap_direction {
     e.gemm_symmetric(C(1 - bs), g, g.t(), C(bs), side, sum);
     e.for_each(fn::assign{}, side, as_const(sum));
   }
-  template <class E, class C>
-  void first_basis(E& e, view<C> side, view<C> basis) const {
-    if (side.rows == 0) return;
+  // The eigenvectors of (1 - bs) G G^T and (1 - bs) G^T G are the singular vectors of G, which have not lost half of
+  // their digits to a square; largest first, and completed.
+  template <class E, class St, class C>
+  void first_bases(E& e, St& s, view<C> g) const {
     const auto frame = e.frame();
-    const index_t n = side.rows;
-    const view<C> vectors = e.take(n, n, true), values = e.take(n, 1), others = e.take(n, n, true);
-    e.svd(side, vectors, values, others);  // of a symmetric matrix: its eigenvectors, largest first, or zeros
-    e.orthonormal_basis(vectors);
-    e.for_each(fn::assign{}, basis, as_const(vectors));
+    const index_t q = math::min(g.rows, g.cols);
+    const view<C> left = e.take(g.rows, q, true), values = e.take(q, 1), right = e.take(g.cols, q, true);
+    if (s.left.rows > 0 || s.right.rows > 0) e.svd(g, left, values, right);
+    complete(e, left, s.left_basis), complete(e, right, s.right_basis);
+  }
+  template <class E, class C>
+  void complete(E& e, view<C> vectors, view<C> basis) const {
+    if (basis.rows == 0) return;
+    const auto frame = e.frame();
+    const view<C> all = e.take(basis.rows, basis.rows, true);
+    e.for_each(fn::set_zero{}, all);
+    e.for_each(fn::assign{}, all.col_block(0, vectors.cols), as_const(vectors));
+    e.orthonormal_basis(all);
+    e.for_each(fn::assign{}, basis, as_const(all));
   }
   // Sorts the basis by how much of `side` each direction carries, v with it, and makes one step of orthogonal
   // iteration.

@@ -1,0 +1,162 @@
+// Products of float matrices on tensor cores, from two 11-bit pieces of every entry:
+//
+//   x = hi + lo + e,  |e| <= 2^-22 |x|        A B = [hi hi lo] [hi; lo; hi] + lo lo
+//
+// as one product of three times the depth, summed in float. What is left out, lo lo and e, is 2^-22 of a term, which is
+// what a sum of some hundred terms in float loses anyway. The pieces are
+//
+//   tfloat32   whatever the entries are
+//   float16    of entries up to 64 in size, times 2^9 so that small ones keep their pieces: what is below 2^-12
+//              loses bits of lo, and everything at most 2^-34. Twice as fast
+//
+// Needs 6 bytes of workspace per entry of A and B with float16 and 12 with tfloat32, of as many matrices as go through
+// at a time. (Markidis et al., arXiv 1803.04014; Ootomo, Yokota, arXiv 2203.03341.)
+#pragma once
+#include <cuda_fp16.h>
+
+#include <algorithm>
+
+#include "device.cuh"
+#include "extent.cuh"
+#include "product.cuh"
+
+namespace matopt::cuda {
+
+template <class P>
+struct piece;
+template <>
+struct piece<float16> {
+  using stored = unsigned short;
+  static constexpr float scale = 512;
+  static __device__ void of(float x, stored& hi, stored& lo) {
+    const __half h = __float2half_rn(x * scale);
+    hi = __half_as_ushort(h), lo = __half_as_ushort(__float2half_rn(x * scale - __half2float(h)));
+  }
+};
+template <>
+struct piece<tfloat32> {
+  using stored = float;
+  static constexpr float scale = 1;
+  static __device__ void of(float x, stored& hi, stored& lo) {
+    const auto rounded = [](float y) { return __uint_as_float((__float_as_uint(y) + 0x1000U) & ~0x1fffU); };
+    const bool finite = x - x == 0.F;
+    hi = finite ? rounded(x) : x, lo = finite ? rounded(x - hi) : 0.F;
+  }
+};
+
+// Which piece stands in which third of a line.
+enum class thirds { left, right };  // hi hi lo, hi lo hi
+
+inline constexpr int piece_tile = 64;
+
+// out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth. A block takes 32 rows and 64 columns.
+template <class P>
+__global__ void __launch_bounds__(block_size)
+    pieces_kernel(view<const float> x, typename piece<P>::stored* out, index_t depth, thirds order) {
+  using stored = typename piece<P>::stored;
+  constexpr int each = 16 / static_cast<int>(sizeof(stored)), chunks = piece_tile / each;
+  __shared__ float tile[32][piece_tile + 1];
+  const index_t row = index_t{blockIdx.y} * 32, column = index_t{blockIdx.x} * piece_tile;
+  const int t = static_cast<int>(threadIdx.x);
+  for (index_t b = blockIdx.z; b < x.batch; b += gridDim.z) {
+    const float* const from = x.base(b);
+    if (x.col_stride == 1) {
+      for (int i = t; i < 32 * piece_tile; i += block_size) {
+        const int r = i / piece_tile, c = i % piece_tile;
+        const bool there = row + r < x.rows && column + c < x.cols;
+        tile[r][c] = there ? from[(row + r) * x.row_stride + column + c] : 0.F;
+      }
+    } else {
+      for (int i = t; i < 32 * piece_tile; i += block_size) {
+        const int r = i % 32, c = i / 32;
+        const bool there = row + r < x.rows && column + c < x.cols;
+        tile[r][c] = there ? from[(row + r) * x.row_stride + (column + c) * x.col_stride] : 0.F;
+      }
+    }
+    __syncthreads();
+    for (int i = t; i < 32 * chunks; i += block_size) {
+      const int r = i / chunks, c = i % chunks * each;
+      if (row + r >= x.rows || column + c >= depth) continue;
+      alignas(16) stored hi[each], lo[each];
+#pragma unroll
+      for (int j = 0; j < each; ++j) piece<P>::of(tile[r][c + j], hi[j], lo[j]);
+      stored* const to = out + (b * x.rows + row + r) * 3 * depth + column + c;
+      const auto put = [](stored* where, const stored* what) {
+        *reinterpret_cast<uint4*>(where) = *reinterpret_cast<const uint4*>(what);
+      };
+      put(to, hi);
+      put(to + depth, order == thirds::left ? hi : lo);
+      put(to + 2 * depth, order == thirds::left ? lo : hi);
+    }
+    __syncthreads();
+  }
+}
+
+class piecewise_product {
+ public:
+  explicit piecewise_product(const device& d)
+      : tensor_cores_(d.major == 9 || d.major == 10 || (d.major == 8 && d.minor == 0)) {}
+
+  // Whether it takes less time than a product in float: by arithmetic and memory of an H200.
+  template <class P>
+  bool pays(index_t m, index_t n, index_t k, index_t batch) const {
+    constexpr double by_float = 46e12, by_pieces = std::is_same_v<P, float16> ? 700e12 : 350e12, memory = 3.5e12;
+    const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k),
+                 operations = 2 * dm * dn * dk, entries = (dm + dn) * dk, plain = operations / by_float,
+                 pieces = 3 * operations / by_pieces + entries * (4 + 3 * sizeof(typename piece<P>::stored)) / memory;
+    constexpr double launches = 8e-6;
+    return tensor_cores_ && static_cast<double>(batch) * (plain - 1.1 * pieces) > launches;
+  }
+  template <class P>
+  static std::size_t workspace(index_t m, index_t n, index_t k, index_t batch) {
+    return static_cast<std::size_t>(at_once<P>(m, n, k, batch)) * bytes<P>(m, n, k);
+  }
+
+  // As products::run, with a workspace of that size.
+  template <class P>
+  static void run(products& by, cudaStream_t stream, float alpha, const view<const float>& a,
+                  const view<const float>& b, float beta, const view<const float>& c, const view<float>& d,
+                  std::byte* workspace) {
+    const index_t m = d.rows, n = d.cols, depth = padded(a.cols), most = at_once<P>(m, n, a.cols, d.batch);
+    P* const left = reinterpret_cast<P*>(workspace);
+    P* const right = left + m * 3 * depth * most;
+    for (index_t first = 0; first < d.batch; first += most) {
+      const index_t count = std::min(most, d.batch - first);
+      split<P>(stream, a.matrices(first, count), left, depth, thirds::left);
+      split<P>(stream, b.matrices(first, count).t(), right, depth, thirds::right);
+      by.run<float, P>(stream, alpha / (piece<P>::scale * piece<P>::scale),
+                       as_const(row_major(left, m, 3 * depth, count)),
+                       as_const(row_major(right, n, 3 * depth, count).t()), beta, c.matrices(first, count),
+                       d.matrices(first, count));
+    }
+    check_launch("gemm");
+  }
+
+ private:
+  static constexpr std::size_t most_workspace = std::size_t{192} << 20;
+
+  static index_t padded(index_t k) { return (k + 7) / 8 * 8; }
+  template <class P>
+  static std::size_t bytes(index_t m, index_t n, index_t k) {
+    return static_cast<std::size_t>((m + n) * 3 * padded(k)) * sizeof(P);
+  }
+  // In equal parts that fit into most_workspace.
+  template <class P>
+  static index_t at_once(index_t m, index_t n, index_t k, index_t batch) {
+    const auto fit =
+        std::max<index_t>(1, static_cast<index_t>(most_workspace / std::max<std::size_t>(1, bytes<P>(m, n, k))));
+    const index_t parts = std::max<index_t>(1, (batch + fit - 1) / fit);
+    return (batch + parts - 1) / parts;
+  }
+  template <class P>
+  static void split(cudaStream_t stream, const view<const float>& x, P* out, index_t depth, thirds order) {
+    const dim3 grid(static_cast<unsigned>((depth + piece_tile - 1) / piece_tile),
+                    static_cast<unsigned>((x.rows + 31) / 32), static_cast<unsigned>(std::min(most_batch, x.batch)));
+    pieces_kernel<P>
+        <<<grid, block_size, 0, stream>>>(x, reinterpret_cast<typename piece<P>::stored*>(out), depth, order);
+  }
+
+  bool tensor_cores_;
+};
+
+}  // namespace matopt::cuda
