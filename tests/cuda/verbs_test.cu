@@ -519,7 +519,7 @@ void check_decompositions_by_blocks(size shape, layout l = layout::row_major) {
   decompose(verb);
   const auto first_u = elements(u.host.cv()), first_s = elements(sv.host.cv()), first_v = elements(v.host.cv());
 
-  const double rounding = eps<T> * std::sqrt(static_cast<double>(q)), limit = q <= 96 ? 500 * eps<T> : 20 * rounding;
+  const double rounding = eps<T> * std::sqrt(static_cast<double>(q)), limit = 20 * rounding;
   for (index_t b = 0; b < batch; ++b) {
     const auto& [name, x, values] = all[static_cast<std::size_t>(b)];
     CAPTURE(name);

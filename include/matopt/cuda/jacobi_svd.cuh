@@ -1,12 +1,12 @@
 // The thin singular value decomposition by one-sided Jacobi rotations, for batches, without the host.
 //
-//   X J_1 J_2 ... = Y S      X = A for tall A, A^T otherwise; pairs of columns of X are turned until they are
-//   orthogonal A = Y S J^T, or J S Y^T
+//   X J_1 J_2 ... = Y S        X = A for tall A, A^T otherwise; pairs of columns are turned until they are orthogonal
+//   A = Y S J^T, or J S Y^T
 //
 // A sweep turns every pair once, in rounds of disjoint pairs (a round-robin tournament), which run side by side. Here a
 // block of threads does a whole matrix of some dozen columns; larger ones are done by blocks of columns
-// (block_jacobi_svd.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device. The
-// factor J is orthogonal even where singular values are zero; such columns of Y are zero.
+// (block_jacobi_svd.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device.
+// The factor J is orthogonal even where singular values are zero; such columns of Y are zero.
 #pragma once
 #include <limits>
 
@@ -24,11 +24,6 @@ struct jacobi_layout {
   MATOPT_HD index_t norms() const { return turned() + cols * cols; }
   MATOPT_HD index_t rest() const { return norms() + cols; }  // max |A|, ||X||^2
   MATOPT_HD index_t size() const { return (rest() + 2 + 31) / 32 * 32; }
-};
-
-// Who turns a pair of columns: each takes the rows rank, rank + size, ...
-struct jacobi_team {
-  int rank, size;
 };
 
 // X = A / max |A|, J = I.
@@ -73,24 +68,26 @@ __global__ void __launch_bounds__(1024)
   }
 }
 
-// The rotation that makes columns with these inner products orthogonal; false if they are.
+// The sine of the rotation that makes columns with these inner products orthogonal, and the tangent of half its angle;
+// false if they are. Why these two: see half_angle in block_jacobi.cuh.
 template <class T>
-__device__ bool jacobi_rotation(const jacobi_layout& l, T all_squares, T pp, T qq, T pq, T& c, T& s) {
+__device__ bool jacobi_rotation(const jacobi_layout& l, T all_squares, T pp, T qq, T pq, T& sine, T& tangent) {
   const T eps = std::numeric_limits<T>::epsilon(), negligible = all_squares * eps * eps * eps;
   if (!(pp > negligible) || !(qq > negligible)) return false;
   if (!(math::abs(pq) > eps * math::sqrt(static_cast<T>(l.cols)) * math::sqrt(pp) * math::sqrt(qq))) return false;
   const T zeta = (qq - pp) / (T(2) * pq);
   const T t = (zeta < T(0) ? T(-1) : T(1)) / (math::abs(zeta) + math::sqrt(T(1) + zeta * zeta));
-  c = T(1) / math::sqrt(T(1) + t * t);
-  s = c * t;
+  tangent = t / (T(1) + math::sqrt(T(1) + t * t));
+  sine = T(2) * tangent / (T(1) + tangent * tangent);
   return true;
 }
+// By a warp.
 template <class T>
-__device__ void jacobi_turn(T* p, T* q, index_t n, T c, T s, jacobi_team t) {
-  for (index_t i = t.rank; i < n; i += t.size) {
+__device__ void jacobi_turn(T* p, T* q, index_t n, T sine, T tangent) {
+  for (index_t i = threadIdx.x % 32; i < n; i += 32) {
     const T a = p[i], b = q[i];
-    p[i] = c * a - s * b;
-    q[i] = s * a + c * b;
+    p[i] = a - sine * (b + tangent * a);
+    q[i] = b + sine * (a - tangent * b);
   }
 }
 
@@ -115,11 +112,11 @@ __global__ void __launch_bounds__(1024) jacobi_sweeps_in_block(const status_word
         T *xp = x + p * l.rows, *xq = x + q * l.rows, pp = 0, qq = 0, pq = 0;
         for (index_t i = lane; i < l.rows; i += 32) pp += xp[i] * xp[i], qq += xq[i] * xq[i], pq += xp[i] * xq[i];
         pp = warp_sum(pp), qq = warp_sum(qq), pq = warp_sum(pq);
-        T c, s;
-        if (!jacobi_rotation(l, all_squares, pp, qq, pq, c, s)) continue;
+        T sine, tangent;
+        if (!jacobi_rotation(l, all_squares, pp, qq, pq, sine, tangent)) continue;
         turned = 1;
-        jacobi_turn(xp, xq, l.rows, c, s, {lane, 32});
-        jacobi_turn(j + p * l.cols, j + q * l.cols, l.cols, c, s, {lane, 32});
+        jacobi_turn(xp, xq, l.rows, sine, tangent);
+        jacobi_turn(j + p * l.cols, j + q * l.cols, l.cols, sine, tangent);
       }
       __syncthreads();
     }
