@@ -640,6 +640,82 @@ TEMPLATE_TEST_CASE("GPU: orthonormal_basis of larger matrices", "[cuda][no_racec
   check_basis<TestType>({{1, 1}, {129, 65}, {300, 130}, {384, 384}, {3072, 64}});
 }
 
+template <class T>
+void check_spans(const std::vector<size>& shapes) {
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer words = gpu.allocate(3 * sizeof(status_word));
+  const status_word left_out[] = {0, 1, 0};
+  gpu.upload(words.data(), left_out, sizeof left_out);
+  const auto* const guard = reinterpret_cast<const status_word*>(words.data());
+  for (const auto [m, n] : shapes)
+    for (const span_case& c : span_cases<T>(m, n)) {
+      const layout l = all_layouts[(m + n) % 4];
+      CAPTURE(c.name, m, n, name_of(l));
+      on_device<T> x(gpu, m, n, l, 3), all(gpu, m, n, l, 3);
+      for (auto* y : {&x, &all}) y->host.fill([&](index_t i, index_t j, index_t) { return c.x(i, j); }), y->up();
+      const mat before = to_mat(x.host.cv().matrix(0));
+      orthonormalize(gpu, guard, x.v(), n % 2 ? 0 : 32 * eps<T>);
+      orthonormalize(gpu, nullptr, all.v(), n % 2 ? 0 : 32 * eps<T>);
+      x.down(), all.down();
+      REQUIRE(x.host.intact());
+      for (const index_t b : {0, 2})
+        REQUIRE(same_bits(elements(x.host.cv().matrix(b)), elements(all.host.cv().matrix(b))));
+      const span_errors e = errors_of_span(to_mat(x.host.cv().matrix(2)), before);
+      CHECK(e.orthogonality < 60 * eps<T>);
+      if (c.span_kept) CHECK(e.span < 200 * eps<T>);
+      CHECK(e.diagonal_positive);
+      if (c.dependent)
+        for (index_t j = 0; j < n; ++j) CHECK(e.zero[static_cast<std::size_t>(j)] == c.dependent(j));
+    }
+}
+TEMPLATE_TEST_CASE("GPU: orthonormalize: columns are orthonormal or zero, and span what was there", "[cuda]", float,
+                   double) {
+  check_spans<TestType>({{1, 1}, {40, 31}, {70, 33}});
+}
+TEMPLATE_TEST_CASE("GPU: orthonormalize, larger matrices", "[cuda][no_racecheck]", float, double) {
+  check_spans<TestType>({{40, 1}, {32, 32}, {33, 40}, {80, 65}, {100, 100}, {700, 70}, {1100, 100}});
+}
+
+TEMPLATE_TEST_CASE("GPU: Cholesky factors by blocks, one of them not positive definite", "[cuda]", float, double) {
+  using T = TestType;
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer words = gpu.allocate(3 * sizeof(status_word));
+  const view<status_word> status = row_major(reinterpret_cast<status_word*>(words.data()), 1, 1, 3);
+  for (const index_t n : {1, 7, 31, 32, 33, 65, 100})
+    for (const layout l : all_layouts)
+      for (const index_t bad : {index_t(0), n / 2, n - 1}) {
+        CAPTURE(n, name_of(l), bad);
+        const mat root = random_mat(n, 2 * n, 8), positive = root * transposed(root) + identity(n);
+        on_device<T> a(gpu, n, n, l, 3), x(gpu, n, 3, l, 3);
+        a.host.fill(
+            [&](index_t i, index_t j, index_t b) { return b == 1 && i == bad && j == bad ? -1 : positive(i, j); });
+        x.host.fill_random(6);
+        a.up(), x.up();
+        const mat start = to_mat(x.host.cv().matrix(2));
+        gpu.cholesky(nullptr, a.v(), status);
+        gpu.solve_lower(nullptr, a.cv(), x.v(), false);
+        x.down();
+        const mat half = to_mat(x.host.cv().matrix(2));
+        gpu.solve_lower(nullptr, a.cv(), x.v(), true);
+        a.down(), x.down();
+        status_word flags[3] = {9, 9, 9};
+        gpu.download(flags, words.data(), sizeof flags);
+        CHECK((flags[0] == 0 && flags[1] == 1 && flags[2] == 0));
+        REQUIRE((a.host.intact() && x.host.intact()));
+        const double limit = 30 * eps<T> * largest(positive);
+        for (const index_t b : {0, 2}) {
+          const mat lower = to_mat(a.host.cv().matrix(b));
+          for (index_t i = 0; i < n; ++i)
+            for (index_t j = i + 1; j < n; ++j) REQUIRE(lower(i, j) == 0);
+          CHECK(largest(lower * transposed(lower) - positive) < limit);
+          if (b == 2) CHECK(largest(lower * half - start) < limit);
+        }
+        CHECK(largest(positive * to_mat(x.host.cv().matrix(2)) - start) < limit);
+      }
+}
+
 TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular solves", "[cuda]", float, double) {
   using T = TestType;
   stream s;

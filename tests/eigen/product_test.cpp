@@ -186,6 +186,37 @@ TEMPLATE_TEST_CASE("cholesky and solve_lower", "[eigen]", float, double) {
   }
 }
 
+TEMPLATE_TEST_CASE("cholesky by blocks, one of a batch not positive definite", "[eigen]", float, double) {
+  using T = TestType;
+  eigen_backend cpu(2);
+  for (const index_t n : {1, 7, 31, 32, 33, 65, 100})
+    for (const layout l : all_layouts)
+      for (const index_t bad : {index_t(0), n / 2, n - 1}) {
+        CAPTURE(n, name_of(l), bad);
+        const mat root = random_mat(n, 2 * n, 8), positive = root * transposed(root) + identity(n);
+        for (const index_t columns : {1, 40}) {
+          stored<T> a(n, n, l, 3), x(n, columns, l, 3);
+          a.fill([&](index_t i, index_t j, index_t b) { return b == 1 && i == bad && j == bad ? -1 : positive(i, j); });
+          x.fill_random(6);
+          const mat start = to_mat(x.cv().matrix(2));
+          status_word failed[3] = {9, 9, 9};
+          cpu.cholesky<T>(nullptr, a.v(), view<status_word>{failed, 1, 1, 1, 1, 3, 1});
+          CHECK((failed[0] == 0 && failed[1] == 1 && failed[2] == 0));
+          cpu.solve_lower<T>(nullptr, a.cv(), x.v(), false);
+          const mat half = to_mat(x.cv().matrix(2)), lower = to_mat(a.cv().matrix(2));
+          cpu.solve_lower<T>(nullptr, a.cv(), x.v(), true);
+          REQUIRE((a.intact() && x.intact()));
+          for (index_t i = 0; i < n; ++i)
+            for (index_t j = i + 1; j < n; ++j) REQUIRE(lower(i, j) == 0);
+          const double limit = 30 * eps<T> * largest(positive);
+          CHECK(largest(lower * transposed(lower) - positive) < limit);
+          CHECK(same_bits(elements(a.cv().matrix(0)), elements(a.cv().matrix(2))));
+          CHECK(largest(lower * half - start) < limit);
+          CHECK(largest(positive * to_mat(x.cv().matrix(2)) - start) < limit);
+        }
+      }
+}
+
 TEST_CASE("the backend says what runs its products", "[eigen]") {
   const eigen_backend cpu(1);
   const std::string line = cpu.describe();

@@ -21,7 +21,6 @@
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 #include "../detail/random_block.hpp"
-#include "line_direction.hpp"
 
 namespace matopt {
 
@@ -29,11 +28,13 @@ enum class dion_transpose { automatic, never };
 constexpr auto enum_names(dion_transpose) { return std::array<std::string_view, 2>{"auto", "never"}; }
 
 namespace fn {
-// x = y where the column of x is zero
-struct keep_old_column {
+// x = kept = x / (n + eps), or old / (m + eps) where n, the norm of x's column, is zero; m: that of old's
+struct normalize_or_keep {
+  double eps;
   template <class T>
-  MATOPT_HD void operator()(T& x, T y, T n) const {
-    if (!(n > T(0))) x = y;
+  MATOPT_HD void operator()(T& x, T& kept, T n, T m) const {
+    const T fresh = math::one_if_positive(n), norm = fresh * n + (T(1) - fresh) * m;
+    kept = x = (fresh * x + (T(1) - fresh) * kept) / (norm + T(eps));
   }
 };
 }  // namespace fn
@@ -86,10 +87,9 @@ struct dion_polar {
     const index_t r = s.basis.cols;
     e.for_each(fn::add{}, u, as_const(s.buffer));
     const view<C> b = flip ? u.t() : u;
-    const view<C> p = e.take(b.rows, r, true), q = e.take(b.cols, r, true), norm = e.take(1, r);
-    e.for_each(fn::assign{}, q, as_const(s.basis));
+    const view<C> p = e.take(b.rows, r, true), q = e.take(b.cols, r, true), norm = e.take(1, r), kept = e.take(1, r);
     for (index_t i = 0; i < power_iterations; ++i) {
-      e.gemm(C(1), b, q, C(0), p, p);
+      e.gemm(C(1), b, i == 0 ? s.basis : q, C(0), p, p);
       e.orthonormalize(p, std::numeric_limits<C>::epsilon());
       e.gemm(C(1), b.t(), p, C(0), q, q);
     }
@@ -97,10 +97,8 @@ struct dion_polar {
     e.for_each(fn::assign{}, s.buffer, as_const(u));
 
     detail::row_norms(e, norm.t(), q.t());
-    e.for_each(fn::keep_old_column{}, q, as_const(s.basis), per_column(norm));
-    detail::row_norms(e, norm.t(), q.t());
-    e.for_each(fn::divide_by_norm{1, eps}, q, per_column(norm));
-    e.for_each(fn::assign{}, s.basis, as_const(q));
+    detail::row_norms(e, kept.t(), s.basis.t());
+    e.for_each(fn::normalize_or_keep{eps}, q, s.basis, per_column(norm), per_column(kept));
     e.gemm(C(1), p, q.t(), C(0), b, b);
   }
 
