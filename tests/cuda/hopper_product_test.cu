@@ -276,3 +276,64 @@ TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
   CHECK_FALSE(test.takes(good, good.col_block(0, 60), good.col_block(0, 60), out.col_block(0, 60)));
   gpu.synchronize();
 }
+
+// Products of float matrices in pieces are as exact as those in float: relative to ||a_i|| ||b_j||, whatever the
+// layouts, for entries of any size in pieces of tfloat32, and for entries up to 64 in pieces of float16.
+TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  const auto check = [&](factors of, index_t m, index_t n, index_t k, index_t batch, layout la, layout lb, layout ld,
+                         double beta, double size) {
+    CAPTURE(of == factors::bounded, m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, size);
+    on_device<float> a(gpu, m, k, la, batch), b(gpu, k, n, lb, batch), c(gpu, m, n, ld, batch), d(gpu, m, n, ld, batch);
+    a.host.fill_random(1, size), b.host.fill_random(2, of == factors::bounded ? size : 1 / size);
+    c.host.fill_random(3);
+    d.host.fill([](index_t, index_t, index_t) { return std::numeric_limits<double>::quiet_NaN(); });
+    a.up(), b.up(), c.up(), d.up();
+    const std::size_t bytes = of == factors::bounded ? cuda::piecewise_product::workspace<float16>(m, n, k, batch)
+                                                     : cuda::piecewise_product::workspace<tfloat32>(m, n, k, batch);
+    const cuda_backend::buffer workspace = gpu.allocate(bytes);
+    gpu.gemm(nullptr, 0.75F, a.cv(), b.cv(), static_cast<float>(beta), c.cv(), d.v(), workspace.data(), of);
+    d.down();
+    for (index_t z = 0; z < batch; ++z) {
+      const mat x = to_mat(a.host.cv().matrix(z)), y = to_mat(b.host.cv().matrix(z));
+      const mat off = to_mat(d.host.cv().matrix(z)) - 0.75 * (x * y) - beta * to_mat(c.host.cv().matrix(z));
+      const double unit = of == factors::bounded ? size * size : 1;
+      REQUIRE(largest(off) <= 2 * 0x1p-22 * (unit * std::sqrt(static_cast<double>(k)) + 1));
+    }
+    if (ld == layout::sub_block) REQUIRE(d.host.intact());
+  };
+  for (const factors of : {factors::any, factors::bounded}) {
+    for (const layout la : all_layouts)
+      for (const layout lb : all_layouts)
+        for (const layout ld : all_layouts) check(of, 65, 40, 31, 2, la, lb, ld, 0.5, 1);
+    check(of, 1, 1, 1, 3, layout::row_major, layout::row_major, layout::row_major, 0, 1);
+    check(of, 200, 130, 520, 3, layout::row_major, layout::column_major, layout::row_major, 0, 1);
+    check(of, 130, 200, 257, 70, layout::transposed, layout::row_major, layout::column_major, -1, 1);
+  }
+  for (const double size : {1e-30, 1e-3, 1e25})
+    check(factors::any, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
+  for (const double size : {1e-3, 60.0})
+    check(factors::bounded, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
+}
+
+TEST_CASE("GPU: a float product takes its workspace where that pays, and is symmetric where it must be", "[cuda]") {
+  if (!has_kernel()) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  CHECK(gpu.gemm_workspace<float>(64, 64, 64, 4, factors::any) == 0);
+  CHECK(gpu.gemm_workspace<double>(768, 768, 768, 48, factors::any) == 0);
+  CHECK(gpu.gemm_workspace<float>(768, 768, 768, 48, factors::any) > 0);
+  const std::size_t bytes = gpu.gemm_workspace<float>(768, 768, 768, 48, factors::bounded);
+  CHECK(bytes > 0);
+  CHECK(bytes <= std::size_t{192} << 20);
+  on_device<float> a(gpu, 300, 70), d(gpu, 300, 300);
+  a.host.fill_random(5), a.up();
+  const cuda_backend::buffer workspace = gpu.allocate(cuda::piecewise_product::workspace<float16>(300, 300, 70, 1));
+  gpu.gemm_symmetric(nullptr, 1.0F, a.cv(), a.cv().t(), 0.0F, d.cv(), d.v(), workspace.data(), factors::bounded);
+  d.down();
+  index_t askew = 0;
+  for (index_t i = 0; i < 300; ++i)
+    for (index_t j = 0; j < i; ++j) askew += d.host(i, j) != d.host(j, i);
+  CHECK(askew == 0);
+}

@@ -140,7 +140,7 @@ TEST_CASE("SOAP: renewals can be spread over the steps", "[soap]") {
     opt.finalize();
     const auto basis = [&](std::size_t i) {
       for (const state_tensor& t : opt.state_tensors())
-        if (t.name == std::to_string(i + 1) + ".momentum.left_basis") {
+        if (t.name == std::to_string(i + 1) + ".left_basis") {
           std::vector<float> all(static_cast<std::size_t>(t.rows * t.cols));
           opt.read_state(t, all.data());
           return all;

@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(1024) jacobi_sort_and_store(const status_word*
 template <class T>
 class jacobi_svd {
  public:
-  static constexpr index_t one_block = 96;  // columns up to which a block of threads does a whole matrix
+  static constexpr index_t one_block = 64;  // columns up to which a block of threads does a whole matrix
   static bool by_blocks(index_t rows, index_t cols) { return math::min(rows, cols) > one_block; }
 
   static jacobi_layout layout_of(index_t rows, index_t cols) {
