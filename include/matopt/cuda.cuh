@@ -189,13 +189,13 @@ class cuda_backend {
   }
   // Bytes that a product of m x k by k x n takes for being made of 16-bit or 11-bit pieces, 0 where that does not pay.
   template <class T>
-  std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch, factors of) const {
-    if constexpr (std::is_same_v<T, float>) {
-      if (of == factors::bounded && pieces_.pays<float16>(m, n, k, batch))
-        return pieces_.workspace<float16>(m, n, k, batch);
-      if (of == factors::any && pieces_.pays<tfloat32>(m, n, k, batch))
-        return pieces_.workspace<tfloat32>(m, n, k, batch);
-    }
+  requires std::is_same_v<T, float> std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch,
+                                                               factors of)
+  const {
+    if (of == factors::bounded && pieces_.pays<float16>(m, n, k, batch))
+      return pieces_.workspace<float16>(m, n, k, batch);
+    if (of == factors::any && pieces_.pays<tfloat32>(m, n, k, batch))
+      return pieces_.workspace<tfloat32>(m, n, k, batch);
     return 0;
   }
   void gemm(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,

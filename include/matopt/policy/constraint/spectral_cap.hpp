@@ -169,9 +169,9 @@ struct hard_cap {
     view<C> y = e.take_like(x);
     const view<C> gram = e.take(x.rows, x.rows), poly = e.take(x.rows, x.rows);
     for (const odd_polynomial q : quintics) {
-      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram);
-      e.gemm_symmetric(C(q.c), gram, gram, C(q.b), gram, poly);
-      e.gemm(C(1), poly, x, C(q.a), x, y);
+      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram, factors::bounded);  // x is at most 3
+      e.gemm_symmetric(C(q.c), gram, gram, C(q.b), gram, poly, factors::bounded);
+      e.gemm(C(1), poly, x, C(q.a), x, y, factors::bounded);
       std::swap(x, y);
     }
     e.for_each(fn::times_constant{bound}, w, as_const(tall ? x.t() : x));
