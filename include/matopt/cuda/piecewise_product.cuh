@@ -52,49 +52,70 @@ struct piece<tfloat32> {
 // Which piece stands in which third of a stretch.
 enum class thirds { left, right };  // hi lo hi, lo hi hi
 
-inline constexpr int piece_tile = 64;
+// Writes one chunk of 16 bytes of each piece. A line of `out` has 3 depth: stretches of longest_sum columns, each as
+// three pieces side by side.
+template <class P>
+__device__ void put_pieces(const float* x, typename piece<P>::stored* line, unsigned column, unsigned depth,
+                           thirds order) {
+  using stored = typename piece<P>::stored;
+  constexpr int each = 16 / static_cast<int>(sizeof(stored));
+  constexpr unsigned longest = static_cast<unsigned>(piece<P>::longest_sum);
+  alignas(16) stored hi[each], lo[each];
+#pragma unroll
+  for (int j = 0; j < each; ++j) piece<P>::of(x[j], hi[j], lo[j]);
+  const unsigned begin = column / longest * longest, width = depth - begin < longest ? depth - begin : longest;
+  stored* const to = line + 3 * begin + (column - begin);
+  const auto put = [](stored* where, const stored* what) {
+    *reinterpret_cast<uint4*>(where) = *reinterpret_cast<const uint4*>(what);
+  };
+  put(to, order == thirds::left ? hi : lo);
+  put(to + width, order == thirds::left ? lo : hi);
+  put(to + 2 * width, hi);
+}
 
-// out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth: stretches of longest_sum columns, each as three
-// pieces side by side. A block takes 32 rows and 64 columns, which belong to one stretch.
+// out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth, whose rows are contiguous: a thread takes a chunk.
 template <class P>
 __global__ void __launch_bounds__(block_size)
-    pieces_kernel(view<const float> x, typename piece<P>::stored* out, index_t depth, thirds order) {
-  using stored = typename piece<P>::stored;
-  constexpr int each = 16 / static_cast<int>(sizeof(stored)), chunks = piece_tile / each;
+    pieces_of_rows(view<const float> x, typename piece<P>::stored* out, unsigned depth, thirds order, bool aligned) {
+  constexpr int each = 16 / static_cast<int>(sizeof(typename piece<P>::stored));
+  const unsigned per_row = (depth + each - 1) / each, chunk = blockIdx.x * block_size + threadIdx.x,
+                 row = chunk / per_row, column = (chunk - row * per_row) * each;
+  if (row >= x.rows) return;
+  for (index_t b = blockIdx.y; b < x.batch; b += gridDim.y) {
+    const float* const from = x.base(b) + row * x.row_stride + column;
+    alignas(16) float values[each];
+    if (aligned && column + each <= x.cols) {
+#pragma unroll
+      for (int j = 0; j < each; j += 4)
+        *reinterpret_cast<float4*>(values + j) = *reinterpret_cast<const float4*>(from + j);
+    } else {
+#pragma unroll
+      for (int j = 0; j < each; ++j) values[j] = column + j < x.cols ? from[j] : 0.F;
+    }
+    put_pieces<P>(values, out + (b * x.rows + row) * 3 * depth, column, depth, order);
+  }
+}
+
+// The same of columns that are contiguous, through a tile of 32 rows and 64 columns, which belong to one stretch.
+inline constexpr int piece_tile = 64;
+template <class P>
+__global__ void __launch_bounds__(block_size)
+    pieces_of_columns(view<const float> x, typename piece<P>::stored* out, unsigned depth, thirds order) {
+  constexpr int each = 16 / static_cast<int>(sizeof(typename piece<P>::stored)), chunks = piece_tile / each;
   __shared__ float tile[32][piece_tile + 1];
   const index_t row = index_t{blockIdx.y} * 32, column = index_t{blockIdx.x} * piece_tile;
-  const int t = static_cast<int>(threadIdx.x);
   for (index_t b = blockIdx.z; b < x.batch; b += gridDim.z) {
-    const float* const from = x.base(b);
-    if (x.col_stride == 1) {
-      for (int i = t; i < 32 * piece_tile; i += block_size) {
-        const int r = i / piece_tile, c = i % piece_tile;
-        const bool there = row + r < x.rows && column + c < x.cols;
-        tile[r][c] = there ? from[(row + r) * x.row_stride + column + c] : 0.F;
-      }
-    } else {
-      for (int i = t; i < 32 * piece_tile; i += block_size) {
-        const int r = i % 32, c = i / 32;
-        const bool there = row + r < x.rows && column + c < x.cols;
-        tile[r][c] = there ? from[(row + r) * x.row_stride + (column + c) * x.col_stride] : 0.F;
-      }
+    const float* const from = x.base(b) + row * x.row_stride + column * x.col_stride;
+    for (int i = static_cast<int>(threadIdx.x); i < 32 * piece_tile; i += block_size) {
+      const int r = i % 32, c = i / 32;
+      tile[r][c] = row + r < x.rows && column + c < x.cols ? from[r * x.row_stride + c * x.col_stride] : 0.F;
     }
     __syncthreads();
-    for (int i = t; i < 32 * chunks; i += block_size) {
+    for (int i = static_cast<int>(threadIdx.x); i < 32 * chunks; i += block_size) {
       const int r = i / chunks, c = i % chunks * each;
-      if (row + r >= x.rows || column + c >= depth) continue;
-      alignas(16) stored hi[each], lo[each];
-#pragma unroll
-      for (int j = 0; j < each; ++j) piece<P>::of(tile[r][c + j], hi[j], lo[j]);
-      const index_t begin = column / piece<P>::longest_sum * piece<P>::longest_sum,
-                    width = math::min(piece<P>::longest_sum, depth - begin);
-      stored* const to = out + (b * x.rows + row + r) * 3 * depth + 3 * begin + (column - begin) + c;
-      const auto put = [](stored* where, const stored* what) {
-        *reinterpret_cast<uint4*>(where) = *reinterpret_cast<const uint4*>(what);
-      };
-      put(to, order == thirds::left ? hi : lo);
-      put(to + width, order == thirds::left ? lo : hi);
-      put(to + 2 * width, hi);
+      if (row + r < x.rows && column + c < depth)
+        put_pieces<P>(&tile[r][c], out + (b * x.rows + row + r) * 3 * depth, static_cast<unsigned>(column + c), depth,
+                      order);
     }
     __syncthreads();
   }
@@ -163,10 +184,21 @@ class piecewise_product {
   }
   template <class P>
   static void split(cudaStream_t stream, const view<const float>& x, P* out, index_t depth, thirds order) {
-    const dim3 grid(static_cast<unsigned>((depth + piece_tile - 1) / piece_tile),
-                    static_cast<unsigned>((x.rows + 31) / 32), static_cast<unsigned>(std::min(most_batch, x.batch)));
-    pieces_kernel<P>
-        <<<grid, block_size, 0, stream>>>(x, reinterpret_cast<typename piece<P>::stored*>(out), depth, order);
+    using stored = typename piece<P>::stored;
+    const auto to = reinterpret_cast<stored*>(out);
+    const auto deep = static_cast<unsigned>(depth), batch = static_cast<unsigned>(std::min(most_batch, x.batch));
+    const index_t chunks = x.rows * ((depth * static_cast<index_t>(sizeof(stored)) + 15) / 16);
+    if (x.col_stride == 1 && chunks < index_t{1} << 31) {
+      const auto whole = [](auto v) { return v % 4 == 0; };
+      const bool aligned = whole(x.row_stride) && (x.batch == 1 || whole(x.batch_stride)) &&
+                           reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && !x.table;
+      const dim3 grid(static_cast<unsigned>((chunks + block_size - 1) / block_size), batch);
+      pieces_of_rows<P><<<grid, block_size, 0, stream>>>(x, to, deep, order, aligned);
+    } else {
+      const dim3 grid(static_cast<unsigned>((depth + piece_tile - 1) / piece_tile),
+                      static_cast<unsigned>((x.rows + 31) / 32), batch);
+      pieces_of_columns<P><<<grid, block_size, 0, stream>>>(x, to, deep, order);
+    }
   }
 
   bool tensor_cores_;
