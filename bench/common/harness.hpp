@@ -3,7 +3,7 @@
 //
 // A case is named subject/key:value/key:value..., so that bench/report can join ours with the peers'. Its time is the
 // mean over the repeats, as Google Benchmark has it; the counters have
-//   median_ms, best_ms    of one repeat
+//   median_ms, best_ms, mean_ms, worst_ms    of one repeat
 //   flops, bytes          of the algorithm, as counting_backend counts them or as the subject says
 //   flops_per_s, bytes_per_s, fraction_of_peak (measured in the same run), fraction_of_bandwidth
 #pragma once
@@ -14,6 +14,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -104,6 +105,9 @@ void measure(benchmark::State& state, Run run, int at_once = 1) {
   std::sort(times.begin(), times.end());
   state.counters["median_ms"] = 1e3 * times[times.size() / 2];
   state.counters["best_ms"] = 1e3 * times.front();
+  state.counters["worst_ms"] = 1e3 * times.back();
+  state.counters["mean_ms"] =
+      1e3 * std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size());
 }
 
 // What the case did in one iteration, and on which element type its products ran (empty: no peak to compare with).
