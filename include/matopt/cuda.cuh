@@ -235,7 +235,7 @@ class cuda_backend {
     const cuda::on_device here(device());
     if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
     matopt::detail::block_gram_schmidt<T>::run(
-        *this, guard, x, tolerance, workspace + cuda::panel_round<T>::workspace(x.rows, x.batch),
+        *this, guard, x, workspace + cuda::panel_round<T>::workspace(x.rows, x.batch),
         [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
           cuda::panel_round<T>::run(stream_, guard, p, kept, before, last, tolerance, workspace);
           cuda::check_launch("orthonormalize");
