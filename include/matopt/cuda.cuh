@@ -29,13 +29,10 @@
 #include "core/broadcast.hpp"
 #include "core/philox.hpp"
 #include "cuda/block_columns.cuh"
-#include "cuda/block_gram_schmidt.cuh"
 #include "cuda/buffer.cuh"
+#include "cuda/decompositions.cuh"
 #include "cuda/device.cuh"
-#include "cuda/factorize.cuh"
 #include "cuda/hopper_product.cuh"
-#include "cuda/householder.cuh"
-#include "cuda/jacobi_svd.cuh"
 #include "cuda/map.cuh"
 #include "cuda/on_device.cuh"
 #include "cuda/piecewise_product.cuh"
@@ -46,7 +43,7 @@
 
 namespace matopt {
 
-class cuda_backend {
+class cuda_backend : public cuda::decompositions<cuda_backend> {
  public:
   using buffer = cuda::buffer;
   template <class T>
@@ -247,81 +244,6 @@ class cuda_backend {
                     static_cast<unsigned>(std::min(cuda::most_batch, x.batch)));
     cuda::random_normal_kernel<<<grid, cuda::block_size, 0, stream_>>>(guard, x, seed, counter);
     cuda::check_launch("random_normal");
-  }
-
-  template <class T>
-  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
-    return cuda::jacobi_svd<T>::workspace(rows, cols, batch);
-  }
-  template <class T>
-  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
-           std::byte* workspace) {
-    const cuda::on_device here(device());
-    cuda::jacobi_svd<T>::run(*this, stream_, guard, a, u, s, v, workspace);
-    cuda::check_launch("svd");
-  }
-  template <class T>
-  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
-    return cuda::panel_round<T>::workspace(rows, batch) +
-           matopt::detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
-  }
-  template <class T>
-  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
-    const cuda::on_device here(device());
-    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
-    matopt::detail::block_gram_schmidt<T>::run(
-        *this, guard, x, tolerance, workspace + cuda::panel_round<T>::workspace(x.rows, x.batch),
-        [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
-          cuda::panel_round<T>::run(stream_, guard, p, kept, before, last, tolerance, workspace);
-          cuda::check_launch("orthonormalize");
-          return false;
-        });
-  }
-  template <class T>
-  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
-    return matopt::detail::householder<T>::workspace(rows, cols, batch);
-  }
-  template <class T>
-  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
-    const cuda::on_device here(device());
-    if (x.cols == 0 || x.batch == 0) return;
-    const auto batch = static_cast<unsigned>(x.batch);
-    matopt::detail::householder<T>::run(
-        *this, guard, x, workspace,
-        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
-          const unsigned threads = v.rows >= 256 ? 1024 : 256;
-          cuda::reflect_kernel<<<batch, threads, 0, stream_>>>(guard, v, norm, sign, before);
-          cuda::check_launch("orthonormal_basis");
-        },
-        [&](const view<const T>& v, const view<T>& t) {
-          cuda::triangle_kernel<<<batch, 1024, 0, stream_>>>(guard, v, t);
-          cuda::check_launch("orthonormal_basis");
-        });
-  }
-  template <class T>
-  void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
-    const cuda::on_device here(device());
-    if (a.cols == 0 || a.batch == 0) return;
-    matopt::detail::block_cholesky<T>::factorize(
-        *this, guard, a,
-        [&](const view<T>& diagonal, bool first) {
-          cuda::cholesky_kernel<<<static_cast<unsigned>(a.batch), 1024, 0, stream_>>>(guard, diagonal, status, first);
-          cuda::check_launch("cholesky");
-        },
-        [&](const view<const T>& r, const view<T>& p) {
-          cuda::solve_rows(stream_, guard, r, p);
-          cuda::check_launch("cholesky");
-        });
-  }
-  template <class T>
-  void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
-    const cuda::on_device here(device());
-    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
-    matopt::detail::block_cholesky<T>::solve_lower(*this, guard, l, x, transpose,
-                                                   [&](const view<const T>& r, const view<T>& p) {
-                                                     cuda::solve_rows(stream_, guard, r, p);
-                                                     cuda::check_launch("solve_lower");
-                                                   });
   }
 
  private:

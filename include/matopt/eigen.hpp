@@ -145,7 +145,7 @@ class eigen_backend {
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
     if (detail::all_stopped(guard, x.batch)) return;
-    detail::block_gram_schmidt<T>::run(*this, guard, x, tolerance, workspace,
+    detail::block_gram_schmidt<T>::run(*this, guard, x, workspace,
                                        [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
                                          pool_.parallel_for(p.batch, [&](index_t b) {
                                            if (!guard || !guard[b])

@@ -204,7 +204,8 @@ TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span wh
                              {33, 40},
                              {80, 65},
                              {100, 100},
-                             {700, 70}})
+                             {700, 70},
+                             {20000, 3}})
     for (const span_case& c : span_cases<T>(m, n)) {
       const layout l = all_layouts[(m + n) % 4];
       CAPTURE(c.name, m, n, name_of(l));
@@ -217,8 +218,10 @@ TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span wh
       CHECK(x.intact());
       CHECK(same_bits(elements(x.cv().matrix(0)), elements(x.cv().matrix(2))));
       const span_errors e = errors_of_span(to_mat(x.cv().matrix(2)), before);
-      CHECK(e.orthogonality < 60 * eps<T>);
-      if (c.span_kept) CHECK(e.span < 200 * eps<T>);
+      // Long sums of double are in double.
+      const double rounding = eps<T> * (std::is_same_v<T, float> ? 1 : 1 + static_cast<double>(m) / 1000);
+      CHECK(e.orthogonality < 60 * rounding);
+      if (c.span_kept) CHECK(e.span < 200 * rounding);
       CHECK(e.diagonal_positive);
       if (c.dependent)
         for (index_t j = 0; j < n; ++j) CHECK(e.zero[static_cast<std::size_t>(j)] == c.dependent(j));

@@ -21,7 +21,6 @@
 #include "broadcast.hpp"
 #include "functors.hpp"
 #include "math.hpp"
-#include "rounding_of_projections.hpp"
 #include "view.hpp"
 
 namespace matopt {
@@ -32,16 +31,6 @@ struct divide_by_scaled_norm {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T s, T q) const {
     y = math::divide_or_zero(math::divide_or_zero(x, s), math::sqrt(q));
-  }
-};
-// y = y / length, or 0 where no more than rounding, or `tolerance`, is left; `before`: columns before the first one
-struct divide_by_rest {
-  double tolerance;
-  index_t before;
-  template <class T>
-  MATOPT_HD void operator()(T& y, T length, T column) const {
-    const T least = math::max(T(tolerance), detail::rounding_of_projections(column + T(before)));
-    y = math::divide_or_zero(y, length > least ? length : T(0));
   }
 };
 }  // namespace fn
@@ -60,9 +49,10 @@ class block_gram_schmidt {
   // `orthonormalize(p, kept, before, last)` makes the columns of p (m x b, column-major) orthonormal or zero, and
   // multiplies `kept` (b x 1), what is left of each column's length so far, by what it leaves of it; `before`: how many
   // columns X has before them; before the first columns, `kept` is not set yet. It returns whether they need no other
-  // round, which must not depend on data. X has one unit stride.
+  // round, which must not depend on data. A column of which `kept` alone says that nothing is left must become zero
+  // before it touches another. X has one unit stride.
   template <class Backend, class Panel>
-  static void run(Backend& verbs, const status_word* guard, const view<T>& x, T tolerance, std::byte* workspace,
+  static void run(Backend& verbs, const status_word* guard, const view<T>& x, std::byte* workspace,
                   const Panel& orthonormalize) {
     const index_t m = x.rows, n = x.cols, batch = x.batch;
     if (m == 0 || n == 0) return;
@@ -84,8 +74,7 @@ class block_gram_schmidt {
       if (first > 0) {
         project(verbs, guard, q, p, a, m);
         verbs.reduce_rows(guard, fn::norm{}, k, as_const(p.t()));
-        verbs.for_each(guard, fn::divide_by_rest{static_cast<double>(tolerance), first}, p, per_column(as_const(k.t())),
-                       column_number{});
+        verbs.for_each(guard, fn::divide{}, p, as_const(p), per_column(as_const(k.t())));
       }
       for (const bool last : {false, true}) {
         if (first > 0) project(verbs, guard, q, p, a, longest_sum);

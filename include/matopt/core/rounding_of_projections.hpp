@@ -9,12 +9,8 @@ namespace matopt::detail {
 // What is left of a column that depends on `before` orthonormal ones, relative to its length, when rounding is all
 // that is left of it.
 template <class T>
-MATOPT_HD T rounding_of_projections(T before) {
-  return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(before + T(1));
-}
-template <class T>
 MATOPT_HD T rounding_of_projections(index_t before) {
-  return rounding_of_projections(static_cast<T>(before));
+  return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(static_cast<T>(before + 1));
 }
 
 }  // namespace matopt::detail

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "../core/block_gram_schmidt.hpp"
+#include "../core/rounding_of_projections.hpp"
 #include "factorize.cuh"
 #include "householder.cuh"
 

@@ -9,6 +9,7 @@
 #include "../core/functors.hpp"
 #include "../core/householder.hpp"
 #include "../core/math.hpp"
+#include "../core/rounding_of_projections.hpp"
 #include "../core/view.hpp"
 #include "blocks.hpp"
 

@@ -1,0 +1,100 @@
+// decompositions: the verbs of cuda_backend that factor matrices. They launch kernels and the backend's own products,
+// as many as the shape alone decides.
+#pragma once
+#include <cstddef>
+#include <type_traits>
+
+#include "../core/backend.hpp"
+#include "../core/block_cholesky.hpp"
+#include "../core/block_gram_schmidt.hpp"
+#include "../core/householder.hpp"
+#include "block_gram_schmidt.cuh"
+#include "factorize.cuh"
+#include "householder.cuh"
+#include "jacobi_svd.cuh"
+#include "on_device.cuh"
+
+namespace matopt::cuda {
+
+template <class Backend>
+class decompositions {
+ public:
+  template <class T>
+  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
+    return jacobi_svd<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
+           std::byte* workspace) {
+    const on_device here(self().device());
+    jacobi_svd<T>::run(self(), self().stream(), guard, a, u, s, v, workspace);
+    check_launch("svd");
+  }
+  template <class T>
+  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
+    return panel_round<T>::workspace(rows, batch) + matopt::detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
+    const on_device here(self().device());
+    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
+    matopt::detail::block_gram_schmidt<T>::run(self(), guard, x, workspace + panel_round<T>::workspace(x.rows, x.batch),
+                                               [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
+                                                 panel_round<T>::run(self().stream(), guard, p, kept, before, last,
+                                                                     tolerance, workspace);
+                                                 check_launch("orthonormalize");
+                                                 return false;
+                                               });
+  }
+  template <class T>
+  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
+    return matopt::detail::householder<T>::workspace(rows, cols, batch);
+  }
+  template <class T>
+  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
+    const on_device here(self().device());
+    if (x.cols == 0 || x.batch == 0) return;
+    const auto batch = static_cast<unsigned>(x.batch);
+    matopt::detail::householder<T>::run(
+        self(), guard, x, workspace,
+        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+          const unsigned threads = v.rows >= 256 ? 1024 : 256;
+          reflect_kernel<<<batch, threads, 0, self().stream()>>>(guard, v, norm, sign, before);
+          check_launch("orthonormal_basis");
+        },
+        [&](const view<const T>& v, const view<T>& t) {
+          triangle_kernel<<<batch, 1024, 0, self().stream()>>>(guard, v, t);
+          check_launch("orthonormal_basis");
+        });
+  }
+  template <class T>
+  void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
+    const on_device here(self().device());
+    if (a.cols == 0 || a.batch == 0) return;
+    matopt::detail::block_cholesky<T>::factorize(
+        self(), guard, a,
+        [&](const view<T>& diagonal, bool first) {
+          cholesky_kernel<<<static_cast<unsigned>(a.batch), 1024, 0, self().stream()>>>(guard, diagonal, status, first);
+          check_launch("cholesky");
+        },
+        [&](const view<const T>& r, const view<T>& p) {
+          solve_rows(self().stream(), guard, r, p);
+          check_launch("cholesky");
+        });
+  }
+  template <class T>
+  void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
+    const on_device here(self().device());
+    if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
+    matopt::detail::block_cholesky<T>::solve_lower(self(), guard, l, x, transpose,
+                                                   [&](const view<const T>& r, const view<T>& p) {
+                                                     solve_rows(self().stream(), guard, r, p);
+                                                     check_launch("solve_lower");
+                                                   });
+  }
+
+ private:
+  Backend& self() { return static_cast<Backend&>(*this); }
+};
+
+}  // namespace matopt::cuda
