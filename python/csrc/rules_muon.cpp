@@ -1,0 +1,6 @@
+#include <matopt/eigen.hpp>
+#include <matopt/published_rules.hpp>
+
+#include "rules.hpp"
+
+void add_muon_rules(rule_books& to) { matopt::add_muon_rules(to.in_float), matopt::add_muon_rules(to.in_double); }
