@@ -23,7 +23,7 @@ setup(
     ext_modules=[
         (CUDAExtension if o["cuda"] else CppExtension)(
             "matopt._torch",
-            sources=[str(Path(s).relative_to(here)) if Path(s).is_relative_to(here) else s for s in o["sources"]],
+            sources=[str(Path(s).relative_to(here)) for s in o["sources"]],
             include_dirs=o["include_dirs"],
             libraries=o["libraries"],
             extra_compile_args=flags,

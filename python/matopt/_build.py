@@ -55,14 +55,15 @@ def options() -> dict[str, Any]:
     eigen = _include_of("Eigen/Core", "MATOPT_EIGEN", "/usr/include/eigen3", "/usr/local/include/eigen3",
                         "/opt/homebrew/include/eigen3")
     if eigen is None:
-        raise RuntimeError("matopt: Eigen was not found (Debian: libeigen3-dev); set MATOPT_EIGEN to the folder that has Eigen/Core")
+        raise RuntimeError("matopt: Eigen was not found (Debian: libeigen3-dev); set MATOPT_EIGEN to the folder that has "
+                           "Eigen/Core")
     sources = [PYTHON / "csrc" / "module.cpp", *(PYTHON / "csrc" / f"rules_{r}.cpp" for r in RULES)]
     # RTTI names and everything else of the rules stay inside the extension.
     flags = ["-std=c++20", "-O2", "-g0", "-fvisibility=hidden", "-isystem", eigen]
     libraries: list[str] = []
-    if os.environ.get("MATOPT_HIGHWAY") != "0" and _include_of("hwy/highway.h", "MATOPT_HIGHWAY_INCLUDE", "/usr/include",
-                                                               "/usr/local/include"):
-        sources.append(INCLUDE / "matopt" / "simd" / "kernels.cpp")
+    highway = _include_of("hwy/highway.h", "MATOPT_HIGHWAY_INCLUDE", "/usr/include", "/usr/local/include")
+    if highway and os.environ.get("MATOPT_HIGHWAY") != "0":
+        sources.append(PYTHON / "csrc" / "kernels.cpp")
         flags += ["-DMATOPT_HIGHWAY", "-DMATOPT_SIMD_COMPILED"]
         libraries.append("hwy")
     cuda, reason = _cuda_toolkit()

@@ -3,9 +3,15 @@
 import copy
 import io
 import math
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
 import unittest
 import warnings
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -567,7 +573,7 @@ class State(unittest.TestCase):
         self.assertFalse(all(p.equal(q) for p, q in zip(ours, fresh)))
 
     def test_ten_more_steps(self):
-        for rule in ("muon", "adamw", "muown", "normuon", "soap", "mars_m", "numuon_krylov"):
+        for rule in ("muon", "adamw", "muown", "angular_muown", "normuon", "soap", "mars_m", "numuon_krylov"):
             own = {"rank_hold": 3, "rank_total": 20} if rule == "numuon_krylov" else {}
             for dtype in (torch.float32, torch.float64):
                 with self.subTest(rule=rule, dtype=dtype):
@@ -767,6 +773,112 @@ class Orthogonalize(unittest.TestCase):
                 mt.orthogonalize(x)
         with self.assertRaisesRegex(ValueError, "keller"):
             mt.orthogonalize(torch.zeros(4, 4), "kellr")
+
+
+if torch.cuda.is_available() and mt.rules("cuda"):
+
+    class OnGpu(unittest.TestCase):
+        SHAPES = [(48, 64), (64, 48), (64, 64)]
+
+        def pair(self, dtype=torch.float32, shapes=None):
+            on_cpu = parameters(dtype, shapes or self.SHAPES)
+            return on_cpu, [nn.Parameter(p.detach().cuda()) for p in on_cpu]
+
+        def run_both(self, a, b, cpu, gpu, steps, first=0):
+            for t in range(first, first + steps):
+                give(cpu, t)
+                for p, q in zip(cpu, gpu):
+                    q.grad = p.grad.cuda()
+                a.step(), b.step()
+
+        def test_rules_follow_the_cpu(self):
+            for rule in mt.rules("cuda"):
+                with self.subTest(rule=rule):
+                    cpu, gpu = self.pair()
+                    start = [p.detach().clone() for p in cpu]
+                    own = {"rank_hold": 3, "rank_total": 20} if "rank_total" in mt.settings(rule) else {}
+                    a, b = (mt.Optimizer(p, rule=rule, lr=0.01, **own) for p in (cpu, gpu))
+                    self.run_both(a, b, cpu, gpu, 10)
+                    apart = sum((p - q.cpu()).norm() for p, q in zip(cpu, gpu)).item()
+                    moved = sum((p - s).norm() for p, s in zip(cpu, start)).item()
+                    self.assertLess(apart, (1e-4 if rule in ("adamw", "lion") else 0.05) * moved)
+
+        def test_beside_the_shipped_optimizers(self):
+            for ours, theirs, legal in ((mt.Muon, torch.optim.Muon, 0.03),
+                                        (lambda p, **k: mt.Optimizer(p, rule="adamw", **k), torch.optim.AdamW, 1e-5)):
+                _, mine = self.pair()
+                _, shipped = self.pair()
+                a, b = ours(mine, lr=0.01, weight_decay=0.1), theirs(shipped, lr=0.01, weight_decay=0.1)
+                run_on = lambda o, params: [self.step_on(o, params, t) for t in range(50)]
+                run_on(a, mine), run_on(b, shipped)
+                self.assertLess(distance(mine, shipped), legal)
+
+        def step_on(self, optimizer, params, t):
+            for p, g in zip(params, gradients(t, torch.float32, [tuple(p.shape) for p in params])):
+                p.grad = g.cuda()
+            optimizer.step()
+
+        def test_other_streams(self):
+            _, mine = self.pair()
+            _, plain = self.pair()
+            a, b = mt.Optimizer(mine, lr=0.02), mt.Optimizer(plain, lr=0.02)
+            for t in range(12):
+                with torch.cuda.stream(torch.cuda.Stream() if t % 3 else torch.cuda.current_stream()) as _:
+                    torch.cuda.current_stream().wait_stream(torch.cuda.default_stream())
+                    torch.cuda._sleep(1_000_000)  # the gradients come late
+                    self.step_on(a, mine, t)
+                    for p in mine:
+                        p.grad = None  # and their memory is used again at once
+                    torch.full((64, 64), float("nan"), device="cuda")
+                    stream = torch.cuda.current_stream()
+                torch.cuda.default_stream().wait_stream(stream)
+                self.step_on(b, plain, t)
+            self.assertTrue(all(p.equal(q) for p, q in zip(mine, plain)))
+
+        def test_sixteen_bits_and_state(self):
+            _, mine = self.pair(torch.bfloat16)
+            optimizer = mt.Optimizer(mine, lr=0.02, master_weights=True)
+            step = lambda o, params, t: [setattr(p, "grad", g.cuda()) for p, g in
+                                         zip(params, gradients(t, torch.bfloat16, self.SHAPES))] and o.step()
+            for t in range(5):
+                step(optimizer, mine, t)
+            again = [nn.Parameter(p.detach().clone()) for p in mine]
+            other = mt.Optimizer(again, lr=0.02, master_weights=True)
+            other.load_state_dict(optimizer.state_dict())
+            for t in range(5, 10):
+                step(optimizer, mine, t), step(other, again, t)
+            self.assertTrue(all(p.equal(q) for p, q in zip(mine, again)))
+            mine[1].grad = None
+            before = mine[1].detach().clone()
+            optimizer.step()
+            self.assertTrue(mine[1].equal(before))
+
+        def test_moved_after_it_was_made(self):
+            model = nn.Linear(8, 6)
+            optimizer = mt.Optimizer([{"params": [model.weight]}, {"params": [model.bias], "rule": "adamw"}])
+            model.cuda()
+            model(torch.randn(4, 8, device="cuda")).sum().backward()
+            before = model.weight.detach().clone()
+            optimizer.step()
+            self.assertFalse(model.weight.equal(before))
+
+        def test_orthogonalize(self):
+            x = torch.randn(3, 64, 48, device="cuda")
+            y = mt.orthogonalize(x, "deepseek")
+            u, _, v = torch.linalg.svd(x, full_matrices=False)
+            self.assertLess((y - u @ v).abs().max().item(), 0.03)
+
+
+class Import(unittest.TestCase):
+    def test_without_the_extension(self):
+        package = Path(mt.__file__).parent.parent
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(package, Path(folder) / "matopt", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+            environment = {k: v for k, v in os.environ.items() if k != "MATOPT_JIT"} | {"PYTHONPATH": folder}
+            said = subprocess.run([sys.executable, "-c", "import matopt.torch"], cwd=folder, env=environment, text=True,
+                                  capture_output=True, check=False)
+        self.assertIn("ImportError: matopt.torch needs its compiled extension", said.stderr)
+        self.assertIn("pip install --no-build-isolation ./python", said.stderr)
 
 
 if __name__ == "__main__":

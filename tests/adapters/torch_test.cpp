@@ -251,6 +251,10 @@ TEST_CASE("what is refused changes nothing", "[torch]") {
   overlapping.add_param_group({.params = parts, .rule = "torch_muon"});
   give(parts, 0);
   CHECK_THROWS_WITH(overlapping.step(), Contains("shared"));
+  parts[1].set_data(parts[1].variable_data().clone());
+  overlapping.step();
+  CHECK(parts[0].abs().sum().item<double>() > 0);
+  CHECK(parts[1].abs().sum().item<double>() > 0);
   ours.go(2, 2), plain.go(2, 2);
   CHECK(same(ours.all, plain.all));
   CHECK(opt.groups().size() == 1);
@@ -367,6 +371,10 @@ TEST_CASE("a closure, and rules that estimate from two gradients", "[torch]") {
   one_group mars(parameters(), "mars_m_exact");
   mars.go(1);
   CHECK_THROWS_WITH(mars.go(1), Contains("reference gradient of \"param.0\" is missing"));
+  // Also in the first step after a load.
+  one_group resumed(parameters(), "mars_m_exact");
+  resumed.opt.load_state(mars.opt.state(), mars.opt.steps());
+  CHECK_THROWS_WITH(resumed.go(1), Contains("missing"));
 }
 
 TEST_CASE("orthogonalized() by any policy", "[torch]") {

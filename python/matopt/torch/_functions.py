@@ -32,23 +32,22 @@ def from_text(value: str) -> Setting:
     if value in ("true", "false"):
         return value == "true"
     try:
-        number = float(value)
+        return int(value) if value.lstrip("-").isdigit() else float(value)
     except ValueError:
         return value
-    return int(value) if value.lstrip("-").isdigit() and abs(number) >= 1e17 else number
 
 
 def rules(device: str = "cpu") -> list[str]:
-    """The names of the rules on ``device``: ``"cpu"`` (all that are published) or ``"cuda"`` (a selection; none if the
-    extension was built without CUDA)."""
+    """The names of the rules on ``device``: ``"cpu"`` (all that are published) or ``"cuda"`` (a selection; none if
+    the extension was built without CUDA)."""
     if device not in ("cpu", "cuda"):
         raise ValueError(f'matopt: device is "{device}"; legal: "cpu" or "cuda"')
     return native.rule_names(device == "cuda")
 
 
 def settings(rule: str, **values: Setting) -> dict[str, Setting]:
-    """The settings of a rule, with its defaults; ``values`` replaces some, and then all of them are checked: unknown names
-    and illegal values are a ValueError that says what is legal."""
+    """The settings of a rule, with its defaults; ``values`` replaces some, and then all of them are checked: unknown
+    names and illegal values are a ValueError that says what is legal."""
     return from_native(native.rule_facts(rule, to_native(values))[0] if values else native.rule_defaults(rule)[1])
 
 

@@ -13,8 +13,8 @@ from ._functions import Setting, lr_of, native, setting_names, settings, to_nati
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
 # What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
-_OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "initial_lr", "max_lr", "min_lr",
-               "swa_lr", "base_momentum", "max_momentum"}
+_OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "initial_lr", "max_lr",
+               "min_lr", "swa_lr", "base_momentum", "max_momentum"}
 
 
 class Status(NamedTuple):
@@ -43,7 +43,8 @@ class Optimizer(torch.optim.Optimizer):
     in float32. State of a parameter begins with the first step in which it requires a gradient or has one.
 
     Args:
-        params: tensors, ``(name, tensor)`` pairs, or groups of them, each a dict with a ``rule`` and settings of its own.
+        params: tensors, ``(name, tensor)`` pairs, or groups of them, each a dict with a ``rule`` and settings of its
+            own.
         rule: one of ``matopt.torch.rules()`` (default: ``"muon"``).
         lr: learning rate; by default what the authors of the rule publish, ``matopt.torch.lr_of(rule)``.
         master_weights: keep a float32 copy of bfloat16 and float16 parameters, so that small steps are not lost when
@@ -80,7 +81,8 @@ class Optimizer(torch.optim.Optimizer):
             raise ValueError("Tensor lr must be 1-element")
         self._nonfinite = nonfinite
         self._native = native.Optimizer(nonfinite)
-        self._sent: list[tuple[str, dict[str, str]]] = []  # of each group: its rule, and settings as the library has them
+        # Of each group: its rule, and its settings as the library has them.
+        self._sent: list[tuple[str, dict[str, str]]] = []
         super().__init__(params, defaults)
 
     # --- what a subclass may see otherwise ---
@@ -104,14 +106,15 @@ class Optimizer(torch.optim.Optimizer):
 
     # --- torch.optim.Optimizer ---
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, at any time. Keys as in the arguments of the class. An error leaves the optimizer as it was."""
+        """Adds a group, at any time, with the keys of the class's arguments. An error leaves the optimizer as it was."""
         if isinstance(param_group, dict) and not isinstance(param_group.get("params"), (torch.Tensor, set, type(None))):
             param_group["params"] = list(param_group["params"])
         if isinstance(param_group, dict):
             self._complete(param_group)
         everything = self.defaults
         # Settings of one rule are no defaults of another one's groups.
-        self.defaults = {k: v for k, v in everything.items() if k in param_group or k in _OTHER_KEYS or "rule" not in everything}
+        if "rule" in everything:
+            self.defaults = {k: v for k, v in everything.items() if k in param_group or k in _OTHER_KEYS}
         try:
             super().add_param_group(param_group)
         finally:
@@ -124,7 +127,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _hand_over(self, to: Any, group: dict[str, Any]) -> tuple[str, dict[str, str]]:
         rule, own = self._rule_of(group), dict(to_native(self._settings_of(group)))
-        to.add_param_group(group["params"], _unique_names(group), rule, float(group["lr"]), list(own.items()),
+        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
                            bool(group.get("master_weights", False)), bool(group.get("stacked", False)))
         return rule, own
 
@@ -133,7 +136,8 @@ class Optimizer(torch.optim.Optimizer):
         for i, group in enumerate(self.param_groups):
             rule, sent = self._sent[i]
             if self._rule_of(group) != rule:
-                raise ValueError(f'matopt: rule of group {i} is "{self._rule_of(group)}"; legal: "{rule}", which it has state of')
+                raise ValueError(f'matopt: rule of group {i} is "{self._rule_of(group)}"; legal: "{rule}", of which it has '
+                                 'state')
             self._native.set_lr(i, float(group["lr"]))
             for name, value in to_native(self._settings_of(group)):
                 if sent[name] != value:
@@ -151,8 +155,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: computes the loss and the gradients; what it returns is returned.
-            reference_grads: for rules that estimate from two gradients (``mars_m_exact``, ``muon_mvr2``, ...): the second
-                one of each parameter, by parameter or in their order. Not needed in the first step.
+            reference_grads: for rules that estimate from two gradients (``mars_m_exact``, ``muon_mvr2``, ...): the
+                second one of each parameter, by parameter or in their order. Not needed in the first step.
         """
         loss = None
         if closure is not None:
@@ -160,8 +164,8 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         self._sync()
         if reference_grads is not None:
-            pairs = reference_grads.items() if isinstance(reference_grads, Mapping) else zip(self._tensors(), reference_grads)
-            for p, g in pairs:
+            by_parameter = isinstance(reference_grads, Mapping)
+            for p, g in reference_grads.items() if by_parameter else zip(self._tensors(), reference_grads):
                 if g is not None:
                     self._native.set_reference(p, g)
         self._native.step()
@@ -169,8 +173,8 @@ class Optimizer(torch.optim.Optimizer):
 
     # --- more than PyTorch asks for ---
     def poll_status(self) -> Status:
-        """How many steps were skipped since the last call because a gradient was not finite, and whose. It waits for the
-        device."""
+        """How many steps were skipped since the last call because a gradient was not finite, and whose. It waits for
+        the device."""
         return Status(*self._native.poll_status())
 
     def resync(self) -> None:
@@ -193,8 +197,8 @@ class Optimizer(torch.optim.Optimizer):
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        """As of every optimizer of PyTorch. State lies on the CPU: ``step`` and the tensors that the rule keeps of each
-        parameter, in the type that it has them in, those of the parameter's size in its shape."""
+        """As of every optimizer of PyTorch. State lies on the CPU: ``step``, and what the rule keeps of each parameter,
+        in the type that it has it in; tensors of the parameter's size have its shape."""
         self.state.update(self._read_state())
         try:
             return super().state_dict()
@@ -237,15 +241,11 @@ class Optimizer(torch.optim.Optimizer):
                 for key, value in old_groups[i].items():
                     group.setdefault(key, value)
                 if self._rule_of(group) != self._rule_of(old_groups[i]):
-                    raise ValueError(f'matopt: the state dict has rule "{self._rule_of(group)}" in group {i}, and the optimizer '
-                                     f'"{self._rule_of(old_groups[i])}"')
+                    raise ValueError(f'matopt: the state dict has rule "{self._rule_of(group)}" in group {i}, and the '
+                                     f'optimizer "{self._rule_of(old_groups[i])}"')
             sent.append(self._hand_over(fresh, group))
         ours = {theirs: name for name, theirs in self._state_names.items()}
         steps = max((int(s["step"]) for s in tensors.values() if "step" in s), default=0)
-        fresh.load_state([{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()],
-                         steps)
+        fresh.load_state(
+            [{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()], steps)
         self._native, self._sent, self.state = fresh, sent, defaultdict(dict)
-
-
-def _unique_names(group: dict[str, Any]) -> list[str]:
-    return list(group.get("param_names", []))

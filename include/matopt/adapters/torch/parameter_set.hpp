@@ -99,6 +99,7 @@ class torch_parameter_set {
   index_t steps() const { return steps_; }
   void set_steps(index_t steps) {
     for (auto& [kind, part] : shards_) part.shard->set_steps(steps);
+    for (auto& p : all_) p.has_stepped = p.shard && steps > 0;  // a loaded state is of steps
     steps_ = steps;
   }
   std::vector<state_tensor> state_tensors() const {
@@ -158,7 +159,6 @@ class torch_parameter_set {
         throw bad_value("state \"" + given[i].begin()->first + "\" of \"" + all_[i].name + '"', "given",
                         "none of this name: rule \"" + groups[all_[i].group].rule + "\" keeps no such state");
     for (const auto& [t, from] : writes) fresh.write_state(t, from.data_ptr());
-    for (auto& p : fresh.all_) p.has_stepped = p.shard && steps > 0;
     fresh.set_steps(steps);
     std::swap(shards_, fresh.shards_), std::swap(all_, fresh.all_);
     steps_ = steps;
