@@ -371,6 +371,9 @@ TEST_CASE("a closure, and rules that estimate from two gradients", "[torch]") {
   one_group mars(parameters(), "mars_m_exact");
   mars.go(1);
   CHECK_THROWS_WITH(mars.go(1), Contains("reference gradient of \"param.0\" is missing"));
+  for (auto& p : mars.all) mars.opt.set_reference(p, p.grad());
+  mars.go(1);
+  CHECK_THROWS_WITH(mars.go(1), Contains("missing"));  // each is for one step
   // Also in the first step after a load.
   one_group resumed(parameters(), "mars_m_exact");
   resumed.opt.load_state(mars.opt.state(), mars.opt.steps());
