@@ -12,13 +12,12 @@ struct rule_books {
   matopt::rule_registry<matopt::eigen_backend, matopt::types<double>> in_double;
 };
 
-void add_muon_rules(rule_books&);
+void add_muon_rules(rule_books&);  // and what torch.optim.Muon can be set to besides
 void add_normalized_rules(rule_books&);
 void add_adaptive_rules(rule_books&);
 void add_estimator_rules(rule_books&);
 void add_baseline_rules(rule_books&);
 void add_constrained_rules(rule_books&);
-void add_torch_muon_rules(rule_books&);  // what torch.optim.Muon can be set to besides torch_muon and its match_rms
 
 // cuda.cu: the rules on a GPU, if the extension was built with them.
 void add_gpu_rules(matopt::torch_rules&);
