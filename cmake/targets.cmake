@@ -3,6 +3,7 @@
 #   matopt::eigen    and the CPU backend; needs Eigen 3.4 and threads. Where Highway (hwy) is found, products run on kernels
 #                    of the library's own: matopt_simd, one source file compiled once. MATOPT_HIGHWAY=OFF leaves it out.
 #   matopt::io       and checkpoints (safetensors); needs nlohmann_json
+#   matopt::torch    and what the adapter for PyTorch needs: matopt::eigen and libtorch
 #   matopt::cuda     and the GPU backend, for files that nvcc compiles; needs the CUDA toolkit
 # A target whose packages are not found here is left out; matopt_<component>_reason then says why. matopt-config.cmake.in says the
 # same for an installed tree.
@@ -52,6 +53,11 @@ endif()
 matopt_check_headers(nlohmann_json VERSION 3 TARGET nlohmann_json::nlohmann_json DEBIAN nlohmann-json3-dev
                      HEADER nlohmann/json.hpp)
 matopt_target(io "${matopt_nlohmann_json_reason}" nlohmann_json::nlohmann_json)
+
+include(${CMAKE_CURRENT_LIST_DIR}/torch.cmake)
+if(TARGET matopt_torch AND NOT TARGET matopt::torch)
+  add_library(matopt::torch ALIAS matopt_torch)
+endif()
 
 if(MATOPT_CUDA OR NOT PROJECT_IS_TOP_LEVEL)
   matopt_find_cuda()

@@ -15,6 +15,7 @@ LAYERS = {
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
     "metrics": ({"core", "metrics"}, set()),
+    "adapters": ({"core", "policy", "rule", "published", "eigen", "cuda", "adapters"}, {"ATen", "c10"}),
     "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "optimizer.hpp", "param_groups.hpp"}

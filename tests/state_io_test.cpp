@@ -1180,4 +1180,12 @@ TEST_CASE("rules by name", "[any_optimizer]") {
   CHECK(value("momentum") == "0.5");
   CHECK(value("ns_steps") == "7");
   CHECK(value("decay") == "0");
+  // A rule by itself, as groups take it.
+  CHECK_THROWS_WITH(r.rule("muon", {{"momentum", "1.5"}}), Catch::Contains("momentum is 1.5; legal: [0, 1)"));
+  param_groups<eigen_backend> groups(cpu);
+  groups.add_group("hidden", r.rule("muon", {{"momentum", "0.5"}}), 0.02);
+  CHECK(groups.settings().front().name == "hidden.momentum");
+  CHECK(groups.settings().front().value == "0.5");
+  CHECK(r.rule("adamw")->steps_vectors());
+  CHECK_FALSE(r.rule("muon")->steps_vectors());
 }

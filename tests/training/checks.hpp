@@ -348,6 +348,20 @@ void no_gradient_is_left_out() {
     REQUIRE(same_bits(a.weights(), b.weights()));
   }
   CHECK_THROWS_WITH(null.leave_out({"x"}), Contains("no parameter \"x\""));
+  // Where a gradient was that is gone, another one may lie now, or a parameter that is added; rebind() ends it.
+  const auto w_before = a.weights();
+  const std::array<const float*, 2> reused{nullptr, a.g.cv().data};
+  null.rebind(reused);
+  step(0.02);
+  null.add("late", row_major(a.h.v().data, 4, 8), row_major(static_cast<const float*>(a.h.v().data) + 32, 4, 8));
+  null.add("later", row_major(a.g.v().data + 128, 4, 8), row_major(static_cast<const float*>(a.h.v().data) + 64, 4, 8));
+  null.finalize(), null.step(0.02);
+  for (index_t i = 0; i < 3; ++i)
+    CHECK(same_bits(a.weight(i), std::vector<float>(w_before.begin() + i * 240, w_before.begin() + (i + 1) * 240)));
+  model<World> there(one);
+  there.gradients(3), null.rebind("w", there.g.cv());
+  null.step(0.02);
+  CHECK_FALSE(same_bits(a.weight(0), std::vector<float>(w_before.begin(), w_before.begin() + 240)));
   // Said before finalize(), and still so when memory is planned anew for the same parameters.
   World three;
   model<World> c(three);

@@ -183,6 +183,7 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     this->require_gradient(name, "gradient", g);
     parameters_.rebind(name, g, &parameter<W, G>::g);
     this->tables_changed_ = true;
+    this->look_for_gradients();
   }
   void rebind_reference(const std::string& name, gradients r) {
     if (!groups_[parameters_.group_of(name)]->rule->needs_reference())

@@ -15,6 +15,9 @@
 #include <vector>
 
 #include "../core/limits.hpp"
+#include "../policy/orthogonalizer/line_direction.hpp"
+#include "../policy/orthogonalizer/no_orthogonalizer.hpp"
+#include "../policy/orthogonalizer/sign_direction.hpp"
 #include "../rule.hpp"
 #include "plan.hpp"
 
@@ -78,6 +81,7 @@ class any_rule {
   virtual void set_number(std::string_view name, double value) = 0;
   virtual index_t decays() const = 0;  // how many of its settings are called decay
   virtual bool needs_reference() const = 0;
+  virtual bool steps_vectors() const = 0;       // means something for a bias or gain, as n x 1
   virtual double largest_gradient() const = 0;  // an entry beyond it counts as infinite
 };
 
@@ -89,6 +93,15 @@ void visit_number(Rule& r, std::string_view wanted, F f) {
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, double>)
       if (name == wanted) f(field, legal);
   });
+}
+// No policy of the rule asks for the directions of a matrix: of a vector, the only one is the vector itself. (A
+// momentum with phases renews bases in some of them.)
+template <class Rule>
+constexpr bool steps_vectors() {
+  using O = typename Rule::orthogonalizer_type;
+  return (std::is_same_v<O, no_orthogonalizer> || std::is_same_v<O, sign_direction> ||
+          std::is_same_v<O, column_direction>)&&!orthogonalizes<typename Rule::momentum_type> &&
+         !orthogonalizes<typename Rule::constraint_type> && count_phases<typename Rule::momentum_type>() == 1;
 }
 template <class Rule, class F>
 void visit_decay(Rule& r, F f) {
@@ -210,6 +223,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     return found;
   }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
+  bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }
   double largest_gradient() const override { return largest_input<typename Types::weight, typename Types::state, C>; }
 
   Rule rule;

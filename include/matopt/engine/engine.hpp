@@ -149,10 +149,13 @@ class engine {
     for (std::size_t i = 0; i < std::min(weights.size(), parameters_.views()); ++i)
       if (weights[i] != parameters_.weight_at(i)) require_memory({"weight", parameters_.view_name(i)}, weights[i]);
     tables_changed_ = parameters_.rebind(weights, all) || tables_changed_;
-    if (all.empty()) return;
-    without_gradient_.resize(all.size());
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      const bool none = all[i] == nullptr && parameters_.has_elements(i);
+    if (!all.empty()) look_for_gradients();
+  }
+  // A parameter takes part only if it has a gradient.
+  void look_for_gradients() {
+    without_gradient_.resize(parameters_.views());
+    for (std::size_t i = 0; i < parameters_.views(); ++i) {
+      const bool none = parameters_.gradient_at(i) == nullptr && parameters_.has_elements(i);
       left_out_changed_ = left_out_changed_ || without_gradient_[i] != none;
       without_gradient_[i] = none;
     }
@@ -167,8 +170,9 @@ class engine {
       carry_state(*backend_, *plan_, *fresh);
     }
     plan_ = std::move(fresh);
-    if (std::exchange(stale_, false)) left_out_.clear(), without_gradient_.clear();  // others have their places now
-    left_out_.resize(parameters_.size()), without_gradient_.resize(parameters_.views());
+    if (std::exchange(stale_, false)) left_out_.clear();  // others have their places now
+    left_out_.resize(parameters_.size());
+    look_for_gradients();
     const auto any = [](const std::vector<bool>& v) { return std::find(v.begin(), v.end(), true) != v.end(); };
     tables_changed_ = false, left_out_changed_ = any(left_out_) || any(without_gradient_);
   }

@@ -110,22 +110,24 @@ class parameter_list {
     for (auto p = first_of(was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
   }
   // The gradients of all views, in the order in which they were added, and their weights, if there are any given. Takes
-  // linear time, but for a sort of addresses. Null: there is no gradient. Returns whether anything has moved.
+  // linear time, but for a sort of addresses. Null: there is no gradient, and where the last one was may be another's
+  // memory by now. Returns whether anything has moved.
   bool rebind(std::span<W* const> weights, std::span<const G* const> gradients) {
     check_count("weights", weights.size(), !weights.empty());
     check_count("gradients", gradients.size(), !gradients.empty());
     bool moved = false;
     for (std::size_t i = 0; i < added_.size() && !moved; ++i)
       moved = (!weights.empty() && weights[i] != added_[i].w.data) ||
-              (!gradients.empty() && gradients[i] && gradients[i] != added_[i].g.data);
+              (!gradients.empty() && gradients[i] != added_[i].g.data);
     if (!moved) return false;
     auto now = places_of_all();
     for (std::size_t i = 0; i < added_.size(); ++i) {
       place& to = now[i];
       if (!weights.empty()) to.w.data = weights[i];
-      if (!gradients.empty() && gradients[i]) to.g.data = gradients[i];
+      if (!gradients.empty()) to.g.data = gradients[i];
       if (to.w.data != added_[i].w.data) check_moved(detail::label{"weight", added_[i].name}, to.w, added_[i].w);
-      if (to.g.data != added_[i].g.data) check_moved(detail::label{"gradient", added_[i].name}, to.g, added_[i].g);
+      if (to.g.data && to.g.data != added_[i].g.data)
+        check_moved(detail::label{"gradient", added_[i].name}, to.g, added_[i].g);
     }
     check_apart(now);
     for (std::size_t i = 0; i < added_.size(); ++i) {
@@ -203,7 +205,7 @@ class parameter_list {
   }
   void claim_memory(const added_view& v) {
     weights_.add(detail::footprint_of(v.w), v.number);
-    gradients_.add(detail::footprint_of(v.g), v.number);
+    if (v.g.data) gradients_.add(detail::footprint_of(v.g), v.number);
     if (v.two) gradients_.add(detail::footprint_of(v.r), v.number);
   }
   // Numbers grow with the order of addition.
@@ -262,7 +264,7 @@ class parameter_list {
     std::vector<span_of> spans;
     spans.reserve(3 * all.size());
     const auto add = [&](const auto& v, std::size_t i, int kind) {
-      if (const auto f = detail::footprint_of(v); !f.empty()) spans.push_back({f.first, f.end(), i, kind});
+      if (const auto f = detail::footprint_of(v); v.data && !f.empty()) spans.push_back({f.first, f.end(), i, kind});
     };
     for (std::size_t i = 0; i < all.size(); ++i) {
       add(all[i].w, i, 0), add(all[i].g, i, 1);

@@ -3,11 +3,13 @@
 //   rule_registry<eigen_backend> rules;
 //   rules.add<muon>("muon").add<adamw>("adamw");
 //   any_optimizer<eigen_backend> opt = rules.make("muon", cpu, {{"momentum", "0.9"}});
+//   groups.add_group("hidden", rules.rule("muon", {{"momentum", "0.9"}}), 0.02);          for param_groups
 //
 // Errors: an unknown rule or setting names the nearest known one.
 #pragma once
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,14 +21,15 @@ namespace matopt {
 template <class Backend, class Types = types<float>>
 class rule_registry {
  public:
+  using rule_pointer = typename any_optimizer<Backend, Types>::rule_pointer;
+
   // Knows `defaults` as `name` from now on; returns itself.
   template <class Rule>
   requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
-    entries_[name] = {settings_of(defaults), Rule::published_lr(),
-                      [defaults](Backend& backend, const std::vector<setting>& settings, optimizer_options options) {
+    entries_[name] = {settings_of(defaults), Rule::published_lr(), [defaults](const std::vector<setting>& settings) {
                         Rule rule = defaults;
                         for (const auto& s : settings) set_setting(rule, s.name, s.value);
-                        return any_optimizer<Backend, Types>(backend, std::move(rule), options);
+                        return rule_pointer(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)));
                       }};
     return *this;
   }
@@ -42,16 +45,19 @@ class rule_registry {
   // The learning rate of the method's authors; 0 if the rule names none.
   double published_lr(const std::string& name) const { return find(name).lr; }
 
+  rule_pointer rule(const std::string& name, const std::vector<setting>& settings = {}) const {
+    return find(name).make(settings);
+  }
   any_optimizer<Backend, Types> make(const std::string& name, Backend& backend,
                                      const std::vector<setting>& settings = {}, optimizer_options options = {}) const {
-    return find(name).make(backend, settings, options);
+    return any_optimizer<Backend, Types>(backend, rule(name, settings), options);
   }
 
  private:
   struct entry {
     std::vector<setting> settings;
     double lr;
-    std::function<any_optimizer<Backend, Types>(Backend&, const std::vector<setting>&, optimizer_options)> make;
+    std::function<rule_pointer(const std::vector<setting>&)> make;
   };
   const entry& find(const std::string& name) const {
     const auto at = entries_.find(name);

@@ -1,0 +1,58 @@
+// The state of a parameter as tensors by name, and its master as state of matopt's.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+
+#include <map>
+#include <string>
+
+#include "../../core/state_tensor.hpp"
+#include "parameter.hpp"
+
+namespace matopt::detail {
+
+using torch_state = std::map<std::string, at::Tensor>;
+
+inline at::ScalarType scalar_type_of(element_type t) {
+  return t == element_type::f64    ? at::kDouble
+         : t == element_type::f32  ? at::kFloat
+         : t == element_type::bf16 ? at::kBFloat16
+                                   : at::kHalf;
+}
+
+inline constexpr const char* master_name = "master";
+
+inline state_tensor master_of(const torch_parameter& p) {
+  const torch_matrix m = p.weight_matrix();
+  const auto type = p.master.scalar_type() == at::kDouble ? element_type::f64 : element_type::f32;
+  return {p.name + '.' + master_name, type, p.master.data_ptr(), m.batch * m.rows, m.cols, m.cols, 1};
+}
+inline bool is_master(const torch_parameter& p, const state_tensor& t) {
+  return p.master.defined() && t.data == p.master.data_ptr();
+}
+inline void read_master(const torch_parameter& p, const state_tensor& t, void* host) {
+  at::from_blob(host, p.master.sizes(), at::TensorOptions().dtype(scalar_type_of(t.type))).copy_(p.master);
+}
+inline void write_master(torch_parameter& p, const state_tensor& t, const void* host) {
+  p.master.copy_(
+      at::from_blob(const_cast<void*>(host), p.master.sizes(), at::TensorOptions().dtype(scalar_type_of(t.type))));
+}
+
+// "momentum" of "layer.weight.momentum"; "2.momentum" if it is of the third matrix of a stack.
+inline std::string state_name(const torch_parameter& p, const state_tensor& t) {
+  return t.name.substr(p.name.size() + 1);
+}
+// What was saved for t: on the CPU, of its type, without gaps. It is taken out of `saved`.
+inline at::Tensor take_saved(torch_state& saved, const torch_parameter& p, const state_tensor& t) {
+  const std::string name = state_name(p, t), what = "state \"" + name + "\" of \"" + p.name + '"';
+  const auto found = saved.find(name);
+  if (found == saved.end()) throw bad_value(what, "missing", "given, as this rule keeps it");
+  const at::Tensor from = found->second;
+  saved.erase(found);
+  if (!from.defined() || from.numel() != t.rows * t.cols || !at::isFloatingType(from.scalar_type()))
+    throw bad_value(what, from.defined() ? "of shape " + text(from.sizes()) : "undefined",
+                    std::to_string(t.rows) + "x" + std::to_string(t.cols) + " numbers");
+  return from.detach().to(at::kCPU, scalar_type_of(t.type)).contiguous();
+}
+
+}  // namespace matopt::detail

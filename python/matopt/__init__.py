@@ -1,0 +1,1 @@
+"""matopt: matrix optimizers, the Muon family. ``matopt.torch`` has them for PyTorch."""

@@ -1,0 +1,251 @@
+"""Every rule of matopt as a torch.optim.Optimizer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Union
+
+import torch
+
+from ._functions import Setting, lr_of, native, setting_names, settings, to_native
+
+ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
+
+# What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
+_OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "initial_lr", "max_lr",
+               "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+
+
+class Status(NamedTuple):
+    """What Optimizer.poll_status() says of the steps since the last call."""
+
+    skipped: int
+    parameters: list[str]  #: whose gradients were not finite
+
+
+class Optimizer(torch.optim.Optimizer):
+    """One of matopt's rules, or several, for the parameters of a model.
+
+    >>> optimizer = matopt.torch.Optimizer(model.parameters(), rule="adamw", lr=3e-3, weight_decay=0.01)
+    >>> optimizer = matopt.torch.Optimizer([
+    ...     {"params": hidden_matrices, "rule": "muown", "lr": 0.02},
+    ...     {"params": everything_else, "rule": "adamw", "lr": 3e-3, "beta2": 0.95},
+    ... ])
+
+    Rows are fan-out and columns fan-in, as in ``torch.nn.Linear``. A convolution ``(out, in, kh, kw)`` is the matrix
+    ``out x (in kh kw)``. Vectors and scalars are for rules that step them (``adamw``, ``lion``, ``scion_vector``, ...);
+    a rule for matrices refuses them. Embeddings and heads are matrices, too, and usually belong to ``adamw``: the shape
+    does not tell, so you say it by groups.
+
+    Gradients that are None leave a parameter out of that step. A gradient that is not finite skips the step of all
+    parameters of its device and compute type. float64 is computed in float64, everything else in float32, with state
+    in float32. State of a parameter begins with the first step in which it requires a gradient or has one.
+
+    Args:
+        params: tensors, ``(name, tensor)`` pairs, or groups of them, each a dict with a ``rule`` and settings of its
+            own.
+        rule: one of ``matopt.torch.rules()`` (default: ``"muon"``).
+        lr: learning rate; by default what the authors of the rule publish, ``matopt.torch.lr_of(rule)``.
+        master_weights: keep a float32 copy of bfloat16 and float16 parameters, so that small steps are not lost when
+            they are rounded (default: False). It is part of the state.
+        stacked: parameters are ``(count, m, n)``, stacks of matrices such as experts (default: False).
+        nonfinite: ``"skip"`` (default), or ``"ignore"``, which does not look whether gradients are finite.
+        **settings: those of the rule, by the names and with the defaults of ``matopt.torch.settings(rule)``;
+            ``weight_decay`` stands for ``decay``. All of them are in ``param_groups`` and may be changed between steps.
+    """
+
+    _state_names: dict[str, str] = {}  # the library's names of state -> those in state dicts
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: str = "muon",
+        lr: float | torch.Tensor | None = None,
+        *,
+        master_weights: bool = False,
+        stacked: bool = False,
+        nonfinite: str = "skip",
+        **settings_of_rule: Setting,
+    ) -> None:
+        self._lr_given = lr is not None
+        defaults: dict[str, Any] = {"lr": lr if lr is not None else lr_of(rule), "rule": rule,
+                                    "master_weights": master_weights, "stacked": stacked}
+        self._build(params, None, {**defaults, **settings(rule, **settings_of_rule)}, nonfinite)
+
+    def _build(self, params: ParamsT, lr: float | torch.Tensor | None, defaults: dict[str, Any],
+               nonfinite: str = "skip") -> None:
+        if lr is not None:
+            defaults = {"lr": lr, **defaults}
+        if isinstance(defaults["lr"], torch.Tensor) and defaults["lr"].numel() != 1:
+            raise ValueError("Tensor lr must be 1-element")
+        self._nonfinite = nonfinite
+        self._native = native.Optimizer(nonfinite)
+        # Of each group: its rule, and its settings as the library has them.
+        self._sent: list[tuple[str, dict[str, str]]] = []
+        super().__init__(params, defaults)
+
+    # --- what a subclass may see otherwise ---
+    def _complete(self, group: dict[str, Any]) -> None:
+        """Checks a new group, and gives it what it does not say."""
+        rule = group.setdefault("rule", self.defaults["rule"])
+        same = rule == self.defaults["rule"]
+        if not same and "lr" not in group and not self._lr_given:
+            group["lr"] = lr_of(rule)
+        own = {k: v for k, v in group.items() if k not in _OTHER_KEYS}
+        if same:
+            own = {**{k: v for k, v in self.defaults.items() if k not in _OTHER_KEYS}, **own}
+        for name, value in settings(rule, **own).items():
+            group[name] = value
+
+    def _rule_of(self, group: dict[str, Any]) -> str:
+        return group["rule"]
+
+    def _settings_of(self, group: dict[str, Any]) -> dict[str, object]:
+        return {name: group[name] for name in setting_names(group["rule"])}
+
+    # --- torch.optim.Optimizer ---
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, at any time, with the keys of the class's arguments. An error leaves the optimizer as it was."""
+        if isinstance(param_group, dict) and not isinstance(param_group.get("params"), (torch.Tensor, set, type(None))):
+            param_group["params"] = list(param_group["params"])
+        if isinstance(param_group, dict):
+            self._complete(param_group)
+        everything = self.defaults
+        # Settings of one rule are no defaults of another one's groups.
+        if "rule" in everything:
+            self.defaults = {k: v for k, v in everything.items() if k in param_group or k in _OTHER_KEYS}
+        try:
+            super().add_param_group(param_group)
+        finally:
+            self.defaults = everything
+        try:
+            self._sent.append(self._hand_over(self._native, self.param_groups[-1]))
+        except BaseException:
+            self.param_groups.pop()
+            raise
+
+    def _hand_over(self, to: Any, group: dict[str, Any]) -> tuple[str, dict[str, str]]:
+        rule, own = self._rule_of(group), dict(to_native(self._settings_of(group)))
+        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
+                           bool(group.get("master_weights", False)), bool(group.get("stacked", False)))
+        return rule, own
+
+    def _sync(self) -> None:
+        """Tells the library what has changed in param_groups."""
+        for i, group in enumerate(self.param_groups):
+            rule, sent = self._sent[i]
+            if self._rule_of(group) != rule:
+                raise ValueError(f'matopt: rule of group {i} is "{self._rule_of(group)}"; legal: "{rule}", of which it has '
+                                 'state')
+            self._native.set_lr(i, float(group["lr"]))
+            for name, value in to_native(self._settings_of(group)):
+                if sent[name] != value:
+                    self._native.set(i, name, value)
+                    sent[name] = value
+
+    @torch.no_grad()
+    def step(  # type: ignore[override]
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        reference_grads: Mapping[torch.Tensor, torch.Tensor] | Iterable[torch.Tensor | None] | None = None,
+    ) -> Any:
+        """One step.
+
+        Args:
+            closure: computes the loss and the gradients; what it returns is returned.
+            reference_grads: for rules that estimate from two gradients (``mars_m_exact``, ``muon_mvr2``, ...): the
+                second one of each parameter, by parameter or in their order. Not needed in the first step.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._sync()
+        if reference_grads is not None:
+            by_parameter = isinstance(reference_grads, Mapping)
+            for p, g in reference_grads.items() if by_parameter else zip(self._tensors(), reference_grads):
+                if g is not None:
+                    self._native.set_reference(p, g)
+        self._native.step()
+        return loss
+
+    # --- more than PyTorch asks for ---
+    def poll_status(self) -> Status:
+        """How many steps were skipped since the last call because a gradient was not finite, and whose. It waits for
+        the device."""
+        return Status(*self._native.poll_status())
+
+    def resync(self) -> None:
+        """Call it after weights were written past PyTorch's version counter, as ``p.data.mul_(2)`` does. Rules such as
+        ``muown`` keep norms of the weight, and ``master_weights`` a copy; other writes are noticed."""
+        self._native.resync()
+
+    # --- state ---
+    def _tensors(self) -> list[torch.Tensor]:
+        return list(dict.fromkeys(p for group in self.param_groups for p in group["params"]))
+
+    def _read_state(self) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
+        steps = self._native.steps()
+        out = {}
+        for p, state in zip(self._tensors(), self._native.state(), strict=True):
+            if state:
+                out[p] = {"step": torch.tensor(steps)}
+                for name, t in state.items():
+                    out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
+        return out
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every optimizer of PyTorch. State lies on the CPU: ``step``, and what the rule keeps of each parameter,
+        in the type that it has it in; tensors of the parameter's size have its shape."""
+        self.state.update(self._read_state())
+        try:
+            return super().state_dict()
+        finally:
+            self.state.clear()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """All of it is compared with this optimizer before anything changes; what does not fit is a ValueError."""
+        before = self.param_groups, self._native, self._sent
+        given: dict[str, Any] = {}
+        # The last of the hooks: it sees what they have made of the dict, and state that is not rounded to 16 bits yet.
+        handle = self.register_load_state_dict_pre_hook(lambda _, d: given.update(d))
+        self._loading = given
+        try:
+            super().load_state_dict(state_dict)
+        except BaseException:
+            self.param_groups, self._native, self._sent = before
+            raise
+        finally:
+            handle.remove()
+            del self._loading
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "state": defaultdict(dict, self._read_state())}
+        return {**state, **{k: v for k, v in self.__dict__.items() if k in ("_nonfinite", "_lr_given")}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Called by load_state_dict(), and when a copy or a pickled optimizer is made."""
+        old_groups = self.__dict__.get("param_groups")
+        super().__setstate__(state)
+        tensors = self.state
+        if "_loading" in self.__dict__:
+            ids = (i for group in self._loading["param_groups"] for i in group["params"])
+            by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
+            tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        fresh = native.Optimizer(self._nonfinite)
+        sent = []
+        for i, group in enumerate(self.param_groups):
+            if old_groups is not None:
+                for key, value in old_groups[i].items():
+                    group.setdefault(key, value)
+                if self._rule_of(group) != self._rule_of(old_groups[i]):
+                    raise ValueError(f'matopt: the state dict has rule "{self._rule_of(group)}" in group {i}, and the '
+                                     f'optimizer "{self._rule_of(old_groups[i])}"')
+            sent.append(self._hand_over(fresh, group))
+        ours = {theirs: name for name, theirs in self._state_names.items()}
+        steps = max((int(s["step"]) for s in tensors.values() if "step" in s), default=0)
+        fresh.load_state(
+            [{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()], steps)
+        self._native, self._sent, self.state = fresh, sent, defaultdict(dict)
