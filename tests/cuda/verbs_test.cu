@@ -519,7 +519,9 @@ void check_decompositions_by_blocks(size shape, layout l = layout::row_major) {
   decompose(verb);
   const auto first_u = elements(u.host.cv()), first_s = elements(sv.host.cv()), first_v = elements(v.host.cv());
 
-  const double rounding = eps<T> * std::sqrt(static_cast<double>(q)), limit = 20 * rounding;
+  // In double a sum of m equal terms may lose half a unit with each; in float long sums are cut.
+  const double sums = std::is_same_v<T, double> ? static_cast<double>(std::max(m, n)) / 40 : 0;
+  const double rounding = eps<T> * (std::sqrt(static_cast<double>(q)) + sums), limit = 20 * rounding;
   for (index_t b = 0; b < batch; ++b) {
     const auto& [name, x, values] = all[static_cast<std::size_t>(b)];
     CAPTURE(name);
@@ -662,7 +664,8 @@ void check_spans(const std::vector<size>& shapes) {
       for (const index_t b : {0, 2})
         REQUIRE(same_bits(elements(x.host.cv().matrix(b)), elements(all.host.cv().matrix(b))));
       const span_errors e = errors_of_span(to_mat(x.host.cv().matrix(2)), before);
-      CHECK(e.orthogonality < 60 * eps<T>);
+      // In double a sum of m equal terms may lose a part of a unit with each; in float long sums are cut.
+      CHECK(e.orthogonality < (60 + (std::is_same_v<T, double> ? static_cast<double>(m) / 8 : 0)) * eps<T>);
       if (c.span_kept) CHECK(e.span < 200 * eps<T>);
       CHECK(e.diagonal_positive);
       if (c.dependent)
