@@ -5,7 +5,8 @@
 // as products of three times the depth. What is left out, lo lo and e, is 2^-22 of a term. Tensor cores cut off what
 // does not fit into a sum, always towards zero, so that errors of long sums add up (Ootomo, Yokota, arXiv 2203.03341).
 // So the small terms come first, and no sum has more than 768 of the large ones before it is added to D by rounding to
-// nearest: the result is within about 2^-18.5 (tfloat32) or 2^-19.5 (float16) of the largest partial sum. The pieces are
+// nearest: the result is within about 2^-18.5 (tfloat32) or 2^-19.5 (float16) of the largest partial sum. The pieces
+// are
 //
 //   tfloat32   whatever the entries are
 //   float16    of entries up to 64 in size, times 2^9 so that small ones keep their pieces: what is below 2^-12
@@ -49,14 +50,16 @@ struct piece<tfloat32> {
   }
 };
 
-// Which piece stands in which third of a stretch.
-enum class thirds { left, right };  // hi lo hi, lo hi hi
+// The pieces of a factor, side by side: hi lo hi of a left one, lo hi hi of a right one, and hi lo hi hi of one that is
+// both, A of A A^T: the first three and the last three of these.
+enum class side { left, right, both };
+constexpr unsigned count_of(side s) { return s == side::both ? 4 : 3; }
 
-// Writes one chunk of 16 bytes of each piece. A line of `out` has 3 depth: stretches of longest_sum columns, each as
-// three pieces side by side.
+// Writes one chunk of 16 bytes of each piece. A line of `out` is made of stretches of longest_sum columns, each as its
+// pieces side by side.
 template <class P>
 __device__ void put_pieces(const float* x, typename piece<P>::stored* line, unsigned column, unsigned depth,
-                           thirds order) {
+                           side which) {
   using stored = typename piece<P>::stored;
   constexpr int each = 16 / static_cast<int>(sizeof(stored));
   constexpr unsigned longest = static_cast<unsigned>(piece<P>::longest_sum);
@@ -64,19 +67,20 @@ __device__ void put_pieces(const float* x, typename piece<P>::stored* line, unsi
 #pragma unroll
   for (int j = 0; j < each; ++j) piece<P>::of(x[j], hi[j], lo[j]);
   const unsigned begin = column / longest * longest, width = depth - begin < longest ? depth - begin : longest;
-  stored* const to = line + 3 * begin + (column - begin);
+  stored* const to = line + count_of(which) * begin + (column - begin);
   const auto put = [](stored* where, const stored* what) {
     *reinterpret_cast<uint4*>(where) = *reinterpret_cast<const uint4*>(what);
   };
-  put(to, order == thirds::left ? hi : lo);
-  put(to + width, order == thirds::left ? lo : hi);
+  put(to, which == side::right ? lo : hi);
+  put(to + width, which == side::right ? hi : lo);
   put(to + 2 * width, hi);
+  if (which == side::both) put(to + 3 * width, hi);
 }
 
 // out (rows x 3 depth, by rows) from x (rows x cols), cols <= depth, whose rows are contiguous: a thread takes a chunk.
 template <class P>
 __global__ void __launch_bounds__(block_size)
-    pieces_of_rows(view<const float> x, typename piece<P>::stored* out, unsigned depth, thirds order, bool aligned) {
+    pieces_of_rows(view<const float> x, typename piece<P>::stored* out, unsigned depth, side which, bool aligned) {
   constexpr int each = 16 / static_cast<int>(sizeof(typename piece<P>::stored));
   const unsigned per_row = (depth + each - 1) / each, chunk = blockIdx.x * block_size + threadIdx.x,
                  row = chunk / per_row, column = (chunk - row * per_row) * each;
@@ -92,7 +96,7 @@ __global__ void __launch_bounds__(block_size)
 #pragma unroll
       for (int j = 0; j < each; ++j) values[j] = column + j < x.cols ? from[j] : 0.F;
     }
-    put_pieces<P>(values, out + (b * x.rows + row) * 3 * depth, column, depth, order);
+    put_pieces<P>(values, out + (b * x.rows + row) * count_of(which) * depth, column, depth, which);
   }
 }
 
@@ -100,7 +104,7 @@ __global__ void __launch_bounds__(block_size)
 inline constexpr int piece_tile = 64;
 template <class P>
 __global__ void __launch_bounds__(block_size)
-    pieces_of_columns(view<const float> x, typename piece<P>::stored* out, unsigned depth, thirds order) {
+    pieces_of_columns(view<const float> x, typename piece<P>::stored* out, unsigned depth, side which) {
   constexpr int each = 16 / static_cast<int>(sizeof(typename piece<P>::stored)), chunks = piece_tile / each;
   __shared__ float tile[32][piece_tile + 1];
   const index_t row = index_t{blockIdx.y} * 32, column = index_t{blockIdx.x} * piece_tile;
@@ -114,8 +118,8 @@ __global__ void __launch_bounds__(block_size)
     for (int i = static_cast<int>(threadIdx.x); i < 32 * chunks; i += block_size) {
       const int r = i / chunks, c = i % chunks * each;
       if (row + r < x.rows && column + c < depth)
-        put_pieces<P>(&tile[r][c], out + (b * x.rows + row + r) * 3 * depth, static_cast<unsigned>(column + c), depth,
-                      order);
+        put_pieces<P>(&tile[r][c], out + (b * x.rows + row + r) * count_of(which) * depth,
+                      static_cast<unsigned>(column + c), depth, which);
     }
     __syncthreads();
   }
@@ -147,26 +151,32 @@ class piecewise_product {
                   const view<const float>& b, float beta, const view<const float>& c, const view<float>& d,
                   std::byte* workspace) {
     const index_t m = d.rows, n = d.cols, depth = padded(a.cols), most = at_once<P>(m, n, a.cols, d.batch);
-    P* const left = reinterpret_cast<P*>(workspace);
-    P* const right = left + m * 3 * depth * most;
+    P* const pieces = reinterpret_cast<P*>(workspace);
     for (index_t first = 0; first < d.batch; first += most) {
       const index_t count = std::min(most, d.batch - first);
-      split<P>(stream, a.matrices(first, count), left, depth, thirds::left);
-      split<P>(stream, b.matrices(first, count).t(), right, depth, thirds::right);
-      const view<const P> whole_left = row_major(left, m, 3 * depth, count),
-                          whole_right = row_major(right, n, 3 * depth, count).t();
+      const view<const float> l = a.matrices(first, count), r = b.matrices(first, count).t();
+      const bool square = same(l, r);
+      const index_t line = (square ? 4 : 3) * depth;
+      const view<const P> left = row_major(pieces, m, line, count),
+                          right = square ? left : row_major(pieces + m * line * most, n, line, count);
+      split<P>(stream, l, pieces, depth, square ? side::both : side::left);
+      if (!square) split<P>(stream, r, pieces + m * line * most, depth, side::right);
       const view<float> out = d.matrices(first, count);
       for (index_t begin = 0; begin < depth; begin += piece<P>::longest_sum) {
-        const index_t width = std::min(piece<P>::longest_sum, depth - begin);
-        by.run<float, P>(stream, alpha / (piece<P>::scale * piece<P>::scale),
-                         whole_left.col_block(3 * begin, 3 * width), whole_right.row_block(3 * begin, 3 * width),
-                         begin == 0 ? beta : 1.F, begin == 0 ? c.matrices(first, count) : as_const(out), out);
+        const index_t width = std::min(piece<P>::longest_sum, depth - begin), at = line / depth * begin;
+        by.run<float, P>(stream, alpha / (piece<P>::scale * piece<P>::scale), left.col_block(at, 3 * width),
+                         right.col_block(square ? at + width : at, 3 * width).t(), begin == 0 ? beta : 1.F,
+                         begin == 0 ? c.matrices(first, count) : as_const(out), out);
       }
     }
     check_launch("gemm");
   }
 
  private:
+  static bool same(const view<const float>& x, const view<const float>& y) {
+    return x.data == y.data && x.rows == y.rows && x.cols == y.cols && x.row_stride == y.row_stride &&
+           x.col_stride == y.col_stride && x.batch_stride == y.batch_stride && x.table == y.table;
+  }
   static constexpr std::size_t most_workspace = std::size_t{192} << 20;
 
   static index_t padded(index_t k) { return (k + 7) / 8 * 8; }
@@ -183,7 +193,7 @@ class piecewise_product {
     return (batch + parts - 1) / parts;
   }
   template <class P>
-  static void split(cudaStream_t stream, const view<const float>& x, P* out, index_t depth, thirds order) {
+  static void split(cudaStream_t stream, const view<const float>& x, P* out, index_t depth, side which) {
     using stored = typename piece<P>::stored;
     const auto to = reinterpret_cast<stored*>(out);
     const auto deep = static_cast<unsigned>(depth), batch = static_cast<unsigned>(std::min(most_batch, x.batch));
@@ -193,11 +203,11 @@ class piecewise_product {
       const bool aligned = whole(x.row_stride) && (x.batch == 1 || whole(x.batch_stride)) &&
                            reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && !x.table;
       const dim3 grid(static_cast<unsigned>((chunks + block_size - 1) / block_size), batch);
-      pieces_of_rows<P><<<grid, block_size, 0, stream>>>(x, to, deep, order, aligned);
+      pieces_of_rows<P><<<grid, block_size, 0, stream>>>(x, to, deep, which, aligned);
     } else {
       const dim3 grid(static_cast<unsigned>((depth + piece_tile - 1) / piece_tile),
                       static_cast<unsigned>((x.rows + 31) / 32), batch);
-      pieces_of_columns<P><<<grid, block_size, 0, stream>>>(x, to, deep, order);
+      pieces_of_columns<P><<<grid, block_size, 0, stream>>>(x, to, deep, which);
     }
   }
 

@@ -31,11 +31,12 @@ template <class E, class T>
 void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared,
                      factors of = factors::any) {
   using A = arithmetic_t<T>;
+  const view<T> other = of == factors::bounded ? a.t() : a;  // the same numbers: a backend sees that it is one matrix
   if (p.degree() < 9) {
     if (squared)
       e.for_each(fn::combination{p.b, p.c}, w, as_const(a), as_const(square));
     else
-      e.gemm_symmetric(A(p.c), a, a, A(p.b), a, w, of);
+      e.gemm_symmetric(A(p.c), a, other, A(p.b), a, w, of);
     return;
   }
   const double s = -p.d / (2 * p.e), h = p.e * s * s - p.c, g = p.b - h * s;

@@ -94,7 +94,7 @@ class exact_polar {
     }
     for (int i = 0; i < deciding_steps; ++i, std::swap(from, to)) {
       gram();
-      e.gemm_symmetric(T(15. / 8), a, a, T(-42. / 8), a, b, of);
+      e.gemm_symmetric(T(15. / 8), a, a.t(), T(-42. / 8), a, b, of);
       e.gemm_symmetric(T(1), a, b, T(35. / 8), a, w, of);
       e.gemm(T(1), w, from, T(0), to, to, of);
     }
