@@ -211,6 +211,7 @@ class Gradients(unittest.TestCase):
             if t < 2:
                 ours[0].grad = None
             optimizer.step()
+            self.assertIn(0, optimizer.state_dict()["state"])  # it may have one in the next step
         frozen = parameters()
         frozen[0].requires_grad_(False)
         optimizer = mt.Optimizer(frozen, lr=0.02)

@@ -180,6 +180,11 @@ TEST_CASE("gradients may share memory with each other and with weights", "[torch
     sharing.all[1].mutable_grad() = pool.slice(0, t, 96 + t).view({12, 8});
     sharing.all[2].mutable_grad() = sharing.all[2].detach();
     sharing.all[3].mutable_grad() = pool.slice(0, t, 48 + t).view({4, 3, 2, 2});
+    if (t == 2) {  // two within a third one
+      sharing.all[1].mutable_grad() = filled({12, 8}, 7, at::kDouble);
+      sharing.all[2].mutable_grad() = pool.slice(0, 10, 46).view({6, 6});
+      sharing.all[3].mutable_grad() = pool.slice(0, 50, 98).view({4, 3, 2, 2});
+    }
     for (std::size_t i = 0; i < apart.all.size(); ++i) apart.all[i].mutable_grad() = sharing.all[i].grad().clone();
     sharing.opt.step(), apart.opt.step();
     CHECK(same(sharing.all, apart.all));
