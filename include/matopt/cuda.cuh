@@ -187,16 +187,16 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   // Bytes that a product of m x k by k x n takes for being made of 16-bit or 11-bit pieces, 0 where that does not pay.
   template <class T>
   requires std::is_same_v<T, float> std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch,
-                                                               factors of)
+                                                               factor_entries of)
   const {
-    if (of == factors::bounded && pieces_.pays<float16>(m, n, k, batch))
+    if (of == factor_entries::bounded && pieces_.pays<float16>(m, n, k, batch))
       return pieces_.workspace<float16>(m, n, k, batch);
-    if (of == factors::any && pieces_.pays<tfloat32>(m, n, k, batch))
+    if (of == factor_entries::any && pieces_.pays<tfloat32>(m, n, k, batch))
       return pieces_.workspace<tfloat32>(m, n, k, batch);
     return 0;
   }
   void gemm(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
-            view<const float> c, view<float> d, std::byte* workspace, factors of) {
+            view<const float> c, view<float> d, std::byte* workspace, factor_entries of) {
     const cuda::on_device here(device());
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), workspace, of);
     if (beta == 0) {
@@ -205,13 +205,13 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
       for_each(guard, fn::assign{}, d, c);
       c = d;
     }
-    if (of == factors::bounded)
+    if (of == factor_entries::bounded)
       pieces_.run<float16>(products_, stream_, alpha, a, b, beta, c, d, workspace);
     else
       pieces_.run<tfloat32>(products_, stream_, alpha, a, b, beta, c, d, workspace);
   }
   void gemm_symmetric(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
-                      view<const float> c, view<float> d, std::byte* workspace, factors of) {
+                      view<const float> c, view<float> d, std::byte* workspace, factor_entries of) {
     gemm(guard, alpha, a, b, beta, c, d, workspace, of);
     const cuda::on_device here(device());
     cuda::mirror(stream_, d.col_stride == 1 ? d : d.t());  // the pieces of the two sides are not the same

@@ -282,29 +282,30 @@ TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
 TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
   stream s;
   cuda_backend gpu(s.s);
-  const auto check = [&](factors of, index_t m, index_t n, index_t k, index_t batch, layout la, layout lb, layout ld,
-                         double beta, double size) {
-    CAPTURE(of == factors::bounded, m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, size);
+  const auto check = [&](factor_entries of, index_t m, index_t n, index_t k, index_t batch, layout la, layout lb,
+                         layout ld, double beta, double size) {
+    CAPTURE(of == factor_entries::bounded, m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, size);
     on_device<float> a(gpu, m, k, la, batch), b(gpu, k, n, lb, batch), c(gpu, m, n, ld, batch), d(gpu, m, n, ld, batch);
-    a.host.fill_random(1, size), b.host.fill_random(2, of == factors::bounded ? size : 1 / size);
+    a.host.fill_random(1, size), b.host.fill_random(2, of == factor_entries::bounded ? size : 1 / size);
     c.host.fill_random(3);
     d.host.fill([](index_t, index_t, index_t) { return std::numeric_limits<double>::quiet_NaN(); });
     a.up(), b.up(), c.up(), d.up();
-    const std::size_t bytes = of == factors::bounded ? cuda::piecewise_product::workspace<float16>(m, n, k, batch)
-                                                     : cuda::piecewise_product::workspace<tfloat32>(m, n, k, batch);
+    const std::size_t bytes = of == factor_entries::bounded
+                                  ? cuda::piecewise_product::workspace<float16>(m, n, k, batch)
+                                  : cuda::piecewise_product::workspace<tfloat32>(m, n, k, batch);
     const cuda_backend::buffer workspace = gpu.allocate(bytes);
     gpu.gemm(nullptr, 0.75F, a.cv(), b.cv(), static_cast<float>(beta), c.cv(), d.v(), workspace.data(), of);
     d.down();
     for (index_t z = 0; z < batch; ++z) {
       const mat x = to_mat(a.host.cv().matrix(z)), y = to_mat(b.host.cv().matrix(z));
       const mat off = to_mat(d.host.cv().matrix(z)) - 0.75 * (x * y) - beta * to_mat(c.host.cv().matrix(z));
-      const double unit = of == factors::bounded ? size * size : 1;
+      const double unit = of == factor_entries::bounded ? size * size : 1;
       // Sums of k terms are about sqrt(k) in size.
       REQUIRE(largest(off) <= 0x1p-18 * (unit * std::sqrt(static_cast<double>(k)) + 1));
     }
     if (ld == layout::sub_block) REQUIRE(d.host.intact());
   };
-  for (const factors of : {factors::any, factors::bounded}) {
+  for (const factor_entries of : {factor_entries::any, factor_entries::bounded}) {
     for (const layout la : all_layouts)
       for (const layout lb : all_layouts)
         for (const layout ld : all_layouts) check(of, 65, 40, 31, 2, la, lb, ld, 0.5, 1);
@@ -314,25 +315,25 @@ TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
     check(of, 130, 200, 257, 70, layout::transposed, layout::row_major, layout::column_major, -1, 1);
   }
   for (const double size : {1e-30, 1e-3, 1e25})
-    check(factors::any, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
+    check(factor_entries::any, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
   for (const double size : {1e-3, 60.0})
-    check(factors::bounded, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
+    check(factor_entries::bounded, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
 }
 
 TEST_CASE("GPU: a float product takes its workspace where that pays, and is symmetric where it must be", "[cuda]") {
   if (!has_kernel()) return;
   stream s;
   cuda_backend gpu(s.s);
-  CHECK(gpu.gemm_workspace<float>(64, 64, 64, 4, factors::any) == 0);
-  CHECK(gpu.gemm_workspace<float>(768, 768, 768, 48, factors::any) > 0);
-  const std::size_t bytes = gpu.gemm_workspace<float>(768, 768, 768, 48, factors::bounded);
+  CHECK(gpu.gemm_workspace<float>(64, 64, 64, 4, factor_entries::any) == 0);
+  CHECK(gpu.gemm_workspace<float>(768, 768, 768, 48, factor_entries::any) > 0);
+  const std::size_t bytes = gpu.gemm_workspace<float>(768, 768, 768, 48, factor_entries::bounded);
   CHECK(bytes > 0);
   CHECK(bytes <= std::size_t{192} << 20);
   // A A^T, of which the pieces are made once.
-  for (const factors of : {factors::any, factors::bounded})
+  for (const factor_entries of : {factor_entries::any, factor_entries::bounded})
     for (const layout l : all_layouts)
       for (const index_t k : {70, 1700}) {
-        CAPTURE(of == factors::bounded, name_of(l), k);
+        CAPTURE(of == factor_entries::bounded, name_of(l), k);
         on_device<float> a(gpu, 130, k, l, 2), d(gpu, 130, 130, layout::row_major, 2);
         a.host.fill_random(5), a.up();
         const cuda_backend::buffer workspace =

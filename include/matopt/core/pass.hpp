@@ -151,12 +151,12 @@ class pass {
   }
   template <class T>
   void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-            view<const given<T>> c, view<T> d, factors of = factors::any) {
+            view<const given<T>> c, view<T> d, factor_entries of = factor_entries::any) {
     with_workspace<T>(a, b, of, [&](auto... more) { backend_.gemm(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
   template <class T>
   void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-                      view<const given<T>> c, view<T> d, factors of = factors::any) {
+                      view<const given<T>> c, view<T> d, factor_entries of = factor_entries::any) {
     with_workspace<T>(a, b, of,
                       [&](auto... more) { backend_.gemm_symmetric(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
@@ -202,7 +202,8 @@ class pass {
   }
   // product(workspace, of), or product() where the backend takes no memory for such a product.
   template <class T, class Product>
-  void with_workspace(const view<const T>& a, const view<const T>& b, [[maybe_unused]] factors of, Product product) {
+  void with_workspace(const view<const T>& a, const view<const T>& b, [[maybe_unused]] factor_entries of,
+                      Product product) {
     if constexpr (requires { backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of); }) {
       const std::size_t bytes = backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of);
       if (bytes > 0) {

@@ -169,9 +169,9 @@ struct hard_cap {
     view<C> y = e.take_like(x);
     const view<C> gram = e.take(x.rows, x.rows), poly = e.take(x.rows, x.rows);
     for (const odd_polynomial q : quintics) {
-      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram, factors::bounded);  // x is at most 3
-      e.gemm_symmetric(C(q.c), gram, gram, C(q.b), gram, poly, factors::bounded);
-      e.gemm(C(1), poly, x, C(q.a), x, y, factors::bounded);
+      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram, factor_entries::bounded);  // x is at most 3
+      e.gemm_symmetric(C(q.c), gram, gram, C(q.b), gram, poly, factor_entries::bounded);
+      e.gemm(C(1), poly, x, C(q.a), x, y, factor_entries::bounded);
       std::swap(x, y);
     }
     e.for_each(fn::times_constant{bound}, w, as_const(tall ? x.t() : x));

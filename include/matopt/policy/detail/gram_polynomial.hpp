@@ -29,9 +29,10 @@ namespace detail {
 // is overwritten for degree 9. For degree 5, w may be `square`; for degree 9, a.
 template <class E, class T>
 void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared,
-                     factors of = factors::any) {
+                     factor_entries of = factor_entries::any) {
   using A = arithmetic_t<T>;
-  const view<T> other = of == factors::bounded ? a.t() : a;  // the same numbers: a backend sees that it is one matrix
+  const view<T> other =
+      of == factor_entries::bounded ? a.t() : a;  // the same numbers: a backend sees that it is one matrix
   if (p.degree() < 9) {
     if (squared)
       e.for_each(fn::combination{p.b, p.c}, w, as_const(a), as_const(square));

@@ -84,7 +84,8 @@ class exact_polar {
     const double q = static_cast<double>(x.rows), eps = static_cast<double>(std::numeric_limits<T>::epsilon());
     const polar_rows rows(static_cast<double>(x.cols) * eps / std::pow(q, 0.125));
     view<T> from = x, to = other_;
-    constexpr factors of = factors::bounded;  // singular values are at most 2, of the polynomials of A at most 10
+    constexpr factor_entries of =
+        factor_entries::bounded;  // singular values are at most 2, of the polynomials of A at most 10
     const auto gram = [&] { e.gemm_symmetric(T(1), from, from.t(), T(0), a, a, of); };
     divide_by_schatten_norm(e, spectral_bound::schatten8, from, a, b, one);
     for (index_t i = 0; i < rows.size(); ++i, std::swap(from, to)) {
