@@ -13,7 +13,7 @@
 // 0.1 before r, and to zero. Directions within a few times the limit may end anywhere between 0 and 1.
 //
 // All steps have the standard form: the Gram form squares singular values and would lose the small ones. For 768
-// columns eight steps and two of r in float, 24 and three in double. FLOPs: 2 m^2 (2n + m) per step, m <= n, and
+// columns nine steps and two of r in float, 23 and three in double. FLOPs: 2 m^2 (2n + m) per step, m <= n, and
 // 4 m^2 (n + m) per step of r. Scratch per matrix: mn + 3 m^2 scalars, of as many matrices as go through at a time.
 #pragma once
 #include <array>
