@@ -1,9 +1,11 @@
 // view_of reads every kind of Eigen storage in place, and refuses what has none; and it takes tensors of other classes,
 // whose authors or users say how.
 #include <catch2/catch.hpp>
+#include <matopt/adapters/dlpack.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/optimizer.hpp>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -167,4 +169,109 @@ TEST_CASE("view_of: an optimizer steps tensors of a foreign class", "[view_of]")
   CHECK(opt.size() == 3);
   for (long i = 0; i < 3 * 4 * 8; ++i)
     CHECK(weight.data()[i] == (i % 8 >= 5 ? 0 : i % 2 ? -0.25F : 0.25F));  // what pads the rows is not touched
+}
+
+// The structs of DLPack, as a program may declare them itself.
+namespace dl {
+struct device {
+  int device_type;
+  std::int32_t device_id;
+};
+struct data_type {
+  std::uint8_t code, bits;
+  std::uint16_t lanes;
+};
+struct tensor {
+  void* data;
+  dl::device device;
+  std::int32_t ndim;
+  data_type dtype;
+  std::int64_t* shape;
+  std::int64_t* strides;
+  std::uint64_t byte_offset;
+};
+struct managed {
+  tensor dl_tensor;
+  void* manager_ctx;
+  void (*deleter)(managed*);
+};
+struct managed_versioned {
+  struct {
+    std::uint32_t major, minor;
+  } version;
+  void* manager_ctx;
+  void (*deleter)(managed_versioned*);
+  std::uint64_t flags;
+  tensor dl_tensor;
+};
+}  // namespace dl
+
+TEST_CASE("DLPack tensors are views", "[dlpack]") {
+  using Catch::Matchers::Contains;
+  std::vector<float> numbers(200);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
+  std::int64_t shape[] = {2, 3, 4}, strides[] = {50, 10, 2};
+  const auto tensor = [&](int ndim, bool strided) {
+    return dl::tensor{
+        numbers.data(), {1, 0}, ndim, {2, 32, 1}, shape + 3 - ndim, strided ? strides + 3 - ndim : nullptr, 8};
+  };
+  const auto same = [&](const matopt::view<float>& v, const matopt::view<float>& expected) {
+    CHECK(v.data == expected.data);
+    CHECK((v.rows == expected.rows && v.cols == expected.cols && v.batch == expected.batch));
+    CHECK((v.row_stride == expected.row_stride && v.col_stride == expected.col_stride));
+    CHECK((v.batch == 1 || v.batch_stride == expected.batch_stride));
+  };
+  float* const first = numbers.data() + 2;
+  same(matopt::dlpack_view<float>(tensor(3, false)), matopt::row_major(first, 3, 4, 2));
+  same(matopt::dlpack_view<float>(tensor(2, false)), matopt::row_major(first, 3, 4));
+  same(matopt::dlpack_view<float>(tensor(1, false)), matopt::row_major(first, 4, 1));
+  same(matopt::dlpack_view<float>(tensor(3, true)), {first, 3, 4, 10, 2, 2, 50});
+  same(matopt::dlpack_view<float>(tensor(1, true)), {first, 4, 1, 2, 1, 1, 0});
+
+  dl::managed old{tensor(2, true), nullptr, nullptr};
+  same(matopt::dlpack_view<float>(old), {first, 3, 4, 10, 2, 1, 0});
+  dl::managed_versioned now{{1, 0}, nullptr, nullptr, 0, tensor(2, true)};
+  same(matopt::dlpack_view<float>(now), {first, 3, 4, 10, 2, 1, 0});
+  now.flags = 1;
+  CHECK_THROWS_WITH(matopt::dlpack_view<float>(now), Contains("read-only"));
+  CHECK(matopt::dlpack_view<const float>(now).data == first);
+  now.version.major = 2;
+  CHECK_THROWS_WITH(matopt::dlpack_view<const float>(now), Contains("major version") && Contains("is 2"));
+
+  using matopt::bad_value;
+  dl::tensor t = tensor(2, false);
+  CHECK_THROWS_WITH(matopt::dlpack_view<double>(t), Contains("code 2 of 32 bits") && Contains("code 2 of 64"));
+  CHECK_THROWS_AS(matopt::dlpack_view<matopt::bfloat16>(t), bad_value);
+  t.dtype = {4, 16, 1};
+  CHECK(matopt::dlpack_view<matopt::bfloat16>(t).rows == 3);
+  CHECK_THROWS_AS(matopt::dlpack_view<matopt::float16>(t), bad_value);
+  t.dtype = {2, 32, 4};
+  CHECK_THROWS_WITH(matopt::dlpack_view<float>(t), Contains("4 lanes"));
+  t = tensor(2, false), t.device.device_type = 2;
+  CHECK_THROWS_WITH(matopt::dlpack_view<float>(t), Contains("device type") && Contains("is 2"));
+  CHECK(matopt::dlpack_view<float>(t, matopt::dlpack_memory::cuda).cols == 4);
+  t.device.device_type = 1;
+  CHECK_THROWS_AS(matopt::dlpack_view<float>(t, matopt::dlpack_memory::cuda), bad_value);
+  for (const int ndim : {0, 4}) {
+    t = tensor(2, false), t.ndim = ndim;
+    CHECK_THROWS_WITH(matopt::dlpack_view<float>(t), Contains("dimensions") && Contains("is " + std::to_string(ndim)));
+  }
+  std::int64_t negative[] = {3, -1}, none[] = {0, 4};
+  t = tensor(2, false), t.shape = negative;
+  CHECK_THROWS_WITH(matopt::dlpack_view<float>(t), Contains("dimension 1") && Contains("is -1"));
+  t = tensor(2, false), t.shape = none, t.data = nullptr;
+  CHECK(matopt::dlpack_view<float>(t).data == nullptr);
+}
+
+TEST_CASE("a step on tensors of DLPack", "[dlpack]") {
+  std::vector<float> weight(12, 1), gradient(12, 2);
+  std::int64_t shape[] = {3, 4};
+  dl::managed w{{weight.data(), {1, 0}, 2, {2, 32, 1}, shape, nullptr, 0}, nullptr, nullptr},
+      g{{gradient.data(), {1, 0}, 2, {2, 32, 1}, shape, nullptr, 0}, nullptr, nullptr};
+  matopt::eigen_backend cpu;
+  matopt::optimizer<matopt::lion, matopt::eigen_backend> opt(cpu);
+  opt.add("w", matopt::dlpack_view<float>(w), matopt::dlpack_view<const float>(g));
+  opt.finalize();
+  opt.step(0.25);
+  for (const float x : weight) CHECK(x == 0.75F);
 }
