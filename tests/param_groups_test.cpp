@@ -9,6 +9,7 @@
 #include <matopt/muon_storm.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/soap.hpp>
+#include <matopt/suggest_roles.hpp>
 
 #include "support/matrices.hpp"
 
@@ -225,4 +226,53 @@ TEST_CASE("groups: the phase of the last of many is part of the phase of all", "
   const index_t first = groups.phase();
   groups.step();
   CHECK(groups.phase() != first);  // SOAP's first step is another one than its second
+}
+
+TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[roles]") {
+  const std::pair<named_shape, role> known[] = {
+      {{"transformer.wte.weight", {50257, 768}}, role::embedding},
+      {{"transformer.wpe.weight", {1024, 768}}, role::embedding},
+      {{"transformer.h.0.attn.c_attn.weight", {2304, 768}}, role::hidden},
+      {{"transformer.h.0.ln_1.weight", {768}}, role::vector},
+      {{"transformer.h.0.mlp.c_fc.weight", {3072, 768}}, role::hidden},
+      {{"lm_head.weight", {50257, 768}}, role::head},
+      {{"model.embed_tokens.weight", {32000, 4096}}, role::embedding},
+      {{"model.layers.0.self_attn.q_proj.weight", {4096, 4096}}, role::hidden},
+      {{"model.layers.0.mlp.gate_proj.weight", {11008, 4096}}, role::hidden},
+      {{"tok_embeddings.weight", {32000, 4096}}, role::embedding},
+      {{"output.weight", {32000, 4096}}, role::head},
+      {{"bert.encoder.layer.0.attention.output.dense.weight", {768, 768}}, role::hidden},
+      {{"bert.embeddings.token_type_embeddings.weight", {2, 768}}, role::vector},
+      {{"classifier.weight", {10, 768}}, role::head},
+      {{"classifier.bias", {10}}, role::vector},
+      {{"shared.weight", {32128, 512}}, role::embedding},
+      {{"decoder.block.0.SelfAttention.relative_attention_bias.weight", {32, 8}}, role::vector},
+      {{"layer1.0.conv1.weight", {64, 64, 3, 3}}, role::hidden},
+      {{"fc.weight", {1000, 512}}, role::head},
+      {{"encoder.fc.weight", {1000, 512}}, role::hidden},
+      {{"conv1d.weight", {1536, 1, 4}}, role::vector},
+      {{"params/Unembed/kernel", {768, 50304}}, role::head},
+      {{"scale", {}}, role::vector},
+  };
+  std::vector<named_shape> all;
+  std::vector<role> expected;
+  for (const auto& [p, r] : known) {
+    CAPTURE(p.name);
+    CHECK(suggest_role(p.name, p.shape) == r);
+    all.push_back(p), expected.push_back(r);
+  }
+  CHECK(suggest_roles(all) == expected);
+
+  using Catch::Matchers::Contains;
+  require_confirmed(all, expected);
+  std::vector<role> wrong = expected;
+  wrong[5] = role::hidden;
+  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("role of \"lm_head.weight\" is hidden; legal: head"));
+  require_confirmed(all, wrong, {"lm_head.weight"});
+  wrong[0] = role::hidden;
+  CHECK_THROWS_WITH(require_confirmed(all, wrong, {"lm_head.weight"}), Contains("wte") && Contains("embedding"));
+  wrong.pop_back();
+  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 22"));
+  std::vector<role> cautious(all.size(), role::vector);  // the other way round nothing goes wrong silently
+  require_confirmed(all, cautious);
 }
