@@ -119,7 +119,7 @@ class typed_momentum final : public typed<P, erased_momentum> {
       this->joins = !std::is_void_v<decltype(this->policy.accumulate(std::declval<real_pass&>(), std::declval<own&>(),
                                                                      std::declval<const gradient&>(), view<double>{}))>;
   }
-  index_t phase(index_t step) const override { return detail::phase_of(this->policy, step); }
+  index_t phase(index_t step) const override { return detail::phase_of(this->policy, step, 0); }
   dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
     return run(e, s, g, u);
   }
