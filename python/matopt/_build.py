@@ -45,6 +45,8 @@ def _cuda_toolkit() -> tuple[str | None, str]:
         return None, f"{nvcc} is no nvcc of 12.4 or later"
     if found[1] != torch.version.cuda.split(".")[0]:
         return None, f"{nvcc} is of CUDA {found[1]}.{found[2]}, and PyTorch is built for CUDA {torch.version.cuda}"
+    if not os.environ.get("TORCH_CUDA_ARCH_LIST") and not torch.cuda.is_available():
+        return None, "no GPU is in reach that says what to compile for, and TORCH_CUDA_ARCH_LIST is not set"
     return CUDA_HOME, ""
 
 
