@@ -26,8 +26,7 @@ auto mapped(const view<T>& v) {
 // ||x(:, j)|| of entries that can be squared
 template <class T>
 T column_norm(const view<T>& x, index_t j) {
-  const auto squares =
-      lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line<lines::axis::rows>(as_const(x), 0, j));
+  const auto squares = lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line(as_const(x).t(), 0, j));
   return static_cast<T>(std::sqrt(squares[0]));
 }
 
