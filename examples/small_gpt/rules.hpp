@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 class eigen_backend;
 }
 

@@ -41,7 +41,7 @@
 #include "cuda/reduce.cuh"
 #include "cuda/rows.cuh"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class cuda_backend : public cuda::decompositions<cuda_backend> {
  public:
@@ -306,4 +306,4 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   cuda::meeting_place meeting_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -39,7 +39,7 @@
 #include "simd/product.hpp"
 #endif
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class eigen_backend : public detail::decompositions<eigen_backend> {
  public:
@@ -268,4 +268,4 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
   std::unique_ptr<simd::workspace> workspace_{kernels_ ? new simd::workspace(pool_.size()) : nullptr};
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

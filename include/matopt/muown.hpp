@@ -17,7 +17,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muown_defaults {
   static constexpr double lr = 1e-3;
@@ -26,4 +26,4 @@ struct muown_defaults {
 
 using muown = rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_norm<>, match_rms, muown_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -30,7 +30,7 @@
 #include "core/policy.hpp"
 #include "core/view_of.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 template <class P, class E, class St, class C>
@@ -214,4 +214,4 @@ template <class B, class P, viewable X, class... Rank>
 orthogonalizer_plan(B&, P, X&&, Rank...)
     -> orthogonalizer_plan<P, B, std::remove_pointer_t<decltype(view_of(std::declval<X>()).data)>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -20,7 +20,7 @@
 #include "policy/orthogonalizer/qdwh_polar.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct polargrad_defaults {
   static constexpr double lr = 0.02;
@@ -33,4 +33,4 @@ using polargrad_qdwh = polargrad::with_orthogonalizer<nuclear_scaled<qdwh_polar>
 using polargrad_polar_first =
     polargrad::with_momentum<polar_first<polar_factor>>::with_orthogonalizer<no_orthogonalizer>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -39,7 +39,7 @@
 #include "soap.hpp"
 #include "torch_muon.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // Muon as several projects have it, and AdamW for what is not a hidden matrix.
 template <class B, class T>
@@ -101,4 +101,4 @@ void add_published_rules(rule_registry<B, T>& r) {
   add_estimator_rules(r), add_baseline_rules(r), add_constrained_rules(r);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -30,7 +30,7 @@
 #include "core/error.hpp"
 #include "param_groups.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct named_shape {
   std::string name;
@@ -102,4 +102,4 @@ inline void require_confirmed(std::span<const named_shape> all, std::span<const 
   require_confirmed(all, given, std::span(confirmed.begin(), confirmed.size()));
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

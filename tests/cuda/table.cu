@@ -2,7 +2,7 @@
 #include "contract.cuh"
 
 // Defined by the objects of published.cu.
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 template <class B, class T>
 void add_muon_rules(rule_registry<B, T>&);
 template <class B, class T>
@@ -15,7 +15,7 @@ template <class B, class T>
 void add_baseline_rules(rule_registry<B, T>&);
 template <class B, class T>
 void add_constrained_rules(rule_registry<B, T>&);
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
 
 namespace matopt::test {
 

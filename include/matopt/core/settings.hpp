@@ -35,7 +35,7 @@
 #include "error.hpp"
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct range {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
@@ -227,4 +227,4 @@ std::vector<setting> settings_of(const Policy& policy) {
   return out;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

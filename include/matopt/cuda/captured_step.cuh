@@ -23,7 +23,7 @@
 #include "error.cuh"
 #include "on_device.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class Optimizer>
 class captured_step {
@@ -124,4 +124,4 @@ class captured_step {
   index_t combinations_ = 0;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

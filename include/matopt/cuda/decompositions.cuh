@@ -14,7 +14,7 @@
 #include "jacobi_svd.cuh"
 #include "on_device.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class Backend>
 class decompositions {
@@ -97,4 +97,4 @@ class decompositions {
   Backend& self() { return static_cast<Backend&>(*this); }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -24,7 +24,7 @@
 #include "extent.cuh"
 #include "product.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class P>
 struct piece;
@@ -214,4 +214,4 @@ class piecewise_product {
   bool tensor_cores_;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -14,7 +14,7 @@
 #include "guarded.hpp"
 #include "jacobi_svd.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class Backend>
 class decompositions {
@@ -113,4 +113,4 @@ class decompositions {
   }
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

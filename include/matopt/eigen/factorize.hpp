@@ -13,7 +13,7 @@
 #include "../core/view.hpp"
 #include "blocks.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class T>
 auto mapped(const view<T>& v) {
@@ -142,4 +142,4 @@ void solve_rows(const view<const T>& r, const view<T>& p) {
     for (index_t i = 0; i < p.rows; ++i) p(i, j) = q[j][i];
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

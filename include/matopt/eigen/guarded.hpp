@@ -5,7 +5,7 @@
 #include "../core/backend.hpp"
 #include "lines.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // What a verb on some matrices of a batch takes in place of v.
 template <class V>
@@ -36,4 +36,4 @@ inline bool all_stopped(const status_word* guard, index_t batch) {
   return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -7,7 +7,7 @@
 #include "../core/broadcast.hpp"
 #include "../core/types.hpp"
 
-namespace matopt::lines {
+namespace MATOPT_NAMESPACE::lines {
 
 // One argument along one line: elements with a stride, one number, or the numbers from `start` in steps of 0 or 1.
 template <class T>
@@ -89,4 +89,4 @@ matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
 inline column_number transposed(row_number) { return {}; }
 inline row_number transposed(column_number) { return {}; }
 
-}  // namespace matopt::lines
+}  // namespace MATOPT_NAMESPACE::lines

@@ -21,7 +21,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class thread_pool {
  public:
@@ -173,4 +173,4 @@ class thread_pool {
   job job_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

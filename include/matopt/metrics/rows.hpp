@@ -12,7 +12,7 @@
 
 #include "spectrum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // ||W_i|| of one matrix in host memory.
 template <class T>
@@ -42,4 +42,4 @@ double row_coherence(const spectrum& s, const view<T>& w) {
   return greatest > 0 ? s.spectral_norm() / greatest : 0;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 #pragma once
 #include "norm_sphere.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = u max(1, ratio n_w / n_u)
@@ -57,4 +57,4 @@ struct update_floor {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -25,7 +25,7 @@
 #include "../detail/norms.hpp"
 #include "magnitude.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class decay_target { weight, magnitude };
 constexpr auto enum_names(decay_target) { return std::array<std::string_view, 2>{"weight", "magnitude"}; }
@@ -226,4 +226,4 @@ struct row_norm {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,7 +11,7 @@
 #pragma once
 #include "row_norm.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // g (G - d W / g)
@@ -105,4 +105,4 @@ struct row_sphere {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -25,7 +25,7 @@
 #include "../orthogonalizer/coefficients.hpp"
 #include "spectral_normalize.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // a from k, the bound before the cap, and what brings a larger sigma to k; all in units of the cap's own
@@ -178,4 +178,4 @@ struct hard_cap {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

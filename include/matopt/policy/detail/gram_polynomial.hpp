@@ -10,7 +10,7 @@
 #include "../../core/pass.hpp"
 #include "../orthogonalizer/coefficients.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // y = first x + second z
@@ -50,4 +50,4 @@ void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 
 #include "../../core/pass.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // By which one a matrix is divided before an iteration.
 enum class spectral_bound { frobenius, schatten4, schatten8 };
@@ -67,4 +67,4 @@ void divide_by_schatten_norm(E& e, spectral_bound bound, view<T> x, view<T> a, v
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -31,7 +31,7 @@
 #include "../orthogonalizer/qdwh_polar.hpp"
 #include "adam_direction.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // Adam's moments and quotient, uncorrected; nothing before the first call has been made. `squares`: what `resolved`
@@ -268,4 +268,4 @@ struct soap_direction {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

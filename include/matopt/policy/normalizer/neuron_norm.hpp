@@ -18,7 +18,7 @@
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class neuron_axis { rows, longer };
 constexpr auto enum_names(neuron_axis) { return std::array<std::string_view, 2>{"rows", "longer"}; }
@@ -137,4 +137,4 @@ struct neuron_norm {
   bool by_row(index_t rows, index_t cols) const { return axis == neuron_axis::rows || rows >= cols; }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

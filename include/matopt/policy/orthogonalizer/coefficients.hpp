@@ -36,7 +36,7 @@
 
 #include "../../core/index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class coefficient_set {
   keller,
@@ -193,4 +193,4 @@ constexpr double norm_margin(coefficient_set set) {
   }
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -31,7 +31,7 @@
 #include "../detail/spare_memory.hpp"
 #include "coefficients.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class eps_rule { add, max };
 constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"add", "max"}; }
@@ -312,4 +312,4 @@ struct newton_schulz {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

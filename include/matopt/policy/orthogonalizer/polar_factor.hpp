@@ -12,7 +12,7 @@
 #include "newton_schulz.hpp"
 #include "svd_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct polar_factor {
   static constexpr bool honours_rank = svd_polar::honours_rank;
@@ -32,4 +32,4 @@ struct polar_factor {
       .coefficients = coefficient_set::polar_express, .steps = 7, .bound = spectral_bound::schatten8};
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -13,7 +13,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct unit_scale {
   static std::string name() { return "unit_scale"; }
@@ -72,4 +72,4 @@ struct match_rms {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

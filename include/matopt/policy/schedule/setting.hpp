@@ -15,7 +15,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class piecewise_linear {
  public:
@@ -46,4 +46,4 @@ inline piecewise_linear linear(double from, double to, index_t steps) {
   return piecewise_linear({{0, from}, {steps, to}});
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
