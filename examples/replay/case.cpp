@@ -103,6 +103,7 @@ const rule_table<B, T>& rules() {
     add_muon_rules(t), add_normalized_rules(t), add_adaptive_rules(t), add_estimator_rules(t);
     add_baseline_rules(t), add_direction_rules(t), add_constraint_rules(t);
     add_directions(t);
+    add_basis_rules(t);
     return t;
   }();
   return table;

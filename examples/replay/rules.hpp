@@ -81,6 +81,8 @@ template <class B, class T>
 void add_constraint_rules(rule_table<B, T>&);
 template <class B, class T>
 void add_directions(rule_table<B, T>&);
+template <class B, class T>
+void add_basis_rules(rule_table<B, T>&);
 
 // The end of every maker: the optimizer of `rule`, with the settings that all have. Golden files add 1e-7 to the norm
 // that Newton-Schulz divides by, as the codes do that they stand for, if neither the rule nor the case has its own.
