@@ -106,6 +106,13 @@ struct set_one {
     x = T(1);
   }
 };
+// x = 1 on the diagonal and 0 elsewhere, given the numbers of row and column
+struct set_identity {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T row, T column) const {
+    x = row == column ? T(1) : T(0);
+  }
+};
 // sum x
 struct identity {
   template <class T>

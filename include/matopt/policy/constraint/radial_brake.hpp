@@ -26,19 +26,20 @@ struct brake_part {
     u -= (T(1) - s) * a * math::divide_or_zero(w, n);
   }
 };
-// n = max(0, n - lr scale a)
+// n = max(least, n - lr scale a)
 struct move_radius {
-  double scale;
+  double scale, least;
   template <class T>
   MATOPT_HD void operator()(T& n, T a, T lr) const {
-    n = math::max(T(0), n - lr * T(scale) * a);
+    n = math::max(T(least), n - lr * T(scale) * a);
   }
 };
-// w = w target / n, where there was a norm before
+// w = w target / n, where there was a norm before, or if there is a least one
 struct to_norm_unless_zero {
+  double least;
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T target, T before) const {
-    const T moves = math::one_if<T>((n > T(0)) & (before > T(0))), stays = T(1) - moves;
+    const T moves = math::one_if<T>((n > T(0)) & (before + T(least) > T(0))), stays = T(1) - moves;
     w = w / (moves * n + stays) * (moves * target + stays);
   }
 };
@@ -74,7 +75,13 @@ struct radial_brake {
 };
 
 struct first_order_radius {
+  double least = 0;
+
   static std::string name() { return "first_order_radius"; }
+  template <class Self, class Visit>
+  static void settings(Self& self, Visit&& visit) {
+    visit("radius_least", self.least, range{.low = 0});
+  }
   template <class S, class C>
   struct state {
     view<C> before, target;  // scratch, from before to after
@@ -89,14 +96,14 @@ struct first_order_radius {
     detail::matrix_norm(e, s.before, w);
     detail::line_parts(e, norm_axis::matrix, radial, u, w, s.before);
     e.for_each(fn::assign{}, s.target, as_const(s.before));
-    e.for_each(fn::move_radius{scale}, s.target, as_const(radial), lr);
+    e.for_each(fn::move_radius{scale, least}, s.target, as_const(radial), lr);
   }
   template <class E, class St, class W, class C>
   void after(E& e, St& s, view<W> w, matrix_broadcast<C>, double) const {
     const auto frame = e.frame();
     const auto norm = e.take(1, 1);
     detail::matrix_norm(e, norm, w);
-    e.for_each(fn::to_norm_unless_zero{}, w, per_matrix(norm), per_matrix(s.target), per_matrix(s.before));
+    e.for_each(fn::to_norm_unless_zero{least}, w, per_matrix(norm), per_matrix(s.target), per_matrix(s.before));
   }
 };
 

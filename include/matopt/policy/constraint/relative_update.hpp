@@ -5,21 +5,23 @@
 //
 // relative_update: NVIDIA Emerging-Optimizers' hook of that name. update_floor: the "u/w floor" of the optimization
 // track of modded-nanogpt (0.35, later 0.3825), and with floor_axis = rows its row floor. The norms are those of u and
-// W as they reach the policy; lr and scale do not enter. A zero update stays zero; a zero weight gets none from
-// relative_update. State: none. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
+// W as they reach the policy; lr does not enter, and the scale only with floor_counts_scale: then u counts as scale u.
+// A zero update stays zero, and an update of less than 1e-8 is raised as one of 1e-8, as in the track's code; a zero
+// weight gets none from relative_update. State: none. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
 #pragma once
 #include "norm_sphere.hpp"
 
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// u = u max(1, ratio n_w / n_u)
+// u = u max(1, ratio n_w / max(n_u, 1e-8))
 struct raise_norm {
   double ratio;
   template <class T>
   MATOPT_HD void operator()(T& u, T nu, T nw) const {
     const T floor = T(ratio) * nw;
-    const T grows = math::one_if<T>((nu > T(0)) & (nu < floor)), stays = T(1) - grows;
+    nu = math::max(nu, T(1e-8));
+    const T grows = math::one_if<T>(nu < floor), stays = T(1) - grows;
     u = u / (grows * nu + stays) * (grows * floor + stays);
   }
 };
@@ -40,20 +42,23 @@ struct relative_update {
 struct update_floor {
   double ratio = 0.35;
   norm_axis axis = norm_axis::matrix;
+  bool counts_scale = false;  // u is measured as the weight will see it but for the rate
 
   static std::string name() { return "update_floor"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     visit("floor_ratio", self.ratio, range{.low = 0});
     visit("floor_axis", self.axis);
+    visit("floor_counts_scale", self.counts_scale);
   }
 
   template <class E, class St, class W, class U, class Rate>
-  void before(E& e, St&, view<W> w, view<U> u, Rate, double) const {
+  void before(E& e, St&, view<W> w, view<U> u, Rate, double scale) const {
     const auto frame = e.frame();
+    const double to_reach = counts_scale ? ratio / scale : ratio;
     const auto of_w = detail::take_lines(e, axis, w), of_u = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, of_w, w), detail::line_norms(e, axis, of_u, u);
-    detail::by_line(axis, [&](auto per) { e.for_each(fn::raise_norm{ratio}, u, per(of_u), per(of_w)); });
+    detail::by_line(axis, [&](auto per) { e.for_each(fn::raise_norm{to_reach}, u, per(of_u), per(of_w)); });
   }
 };
 

@@ -7,7 +7,7 @@
 #include <array>
 #include <string_view>
 
-#include "../../core/pass.hpp"
+#include "norms.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -41,9 +41,38 @@ struct scaled_powers {
     square *= s * s * s * s / T(up);
   }
 };
+// n = n sqrt(of_power), or n sqrt(sqrt(of_power))
+struct times_root {
+  bool fourth_root;
+  template <class T>
+  MATOPT_HD void operator()(T& n, T of_power) const {
+    const T root = math::sqrt(of_power), fourth = math::one_if<T>(fourth_root);
+    n *= fourth * math::sqrt(root) + (T(1) - fourth) * root;
+  }
+};
 }  // namespace fn
 
 namespace detail {
+
+// The norm of each matrix by which `bound` divides, 1 x 1.
+template <class E, class C>
+view<C> spectral_bound_of(E& e, spectral_bound bound, view<C> x) {
+  const view<C> out = e.take(1, 1);
+  const auto frame = e.frame();
+  const auto norm = frobenius(e, x);
+  e.for_each(fn::scaled_root{}, out, as_const(norm.scale), as_const(norm.squares));
+  if (bound == spectral_bound::frobenius) return out;
+  // Powers of x / ||x||_F are in range.
+  const view<C> unit = e.take_like(x), wide = x.rows > x.cols ? unit.t() : unit, of_power = e.take(1, 1);
+  const view<C> a = e.take(wide.rows, wide.rows), square = e.take(wide.rows, wide.rows);
+  const bool eight = bound == spectral_bound::schatten8;
+  normalize_by(e, unit, x, normalizing_factors(e, norm, 1, 0, true));
+  e.gemm_symmetric(C(1), wide, wide.t(), C(0), a, a);
+  if (eight) e.gemm_symmetric(C(1), a, a, C(0), square, square);
+  e.reduce(fn::norm{}, of_power, as_const(eight ? square : a));
+  e.for_each(fn::times_root{eight}, out, as_const(of_power));
+  return out;
+}
 
 // x, of ||x||_F = 1 or 0, times ratio / S; then a = x x^T and, for schatten8, square = a^2.
 template <class E, class T, class C>

@@ -22,13 +22,10 @@
 // State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 7 (m^3 +
 // n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
 #pragma once
-#include <cmath>
 #include <limits>
-#include <utility>
 
 #include "../../core/policy.hpp"
-#include "../detail/norms.hpp"
-#include "../orthogonalizer/qdwh_polar.hpp"
+#include "../detail/eigenbases.hpp"
 #include "adam_direction.hpp"
 
 namespace MATOPT_NAMESPACE {
@@ -57,20 +54,6 @@ struct started_corrections {
     const T on = math::one_if<T>(started > T(0)), off = T(1) - on;
     c1 = (on * T(beta1) + off) * c1 + on * T(1 - beta1);
     c2 = (on * T(beta2) + off) * c2 + on * T(1 - beta2);
-  }
-};
-// number of larger entries, and of equal ones before: the place of an entry in descending order
-struct comes_before {
-  template <class T>
-  MATOPT_HD T operator()(T other, T mine, T other_index, T my_index) const {
-    const T by_index = math::one_if<T>(other_index < my_index), tie = other == mine ? by_index : T(0);
-    return other > mine ? T(1) : tie;
-  }
-};
-struct permutation_entry {  // 1 where column `place` takes entry `row`
-  template <class T>
-  MATOPT_HD void operator()(T& x, T place, T column) const {
-    x = place == column ? T(1) : T(0);
   }
 };
 struct multiply_into {
@@ -119,21 +102,19 @@ struct soap_direction {
   template <class S, class C>
   struct state {
     view<S> m, v;
-    view<C> left, right, left_basis, right_basis, c1, c2, started;
+    detail::kronecker_factors<C> factors;
+    view<C> c1, c2, started;
     view<C> rate;  // scratch, from accumulate to the end of the step
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    const index_t m = l.row_count(), n = l.column_count();
     s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
-    if (m <= max_precond_dim) s.left = l.block("left", m, m), s.left_basis = l.block("left_basis", m, m);
-    if (n <= max_precond_dim) s.right = l.block("right", n, n), s.right_basis = l.block("right_basis", n, n);
+    detail::lay_out_factors(l, s.factors, max_precond_dim);
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction"), s.started = l.scalar("started");
   }
   template <class E, class St, class W>
   void init(E& e, St& s, view<W>) const {
-    if (s.left.rows > 0) e.for_each(fn::set_identity{}, s.left_basis, row_number{}, column_number{});
-    if (s.right.rows > 0) e.for_each(fn::set_identity{}, s.right_basis, row_number{}, column_number{});
+    detail::begin_bases(e, s.factors);
   }
 
   template <class E, class St, class G, class C>
@@ -144,28 +125,26 @@ struct soap_direction {
     const view<C> gradient = e.take_like(u);
     e.for_each(fn::assign{}, gradient, as_const(g));
 
-    turn(e, s, gradient, u, true);
-    const view<C> squares = mean_squares(e, s);
+    detail::turn(e, s.factors, gradient, u, true);
+    const view<C> squares = mean_squares(e, s.factors);
     e.for_each(fn::started_corrections{beta1, beta2}, s.c1, s.c2, per_matrix(s.started));
     e.for_each(fn::moments_in_basis{beta1, beta2, eps, detail::square_limit<C>(s.v),
                                     static_cast<double>(std::numeric_limits<C>::epsilon()), correct_bias},
                s.m, s.v, u, as_const(u), per_matrix(s.c1), per_matrix(s.c2), per_matrix(s.started),
                per_matrix(squares));
-    turn(e, s, u, u, false);
+    detail::turn(e, s.factors, u, u, false);
     if (normalize_grads) normalize(e, u);
 
-    if (e.phase() == 2) turn(e, s, s.m, s.m, false);
-    // Entries so large that the preconditioners' products would overflow count as less; nothing else is changed by it.
-    const double size = static_cast<double>(math::max(u.rows, u.cols));
-    e.for_each(fn::limited{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, gradient,
-               as_const(gradient));
-    remember(e, s.left, gradient);
-    remember(e, s.right, gradient.t());
-    if (e.phase() == 0) first_bases(e, s, gradient);
+    if (e.phase() == 2) detail::turn(e, s.factors, s.m, s.m, false);
+    detail::limit_for_products(e, gradient);
+    const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;
+    detail::average_product(e, bs, 1 - bs, s.factors.left, gradient);
+    detail::average_product(e, bs, 1 - bs, s.factors.right, gradient.t());
+    if (e.phase() == 0) detail::bases_of_gradient(e, s.factors, gradient);
     if (e.phase() == 2) {
-      renew_basis(e, s.left, s.left_basis, s.v);
-      renew_basis(e, s.right, s.right_basis, s.v.t());
-      turn(e, s, s.m, s.m, true);
+      detail::renew_sorted_basis(e, s.factors.left, s.factors.left_basis, s.v);
+      detail::renew_sorted_basis(e, s.factors.right, s.factors.right_basis, s.v.t());
+      detail::turn(e, s.factors, s.m, s.m, true);
     }
     e.for_each(fn::set_one{}, s.started);
   }
@@ -175,89 +154,16 @@ struct soap_direction {
   }
 
  private:
-  // y = Ql^T x Qr, or back: Ql x Qr^T
-  template <class E, class St, class X, class Y>
-  void turn(E& e, St& s, view<X> x, view<Y> y, bool into) const {
-    using C = typename E::compute;
-    const auto frame = e.frame();
-    view<C> a = e.template take_like<C>(x), b = e.template take_like<C>(x);
-    e.for_each(fn::assign{}, a, as_const(x));
-    if (s.left.rows > 0) {
-      e.gemm(C(1), into ? s.left_basis.t() : s.left_basis, a, C(0), b, b);
-      std::swap(a, b);
-    }
-    if (s.right.rows > 0) {
-      e.gemm(C(1), a, into ? s.right_basis : s.right_basis.t(), C(0), b, b);
-      std::swap(a, b);
-    }
-    e.for_each(fn::assign{}, y, as_const(a));
-  }
   // The trace of a preconditioner; without any nothing is turned and nothing lost by rounding: 0.
-  template <class E, class St>
-  auto mean_squares(E& e, const St& s) const {
+  template <class E, class C>
+  auto mean_squares(E& e, const detail::kronecker_factors<C>& f) const {
     const auto sum = e.take(1, 1);
-    const auto side = s.left.rows > 0 ? s.left : s.right;
+    const auto side = f.left.rows > 0 ? f.left : f.right;
     if (side.rows > 0)
       e.reduce(fn::identity{}, sum, as_const(side.diagonal()));
     else
       e.for_each(fn::set_zero{}, sum);
     return sum;
-  }
-  // side <- bs side + (1 - bs) g g^T
-  template <class E, class C>
-  void remember(E& e, view<C> side, view<C> g) const {
-    const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;
-    if (side.rows == 0) return;
-    const auto frame = e.frame();
-    const view<C> sum = e.take(side.rows, side.rows, true);
-    e.gemm_symmetric(C(1 - bs), g, g.t(), C(bs), side, sum);
-    e.for_each(fn::assign{}, side, as_const(sum));
-  }
-  // The eigenvectors of (1 - bs) G G^T and (1 - bs) G^T G are the singular vectors of G, which have not lost half of
-  // their digits to a square; largest first, and completed.
-  template <class E, class St, class C>
-  void first_bases(E& e, St& s, view<C> g) const {
-    const auto frame = e.frame();
-    const index_t q = math::min(g.rows, g.cols);
-    const view<C> left = e.take(g.rows, q, true), values = e.take(q, 1), right = e.take(g.cols, q, true);
-    if (s.left.rows > 0 || s.right.rows > 0) e.svd(g, left, values, right);
-    complete(e, left, s.left_basis), complete(e, right, s.right_basis);
-  }
-  template <class E, class C>
-  void complete(E& e, view<C> vectors, view<C> basis) const {
-    if (basis.rows == 0) return;
-    const auto frame = e.frame();
-    const view<C> all = e.take(basis.rows, basis.rows, true);
-    e.for_each(fn::set_zero{}, all);
-    e.for_each(fn::assign{}, all.col_block(0, vectors.cols), as_const(vectors));
-    e.orthonormal_basis(all);
-    e.for_each(fn::assign{}, basis, as_const(all));
-  }
-  // Sorts the basis by how much of `side` each direction carries, v with it, and makes one step of orthogonal
-  // iteration.
-  template <class E, class C, class V>
-  void renew_basis(E& e, view<C> side, view<C> basis, view<V> v) const {
-    if (side.rows == 0) return;
-    const auto frame = e.frame();
-    const index_t n = side.rows;
-    const view<C> image = e.take(n, n, true), sorted = e.take(n, n, true), permutation = e.take(n, n, true);
-    const view<C> carried = e.take(n, 1), place = e.take(n, 1);
-    // A direction that `side` does not have yet stays, by the tiny multiple of the old basis.
-    e.gemm(C(1), side, basis, C(1e-30), basis, image);
-    e.reduce_rows(fn::product{}, carried, as_const(image.t()), as_const(basis.t()));
-    // permutation holds, row by row, what the others carry
-    e.for_each(fn::assign{}, permutation, per_column(carried.t()));
-    e.reduce_rows(fn::comes_before{}, place, as_const(permutation), per_row(carried), column_number{}, row_number{});
-    e.for_each(fn::permutation_entry{}, permutation, per_row(place), column_number{});
-
-    const view<C> moments = e.template take_like<C>(v), moved = e.template take_like<C>(v);
-    e.for_each(fn::assign{}, moments, as_const(v));
-    e.gemm(C(1), permutation.t(), moments, C(0), moved, moved);
-    e.for_each(fn::assign{}, v, as_const(moved));
-
-    e.gemm(C(1), image, permutation, C(0), sorted, sorted);
-    e.orthonormal_basis(sorted);
-    e.for_each(fn::assign{}, basis, as_const(sorted));
   }
   template <class E, class C>
   void normalize(E& e, view<C> u) const {

@@ -21,6 +21,8 @@
 //                         step grows in the others
 //   quintic4              greedy minimax rows for [1e-2, 1], safety factor 1.02: for flat spectra, whose singular
 //                         values a Schatten norm (newton_schulz::bound) brings into that range
+//   speedrun12            2, -1.5, 0.5 in each of twelve steps; the optimization track of modded-nanogpt ("NS12"). It
+//                         brings singular values from 1e-3 on to 1, and none above 1.002
 //
 // usual_steps() is how many steps a set is meant for. After the last row of a set its last row repeats; those of the
 // minimax sets then lift what was below their range and keep the rest in its band.
@@ -50,14 +52,15 @@ enum class coefficient_set {
   deepseek,
   degree9_4,
   degree9_3,
-  quintic4
+  quintic4,
+  speedrun12
 };
 
 constexpr auto enum_names(coefficient_set) {
-  return std::array<std::string_view, 12>{
-      "keller",    "you",     "polar_express", "polar_express_1_02", "polar_express_angular",
-      "cubic",     "cubic5",  "cans",          "deepseek",           "degree9_4",
-      "degree9_3", "quintic4"};
+  return std::array<std::string_view, 13>{
+      "keller",    "you",      "polar_express", "polar_express_1_02", "polar_express_angular",
+      "cubic",     "cubic5",   "cans",          "deepseek",           "degree9_4",
+      "degree9_3", "quintic4", "speedrun12"};
 }
 
 struct odd_polynomial {
@@ -118,6 +121,7 @@ inline constexpr std::array degree9_3_rows{damped({14.620918, -139.563852, 460.9
 inline constexpr std::array quintic4_rows{
     damped({8.019541, -22.998686, 16.898973}, 1.02), damped({3.641433, -2.725431, 0.536945}, 1.02),
     damped({2.668359, -1.982937, 0.453258}, 1.02), odd_polynomial{1.958093, -1.33952, 0.384059}};
+inline constexpr std::array speedrun12_rows{odd_polynomial{2, -1.5, 0.5}};
 }  // namespace detail
 
 constexpr std::span<const odd_polynomial> rows_of(coefficient_set set) {
@@ -144,6 +148,8 @@ constexpr std::span<const odd_polynomial> rows_of(coefficient_set set) {
       return detail::degree9_3_rows;
     case coefficient_set::quintic4:
       return detail::quintic4_rows;
+    case coefficient_set::speedrun12:
+      return detail::speedrun12_rows;
     case coefficient_set::keller:
       break;
   }
@@ -161,6 +167,8 @@ constexpr index_t usual_steps(coefficient_set set) {
   switch (set) {
     case coefficient_set::deepseek:
       return 10;
+    case coefficient_set::speedrun12:
+      return 12;
     case coefficient_set::degree9_4:
     case coefficient_set::quintic4:
       return 4;

@@ -42,12 +42,6 @@ struct scale_by {
     y = T(factor) * x;
   }
 };
-struct set_identity {
-  template <class T>
-  MATOPT_HD void operator()(T& x, T row, T column) const {
-    x = row == column ? T(1) : T(0);
-  }
-};
 }  // namespace fn
 
 namespace fn {
