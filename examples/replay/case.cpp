@@ -1,10 +1,8 @@
-// Trajectories and bare orthogonalizers on a backend; nothing here looks into the backend's memory.
+// Cases on a backend, trajectories among them; nothing here looks into the backend's memory.
 #include "case.hpp"
 
 #include <algorithm>
 #include <limits>
-#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
-#include <matopt/policy/orthogonalizer/svd_polar.hpp>
 #include <memory>
 
 #include "backend.hpp"
@@ -27,6 +25,8 @@ void put_state(any_optimizer<B, T>& opt, const std::map<std::string, json>& stat
 // Steps the weight through the gradients.
 template <class B, class T>
 void trajectory(B& backend, const json& c, outcome& out) {
+  const std::string rule = member(c, "rule");
+  const maker<B, T>& make = rules<B, T>().find(rule);
   const matrix<T> w0 = matrix_of<T>("W0", member(c, "W0"));
   const json& gradients = member(c, "G");
   const bool two = c.contains("G_ref");
@@ -36,9 +36,8 @@ void trajectory(B& backend, const json& c, outcome& out) {
   if (compare && c.at("W").size() != gradients.size())
     throw bad_value("W", std::to_string(c.at("W").size()) + " weights", std::to_string(gradients.size()));
 
-  const std::string rule = member(c, "rule");
   settings_reader settings(rule, member(c, "settings"));
-  prepared<B, T> p = rules<B, T>().find(rule)(backend, settings, two);
+  prepared<B, T> p = make(backend, settings, two);
   settings.ignore("lr");
   settings.finish();
   if (p.optimizer.needs_reference() && !two)
@@ -67,44 +66,12 @@ void trajectory(B& backend, const json& c, outcome& out) {
   if (c.contains("rank")) out.computed["rank"] = ranks;
 }
 
-// A bare orthogonalizer.
-template <class B, class T>
-void direction(B& backend, const json& c, outcome& out) {
-  const matrix<T> x0 = matrix_of<T>("X", member(c, "X"));
-  const std::string rule = member(c, "rule");
-  settings_reader settings(rule, member(c, "settings"));
-  const index_t q = std::min(x0.rows, x0.cols);
-  const index_t k = rule == "top_k_exact" ? settings.whole("k", q, 1, q) : q;
-  settings.finish();
-
-  placed_matrix<B, T> x(backend, x0);
-  const step_numbers<T> first{};
-  auto numbers = backend.allocate(sizeof first);
-  backend.upload(numbers.data(), &first, sizeof first);
-  no_state none;
-  const auto apply = [&](const auto& orthogonalizer) {
-    arena scratch;
-    dry_backend<B> dry{backend};
-    pass<dry_backend<B>, T> planned(dry, scratch, nullptr, nullptr, 1, k);
-    matopt::detail::orthogonalize(orthogonalizer, planned, none, x.view());
-    auto memory = backend.allocate(scratch.peak);
-    scratch.base = memory.data(), scratch.top = 0;
-    pass<B, T> e(backend, scratch, nullptr, reinterpret_cast<step_numbers<T>*>(numbers.data()), 1, k);
-    matopt::detail::orthogonalize(orthogonalizer, e, none, x.view());
-    x.get();  // the scratch may go
-  };
-  if (rule == "polar_exact" || rule == "top_k_exact")
-    apply(svd_polar{});
-  else if (rule == "newton_schulz5")
-    apply(newton_schulz<>{.eps = 1e-7});
-  else if (rule == "polar_express5")
-    apply(newton_schulz<>{.coefficients = coefficient_set::polar_express_angular, .eps = 1e-7});
-  else
-    throw error("unknown orthogonalizer \"" + rule + "\"; nearest: \"" +
-                nearest_name(rule, {"polar_exact", "top_k_exact", "newton_schulz5", "polar_express5"}) + '"');
-  const view<T> y = x.get();
-  if (c.contains("Y")) out.error = distance(y, matrix_of<double>("Y", c.at("Y"), x0.rows, x0.cols));
-  out.computed["Y"] = json_of(y);
+// Of the first matrix that a case begins with.
+std::string shape_of(const json& c) {
+  for (const char* start : {"X", "W0"})
+    if (c.is_object() && c.contains(start) && c.at(start).is_array() && !c.at(start).empty())
+      return std::to_string(c.at(start).size()) + "x" + std::to_string(c.at(start)[0].size());
+  return "?";
 }
 
 }  // namespace
@@ -114,15 +81,16 @@ outcome run(B& backend, const json& c) {
   outcome out;
   out.computed = c;
   out.label = label_of(c);
-  const json& start = c.is_object() && c.contains("X") ? c.at("X") : member(c, "W0");
-  out.shape =
-      start.is_array() && !start.empty() ? std::to_string(start.size()) + "x" + std::to_string(start[0].size()) : "?";
-  if (c.contains("X"))
-    direction<B, T>(backend, c, out);
-  else if (c.contains("H"))
+  out.shape = shape_of(c);
+  const std::string rule = member(c, "rule");
+  if (const auto* compute = rules<B, T>().computation_of(rule)) {
+    settings_reader settings(rule, member(c, "settings"));
+    (*compute)(backend, settings, c, out);
+  } else if (c.contains("H")) {
     run_compression(c, out), out.on_cpu = true;
-  else
+  } else {
     trajectory<B, T>(backend, c, out);
+  }
   return out;
 }
 template outcome run<double>(backend_here&, const json&);
@@ -134,6 +102,7 @@ const rule_table<B, T>& rules() {
     rule_table<B, T> t;
     add_muon_rules(t), add_normalized_rules(t), add_adaptive_rules(t), add_estimator_rules(t);
     add_baseline_rules(t), add_direction_rules(t), add_constraint_rules(t);
+    add_directions(t);
     return t;
   }();
   return table;

@@ -1,5 +1,6 @@
-// The rules of golden files: from a case's rule and settings to an optimizer. Each translation unit rules_*.cpp adds
-// its family to the table of a backend, for one element type after the other.
+// The rules of golden files: from a case's rule and settings to an optimizer, or, for a case that is not a trajectory,
+// to what computes its results. Each translation unit rules_*.cpp adds its family to the table of a backend, for one
+// element type after the other; directions.cpp adds bare orthogonalizers.
 #pragma once
 #include <functional>
 #include <map>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "case.hpp"
 #include "settings_reader.hpp"
 
 namespace replay {
@@ -30,20 +32,33 @@ struct prepared {
 template <class B, class T>
 using maker = std::function<prepared<B, T>(B&, settings_reader&, bool two_gradients)>;
 
+// Computes a case that is not a trajectory: reads its settings (finish() of the reader included) and its matrices, and
+// fills in the error and what was computed. The arguments are the backend, the settings, the case and the outcome.
+template <class B, class T>
+using computation = std::function<void(B&, settings_reader&, const json& c, outcome&)>;
+
 template <class B, class T>
 class rule_table {
  public:
   void add(const std::string& name, maker<B, T> m) { makers_[name] = std::move(m); }
+  void compute(const std::string& name, computation<B, T> f) { computations_[name] = std::move(f); }
+  // Null if the rule is not one of these.
+  const computation<B, T>* computation_of(const std::string& name) const {
+    const auto at = computations_.find(name);
+    return at == computations_.end() ? nullptr : &at->second;
+  }
   const maker<B, T>& find(const std::string& name) const {
     const auto at = makers_.find(name);
     if (at != makers_.end()) return at->second;
     std::vector<std::string> known;
     for (const auto& [n, unused] : makers_) known.push_back(n);
+    for (const auto& [n, unused] : computations_) known.push_back(n);
     throw matopt::error("unknown rule \"" + name + "\"; nearest: \"" + matopt::nearest_name(name, known) + '"');
   }
 
  private:
   std::map<std::string, maker<B, T>> makers_;
+  std::map<std::string, computation<B, T>> computations_;
 };
 
 // All rules, built once.
@@ -64,6 +79,8 @@ template <class B, class T>
 void add_direction_rules(rule_table<B, T>&);
 template <class B, class T>
 void add_constraint_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_directions(rule_table<B, T>&);
 
 // The end of every maker: the optimizer of `rule`, with the settings that all have. Golden files add 1e-7 to the norm
 // that Newton-Schulz divides by, as the codes do that they stand for, if neither the rule nor the case has its own.

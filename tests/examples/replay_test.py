@@ -37,7 +37,8 @@ class Replay(unittest.TestCase):
         return run(file, *options)
 
     def test_all_golden_files_in_double(self):
-        files = sorted(GOLDEN.glob("*.json"))
+        # new_members.json has rules that are not built yet, as golden_test.cpp lists them.
+        files = sorted(f for f in GOLDEN.glob("*.json") if f.name != "new_members.json")
         r = run(*files)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
         cases = sum(len(json.loads(pathlib.Path(f).read_text())["cases"]) for f in files)

@@ -1,0 +1,1 @@
+#include "../directions.cpp"
