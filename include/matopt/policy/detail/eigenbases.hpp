@@ -13,7 +13,7 @@
 #include "../../core/policy.hpp"
 #include "norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // number of larger entries, and of equal ones before: the place of an entry in descending order
@@ -177,4 +177,4 @@ requires E::can_factor void renew_basis(E& e, view<C> side, view<C> basis) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

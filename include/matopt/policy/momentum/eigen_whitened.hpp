@@ -30,7 +30,7 @@
 #include "../detail/schatten.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // v <- beta v + (1 - beta) p^2       p <- p / max(v, eps^2)^power, of a v that is resolved
@@ -229,4 +229,4 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
