@@ -8,7 +8,7 @@
 #include "device.hpp"
 #include "trained_model.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 template <class Optimizer>
 class step_observer;
 }
