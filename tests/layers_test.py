@@ -12,7 +12,7 @@ LAYERS = {
     "published": ({"core", "policy", "rule", "published"}, set()),
     "simd": ({"core", "simd"}, {"hwy", "cpuid", "sys", "unistd"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
-    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
+    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolverDn", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
     "metrics": ({"core", "metrics"}, set()),
     "adapters": ({"core", "policy", "rule", "published", "eigen", "cuda", "adapters"}, {"ATen", "c10"}),
