@@ -2,6 +2,7 @@
 // where that is taller, dense and column-major, with what is not finite as zero (routines need not end otherwise).
 #pragma once
 #include <cstddef>
+#include <limits>
 
 #include "../core/backend.hpp"
 #include "../core/broadcast.hpp"
@@ -23,6 +24,14 @@ struct finite_divide {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T s) const {
     y = x - x == T(0) ? math::divide_or_zero(x, s) : T(0);
+  }
+};
+// y = x where s > cut s_1, else 0
+struct where_above {
+  double cut;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T x, T s, T s1) const {
+    y = s > T(cut) * s1 ? x : T(0);
   }
 };
 }  // namespace MATOPT_NAMESPACE::fn
@@ -53,7 +62,9 @@ class packed_svd {
   template <class E>
   void store(E& e, const status_word* guard, view<T> u, view<T> s, view<T> v) const {
     const bool turned = u.rows < v.rows;
-    e.for_each(guard, fn::assign{}, turned ? v : u, as_const(u_));
+    const double noise = static_cast<double>(problem.n) * static_cast<double>(std::numeric_limits<T>::epsilon());
+    e.for_each(guard, fn::where_above{noise}, turned ? v : u, as_const(u_), per_column(as_const(s_.t())),
+               per_matrix(s_.row_block(0, 1)));
     e.for_each(guard, fn::assign{}, turned ? u : v, as_const(v_));
     e.for_each(guard, fn::scaled{}, s, as_const(s_), per_matrix(largest_));
   }
