@@ -113,10 +113,10 @@ void add_constraint_rules(rule_table<B, T>& table) {
     };
     const auto run = [&](auto rule) { return muown_like(rule, with_decay)(b, s, two); };
     const std::string magnitude = s.word("magnitude", "adam", {"adam", "fixed", "sgd", "signum", "lion"});
-    if (magnitude == "fixed") return run(muown::with_constraint<row_norm<fixed_magnitude>>{});
-    if (magnitude == "sgd") return run(muown::with_constraint<row_norm<sgd_magnitude>>{});
-    if (magnitude == "signum") return run(muown::with_constraint<row_norm<signum_magnitude>>{});
-    if (magnitude == "lion") return run(muown::with_constraint<row_norm<lion_magnitude>>{});
+    if (magnitude == "fixed") return run(muown::with_constraint<weight_normalization<fixed_magnitude>>{});
+    if (magnitude == "sgd") return run(muown::with_constraint<weight_normalization<sgd_magnitude>>{});
+    if (magnitude == "signum") return run(muown::with_constraint<weight_normalization<signum_magnitude>>{});
+    if (magnitude == "lion") return run(muown::with_constraint<weight_normalization<lion_magnitude>>{});
     return run(muown{});
   });
   table.add("angular_muown", muown_like(angular_muown::with_scale<any_scale>{}, [=](settings_reader& s, auto r) {

@@ -9,7 +9,7 @@
 // neither the update nor the momentum is projected to the tangent space, as there. Rows of norm <= 1e-7 start with g =
 // sqrt(0.33). State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row reductions.
 #pragma once
-#include "row_norm.hpp"
+#include "weight_normalization.hpp"
 
 namespace MATOPT_NAMESPACE {
 
