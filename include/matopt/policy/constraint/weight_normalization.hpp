@@ -8,8 +8,7 @@
 // Where public implementations differ, and what this one does:
 //
 // * Decay. decay_on = weight (the official code's, and the default): W <- W - lr decay W_old, then g <- ||W_i|| with
-// the
-//   sign of g kept; the official code drops the sign, which turns a row around when g is negative. decay_on = magnitude
+//   the sign of g kept; the official code drops the sign, which turns a row around when g is negative. decay_on = magnitude
 //   (NVIDIA's): g <- g (1 - lr decay). The double decay of the official data-parallel class is not offered.
 // * Zero rows. Rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official
 //   class divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45 degrees

@@ -2,8 +2,7 @@
 //
 //   linear(a, b, n)              a at t = 0, b from t = n on, and a straight line between
 //   piecewise_linear({{t0, a}, {t1, b}, ...})
-//                                a up to t0, straight lines from point to point, and the last value after the last
-//                                point
+//                                a up to t0, straight lines from point to point, then the last value
 //
 //   opt.schedule("momentum", linear(0.85, 0.95, 300));
 //
