@@ -21,6 +21,7 @@ MATOPT_BENCH_FAMILY(extern, matopt::add_adaptive_rules)
 MATOPT_BENCH_FAMILY(extern, matopt::add_estimator_rules)
 MATOPT_BENCH_FAMILY(extern, matopt::add_baseline_rules)
 MATOPT_BENCH_FAMILY(extern, matopt::add_constrained_rules)
+MATOPT_BENCH_FAMILY(extern, matopt::add_eigenbasis_rules)
 MATOPT_BENCH_FAMILY(extern, bench::add_variants)
 
 namespace {

@@ -11,6 +11,7 @@
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/setting.hpp>
+#include <matopt/qk_clip.hpp>
 #include <matopt/step_observer.hpp>
 #include <vector>
 
@@ -100,6 +101,23 @@ int main() {
   gradients(5), opt.step(1e-9);
   good &= check(std::abs(dense.of(0) - halved) < 1e-5F, "what was written lasts");
 
+  // Rows of queries and keys are scaled where a head's largest logit is above 100.
+  tensor& query = dense;
+  const view<float> key = moe.all().matrix(0);
+  std::vector<float> largest_logits(4);
+  qk_clip<eigen_backend> clip(cpu, {.heads = 4, .head_dim = 2}, row_major(largest_logits.data(), 4, 1));
+  clip.add(query.all(), key);
+  step(5);
+  largest_logits = {20, 400, -3, 100};
+  const std::vector<float> unclipped = query.data;
+  clip();
+  opt.resync();
+  for (std::size_t i = 0; i < unclipped.size(); ++i) {
+    const bool of_second = i / cols / 2 == 1;
+    const float wanted = of_second ? unclipped[i] / 2 : unclipped[i];
+    good &= check(std::abs(query.data[i] - wanted) <= 1e-6F * std::abs(wanted), "QK-clip: the second head is halved");
+  }
+
   // Parameters that come and go; the others keep their state.
   tensor late(0.5F), late_gradient(0);
   opt.drop("router");
@@ -107,7 +125,7 @@ int main() {
   opt.finalize();
   fill(late_gradient, 3);
   step(6);
-  good &= check(late.of(0) != 0.5F && opt.steps() == 8, "a new parameter steps with the others");
+  good &= check(late.of(0) != 0.5F && opt.steps() == 9, "a new parameter steps with the others");
 
   // What a step does to each matrix.
   step_observer look(opt);

@@ -21,8 +21,7 @@ const std::set<std::string> not_yet{"muon2", "dion2", "nordion2", "turbo_muon", 
                                     "newton_schulz12", "polar_express_dion", "contra_direction", "aurora_direction",
                                     "coefficient_report",
                                     //
-                                    "soap_muon", "soap_muon_precondition", "newton_schulz12_schatten4", "kl_soap",
-                                    "kl_soap_authors", "kl_shampoo", "kl_soap_h", "kl_factor_update", "qk_clip",
+                                    "qk_clip",
                                     //
                                     "muon_8bit", "blockwise_quantize", "dynamic_code", "e4m3_code"};
 

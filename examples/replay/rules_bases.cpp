@@ -1,8 +1,10 @@
 // Rules that work in the eigenbases of Shampoo's factors.
-#include <matopt/policy/constraint/decay_after.hpp>
+#include <matopt/kl_shampoo.hpp>
+#include <matopt/kl_soap.hpp>
 #include <matopt/policy/momentum/no_momentum.hpp>
 #include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/qk_clip.hpp>
 #include <matopt/soap_muon.hpp>
 
 #include "backend.hpp"
@@ -126,6 +128,85 @@ void add_basis_rules(rule_table<B, T>& table) {
         s.word("orthogonalizer", "newton_schulz12_schatten4", {"newton_schulz12_schatten4", "svd"});
     return orthogonalizer == "svd" ? pinned_or_not(soap_muon::with_orthogonalizer<svd_polar>{})
                                    : pinned_or_not(soap_muon{});
+  });
+
+  // NVIDIA's form as it is published: it takes the first step, and its eps is absolute.
+  const auto published = []<class Rule>(Rule r) {
+    r.momentum.skip_first = r.momentum.relative_eps = false, r.momentum.max_update_rms = 0;
+    return r;
+  };
+  table.add("kl_soap", [=](B& b, settings_reader& s, bool) {
+    auto r = published(emerging_kl_soap{});
+    s.put(r, "weight_decay", "decay");
+    for (const char* same : {"beta1", "beta2", "shampoo_beta", "eps", "basis"}) s.put(r, same, same);
+    return finish<B, T>(b, s, r);
+  });
+  table.compute("kl_factor_update", [=](B& b, settings_reader& s, const json& c, outcome& out) {
+    auto r = published(emerging_kl_soap{});
+    s.put(r, "beta", "shampoo_beta");
+    s.put(r, "eps", "eps");
+    s.finish();
+    const auto as_rows = [&](const char* name, bool column) {
+      const json& list = member(c, name);
+      json rows = json::array();
+      for (const json& x : list)
+        if (column) rows.push_back(json::array({x}));
+      return column ? rows : json::array({list});
+    };
+    one_step<B, T>(b, r, c, "G",
+                   {{"left", member(c, "L0")},
+                    {"right", member(c, "R0")},
+                    {"left_basis", member(c, "Q_L")},
+                    {"right_basis", member(c, "Q_R")},
+                    {"left_eigenvalues", as_rows("lambda_L", true)},
+                    {"right_eigenvalues", as_rows("lambda_R", false)},
+                    {"factor_correction", json::array({json::array({1})})}},
+                   {{"left", "L"}, {"right", "R"}}, out);
+  });
+
+  const auto authors = []<class Rule>(Rule) {
+    return [=](B& b, settings_reader& s, bool) {
+      const auto make = [&](auto r) {
+        s.put(r, "weight_decay", "decay");
+        for (const char* same : {"beta1", "shampoo_beta", "eps", "precondition_frequency"}) s.put(r, same, same);
+        if constexpr (std::is_same_v<decltype(r.momentum), kl_soap_direction>)
+          s.put(r, "beta2", "beta2");
+        else
+          s.ignore("beta2");
+        s.put(r, "init_factor", "initial_eigenvalue"), s.put(r, "clamp", "root_limit");
+        s.put(r, "clamp_by_size", "limit_by_size");
+        r.momentum.full_first_factor = s.word("first_factor", "ema", {"ema", "full"}) == "full";
+        return finish<B, T>(b, s, r);
+      };
+      return s.flag("hyperball", false) ? make(typename Rule::template with_constraint<projected<hyperball>>{})
+                                        : make(typename Rule::template with_constraint<decay_after>{});
+    };
+  };
+  table.add("kl_soap_authors", authors(kl_soap{}));
+  table.add("kl_soap_h", authors(kl_soap_h{}));
+  table.add("kl_shampoo", authors(kl_shampoo{}));
+
+  table.compute("qk_clip", [](B& b, settings_reader& s, const json& c, outcome& out) {
+    constexpr index_t most = 1 << 20;
+    const attention_heads of{.heads = s.whole("heads", 1, 1, most),
+                             .groups = s.whole("kv_groups", 0, 0, most),
+                             .head_dim = s.whole("head_dim", 1, 1, most),
+                             .rotary = s.whole("rope_dim", 0, 0, most),
+                             .threshold = s.number("tau", 100),
+                             .alpha = s.number("alpha", 0.5)};
+    s.finish();
+    placed_matrix<B, T> q(b, matrix_of<T>("Wq0", member(c, "Wq0"))), k(b, matrix_of<T>("Wk0", member(c, "Wk0")));
+    placed_matrix<B, T> maxima(b, matrix_of<T>("S_max", json::array({member(c, "S_max")})));
+    qk_clip<B, T> clip(b, of, as_const(maxima.view()));
+    clip.add(q.view(), k.view());
+    clip();
+    const auto take = [&](const char* name, const view<T>& m) {
+      out.computed[name] = json_of(m);
+      if (c.contains(name))
+        out.error = std::max(out.error.value_or(0), distance(m, matrix_of<double>(name, c.at(name), m.rows, m.cols)));
+    };
+    take("Wq", q.get()), take("Wk", k.get());
+    if (clip.skipped() > 0) throw bad_value("S_max", "a number that is not finite", "finite");
   });
 }
 

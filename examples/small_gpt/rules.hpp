@@ -23,6 +23,7 @@ void add_adaptive_rules(rule_book&);
 void add_estimator_rules(rule_book&);
 void add_baseline_rules(rule_book&);
 void add_constrained_rules(rule_book&);
+void add_eigenbasis_rules(rule_book&);
 
 // The rate of the hidden matrices when the user gives none: the authors', but for a few that this example sets itself.
 // None is tuned; docs/demo-rates.csv has rates that were.

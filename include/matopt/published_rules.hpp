@@ -12,6 +12,8 @@
 #include "angular_muown.hpp"
 #include "dion.hpp"
 #include "engine/rule_registry.hpp"
+#include "kl_shampoo.hpp"
+#include "kl_soap.hpp"
 #include "lion.hpp"
 #include "luon.hpp"
 #include "mars_adamw.hpp"
@@ -37,6 +39,7 @@
 #include "reg.hpp"
 #include "scion.hpp"
 #include "soap.hpp"
+#include "soap_muon.hpp"
 #include "torch_muon.hpp"
 
 namespace MATOPT_NAMESPACE {
@@ -82,7 +85,7 @@ template <class B, class T>
 void add_baseline_rules(rule_registry<B, T>& r) {
   r.template add<pnm>("pnm").template add<pnm_l2>("pnm_l2");
   r.template add<adapnm>("adapnm").template add<adapnm_l2>("adapnm_l2");
-  r.template add<lion>("lion").template add<soap>("soap").template add<dion>("dion");
+  r.template add<lion>("lion").template add<dion>("dion");
   r.template add<scion>("scion").template add<scion_sign>("scion_sign").template add<scion_column>("scion_column");
   r.template add<scion_row>("scion_row").template add<scion_vector>("scion_vector");
   r.template add<polargrad>("polargrad").template add<polargrad_qdwh>("polargrad_qdwh");
@@ -94,11 +97,19 @@ void add_constrained_rules(rule_registry<B, T>& r) {
   r.template add<numuon>("numuon").template add<numuon_krylov>("numuon_krylov").template add<muown>("muown");
   r.template add<angular_muown>("angular_muown");
 }
+// Rules in the eigenbases of Shampoo's factors.
+template <class B, class T>
+void add_eigenbasis_rules(rule_registry<B, T>& r) {
+  r.template add<soap>("soap").template add<soap_muon>("soap_muon").template add<kl_shampoo>("kl_shampoo");
+  r.template add<kl_soap>("kl_soap").template add<kl_soap_h>("kl_soap_h");
+  r.template add<emerging_kl_soap>("emerging_kl_soap");
+}
 
 template <class B, class T>
 void add_published_rules(rule_registry<B, T>& r) {
   add_muon_rules(r), add_normalized_rules(r), add_adaptive_rules(r);
   add_estimator_rules(r), add_baseline_rules(r), add_constrained_rules(r);
+  add_eigenbasis_rules(r);
 }
 
 }  // namespace MATOPT_NAMESPACE

@@ -25,6 +25,7 @@ const torch_rules& all_rules() {
     rule_books books;
     add_muon_rules(books), add_normalized_rules(books), add_adaptive_rules(books);
     add_estimator_rules(books), add_baseline_rules(books), add_constrained_rules(books);
+    add_eigenbasis_rules(books);
     torch_rules out;
     out.add(std::move(books.in_float)).add(std::move(books.in_double));
 #ifdef MATOPT_PYTHON_CUDA

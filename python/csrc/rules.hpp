@@ -18,6 +18,7 @@ void add_adaptive_rules(rule_books&);
 void add_estimator_rules(rule_books&);
 void add_baseline_rules(rule_books&);
 void add_constrained_rules(rule_books&);
+void add_eigenbasis_rules(rule_books&);
 
 // cuda.cu: the rules on a GPU, if the extension was built with them.
 void add_gpu_rules(matopt::torch_rules&);

@@ -16,7 +16,7 @@ from typing import Any
 
 PYTHON = Path(__file__).resolve().parent.parent
 INCLUDE = PYTHON.parent / "include"
-RULES = ["muon", "normalized", "adaptive", "estimator", "baseline", "constrained"]
+RULES = ["muon", "normalized", "adaptive", "estimator", "baseline", "constrained", "eigenbasis"]
 
 
 def _include_of(header: str, variable: str, *folders: str) -> str | None:

@@ -1,6 +1,9 @@
 #include <matopt/policy/momentum/adam_direction.hpp>
 #include <matopt/policy/momentum/adaptive_rate.hpp>
 #include <matopt/policy/momentum/corrected_ema.hpp>
+#include <matopt/policy/momentum/eigen_whitened.hpp>
+#include <matopt/policy/momentum/emerging_kl_direction.hpp>
+#include <matopt/policy/momentum/kl_direction.hpp>
 #include <matopt/policy/momentum/lion_momentum.hpp>
 #include <matopt/policy/momentum/mars.hpp>
 #include <matopt/policy/momentum/momentum.hpp>
@@ -25,6 +28,8 @@ const momenta& all_momenta() {
     add<positive_negative>(l), add<positive_negative_adam>(l), add<adam_direction>(l), add<sign_of<>>(l);
     add<mars<>>(l), add<two_gradients<>>(l), add<noise_to_signal>(l), add<variance_scaled>(l), add<norm_rate<>>(l);
     add<column_rate<>>(l), add<soap_direction>(l, {.frequency = 2}), add<polar_first<svd_polar>>(l);
+    add<eigen_whitened<>>(l, {.trust_gate = true}), add<kl_soap_direction>(l, {.frequency = 2});
+    add<kl_shampoo_direction>(l, {.frequency = 2}), add<emerging_kl_direction>(l);
     return l;
   }();
   return list;

@@ -38,8 +38,12 @@ void append_published_on(std::vector<contract_rule>& rules) {
     if (std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return r.name == name; })) continue;
     const auto& settings = published.settings(name);
     contract_rule r{name};
-    r.unique_trajectory = name != "soap";
-    r.exact_at_rest = name != "muown" && name != "angular_muown";
+    const auto has = [&](const char* what) {
+      return std::any_of(settings.begin(), settings.end(), [&](const setting& s) { return s.name == what; });
+    };
+    // Those that renew bases.
+    r.unique_trajectory = !has("precondition_frequency") && !has("skip_first");
+    r.exact_at_rest = name != "muown" && name != "angular_muown" && name != "soap_muon" && name != "kl_soap_h";
     r.newton_schulz = std::any_of(settings.begin(), settings.end(), [](const setting& s) {
       return s.name == "ns_steps" || s.name == "subspace_polar_steps";
     });

@@ -23,6 +23,7 @@ extern template void add_adaptive_rules(rule_registry<cuda_backend, types<float>
 extern template void add_estimator_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_baseline_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_constrained_rules(rule_registry<cuda_backend, types<float>>&);
+extern template void add_eigenbasis_rules(rule_registry<cuda_backend, types<float>>&);
 }  // namespace MATOPT_NAMESPACE
 
 namespace {

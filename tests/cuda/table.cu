@@ -15,9 +15,11 @@ template <class B, class T>
 void add_baseline_rules(rule_registry<B, T>&);
 template <class B, class T>
 void add_constrained_rules(rule_registry<B, T>&);
+template <class B, class T>
+void add_eigenbasis_rules(rule_registry<B, T>&);
 }  // namespace MATOPT_NAMESPACE
 
-namespace matopt::test {
+namespace MATOPT_NAMESPACE::test {
 
 template <class B, class T>
 const rule_registry<B, types<T>>& published_rules() {
@@ -25,6 +27,7 @@ const rule_registry<B, types<T>>& published_rules() {
     rule_registry<B, types<T>> r;
     add_muon_rules(r), add_normalized_rules(r), add_adaptive_rules(r);
     add_estimator_rules(r), add_baseline_rules(r), add_constrained_rules(r);
+    add_eigenbasis_rules(r);
     return r;
   }();
   return rules;
@@ -40,4 +43,4 @@ const std::vector<contract_rule>& contract_rules() {
   return all;
 }
 
-}  // namespace matopt::test
+}  // namespace MATOPT_NAMESPACE::test

@@ -1,4 +1,5 @@
 // A training run on the GPU, by eager and by recorded steps: tests/training/checks.hpp says what is asked of it.
+#include "../training/qk_clip.hpp"
 #include "world.cuh"
 
 using namespace matopt;
@@ -57,4 +58,12 @@ TEST_CASE("GPU training: weights written from outside last after resync()", "[cu
 }
 TEST_CASE("GPU training: what an observer says of a step", "[cuda][training]") {
   in_both([]<class World>(const World&) { training::observed_steps<World>(); });
+}
+TEST_CASE("GPU training: QK-clip scales the rows of heads whose logits are too large", "[cuda][training]") {
+  training::heads_are_clipped<gpu_world, float>(), training::heads_are_clipped<gpu_world, double>();
+  training::heads_in_range_keep_their_bits<gpu_world>();
+  training::wrong_heads_are_refused<gpu_world>();
+  training::clipped_weights_last<gpu_world, muown, types<float>>();
+  training::clipped_weights_last<gpu_world, adamw::with_constraint<master_weights<>>,
+                                 types<bfloat16, bfloat16, float>>();
 }

@@ -69,6 +69,7 @@ void add_adaptive_rules(rule_book&) {}
 void add_estimator_rules(rule_book&) {}
 void add_baseline_rules(rule_book&) {}
 void add_constrained_rules(rule_book&) {}
+void add_eigenbasis_rules(rule_book&) {}
 
 }  // namespace small_gpt
 

@@ -2,6 +2,7 @@
 #include <matopt/published_rules.hpp>
 
 #include "checks.hpp"
+#include "qk_clip.hpp"
 
 using namespace matopt;
 using namespace matopt::test;
@@ -58,3 +59,13 @@ TEST_CASE("training: clipping by the norm of all gradients", "[training]") {
   training::measuring_changes_nothing<world>();
 }
 TEST_CASE("training: what an observer says of a step", "[training]") { training::observed_steps<world>(); }
+TEST_CASE("training: QK-clip scales the rows of heads whose logits are too large", "[training]") {
+  training::heads_are_clipped<world, float>(), training::heads_are_clipped<world, double>();
+  training::heads_in_range_keep_their_bits<world>();
+  training::wrong_heads_are_refused<world>();
+}
+TEST_CASE("training: what QK-clip has scaled lasts", "[training]") {
+  training::clipped_weights_last<world, muon, types<float>>();
+  training::clipped_weights_last<world, muown, types<float>>();
+  training::clipped_weights_last<world, adamw::with_constraint<master_weights<>>, types<bfloat16, bfloat16, float>>();
+}

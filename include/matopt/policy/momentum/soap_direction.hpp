@@ -46,22 +46,6 @@ struct moments_in_basis {
     u *= on * (corrected * math::divide_or_zero(math::sqrt(c2), c1) + (T(1) - corrected));
   }
 };
-// bias corrections that begin to count with the second call
-struct started_corrections {
-  double beta1, beta2;
-  template <class T>
-  MATOPT_HD void operator()(T& c1, T& c2, T started) const {
-    const T on = math::one_if<T>(started > T(0)), off = T(1) - on;
-    c1 = (on * T(beta1) + off) * c1 + on * T(1 - beta1);
-    c2 = (on * T(beta2) + off) * c2 + on * T(1 - beta2);
-  }
-};
-struct multiply_into {
-  template <class T>
-  MATOPT_HD void operator()(T& y, T a, T b) const {
-    y = a * b;
-  }
-};
 // u = u / rms, with `squares` the sum over `count` entries
 struct divide_by_rms {
   double count;
