@@ -19,7 +19,7 @@ LAYERS = {
     "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "optimizer.hpp", "param_groups.hpp"}
-IO = {"state_io.hpp", "tensor_file.hpp"}
+IO = {"state_io.hpp", "tensor_file.hpp", "npy.hpp"}
 
 
 def layer_of(path):
