@@ -39,7 +39,7 @@ void append_published_on(std::vector<contract_rule>& rules) {
     const auto& settings = published.settings(name);
     contract_rule r{name};
     r.unique_trajectory = name != "soap";
-    r.exact_at_rest = name != "muown" && name != "angular_muown";
+    r.exact_at_rest = name != "muown" && name != "angular_muown" && name != "muon_h" && name != "normuon_h";
     r.newton_schulz = std::any_of(settings.begin(), settings.end(), [](const setting& s) {
       return s.name == "ns_steps" || s.name == "subspace_polar_steps";
     });
