@@ -11,10 +11,11 @@
 
 namespace MATOPT_NAMESPACE {
 
-// By which one a matrix is divided before an iteration.
-enum class spectral_bound { frobenius, schatten4, schatten8 };
+// By which one a matrix is divided before an iteration; aol divides each row by a number of its own
+// (almost_orthogonal.hpp).
+enum class spectral_bound { frobenius, schatten4, schatten8, aol };
 constexpr auto enum_names(spectral_bound) {
-  return std::array<std::string_view, 3>{"frobenius", "schatten4", "schatten8"};
+  return std::array<std::string_view, 4>{"frobenius", "schatten4", "schatten8", "aol"};
 }
 
 namespace fn {
