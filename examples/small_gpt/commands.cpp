@@ -60,11 +60,12 @@ exit_status train(const options& o, matopt::eigen_backend& cpu) {
   if (!o.resume.empty() && !o.out_given) out = std::filesystem::path(o.resume).parent_path().string();
   if (out.empty() && !o.out_given) out = ".";
   run_folder folder(out, o.force ? existing_run::replace : existing_run::refuse);
-  trainer t =
-      o.resume.empty() ? trainer(o.run, cpu, std::move(folder)) : trainer(o.resume, o.data, cpu, std::move(folder));
-  std::printf("%s", t.groups().table().c_str());
-  const auto m = t.groups().memory();
-  std::printf("optimizer memory: state %zu bytes, scratch %zu bytes\n", m.state_bytes, m.scratch_bytes);
+  trainer t = !o.branch.empty()   ? trainer(trainer::branch{o.branch, o.run}, cpu, std::move(folder))
+              : !o.resume.empty() ? trainer(o.resume, o.data, cpu, std::move(folder))
+                                  : trainer(o.run, cpu, std::move(folder));
+  std::printf("%s", t.device().table().c_str());
+  std::printf("optimizer memory: state %zu bytes, scratch %zu bytes\n", t.device().state_bytes(),
+              t.device().scratch_bytes());
   const train_result r = t.run();
   print_result(r, t.model().settings.iterations);
   const std::string checkpoint = t.checkpoint_path();

@@ -12,7 +12,7 @@ namespace small_gpt {
 
 struct options {
   run_settings run;
-  std::string out = "run", checkpoint, resume, data, prompt, method = "whitened", save;
+  std::string out = "run", checkpoint, resume, branch, data, prompt, method = "whitened", save;
   bool out_given = false, force = false;
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};

@@ -5,19 +5,13 @@
 
 #include "commands.hpp"
 #include "plot.hpp"
+#include "processor.hpp"
 #include "report.hpp"
 #include "stop_signals.hpp"
 
 namespace small_gpt {
 
 namespace {
-
-std::string processor() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown processor";
-}
 
 // The settings of each run, all checked: a misspelt rule shows now, not after the others' training.
 std::vector<run_settings> runs_of(const options& o) {
@@ -74,7 +68,7 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
       return stopped_by(stop_signals::received());
     }
     trained_model& m = t.model();
-    e.settings = m.settings, e.signature = t.groups().signature();
+    e.settings = m.settings, e.signature = t.device().signature();
     if (e.diverged()) {
       std::fprintf(stderr, "%s diverged at step %d: %s\n", runs[i].rule.c_str(), e.training.step,
                    e.training.why.c_str());

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "files.hpp"
@@ -21,6 +23,19 @@ using matopt::bad_file;
 bool has_content(const std::string& path) {
   struct stat s {};
   return ::stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0;
+}
+
+std::map<int, std::filesystem::path> kept_checkpoints(const std::string& folder) {
+  std::map<int, std::filesystem::path> found;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    int step = 0, end = 0;
+    const std::string name = entry.path().filename().string();
+    if (std::sscanf(name.c_str(), "checkpoint-%8d.safetensors%n", &step, &end) == 1 &&
+        static_cast<std::size_t>(end) == name.size())
+      found[step] = entry.path();
+  }
+  return found;
 }
 
 }  // namespace
@@ -68,6 +83,55 @@ void run_folder::open(const std::string& resumed) {
   if (!goes_on && ::ftruncate(log, 0) != 0)
     throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
   log_ = std::exchange(guard.log_, -1);
+  if (goes_on) {  // a line that was cut off when its process was killed stays one of its own
+    char last = '\n';
+    if (const off_t size = ::lseek(log_, 0, SEEK_END);
+        size > 0 && ::pread(log_, &last, 1, size - 1) == 1 && last != '\n')
+      if (::write(log_, "\n", 1) != 1) throw bad_file("cannot write \"" + log_path() + "\": " + std::strerror(errno));
+    return;
+  }
+  for (const auto& [step, file] : kept_checkpoints(path_)) std::filesystem::remove(file, failure);
+  for (const char* derived : {"/steps.csv", "/measurements.csv", "/analysis.json"})
+    std::filesystem::remove(path_ + derived, failure);
+}
+
+bool run_folder::has_settings() const {
+  std::ifstream log(log_path());
+  std::string line;
+  return std::getline(log, line) && line.find("\"settings\"") != std::string::npos;
+}
+
+std::optional<std::pair<double, double>> run_folder::times_at(int step) const {
+  std::optional<std::pair<double, double>> times;
+  std::ifstream log(log_path());
+  for (std::string line; std::getline(log, line);) {
+    const auto j = nlohmann::json::parse(line, nullptr, false);
+    if (!j.is_object() || !j.contains("loss") || !j.contains("seconds") || j.at("step") != step) continue;
+    times.emplace(j.at("seconds").get<double>(), j.at("elapsed").get<double>());
+  }
+  return times;
+}
+
+// A hard link, because a new checkpoint takes the name and leaves the old file alone; a copy where there are no links.
+void run_folder::keep_checkpoint(int step) const {
+  char name[48];
+  std::snprintf(name, sizeof name, "/checkpoint-%08d.safetensors", step);
+  const std::string kept = path_ + name;
+  std::error_code failure;
+  std::filesystem::remove(kept, failure);
+  std::filesystem::create_hard_link(checkpoint_path(), kept, failure);
+  if (failure) std::filesystem::copy_file(checkpoint_path(), kept, failure);
+  if (failure) throw bad_file("cannot write \"" + kept + "\": " + failure.message());
+}
+
+void run_folder::thin_checkpoints(int step, int interval) const {
+  for (const auto& [kept, file] : kept_checkpoints(path_)) {
+    const int age = (step - kept) / interval;
+    int spacing = 1;  // the largest power of two that is at most the age
+    while (spacing <= age / 2) spacing *= 2;
+    std::error_code failure;
+    if (kept < step && kept / interval % spacing != 0) std::filesystem::remove(file, failure);
+  }
 }
 
 void run_folder::log(const nlohmann::json& line) {

@@ -3,7 +3,9 @@
 // that.
 #pragma once
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace small_gpt {
 
@@ -25,6 +27,17 @@ class run_folder {
   // A line of the log. Throws if it cannot be written as a whole.
   void log(const nlohmann::json& line);
 
+  // Whether the log begins with the settings of a run.
+  bool has_settings() const;
+  // Seconds of training and seconds elapsed, by the log's line of that step; nothing if it has none.
+  std::optional<std::pair<double, double>> times_at(int step) const;
+
+  // Keeps the checkpoint, which is of that step, beside those to come: as checkpoint-00000500.safetensors.
+  void keep_checkpoint(int step) const;
+  // Removes kept checkpoints such that about two remain per factor of two of age, counted in intervals from `step`.
+  void thin_checkpoints(int step, int interval) const;
+
+  const std::string& path() const { return path_; }
   std::string log_path() const { return path_ + "/log.jsonl"; }
   std::string checkpoint_path() const { return path_ + "/checkpoint.safetensors"; }
 
