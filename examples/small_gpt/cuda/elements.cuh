@@ -107,4 +107,17 @@ inline void convert(cudaStream_t stream, const float* from, bfloat16* to, index_
   matopt::cuda::check_launch("round weights");
 }
 
+template <class T>
+__global__ void exchange_kernel(T* a, T* b, index_t size) {
+  const index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= size) return;
+  const T kept = a[i];
+  a[i] = b[i], b[i] = kept;
+}
+template <class T>
+void exchange(cudaStream_t stream, T* a, T* b, index_t size) {
+  exchange_kernel<<<blocks_for(size, block_size), block_size, 0, stream>>>(a, b, size);
+  matopt::cuda::check_launch("exchange weights");
+}
+
 }  // namespace small_gpt::gpu

@@ -45,6 +45,13 @@ class gpu_gpt {
     allocate();
   }
 
+  // What each of the sequences that go through the model at once takes, without logits, in bytes.
+  static double bytes_per_sequence(const gpt_config& c) {
+    const double w = c.width, norm = c.arch == architecture::modern ? 1 : 2;
+    const double of_layer = (12 + 2 * norm) * w * sizeof(T) + 3 * 4.0 * c.heads;
+    return c.context * (c.layers * of_layer + (10 + 2 * norm) * w * sizeof(T));
+  }
+
   const gpt_config& config() const { return config_; }
   const gpt_layout& layout() const { return layout_; }
   index_t most_sequences() const { return most_sequences_; }

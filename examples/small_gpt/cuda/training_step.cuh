@@ -34,6 +34,16 @@ class training_step {
         losses_(batch * model.config().context, gpu.stream()),
         loss_(1, gpu.stream()) {}
 
+  // For rules that estimate from two gradients: each step first makes the gradient of its batch at the weights before
+  // the last step, too, as reference(). Call it before the parameters are added.
+  void take_reference() {
+    previous_ = device_array<float>(model_->weights().size(), gpu_->stream());
+    reference_ = device_array<float>(model_->weights().size(), gpu_->stream());
+  }
+  // Both are empty without take_reference(). The first step wants the weights themselves as the previous ones.
+  const device_array<float>& previous() const { return previous_; }
+  const device_array<float>& reference() const { return reference_; }
+
   void put(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets) {
     upload_.put(tokens, targets, batch_);
   }
@@ -72,6 +82,7 @@ class training_step {
   matopt::cuda_backend& backend() { return *gpu_; }
   void begin_step(double factor = 1) { groups_->begin_step(factor); }
   void enqueue() {
+    if (previous_.size() > 0) enqueue_reference();
     enqueue_gradient();
     groups_->enqueue();
     model_->refresh_weights();
@@ -82,6 +93,22 @@ class training_step {
   std::uint64_t settings_number() const { return groups_->settings_number(); }
 
  private:
+  void enqueue_reference() {
+    const auto swap_weights = [&] {
+      exchange(gpu_->stream(), model_->weights().data(), previous_.data(), previous_.size());
+      model_->refresh_weights();
+    };
+    swap_weights();
+    enqueue_gradient();
+    copy(model_->gradients(), reference_);
+    swap_weights();
+    copy(model_->weights(), previous_);  // the step to come leaves these
+  }
+  void copy(const device_array<float>& from, const device_array<float>& to) {
+    matopt::cuda::check(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, gpu_->stream()),
+                        "copy");
+  }
+
   gpu_gpt<T>* model_;
   groups_type* groups_;
   matopt::cuda_backend* gpu_;
@@ -89,21 +116,29 @@ class training_step {
   batch_upload upload_;
   device_array<float> losses_;
   device_array<double> loss_;
+  device_array<float> previous_, reference_;
 };
 
-// Gives every tensor of the model to the optimizer.
+// Gives every tensor of the model to the optimizer; with the reference gradients, if there are any.
 template <class T>
-void add_parameters(const gpu_gpt<T>& model, matopt::param_groups<matopt::cuda_backend>& groups) {
+void add_parameters(const gpu_gpt<T>& model, matopt::param_groups<matopt::cuda_backend>& groups,
+                    const device_array<float>& reference = {}) {
   const auto role_of = [](tensor_role r) {
     return r == tensor_role::hidden      ? matopt::role::hidden
            : r == tensor_role::embedding ? matopt::role::embedding
            : r == tensor_role::head      ? matopt::role::head
                                          : matopt::role::vector;
   };
-  for (const parameter<float>& p : model.parameters())
-    groups.add(p.name, matopt::row_major(p.value, p.rows, p.cols),
-               matopt::row_major<const float>(p.gradient, p.rows, p.cols), role_of(p.kind),
-               {.row_blocks = p.row_blocks});
+  for (const parameter<float>& p : model.parameters()) {
+    const auto w = matopt::row_major(p.value, p.rows, p.cols);
+    const auto g = matopt::row_major<const float>(p.gradient, p.rows, p.cols);
+    if (reference.size() == 0) {
+      groups.add(p.name, w, g, role_of(p.kind), {.row_blocks = p.row_blocks});
+    } else {
+      const float* r = reference.data() + (p.gradient - model.gradients().data());
+      groups.add(p.name, w, g, matopt::row_major(r, p.rows, p.cols), role_of(p.kind), {.row_blocks = p.row_blocks});
+    }
+  }
 }
 
 }  // namespace small_gpt::gpu
