@@ -45,6 +45,12 @@ class Replay(unittest.TestCase):
         self.assertIn(f"{cases} cases in double", r.stdout)
         self.assertIn(" 0 outside", r.stdout)
 
+    def test_cases_are_left_out_by_name(self):
+        r = self.replay(first_case("moonlight"), first_case("normuon"), {"rule": "not_built"}, options=["--leave-out", "normuon,not_built"])
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        self.assertIn("2 cases left out", r.stdout)
+        self.assertIn("1 cases in double", r.stdout)
+
     def test_float_agrees_to_its_tolerance(self):
         r = run(GOLDEN / "muown.json", GOLDEN / "numuon.json", "--scalar", "float")
         self.assertEqual(r.returncode, 0, r.stdout)

@@ -68,10 +68,9 @@ struct contra_polar {
 
   template <class E, class St, class C>
   requires detail::can_orthogonalize<Inner, E, St>
-  auto orthogonalize(E& e, St& s, view<C> u) const {
-    const view<C> factor = e.take(1, 1);
+  void orthogonalize(E& e, St& s, view<C> u) const {
     const auto frame = e.frame();
-    const view<C> before = e.take_like(u), away = e.take(1, 1);
+    const view<C> before = e.take_like(u), away = e.take(1, 1), factor = e.take(1, 1);
     const auto norm = detail::frobenius(e, u);
     detail::normalize_by(e, before, u, detail::normalizing_factors(e, norm, 1, 0, true));
     spectral_part(e, before, away);
@@ -81,7 +80,7 @@ struct contra_polar {
     const auto left = detail::frobenius(e, u);
     e.for_each(fn::norm_ratio{}, factor, as_const(whole.scale), as_const(whole.squares), as_const(left.scale),
                as_const(left.squares));
-    return elementwise(fn::multiply{}, update_slot{}, per_matrix(factor));
+    e.for_each(fn::multiply{}, u, per_matrix(factor));
   }
 
  private:
