@@ -20,6 +20,7 @@ extern template void add_adaptive_rules(small_gpt_rules&);
 extern template void add_estimator_rules(small_gpt_rules&);
 extern template void add_baseline_rules(small_gpt_rules&);
 extern template void add_constrained_rules(small_gpt_rules&);
+extern template void add_eigenbasis_rules(small_gpt_rules&);
 }  // namespace MATOPT_NAMESPACE
 
 namespace small_gpt {
@@ -32,6 +33,7 @@ cuda_rule_book& cuda_rules() {
     cuda_rule_book b;
     matopt::add_muon_rules(b), matopt::add_normalized_rules(b), matopt::add_adaptive_rules(b);
     matopt::add_estimator_rules(b), matopt::add_baseline_rules(b), matopt::add_constrained_rules(b);
+    matopt::add_eigenbasis_rules(b);
     return b;
   }();
   return book;
