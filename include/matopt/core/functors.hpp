@@ -142,6 +142,13 @@ struct multiple {
     y = T(factor) * x;
   }
 };
+// x = x t
+struct multiply {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T t) const {
+    x *= t;
+  }
+};
 // y = max(y, x), of flags
 struct raise {
   template <class T>

@@ -24,13 +24,6 @@ struct keep_above {
     if (!(s > T(cut) * s1)) u = T(0);
   }
 };
-// x = x t
-struct multiply {
-  template <class T>
-  MATOPT_HD void operator()(T& x, T t) const {
-    x *= t;
-  }
-};
 }  // namespace fn
 
 namespace detail {
