@@ -171,7 +171,7 @@ void add_basis_rules(rule_table<B, T>& table) {
         s.put(r, "weight_decay", "decay");
         for (const char* same : {"beta1", "shampoo_beta", "eps", "precondition_frequency"}) s.put(r, same, same);
         if constexpr (std::is_same_v<decltype(r.momentum), kl_soap_direction>)
-          s.put(r, "beta2", "beta2");
+          s.put(r, "beta2", "beta2"), r.momentum.limit_quotient = false;
         else
           s.ignore("beta2");
         s.put(r, "init_factor", "initial_eigenvalue"), s.put(r, "clamp", "root_limit");

@@ -58,12 +58,6 @@ struct clip_factors {
     query = math::pow(gamma, T(alpha)), rotary = gamma, key = math::pow(gamma, T(1 - alpha));
   }
 };
-struct scale_by {
-  template <class T>
-  MATOPT_HD void operator()(T& w, T factor) const {
-    w *= factor;
-  }
-};
 }  // namespace fn
 
 struct attention_heads {
@@ -139,9 +133,9 @@ class qk_clip {
     b.for_each(nullptr, fn::clip_factors{of_.threshold, of_.alpha}, query_, rotary_, found_, as_const(found_));
     b.for_each(nullptr, fn::assign{}, key_, as_const(in_groups(found_).col_block(0, 1)));
     for (const pair& p : pairs_) {
-      b.for_each(nullptr, fn::scale_by{}, p.query, per_matrix(each(query_)));
-      if (of_.rotary > 0) b.for_each(nullptr, fn::scale_by{}, p.rotary, per_matrix(each(rotary_)));
-      b.for_each(nullptr, fn::scale_by{}, p.key, per_matrix(each(key_)));
+      b.for_each(nullptr, fn::multiply{}, p.query, per_matrix(each(query_)));
+      if (of_.rotary > 0) b.for_each(nullptr, fn::multiply{}, p.rotary, per_matrix(each(rotary_)));
+      b.for_each(nullptr, fn::multiply{}, p.key, per_matrix(each(key_)));
     }
   }
 

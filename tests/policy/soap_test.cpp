@@ -148,7 +148,7 @@ TEMPLATE_TEST_CASE("SOAP-Muon and KL rules: bases are orthonormal and steps boun
   check(kl_soap_h{}, "kl_soap_h", 16);
   check(emerging_kl_soap{}, "emerging_kl_soap", 40);  // of RMS 1, and so none above sqrt(32 * 48)
   emerging_kl_soap decomposed;
-  decomposed.momentum.method = basis_method::eigh;
+  decomposed.momentum.basis = basis_method::eigh;
   check(decomposed, "emerging_kl_soap, eigh", 40);
   check(kl_shampoo{}, "kl_shampoo", 1e17);  // its size follows the first gradients'
 }

@@ -45,13 +45,6 @@ struct replace_or_zero {
     v = n > T(0) ? y : T(0);
   }
 };
-// x = x t
-struct times {
-  template <class T>
-  MATOPT_HD void operator()(T& x, T t) const {
-    x *= t;
-  }
-};
 // x = x / n, with x / 0 taken as 0
 struct over_norm {
   template <class T>

@@ -8,13 +8,6 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// x = x r
-struct times {
-  template <class T>
-  MATOPT_HD void operator()(T& x, T r) const {
-    x *= r;
-  }
-};
 // sum (x r)^2, of products that are held in [-largest, largest]
 struct whitened_square {
   double largest;
@@ -49,7 +42,7 @@ template <class E, class C>
 view<C> whitened_by(E& e, view<C> g, view<C> basis, view<C> roots) {
   const view<C> h = e.take_like(g);
   e.gemm(C(1), g, basis, C(0), h, h);
-  e.for_each(fn::times{}, h, per_column(roots));
+  e.for_each(fn::multiply{}, h, per_column(roots));
   limit_for_products(e, h);
   return h;
 }

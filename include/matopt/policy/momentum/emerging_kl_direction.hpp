@@ -8,13 +8,13 @@
 //   u = Ql (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)) Qr^T
 //
 // arXiv 2509.03378 in the form of Emerging-Optimizers' KlSoapV3; basis = eigh decomposes L and R in every step (REKLS).
-// Three traps of that code are avoided, unless settings say otherwise. (1) skip_first: the first gradient is diagonal in
-// its own bases, and what rounding leaves beside the diagonal would be divided by itself or by eps. So the first step
-// only measures, as SOAP's does; nothing decays. (2) relative_eps: eigenvalues are held above eps times the largest
-// one, and are 1 while there are none; with an absolute eps the first L is 1 / eps too large, and the null space of a
-// rectangular matrix is rounding noise about eps. (3) max_update_rms: bases may turn far in a step, and m with them,
-// but v stays; an update that is longer than this root mean square is scaled down to it. In a direction that gradients
-// lack v counts as at least (u ||G||)^2, with u the unit of rounding.
+// Three traps of that code are avoided, unless settings say otherwise. (1) skip_first: the first gradient is diagonal
+// in its own bases, and what rounding leaves beside the diagonal would be divided by itself or by eps. So the first
+// step only measures, as SOAP's does; nothing decays. (2) relative_eps: eigenvalues are held above eps times the
+// largest one, and are 1 while there are none; with an absolute eps the first L is 1 / eps too large, and the null
+// space of a rectangular matrix is rounding noise about eps. (3) max_update_rms: bases may turn far in a step, and m
+// with them, but v stays; an update that is longer than this root mean square is scaled down to it. In a direction that
+// gradients lack v counts as at least (u ||G||)^2, with u the unit of rounding.
 //
 // State: 2 scalars per parameter, 2 m^2 + 2 n^2 + m + n + 5 per matrix. FLOPs: 12 mn(m + n) + about 5 (m^3 + n^3) per
 // step. Needs: gemm, svd, orthonormal_basis.
@@ -80,7 +80,7 @@ struct limit_rms {
   template <class T>
   MATOPT_HD void operator()(T& u, T squares) const {
     const T rms = math::sqrt(squares / T(count));
-    u = u / math::max(rms, T(most)) * T(most);
+    u *= math::min(T(1), math::divide_or_zero(T(most), rms));
   }
 };
 }  // namespace fn
@@ -89,7 +89,7 @@ struct emerging_kl_direction {
   static constexpr index_t phases = 2;  // 0: the first step, 1: the others
 
   double beta1 = 0.9, beta2 = 0.95, shampoo_beta = 0.95, eps = 1e-8;
-  basis_method method = basis_method::qr;
+  basis_method basis = basis_method::qr;
   bool skip_first = true, relative_eps = true;
   double max_update_rms = 1;  // 0: none
 
@@ -100,7 +100,11 @@ struct emerging_kl_direction {
     visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("shampoo_beta", self.shampoo_beta, range{.low = 0, .high = 1, .high_open = true});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
+<<<<<<< HEAD
     visit("basis_method", self.method);
+=======
+    visit("basis", self.basis);
+>>>>>>> i-L2
     visit("skip_first", self.skip_first);
     visit("relative_eps", self.relative_eps);
     visit("max_update_rms", self.max_update_rms, range{.low = 0});
@@ -207,17 +211,17 @@ struct emerging_kl_direction {
     e.for_each(fn::assign{}, eigenvalues, as_const(carried));
   }
   template <class E, class C>
-  void renew(E& e, view<C> side, view<C> basis, view<C> eigenvalues) const {
-    if (method == basis_method::eigh) return detail::basis_of_factor(e, side, basis, eigenvalues);
+  void renew(E& e, view<C> side, view<C> q, view<C> eigenvalues) const {
+    if (basis == basis_method::eigh) return detail::basis_of_factor(e, side, q, eigenvalues);
     const auto frame = e.frame();
     const index_t n = side.rows;
     const view<C> permutation = e.take(n, n, true), before = e.take(n, n, true), after = e.take(n, n, true);
-    detail::renew_basis(e, side, basis);
-    measure(e, side, basis, eigenvalues);
+    detail::renew_basis(e, side, q);
+    measure(e, side, q, eigenvalues);
     detail::descending_order(e, eigenvalues, permutation);
-    e.for_each(fn::assign{}, before, as_const(basis));
+    e.for_each(fn::assign{}, before, as_const(q));
     e.gemm(C(1), before, permutation, C(0), after, after);
-    e.for_each(fn::assign{}, basis, as_const(after));
+    e.for_each(fn::assign{}, q, as_const(after));
     detail::sort_rows(e, permutation, eigenvalues);
   }
 };

@@ -20,6 +20,10 @@
 // least (u ||G||)^2, with u the unit of rounding. For f > 1 and rectangular matrices, trajectories depend on the basis
 // that the decomposition gives to what the first gradient lacks.
 //
+// limit_quotient (not in the authors' code): where bases turn, m is turned and v is not, and m may then be larger than
+// any gradients that v has seen allow. The quotient is held below what m and v of the same numbers can have, (1 -
+// beta1) / sqrt((1 - beta2) (1 - beta1^2 / beta2)), if there is such a bound.
+//
 // State: 2 scalars per parameter (kl_shampoo_direction: 1), 2 m^2 + 2 n^2 + m + n and 2 (1) per matrix. FLOPs: 8 mn(m +
 // n) per step, every f-th about 5 (m^3 + n^3) + 4 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
 #pragma once
@@ -35,14 +39,14 @@ namespace MATOPT_NAMESPACE {
 namespace fn {
 // Adam's moments and quotient, uncorrected; nothing before the first call has been made. `size`: the norm of gradients.
 struct kl_moments {
-  double beta1, beta2, eps, largest, resolved;  // largest: of p
+  double beta1, beta2, eps, largest, resolved, most;  // largest: of p; most: of |u|
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T p, T started, T size) const {
     const T on = math::one_if<T>(started > T(0)), off = T(1) - on;
     p = math::limited(p, T(largest));
     m = (on * T(beta1) + off) * m + on * T(1 - beta1) * p;
     v = (on * T(beta2) + off) * v + on * T(1 - beta2) * p * p;
-    u = on * m / (math::max(math::moment_root(v), T(resolved) * size) + T(eps));
+    u = math::limited(on * m / (math::max(math::moment_root(v), T(resolved) * size) + T(eps)), T(most));
   }
 };
 // m <- beta m + (1 - beta) g
@@ -83,6 +87,7 @@ struct kl_direction {
   double initial_eigenvalue = 0.1, root_limit = 4000;
   bool limit_by_size = true;
   bool full_first_factor = false;  // L = G G^T / n in the first step
+  bool limit_quotient = true;      // of kl_soap_direction
   bool spread_renewals = false;    // bucket i renews its bases i steps earlier, so that not all do in the same step
 
   static std::string name() { return Adam ? "kl_soap_direction" : "kl_shampoo_direction"; }
@@ -97,6 +102,7 @@ struct kl_direction {
     visit("root_limit", self.root_limit, range{.low = 0, .low_open = true});
     visit("limit_by_size", self.limit_by_size);
     visit("full_first_factor", self.full_first_factor);
+    if constexpr (Adam) visit("limit_quotient", self.limit_quotient);
     visit("spread_renewals", self.spread_renewals);
   }
   index_t phase(index_t step, index_t bucket) const {
@@ -164,12 +170,17 @@ struct kl_direction {
   double limit(index_t side) const {
     return limit_by_size ? std::fmax(10, std::fmin(static_cast<double>(side), root_limit)) : root_limit;
   }
+  // Of |m| / sqrt(v) where both have seen the same numbers. Without a bound (beta1^2 >= beta2) any will do.
+  double largest_quotient() const {
+    const double rest = (1 - beta2) * (1 - beta1 * beta1 / beta2);
+    return limit_quotient && rest > 0 ? (1 - beta1) / std::sqrt(rest) : 1e30;
+  }
   template <class E, class St, class C>
   void direction(E& e, St& s, view<C> gradient, view<C> p, view<C> u) const {
     if constexpr (Adam) {
       detail::follow_size(e, beta2, s.size, gradient);
       e.for_each(fn::kl_moments{beta1, beta2, eps, detail::square_limit<C>(s.v),
-                                static_cast<double>(std::numeric_limits<C>::epsilon())},
+                                static_cast<double>(std::numeric_limits<C>::epsilon()), largest_quotient()},
                  s.m, s.v, u, as_const(p), per_matrix(s.started), per_matrix(s.size));
     } else {
       e.for_each(fn::kl_mean{beta1}, s.m, as_const(gradient), per_matrix(s.started));
