@@ -107,7 +107,7 @@ struct power_iteration {
       e.gemm(C(1), x.t(), t.left, C(0), t.right, t.right);
       unit(e, t.right, t.value);
     }
-    e.for_each(fn::times{}, t.value, as_const(largest));
+    e.for_each(fn::multiply{}, t.value, as_const(largest));
     e.for_each(fn::assign{}, s.right, as_const(t.right));
   }
 
@@ -131,7 +131,7 @@ struct exact_norm {
     const view<C> u = e.take(w.rows, q, true), s = e.take(q, 1), v = e.take(w.cols, q, true);
     e.svd(x, u, s, v);
     e.for_each(fn::assign{}, t.value, as_const(s.row_block(0, 1)));
-    e.for_each(fn::times{}, t.value, as_const(largest));
+    e.for_each(fn::multiply{}, t.value, as_const(largest));
     // zero has no directions, whatever the decomposition returns for it
     e.for_each(fn::replace_or_zero{}, t.left, as_const(u.col_block(0, 1)), per_matrix(t.value));
     e.for_each(fn::replace_or_zero{}, t.right, as_const(v.col_block(0, 1)), per_matrix(t.value));

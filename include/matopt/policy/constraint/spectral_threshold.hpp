@@ -50,7 +50,7 @@ void subtract_spectrum(E& e, F f, view<W> w, matrix_broadcast<C> lr) {
   const index_t q = math::min(w.rows, w.cols);
   const view<C> u = e.take(w.rows, q, true), s = e.take(q, 1), v = e.take(w.cols, q, true);
   e.svd(x, u, s, v);
-  e.for_each(fn::times{}, s, per_matrix(largest));
+  e.for_each(fn::multiply{}, s, per_matrix(largest));
   e.for_each(f, u, per_column(s.t()), lr);
   e.gemm(C(1), u, v.t(), C(0), x, x);
   e.for_each(fn::take_off{}, w, as_const(x));

@@ -100,11 +100,7 @@ struct emerging_kl_direction {
     visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("shampoo_beta", self.shampoo_beta, range{.low = 0, .high = 1, .high_open = true});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
-<<<<<<< HEAD
-    visit("basis_method", self.method);
-=======
     visit("basis", self.basis);
->>>>>>> i-L2
     visit("skip_first", self.skip_first);
     visit("relative_eps", self.relative_eps);
     visit("max_update_rms", self.max_update_rms, range{.low = 0});
