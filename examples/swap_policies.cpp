@@ -15,7 +15,7 @@ using namespace matopt;
 using gentle_muon = muon::with_scale<match_rms>;
 using exact_muon = muon::with_orthogonalizer<svd_polar>;
 using numuown = numuon::with_momentum<nesterov_heavy_ball>::with_scale<match_rms>::with_constraint<
-    nuclear_budget<cosine_rank, row_norm<>>>;
+    nuclear_budget<cosine_rank, weight_normalization<>>>;
 
 namespace {
 

@@ -12,14 +12,14 @@ LAYERS = {
     "published": ({"core", "policy", "rule", "published"}, set()),
     "simd": ({"core", "simd"}, {"hwy", "cpuid", "sys", "unistd"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
-    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolver", "nv"}),
+    "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolverDn", "cusolver", "nv"}),
     "compress": ({"core", "compress"}, set()),
     "metrics": ({"core", "metrics"}, set()),
     "adapters": ({"core", "policy", "rule", "published", "eigen", "cuda", "adapters"}, {"ATen", "c10"}),
     "io": ({"core", "policy", "rule", "io"}, {"nlohmann", "fcntl", "unistd", "sys"}),  # a file is flushed and renamed by POSIX calls
 }
 RULE = {"rule.hpp", "optimizer.hpp", "param_groups.hpp"}
-IO = {"state_io.hpp", "tensor_file.hpp"}
+IO = {"state_io.hpp", "tensor_file.hpp", "npy.hpp"}
 
 
 def layer_of(path):
@@ -50,9 +50,21 @@ def misnamed_settings(path, text):
             if name != member and not name.endswith("_" + member) and (name, member) not in SETTINGS]
 
 
+def reaches(path, goal, included):
+    seen, waiting = set(), [path]
+    while waiting:
+        at = waiting.pop()
+        if at == goal:
+            return True
+        if at not in seen:
+            seen.add(at)
+            waiting += included.get(at, [])
+    return False
+
+
 def main(include):
     root = os.path.join(include, "matopt")
-    errors, seen = [], 0
+    errors, seen, included = [], 0, {}
     for folder, _, names in sorted(os.walk(root)):
         for name in sorted(n for n in names if n.endswith((".hpp", ".cuh"))):
             path = os.path.relpath(os.path.join(folder, name), root)
@@ -62,12 +74,16 @@ def main(include):
                 continue
             allowed, libraries = LAYERS[layer]
             text = open(os.path.join(folder, name)).read()
+            included[path] = []
             if not re.search(r"^#pragma once$", text, re.M):
                 errors.append(f"{path}: no #pragma once")
+            if re.search(r"^namespace matopt\b", text, re.M):
+                errors.append(f"{path}: opens namespace matopt; with the version in it, it is MATOPT_NAMESPACE")
             for kind, target in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', text, re.M):
                 seen += 1
                 if kind == '"':
                     other = os.path.normpath(os.path.join(os.path.dirname(path), target))
+                    included[path].append(other)
                     if not os.path.exists(os.path.join(root, other)):
                         errors.append(f"{path}: includes \"{target}\", which is not there")
                     elif layer_of(other) not in allowed:
@@ -79,6 +95,8 @@ def main(include):
                     if library not in libraries and target not in ("sys/mman.h",):
                         errors.append(f"{path} ({layer}) includes <{target}>")
             errors += misnamed_settings(path, text)
+    errors += [f"{path}: does not include version.hpp, not through another header either: MATOPT_NAMESPACE is unknown"
+               for path in included if not reaches(path, "version.hpp", included)]
     if seen < 50:
         errors.append(f"only {seen} includes found: is {root} the library?")
     if errors:

@@ -1,6 +1,9 @@
 // The rules that are stepped: every published one, and some with other settings. Compiling them takes minutes, so each
 // family is an object of its own (rule_family.cpp), for the device's backend and for the one that counts.
 #pragma once
+#include <matopt/policy/constraint/projected.hpp>
+#include <matopt/policy/constraint/spectral_cap.hpp>
+#include <matopt/policy/constraint/weight_polar.hpp>
 #include <matopt/published_rules.hpp>
 
 #include "harness.hpp"
@@ -11,7 +14,8 @@ using counter = counting_backend<matopt::detail::product_type<device::backend, f
 template <class B>
 using registry = matopt::rule_registry<B, matopt::types<float>>;
 
-// Muon by other products, and NuMuon at a fixed rank (its own falls while it trains).
+// Muon by other products, with an exact polar factor, and with constraints that need one; rules of low rank at a
+// quarter of it (NuMuon's own falls while it trains); SOAP with its renewals spread over steps.
 template <class B, class T>
 void add_variants(matopt::rule_registry<B, T>& r) {
   using namespace matopt;
@@ -25,6 +29,18 @@ void add_variants(matopt::rule_registry<B, T>& r) {
   numuon quarter;
   quarter.constraint.rank = {.start = 0.25, .end = 0.25, .hold = 0, .total = 1};
   r.add("muon_standard_form", standard).add("numuon_rank_quarter", quarter);
+  using exact = muon::with_orthogonalizer<svd_polar>;
+  r.template add<exact>("muon_svd_polar").template add<muon::with_constraint<stiefel<>>>("muon_stiefel");
+  using soft = muon::with_constraint<projected<soft_cap<>, decoupled_decay>>;
+  using hard = muon::with_constraint<projected<hard_cap<>, decoupled_decay>>;
+  r.template add<soft>("muon_soft_cap").template add<hard>("muon_hard_cap");
+  krylov.constraint.rank = quarter.constraint.rank;
+  r.add("numuon_krylov_rank_quarter", krylov);
+  dion low;
+  low.orthogonalizer.rank_fraction = 0.25;
+  soap spread;
+  spread.momentum.spread_renewals = true;
+  r.add("dion_rank_quarter", low).add("soap_spread_renewals", spread);
   r.template add<muon::with_orthogonalizer<newton_schulz<bfloat16>>>("muon_bfloat16");
   if constexpr (device::backend::multiplies<tfloat32>)
     r.template add<muon::with_orthogonalizer<newton_schulz<tfloat32>>>("muon_tfloat32");

@@ -53,7 +53,9 @@ void trajectory(B& backend, const json& c, outcome& out) {
     g.put(matrix_of<T>("G", gradients[t], w0.rows, w0.cols));
     if (two && t > 0) r.put(matrix_of<T>("G_ref", c.at("G_ref")[t], w0.rows, w0.cols));
     p.optimizer.step(p.lr);
-    const view<T> now = w.get();
+    matrix<T> kept;
+    if (!p.weight.empty()) kept = state_of<B, T>(p.optimizer, p.weight, w0.rows, w0.cols);
+    const view<T> now = p.weight.empty() ? w.get() : kept.view();
     weights.push_back(json_of(now));
     ranks.push_back(p.optimizer.ranks().front());
     if (compare)
@@ -102,8 +104,10 @@ const rule_table<B, T>& rules() {
     rule_table<B, T> t;
     add_muon_rules(t), add_normalized_rules(t), add_adaptive_rules(t), add_estimator_rules(t);
     add_baseline_rules(t), add_direction_rules(t), add_constraint_rules(t);
+    add_product_rules(t);
     add_directions(t);
     add_basis_rules(t);
+    add_functions(t);
     return t;
   }();
   return table;

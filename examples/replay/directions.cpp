@@ -1,9 +1,11 @@
 // Bare orthogonalizers.
-#include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/balanced_polar.hpp>
+#include <matopt/policy/orthogonalizer/contra_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
 #include "backend.hpp"
 #include "direction.hpp"
+#include "iterations.hpp"
 #include "rules.hpp"
 
 namespace replay {
@@ -25,8 +27,20 @@ void add_directions(rule_table<B, T>& table) {
     s.finish();
     direction<B, T>(b, svd_polar{}, c, out, static_cast<double>(k));
   });
-  add("newton_schulz5", newton_schulz<>{.eps = 1e-7});
-  add("polar_express5", newton_schulz<>{.coefficients = coefficient_set::polar_express_angular, .eps = 1e-7});
+  for (const auto& [name, iteration] : iterations()) add(name.c_str(), iteration);
+  table.compute("contra_direction", [](B& b, settings_reader& s, const json& c, outcome& out) {
+    contra_polar<> o{.contra = s.number("contra", 0.4)};
+    o.inner = iterations().at(s.word("orthogonalizer", "newton_schulz12", iteration_names()));
+    s.finish();
+    direction<B, T>(b, o, c, out);
+  });
+  table.compute("aurora_direction", [](B& b, settings_reader& s, const json& c, outcome& out) {
+    balanced_polar<> o{.iterations = s.whole("iterations", 2, 1, 10), .exponent = s.number("beta", 0.5)};
+    o.eps = s.number("eps", 1e-7);
+    o.inner = iterations().at(s.word("orthogonalizer", "newton_schulz12", iteration_names()));
+    s.finish();
+    direction<B, T>(b, o, c, out);
+  });
 }
 
 REPLAY_INSTANTIATE_RULES(add_directions);

@@ -1,6 +1,6 @@
 // The rules of golden files: from a case's rule and settings to an optimizer, or, for a case that is not a trajectory,
 // to what computes its results. Each translation unit rules_*.cpp adds its family to the table of a backend, for one
-// element type after the other; directions.cpp adds bare orthogonalizers.
+// element type after the other; directions.cpp adds bare orthogonalizers, functions.cpp the rest.
 #pragma once
 #include <functional>
 #include <map>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "case.hpp"
+#include "matrices.hpp"
 #include "settings_reader.hpp"
 
 namespace replay {
@@ -26,6 +27,7 @@ struct prepared {
   double lr;
   std::map<std::string, json> state{};  // by the name of the state
   bool transposed = false;              // the case's matrices are [in, out]
+  std::string weight{};                 // the state that holds the weight of the case, if that is not w itself
 };
 
 // `two_gradients`: the case brings reference gradients.
@@ -80,9 +82,22 @@ void add_direction_rules(rule_table<B, T>&);
 template <class B, class T>
 void add_constraint_rules(rule_table<B, T>&);
 template <class B, class T>
+void add_product_rules(rule_table<B, T>&);
+template <class B, class T>
 void add_directions(rule_table<B, T>&);
 template <class B, class T>
 void add_basis_rules(rule_table<B, T>&);
+template <class B, class T>
+void add_functions(rule_table<B, T>&);
+
+// A tensor of the state of the only parameter, "w".
+template <class B, class T>
+matrix<T> state_of(any_optimizer<B, T>& opt, const std::string& name, index_t rows, index_t cols) {
+  matrix<T> out{rows, cols, std::vector<T>(static_cast<std::size_t>(rows * cols))};
+  for (const auto& t : opt.state_tensors())
+    if (t.name == "w." + name) opt.read_state(t, out.data.data());
+  return out;
+}
 
 // The end of every maker: the optimizer of `rule`, with the settings that all have. Golden files add 1e-7 to the norm
 // that Newton-Schulz divides by, as the codes do that they stand for, if neither the rule nor the case has its own.

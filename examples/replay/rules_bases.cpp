@@ -138,7 +138,8 @@ void add_basis_rules(rule_table<B, T>& table) {
   table.add("kl_soap", [=](B& b, settings_reader& s, bool) {
     auto r = published(emerging_kl_soap{});
     s.put(r, "weight_decay", "decay");
-    for (const char* same : {"beta1", "beta2", "shampoo_beta", "eps", "basis"}) s.put(r, same, same);
+    s.put(r, "basis", "basis_method");
+    for (const char* same : {"beta1", "beta2", "shampoo_beta", "eps"}) s.put(r, same, same);
     return finish<B, T>(b, s, r);
   });
   table.compute("kl_factor_update", [=](B& b, settings_reader& s, const json& c, outcome& out) {

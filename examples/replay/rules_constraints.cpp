@@ -4,6 +4,7 @@
 #include <matopt/numuon.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
+#include "any_scale.hpp"
 #include "backend.hpp"
 #include "rules.hpp"
 
@@ -13,18 +14,7 @@ using namespace matopt;
 
 namespace {
 
-// A case names its scale and its rank schedule at run time; a rule has them as types. These two hold any of them.
-struct any_scale {
-  std::string kind = "sqrt_out_over_in";
-  double rms = 0.2;
-  static std::string name() { return "any_scale"; }
-  double factor(index_t fan_out, index_t fan_in) const {
-    if (kind == "none") return 1;
-    if (kind == "sqrt_max1") return fan_ratio{}.factor(fan_out, fan_in);
-    if (kind == "match_rms") return match_rms{rms}.factor(fan_out, fan_in);
-    return spectral_ratio{}.factor(fan_out, fan_in);
-  }
-};
+// A case names its rank schedule at run time; a rule has it as a type.
 struct any_rank {
   std::string kind = "fixed";
   fixed_rank fixed{};
@@ -43,8 +33,6 @@ struct any_rank {
   }
 };
 
-const std::vector<std::string> scales{"none", "sqrt_out_over_in", "sqrt_max1", "match_rms"};
-
 }  // namespace
 
 template <class B, class T>
@@ -54,7 +42,7 @@ void add_constraint_rules(rule_table<B, T>& table) {
       s.put(r, "weight_decay", "decay");
       s.put(r, "momentum", "momentum");
       s.put(r, "residual", "residual");
-      r.scale.kind = s.word("scale", "sqrt_out_over_in", scales);
+      r.scale = any_scale::of(s, "sqrt_out_over_in");
       auto& rank = r.constraint.rank;
       rank.kind = s.word("rank_schedule", "fixed", {"fixed", "cosine", "piecewise"});
       if (rank.kind == "fixed") s.put(r, "rank_fraction", "rank_fraction");
@@ -113,16 +101,16 @@ void add_constraint_rules(rule_table<B, T>& table) {
     };
     const auto run = [&](auto rule) { return muown_like(rule, with_decay)(b, s, two); };
     const std::string magnitude = s.word("magnitude", "adam", {"adam", "fixed", "sgd", "signum", "lion"});
-    if (magnitude == "fixed") return run(muown::with_constraint<row_norm<fixed_magnitude>>{});
-    if (magnitude == "sgd") return run(muown::with_constraint<row_norm<sgd_magnitude>>{});
-    if (magnitude == "signum") return run(muown::with_constraint<row_norm<signum_magnitude>>{});
-    if (magnitude == "lion") return run(muown::with_constraint<row_norm<lion_magnitude>>{});
+    if (magnitude == "fixed") return run(muown::with_constraint<weight_normalization<fixed_magnitude>>{});
+    if (magnitude == "sgd") return run(muown::with_constraint<weight_normalization<sgd_magnitude>>{});
+    if (magnitude == "signum") return run(muown::with_constraint<weight_normalization<signum_magnitude>>{});
+    if (magnitude == "lion") return run(muown::with_constraint<weight_normalization<lion_magnitude>>{});
     return run(muown{});
   });
   table.add("angular_muown", muown_like(angular_muown::with_scale<any_scale>{}, [=](settings_reader& s, auto r) {
               coefficients(s, r);
               betas(s, r);
-              r.scale.kind = s.word("scale", "sqrt_max1", scales);
+              r.scale = any_scale::of(s, "sqrt_max1");
               for (const char* same : {"angle_warmup", "angle_decay_scale", "angle_decay_degree"}) s.put(r, same, same);
               return r;
             }));

@@ -227,10 +227,11 @@ class dataset {
   double validation_tokens_per_byte_ = 1;
 };
 
-// Mean loss over the first `most` validation windows (0: all), in nats per token. The model takes any batch, so one
-// call per `windows_per_call`; between two of them `stopped` may end it, and the mean is NaN.
-template <class Model, class Pool>
-double validation_loss(Model& model, Pool& pool, const dataset& data, index_t most, index_t windows_per_call = 64,
+// Mean loss over the first `most` validation windows (0: all), in nats per token. loss(tokens, targets, windows) is the
+// mean of a batch of any size: it is called once per `windows_per_call`; between two calls `stopped` may end it, and
+// the mean is NaN.
+template <class Loss>
+double validation_loss(Loss&& loss, const dataset& data, index_t most, index_t windows_per_call = 64,
                        const std::function<bool()>& stopped = {}) {
   const index_t windows = most > 0 ? std::min(most, data.validation_windows()) : data.validation_windows();
   std::vector<std::int32_t> tokens, targets;
@@ -241,7 +242,8 @@ double validation_loss(Model& model, Pool& pool, const dataset& data, index_t mo
     tokens.resize(static_cast<std::size_t>(count * data.context()));
     targets.resize(tokens.size());
     data.validation_batch(first, tokens, targets);
-    sum += model.loss(pool, tokens, targets, count) * static_cast<double>(count);
+    sum += loss(std::span<const std::int32_t>(tokens), std::span<const std::int32_t>(targets), count) *
+           static_cast<double>(count);
   }
   return sum / static_cast<double>(windows);
 }

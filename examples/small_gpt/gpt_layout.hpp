@@ -53,6 +53,14 @@ struct gpt_layout {
 
   index_t size() const { return end_of(tensors.back()); }
 
+  // Forward and backward arithmetic of one token: 6 per weight of a product plus 12 L C T for attention.
+  double flops_per_token(const gpt_config& config) const {
+    double products = static_cast<double>(config.vocabulary) * config.width;
+    for (const tensor& t : tensors)
+      if (t.kind == tensor_role::hidden) products += static_cast<double>(t.rows * t.cols);
+    return 6 * products + 12.0 * config.layers * config.width * config.context;
+  }
+
   // Fills weights that are zero.
   // nanogpt: N(0, 0.02), output projections N(0, 0.02 / sqrt(2 layers)), gains 1 (nanoGPT, model.py).
   // modern: embedding N(0, 1) (nn.Embedding's default; the norm that follows removes the scale), hidden layers uniform

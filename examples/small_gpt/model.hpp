@@ -62,13 +62,7 @@ class gpt {
     return list;
   }
 
-  // Forward and backward arithmetic of one token: 6 per weight of a product plus 12 L C T for attention.
-  double flops_per_token() const {
-    double products = static_cast<double>(vocabulary()) * static_cast<double>(width());
-    for (const gpt_layout::tensor& t : layout_.tensors)
-      if (t.kind == tensor_role::hidden) products += static_cast<double>(t.rows * t.cols);
-    return 6 * products + 12.0 * config_.layers * config_.width * config_.context;
-  }
+  double flops_per_token() const { return layout_.flops_per_token(config_); }
 
   // Mean cross entropy in nats of `batch` sequences of `context` tokens each.
   double loss(matopt::thread_pool& pool, std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,

@@ -10,6 +10,20 @@
 
 namespace small_gpt {
 
+// "12 s", "4 min 10 s", "2 h 05 min"
+inline std::string duration(double seconds) {
+  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  char text[48];
+  if (s < 60)
+    std::snprintf(text, sizeof text, "%d s", static_cast<int>(s));
+  else if (s < 3600)
+    std::snprintf(text, sizeof text, "%d min %02d s", static_cast<int>(s / 60), static_cast<int>(s % 60));
+  else
+    std::snprintf(text, sizeof text, "%lld h %02d min", static_cast<long long>(s / 3600),
+                  static_cast<int>(s / 60 % 60));
+  return text;
+}
+
 class progress {
  public:
   explicit progress(int total, int plain_interval)

@@ -6,8 +6,8 @@
 
 namespace small_gpt {
 
-const rule_book& rules() {
-  static const rule_book book = [] {
+rule_book& rules() {
+  static rule_book book = [] {
     rule_book b;
     add_muon_rules(b), add_normalized_rules(b), add_adaptive_rules(b);
     add_estimator_rules(b), add_baseline_rules(b), add_constrained_rules(b);

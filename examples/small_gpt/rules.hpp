@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 class eigen_backend;
 }
 
@@ -14,8 +14,9 @@ namespace small_gpt {
 using optimizer = matopt::any_optimizer<matopt::eigen_backend>;
 using rule_book = matopt::rule_registry<matopt::eigen_backend>;
 
-// All rules; built once. Each translation unit rules_*.cpp adds its own, so that they compile side by side.
-const rule_book& rules();
+// All rules that the program knows. Each translation unit rules_*.cpp adds its own, so that they compile side by side;
+// a program of one's own adds more before it calls run(): rules().add<my_rule>("mine").
+rule_book& rules();
 void add_muon_rules(rule_book&);
 void add_normalized_rules(rule_book&);
 void add_adaptive_rules(rule_book&);

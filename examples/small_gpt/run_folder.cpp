@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "files.hpp"
@@ -23,11 +25,27 @@ bool has_content(const std::string& path) {
   return ::stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0;
 }
 
+std::map<int, std::filesystem::path> kept_checkpoints(const std::string& folder) {
+  std::map<int, std::filesystem::path> found;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    int step = 0, end = 0;
+    const std::string name = entry.path().filename().string();
+    if (std::sscanf(name.c_str(), "checkpoint-%8d.safetensors%n", &step, &end) == 1 &&
+        static_cast<std::size_t>(end) == name.size())
+      found[step] = entry.path();
+  }
+  return found;
+}
+
 }  // namespace
 
 run_folder::run_folder(std::string path, existing_run what) : path_(std::move(path)), what_(what) {}
 run_folder::run_folder(run_folder&& other) noexcept
-    : path_(std::move(other.path_)), what_(other.what_), log_(std::exchange(other.log_, -1)) {}
+    : path_(std::move(other.path_)),
+      what_(other.what_),
+      log_(std::exchange(other.log_, -1)),
+      open_(std::exchange(other.open_, false)) {}
 run_folder::~run_folder() {
   if (log_ >= 0) ::close(log_);
 }
@@ -35,20 +53,15 @@ run_folder::~run_folder() {
 void run_folder::refuse_other_run() const {
   const bool trained = has_content(checkpoint_path());
   if (!trained && !has_content(log_path())) return;
-  throw bad_file("the folder \"" + path_ + "\" holds a run already: " +
-                 (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
-                 " replace it, add --force; or name another folder with --out");
+  throw folder_in_use("the folder \"" + path_ + "\" holds a run already: " +
+                      (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
+                      " replace it, add --force; or name another folder with --out");
 }
 
-void run_folder::open(const std::string& resumed) {
+void run_folder::claim() {
   if (log_ >= 0) return;
   if (path_.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
   std::error_code failure;
-  const bool goes_on = !resumed.empty() && std::filesystem::equivalent(resumed, checkpoint_path(), failure);
-  const bool fresh = !goes_on && what_ == existing_run::refuse;
-  if (fresh) refuse_other_run();
-
-  failure.clear();
   std::filesystem::create_directories(path_, failure);
   if (!failure && !std::filesystem::is_directory(path_, failure) && !failure)
     failure = std::make_error_code(std::errc::not_a_directory);
@@ -63,11 +76,72 @@ void run_folder::open(const std::string& resumed) {
     throw bad_file("cannot write \"" + log_path() + "\": it is " + kind);
   // A file system without locks is used without them.
   if (::flock(log, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    throw bad_file("another process is writing into \"" + path_ + "\": wait for it, or name another folder with --out");
-  if (fresh) refuse_other_run();  // of a process that held the lock until now
-  if (!goes_on && ::ftruncate(log, 0) != 0)
-    throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
+    throw folder_in_use("another process is writing into \"" + path_ +
+                        "\": wait for it, or name another folder with --out");
   log_ = std::exchange(guard.log_, -1);
+}
+
+void run_folder::open(const std::string& resumed) {
+  if (open_) return;
+  if (path_.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
+  std::error_code failure;
+  const bool goes_on = !resumed.empty() && std::filesystem::equivalent(resumed, checkpoint_path(), failure);
+  const bool fresh = !goes_on && what_ == existing_run::refuse;
+  if (fresh) refuse_other_run();
+  claim();
+  if (fresh) refuse_other_run();  // of a process that held the lock until now
+  if (!goes_on && ::ftruncate(log_, 0) != 0)
+    throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
+  open_ = true;
+  if (goes_on) {  // a line that was cut off when its process was killed stays one of its own
+    char last = '\n';
+    if (const off_t size = ::lseek(log_, 0, SEEK_END);
+        size > 0 && ::pread(log_, &last, 1, size - 1) == 1 && last != '\n')
+      if (::write(log_, "\n", 1) != 1) throw bad_file("cannot write \"" + log_path() + "\": " + std::strerror(errno));
+    return;
+  }
+  for (const auto& [step, file] : kept_checkpoints(path_)) std::filesystem::remove(file, failure);
+  for (const char* derived : {"/steps.csv", "/measurements.csv", "/analysis.json"})
+    std::filesystem::remove(path_ + derived, failure);
+}
+
+bool run_folder::has_settings() const {
+  std::ifstream log(log_path());
+  std::string line;
+  return std::getline(log, line) && line.find("\"settings\"") != std::string::npos;
+}
+
+std::optional<std::pair<double, double>> run_folder::times_at(int step) const {
+  std::optional<std::pair<double, double>> times;
+  std::ifstream log(log_path());
+  for (std::string line; std::getline(log, line);) {
+    const auto j = nlohmann::json::parse(line, nullptr, false);
+    if (!j.is_object() || !j.contains("loss") || !j.contains("seconds") || j.at("step") != step) continue;
+    times.emplace(j.at("seconds").get<double>(), j.at("elapsed").get<double>());
+  }
+  return times;
+}
+
+// A hard link, because a new checkpoint takes the name and leaves the old file alone; a copy where there are no links.
+void run_folder::keep_checkpoint(int step) const {
+  char name[48];
+  std::snprintf(name, sizeof name, "/checkpoint-%08d.safetensors", step);
+  const std::string kept = path_ + name;
+  std::error_code failure;
+  std::filesystem::remove(kept, failure);
+  std::filesystem::create_hard_link(checkpoint_path(), kept, failure);
+  if (failure) std::filesystem::copy_file(checkpoint_path(), kept, failure);
+  if (failure) throw bad_file("cannot write \"" + kept + "\": " + failure.message());
+}
+
+void run_folder::thin_checkpoints(int step, int interval) const {
+  for (const auto& [kept, file] : kept_checkpoints(path_)) {
+    const int age = (step - kept) / interval;
+    int spacing = 1;  // the largest power of two that is at most the age
+    while (spacing <= age / 2) spacing *= 2;
+    std::error_code failure;
+    if (kept < step && kept / interval % spacing != 0) std::filesystem::remove(file, failure);
+  }
 }
 
 void run_folder::log(const nlohmann::json& line) {

@@ -2,13 +2,21 @@
 // on the log, and to one run: a fresh run does not go into a folder that holds another, unless it is told to replace
 // that.
 #pragma once
+#include <matopt/core/error.hpp>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace small_gpt {
 
 // Of a run whose log or checkpoint is there already.
 enum class existing_run { refuse, replace };
+
+// The folder is another run's, or another process is writing into it.
+struct folder_in_use : matopt::bad_file {
+  using bad_file::bad_file;
+};
 
 class run_folder {
  public:
@@ -22,9 +30,24 @@ class run_folder {
   // called again it does nothing.
   void open(const std::string& resumed = "");
 
+  // Takes the folder, and changes nothing of a run that it holds: to look into it, knowing that no other process
+  // writes. Throws as open() does, but not because of another run.
+  void claim();
+
   // A line of the log. Throws if it cannot be written as a whole.
   void log(const nlohmann::json& line);
 
+  // Whether the log begins with the settings of a run.
+  bool has_settings() const;
+  // Seconds of training and seconds elapsed, by the log's line of that step; nothing if it has none.
+  std::optional<std::pair<double, double>> times_at(int step) const;
+
+  // Keeps the checkpoint, which is of that step, beside those to come: as checkpoint-00000500.safetensors.
+  void keep_checkpoint(int step) const;
+  // Removes kept checkpoints such that about two remain per factor of two of age, counted in intervals from `step`.
+  void thin_checkpoints(int step, int interval) const;
+
+  const std::string& path() const { return path_; }
   std::string log_path() const { return path_ + "/log.jsonl"; }
   std::string checkpoint_path() const { return path_ + "/checkpoint.safetensors"; }
 
@@ -34,6 +57,7 @@ class run_folder {
   std::string path_;
   existing_run what_;
   int log_ = -1;
+  bool open_ = false;
 };
 
 }  // namespace small_gpt

@@ -70,6 +70,18 @@ void validate(const run_settings& s) {
   check("--eval-interval", s.eval_interval, positive);
   check("--checkpoint-interval", s.checkpoint_interval, positive);
   check("--eval-windows", s.eval_windows, not_negative);
+  check("--measure-interval", s.measure_interval, not_negative);
+  check_name("--checkpoints", s.checkpoints, "last", "all", "thinned");
+  const bool gpu = s.device.starts_with("cuda");
+  if (s.device != "cpu" && s.device != "cuda" &&
+      !(s.device.starts_with("cuda:") && s.device.size() > 5 &&
+        s.device.find_first_not_of("0123456789", 5) == std::string::npos))
+    throw bad_value("--device", '"' + s.device + '"', "cpu, cuda, or cuda:N with the number of a GPU");
+  if (gpu)
+    check_name("--precision", s.precision, "", "float", "bf16");
+  else
+    check_name("--precision", s.precision, "", "float");
+  check("--micro-batch", s.micro_batch, not_negative);
   check("--warmup", s.warmup, {.low = -1});
   check_rate("--lr", s.lr);
   check_rate("--other-lr", s.other_lr);
@@ -79,8 +91,10 @@ void validate(const run_settings& s) {
 }
 
 run_settings resolved(run_settings s) {
+  if (s.precision.empty()) s.precision = s.device == "cpu" ? "float" : "bf16";
   if (s.warmup < 0) s.warmup = s.iterations / 50;
   if (s.lr <= 0) s.lr = default_rate(s.rule);
+  if (s.lr <= 0) throw bad_value("--lr", "0", "a rate above 0: the rule " + s.rule + " has none of its own");
   if (s.other_lr <= 0) s.other_lr = s.rule == "adamw" ? s.lr : default_rate("adamw");
   return s;
 }
@@ -118,6 +132,7 @@ run_settings from_checked_json(const json& j) {
     plain.erase("data_hex");
     plain["data"] = unhex(data->get<std::string>());
   }
+  add_later_settings(plain);
   const json known = run_settings{};
   for (const auto& [name, value] : plain.items())
     if (!known.contains(name)) throw malformed('"' + name + "\" is unknown to this program");
@@ -147,6 +162,16 @@ json effective_settings(const run_settings& asked) {
   j["set"] = by_name(rules().settings(s.rule), rule_settings(s));
   j["set_other"] = by_name(rules().settings("adamw"), other_settings(s));
   return j;
+}
+
+void add_later_settings(json& settings) {
+  const json before{{"measure_interval", 100},
+                    {"checkpoints", "last"},
+                    {"device", "cpu"},
+                    {"precision", "float"},
+                    {"micro_batch", 0}};
+  for (const auto& [name, value] : before.items())
+    if (!settings.contains(name)) settings[name] = value;
 }
 
 std::string differences(const json& file, const json& here, const std::string& prefix) {

@@ -34,17 +34,24 @@ struct run_settings {
   int eval_interval = 100;  // steps
   int eval_windows = 512;   // validation windows; 0: the whole validation text
   int checkpoint_interval = 500;
+
+  // Since 0.2; a log or checkpoint without them is read as if it had these values.
+  int measure_interval = 100;        // steps between measurements of the matrices; 0: none
+  std::string checkpoints = "last";  // which are kept: last, all, or thinned
+  std::string device = "cpu";        // or cuda, cuda:1, ...
+  std::string precision;             // of products: float, or on a GPU bf16; empty: the device's own
+  int micro_batch = 0;               // on a GPU: sequences that go through the model at once; 0: chosen by it
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width,
                                    context, rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction,
                                    lr_floor, clip, batch, iterations, seed, shards, eval_interval, eval_windows,
-                                   checkpoint_interval)
+                                   checkpoint_interval, measure_interval, checkpoints, device, precision, micro_batch)
 
 // Throws bad_value for the first setting outside its range; the model's shape is checked by gpt_config.
 void validate(const run_settings&);
 
-// With rates and warmup that were left to the program filled in.
+// With rates and warmup that were left to the program filled in. Throws if a rule without a rate of its own got none.
 run_settings resolved(run_settings);
 
 // The settings that the rules were given: those set by the user, those fitted to the number of iterations, and beta2 of
@@ -59,6 +66,9 @@ run_settings from_checked_json(const nlohmann::json&);
 
 // What really ran: the same, with every setting of both rules by name under "set" and "set_other", defaults included.
 nlohmann::json effective_settings(const run_settings&);
+
+// Settings that an older version did not have, with the values that they have had then.
+void add_later_settings(nlohmann::json& settings);
 
 // "\n  seed: file 1, here 5" for every entry of two effective settings that differs, but for the path of the text.
 std::string differences(const nlohmann::json& file, const nlohmann::json& here, const std::string& prefix = "");

@@ -105,7 +105,9 @@ const dataset& trained_model::text() const {
 }
 
 double trained_model::validation_loss(matopt::thread_pool& pool, int windows, const std::function<bool()>& stopped) {
-  return small_gpt::validation_loss(model, pool, text(), windows, 64, stopped);
+  return small_gpt::validation_loss(
+      [&](auto tokens, auto targets, index_t count) { return model.loss(pool, tokens, targets, count); }, text(),
+      windows, 64, stopped);
 }
 
 bool trained_model::finite() {

@@ -4,10 +4,18 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
+#include <limits>
 #include <matopt/policy/schedule/learning_rate.hpp>
-#include <matopt/state_io.hpp>
+#include <matopt/version.hpp>
+#include <tuple>
 
+#include "command_line.hpp"
+#include "cpu_device.hpp"
+#include "measurements.hpp"
+#include "processor.hpp"
 #include "progress.hpp"
+#include "run_record.hpp"
 #include "stop_signals.hpp"
 
 namespace small_gpt {
@@ -21,20 +29,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-matopt::role role_of(tensor_role r) {
-  switch (r) {
-    case tensor_role::hidden:
-      return matopt::role::hidden;
-    case tensor_role::embedding:
-      return matopt::role::embedding;
-    case tensor_role::head:
-      return matopt::role::head;
-    case tensor_role::vector:
-      break;
-  }
-  return matopt::role::vector;
-}
-
 // A run goes on only with the settings that it ran with so far: those of the file are compared with what this program
 // makes of them.
 void check_settings(const matopt::tensor_file& file, const run_settings& settings) {
@@ -44,13 +38,19 @@ void check_settings(const matopt::tensor_file& file, const run_settings& setting
                  "note: the checkpoint is of an earlier version, and does not tell its settings and text in full\n");
     return;
   }
-  const json stored = json::parse(at->second, nullptr, false);
+  json stored = json::parse(at->second, nullptr, false);
   if (!stored.is_object()) throw bad_file("small_gpt.effective in the checkpoint is malformed");
+  add_later_settings(stored);
   if (const std::string text = differences(stored, effective_settings(settings)); !text.empty())
     throw bad_file("the checkpoint's settings are not those that its run had:" + text);
 }
 
 }  // namespace
+
+device_maker& cuda_device_maker() {
+  static device_maker maker;
+  return maker;
+}
 
 trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder)
     : cpu_(&cpu), folder_(std::move(folder)) {
@@ -65,8 +65,7 @@ trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_f
   model_->learned_from = digest_of(text);
   prepare();
   folder_.open();
-  folder_.log(
-      {{"settings", to_checked_json(s)}, {"parameters", model_->model.weights().size()}, {"threads", cpu.threads()}});
+  begin_log(json::object());
 }
 
 trainer::trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, run_folder folder)
@@ -76,11 +75,62 @@ trainer::trainer(const std::string& checkpoint, const std::string& data, matopt:
   check_settings(file, model_->settings);
   check_position(file);
   prepare();
-  matopt::restore_state(*groups_, file);
-  restore_previous(file);
+  device_->restore(file, false);
   folder_.open(checkpoint);
+  if (const auto before = folder_.times_at(step_)) std::tie(seconds_before_, elapsed_before_) = *before;
+  if (!folder_.has_settings()) begin_log(json::object());  // into another folder than the checkpoint's
   folder_.log({{"resumed", checkpoint}, {"step", step_}});
 }
+
+trainer::trainer(const branch& from, matopt::eigen_backend& cpu, run_folder folder)
+    : cpu_(&cpu), folder_(std::move(folder)) {
+  const matopt::tensor_file file = matopt::tensor_file::load(from.checkpoint);
+  model_ = load_model(file, text_source::named(from.settings.data), cpu.pool());
+  const run_settings old = model_->settings;
+  model_->settings.iterations = std::numeric_limits<int>::max();
+  check_position(file);
+  small_gpt::validate(from.settings);
+  const std::string data = model_->settings.data;
+  model_->settings = resolved(from.settings);
+  model_->settings.data = data;
+  if (!from.settings.data.empty()) model_->learned_from = digest_of(read_file(data));
+  const run_settings& s = model_->settings;
+  if (step_ >= s.iterations)
+    throw matopt::bad_value("--iterations", std::to_string(s.iterations),
+                            "more than the steps of the checkpoint, " + std::to_string(step_));
+  const bool same_rule = s.rule == old.rule;
+  if (!same_rule) first_step_ = step_;
+  prepare();
+  if (same_rule) device_->restore(file, true);
+  folder_.open();
+  begin_log({{"branched_from", from.checkpoint},
+             {"at_step", step_},
+             {"optimizer", same_rule ? "with its state" : "fresh: the rule is another one"}});
+}
+
+// The first line of a log: what was asked, what that comes to, and where it ran.
+void trainer::begin_log(json more) {
+  const run_settings& s = model_->settings;
+  char now[32] = "";
+  const std::time_t time = std::time(nullptr);
+  std::tm utc{};
+  if (::gmtime_r(&time, &utc)) std::strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  more.update({{"settings", to_checked_json(s)},
+               {"effective", effective_settings(s)},
+               {"rules", device_->signature()},
+               {"parameters", model_->model.weights().size()},
+               {"vocabulary", model_->words.size()},
+               {"threads", cpu_->threads()},
+               {"processor", processor()},
+               {"version", std::to_string(MATOPT_VERSION_MAJOR) + "." + std::to_string(MATOPT_VERSION_MINOR) + "." +
+                               std::to_string(MATOPT_VERSION_PATCH)},
+               {"text", model_->learned_from},
+               {"started", now},
+               {"command", command_line()}});
+  folder_.log(more);
+}
+
+double trainer::elapsed() const { return elapsed_before_ + seconds_since(start_); }
 
 void trainer::check_position(const matopt::tensor_file& file) {
   const std::string text = metadata(file, "small_gpt.position"), steps = metadata(file, "optimizer.steps");
@@ -94,7 +144,11 @@ void trainer::check_position(const matopt::tensor_file& file) {
   const json& step = position.at("step");
   if (const json last = model_->settings.iterations; step < 0 || step > last)
     throw bad_file("the step in small_gpt.position is " + step.dump() + "; legal: 0 to " + last.dump());
-  if (steps != step.dump())
+  const json first = position.value("first", json(0));
+  if (!first.is_number_integer() || first < 0 || first > step)
+    throw bad_file("small_gpt.position in the checkpoint is malformed: " + text);
+  first_step_ = first.get<int>();
+  if (steps != std::to_string(step.get<int>() - first_step_))
     throw bad_file("the checkpoint's two counts of steps differ: small_gpt.position says " + step.dump() +
                    ", optimizer.steps " + steps);
   step_ = step.get<int>();
@@ -104,25 +158,13 @@ void trainer::check_position(const matopt::tensor_file& file) {
 // The optimizer, once the model stands.
 void trainer::prepare() {
   const run_settings& s = model_->settings;
-  groups_ = std::make_unique<matopt::param_groups<matopt::eigen_backend>>(
-      rules().make(s.rule, *cpu_, rule_settings(s)), s.lr, rules().make("adamw", *cpu_, other_settings(s)), s.other_lr);
-  // Every weight that the loss depends on is kept, not just those that the rule moves: the two gradients are to differ
-  // by the last step and by nothing else.
-  gpt<float>& model = model_->model;
-  if (groups_->needs_reference(matopt::role::hidden) || groups_->needs_reference(matopt::role::vector)) {
-    reference_.assign(model.weights().size(), 0.0F);
-    previous_.assign(model.weights().begin(), model.weights().end());
+  if (s.device == "cpu") {
+    device_ = std::make_unique<cpu_device>(*model_, *cpu_);
+  } else {
+    if (!cuda_device_maker())
+      throw matopt::bad_value("--device", s.device, "cpu: this program was built without the CUDA trainer");
+    device_ = cuda_device_maker()(s, model_->model.config(), model_->model.weights());
   }
-  for (const auto& p : model.parameters()) {
-    const auto w = matopt::row_major(p.value, p.rows, p.cols), g = matopt::row_major(p.gradient, p.rows, p.cols);
-    if (reference_.empty())
-      groups_->add(p.name, w, g, role_of(p.kind), {.row_blocks = p.row_blocks});
-    else
-      groups_->add(p.name, w, g,
-                   matopt::row_major(reference_.data() + (p.gradient - model.gradients().data()), p.rows, p.cols),
-                   role_of(p.kind), {.row_blocks = p.row_blocks});
-  }
-  groups_->finalize();
   const auto per_step = static_cast<std::size_t>(s.batch) * static_cast<std::size_t>(s.context);
   tokens_.resize(per_step), targets_.resize(per_step);
 }
@@ -135,54 +177,13 @@ double trainer::rate_factor(int step) const {
   return matopt::warmup_stable_decay{s.warmup, s.iterations, decay, s.lr_floor}.factor(step);
 }
 
-// Of the batch that is loaded: the gradient, and the reference gradient where the rule takes one.
-double trainer::loss_and_gradients() {
-  gpt<float>& model = model_->model;
-  const auto evaluate = [&] {
-    return model.loss_and_gradient(cpu_->pool(), tokens_, targets_, model_->settings.batch);
-  };
-  if (reference_.empty()) return evaluate();
-  const auto weights = model.weights();
-  if (step_ > 0) {  // before that there is no last step, and the rule does not look at the reference
-    std::swap_ranges(weights.begin(), weights.end(), previous_.begin());
-    evaluate();
-    std::swap_ranges(weights.begin(), weights.end(), previous_.begin());
-    std::copy(model.gradients().begin(), model.gradients().end(), reference_.begin());
-  }
-  std::copy(weights.begin(), weights.end(), previous_.begin());  // the step to come leaves these
-  return evaluate();
-}
-
-// The reference shrinks with the gradient: what the rule is after is their difference.
-void trainer::clip_gradients() {
-  const auto g = model_->model.gradients();
-  const Eigen::Map<Eigen::VectorXf> all(g.data(), static_cast<Eigen::Index>(g.size()));
-  const double norm = std::sqrt(all.cast<double>().squaredNorm());
-  if (!(norm > model_->settings.clip)) return;
-  const auto factor = static_cast<float>(model_->settings.clip / norm);
-  Eigen::Map<Eigen::VectorXf>(g.data(), all.size()) *= factor;
-  for (float& r : reference_) r *= factor;
-}
-
-void trainer::restore_previous(const matopt::tensor_file& file) {
-  if (previous_.empty()) return;
-  for (const auto& p : model_->model.parameters()) {
-    const auto at = file.tensors.find("previous." + p.name);
-    const auto bytes = static_cast<std::size_t>(p.rows * p.cols) * sizeof(float);
-    if (at == file.tensors.end() || at->second.type != matopt::element_type::f32 || at->second.data.size() != bytes)
-      throw bad_file("the checkpoint lacks the weights before its last step, \"previous." + p.name +
-                     "\", which this rule needs");
-    std::memcpy(previous_.data() + (p.value - model_->model.weights().data()), at->second.data.data(), bytes);
-  }
-}
-
 // A checkpoint is good if the next step will find no divergence in it; only such a one takes the place of the last.
 void trainer::save(train_result& result) {
   const run_settings& s = model_->settings;
-  gpt<float>& model = model_->model;
+  device_->download();
   model_->text().batch(s.seed, static_cast<std::uint64_t>(step_), tokens_, targets_);
   smoothed_loss next = mean_;
-  next.add(model.loss(cpu_->pool(), tokens_, targets_, s.batch));
+  next.add(device_->loss(tokens_, targets_, s.batch));
   if (!model_->finite()) {
     result.why = "weights are not finite";
   } else if (const double loss = next.after(step_ + 1); shows_divergence(loss, model_->words.size())) {
@@ -192,14 +193,15 @@ void trainer::save(train_result& result) {
 
   matopt::tensor_file file;
   store_model(*model_, file);
-  matopt::store_state(*groups_, file);
-  if (!previous_.empty())
-    for (const auto& p : model.parameters())
-      store_tensor(file, "previous." + p.name, previous_.data() + (p.value - model.weights().data()), p.rows, p.cols);
+  device_->store(file);
   file.metadata["small_gpt.effective"] = effective_settings(s).dump();
-  file.metadata["small_gpt.position"] = json{{"step", step_}, {"mean", mean_.raw()}}.dump();
+  json position{{"step", step_}, {"mean", mean_.raw()}};
+  if (first_step_ > 0) position["first"] = first_step_;
+  file.metadata["small_gpt.position"] = position.dump();
   file.save(checkpoint_path());
   result.saved = step_;
+  if (s.checkpoints != "last") folder_.keep_checkpoint(step_);
+  if (s.checkpoints == "thinned") folder_.thin_checkpoints(step_, s.checkpoint_interval);
 }
 
 train_result trainer::run() {
@@ -225,7 +227,10 @@ train_result trainer::run() {
   } else if (step_ < model_->settings.iterations || !result.validation || result.validation->step != step_) {
     result.end = outcome::stopped;
     folder_.log({{"step", step_}, {"stopped", stop_signals::name_of(stop_signals::received())}});
+  } else {
+    folder_.log({{"step", step_}, {"done", true}});
   }
+  write_csv(run_record::read(folder_.path()));
   return result;
 }
 
@@ -236,9 +241,14 @@ void trainer::train(train_result& result) {
   double in_optimizer = 0;
 
   while (step_ < s.iterations && stop_signals::received() == 0) {
+    const bool measured =
+        s.measure_interval > 0 && (step_ == 0 || (step_ + 1) % s.measure_interval == 0 || step_ + 1 == s.iterations);
+    if (measured) device_->observe_next_step();
     const auto start = std::chrono::steady_clock::now();
     model_->text().batch(s.seed, static_cast<std::uint64_t>(step_), tokens_, targets_);
-    const double loss = loss_and_gradients();
+    const double factor = rate_factor(step_);
+    const step_report report = device_->train_step(tokens_, targets_, factor);
+    const double loss = report.loss;
     mean_.add(loss);
     const double smoothed = mean_.after(step_ + 1);
     if (shows_divergence(smoothed, model_->words.size())) {
@@ -246,32 +256,38 @@ void trainer::train(train_result& result) {
                                  model_->words.size());
       return;
     }
-    if (s.clip > 0) clip_gradients();
-    const auto before = std::chrono::steady_clock::now();
-    const double factor = rate_factor(step_);
-    groups_->step(factor);
-    in_optimizer += seconds_since(before);
+    in_optimizer += report.optimizer_seconds;
     result.seconds += seconds_since(start);
     ++step_;
 
     const double rate = (step_ - first) * static_cast<double>(tokens_per_step()) / result.seconds;
     result.optimizer_share = in_optimizer / result.seconds;
     result.train_curve.emplace_back(step_ * static_cast<double>(tokens_per_step()), smoothed);
-    char text[160];
-    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%", loss,
-                  smoothed, s.lr * factor, rate, 100 * result.optimizer_share);
+    const double passed = seconds_since(start_), left = passed / (step_ - first) * (s.iterations - step_);
+    char text[240];
+    std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%  %s, %s left",
+                  loss, smoothed, s.lr * factor, rate, 100 * result.optimizer_share, duration(elapsed()).c_str(),
+                  duration(left).c_str());
     bar.show(step_, text);
     folder_.log({{"step", step_},
                  {"loss", loss},
                  {"smoothed", smoothed},
                  {"lr", s.lr * factor},
+                 {"other_lr", s.other_lr * factor},
+                 {"gradient_norm", report.gradient_norm},
+                 {"seconds", seconds_before_ + result.seconds},
+                 {"elapsed", elapsed()},
                  {"tokens_per_second", rate},
                  {"optimizer_share", result.optimizer_share}});
-    if (const auto status = groups_->poll_status(); !status) {
-      folder_.log({{"step", step_}, {"skipped", status.parameters}});
+    if (measured) {
+      device_->download();
+      folder_.log({{"step", step_}, {"measurements", measurements(model_->model, *cpu_, device_->observed())}});
+    }
+    if (!report.skipped.empty()) {
+      folder_.log({{"step", step_}, {"skipped", report.skipped}});
       bar.clear();
       std::fprintf(stderr, "step %d skipped: gradients of %zu parameters are not finite\n", step_,
-                   status.parameters.size());
+                   report.skipped.size());
       if (++skipped_ == most_skipped_steps) {
         result.why = std::to_string(skipped_) + " steps in a row were skipped, as their gradients were not finite";
         return;
@@ -292,7 +308,9 @@ void trainer::train(train_result& result) {
 // Nothing is told of an evaluation that a signal broke off.
 void trainer::evaluate(train_result& result) {
   const auto stopped = [] { return stop_signals::received() != 0; };
-  const double loss = model_->validation_loss(cpu_->pool(), model_->settings.eval_windows, stopped);
+  const double loss = validation_loss(
+      [&](auto tokens, auto targets, index_t windows) { return device_->loss(tokens, targets, windows); },
+      model_->text(), model_->settings.eval_windows, 64, stopped);
   if (std::isnan(loss) && stopped()) return;
   if (shows_divergence(loss, model_->words.size())) {
     result.why = divergence_of("validation loss", loss, model_->words.size());

@@ -1,7 +1,7 @@
 // One training run: model, data, optimizer and log, from the first step or from a checkpoint.
 #pragma once
+#include <chrono>
 #include <matopt/eigen.hpp>
-#include <matopt/param_groups.hpp>
 #include <matopt/tensor_file.hpp>
 #include <memory>
 #include <optional>
@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "device.hpp"
 #include "divergence.hpp"
 #include "rules.hpp"
 #include "run_folder.hpp"
@@ -39,38 +40,44 @@ class trainer {
   trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder);
   // Continues the run that wrote `checkpoint`, bit for bit; `data` replaces the path of the text if it is not empty.
   trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, run_folder folder);
+  // A fresh run that begins with the weights of a checkpoint and at its step, with settings of its own: another rate,
+  // rule, or length. The optimizer's state comes along if the rule is the same, and begins anew if it is not.
+  struct branch {
+    std::string checkpoint;
+    run_settings settings;
+  };
+  trainer(const branch& from, matopt::eigen_backend& cpu, run_folder folder);
 
   // Trains to the last iteration, until a signal asks to stop (stop_signals.hpp), or until the run diverges
   // (divergence.hpp). Leaves a checkpoint, but never one of a run that diverged: the last good one stays.
   train_result run();
 
   trained_model& model() { return *model_; }
-  const matopt::param_groups<matopt::eigen_backend>& groups() const { return *groups_; }
+  const small_gpt::device& device() const { return *device_; }
   std::string checkpoint_path() const { return folder_.checkpoint_path(); }
 
  private:
   void prepare();
+  void begin_log(nlohmann::json more);
   void check_position(const matopt::tensor_file& file);
   double rate_factor(int step) const;
-  double loss_and_gradients();
-  void clip_gradients();
   void train(train_result& result);
   void evaluate(train_result& result);
   void save(train_result& result);
-  void restore_previous(const matopt::tensor_file& file);
   std::size_t tokens_per_step() const { return tokens_.size(); }
+  double elapsed() const;
 
   matopt::eigen_backend* cpu_;
   run_folder folder_;
   std::unique_ptr<trained_model> model_;
-  std::unique_ptr<matopt::param_groups<matopt::eigen_backend>> groups_;
+  std::unique_ptr<small_gpt::device> device_;
   std::vector<std::int32_t> tokens_, targets_;  // the batch
-  // Only for a rule that estimates from two gradients: the weights before the last step, and the batch's gradient
-  // there.
-  std::vector<float> previous_, reference_;
   int step_ = 0;
-  int skipped_ = 0;  // steps in a row, up to now
+  int first_step_ = 0;  // of the optimizer: above 0 in a branch that began with a fresh one
+  int skipped_ = 0;     // steps in a row, up to now
   smoothed_loss mean_;
+  double seconds_before_ = 0, elapsed_before_ = 0;  // of the processes that trained before this one
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace small_gpt

@@ -22,7 +22,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct adamuon_defaults {
   static constexpr double lr = 0.02;
@@ -41,4 +41,4 @@ using adamuon_paper =
     rule<sign_of<heavy_ball>, newton_schulz<>, element_norm, decoupled_decay, unit_scale, adamuon_paper_defaults>;
 using adamuon_megatron = adamuon::with_momentum<sign_of<nesterov_heavy_ball>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -16,7 +16,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct adamw_defaults {
   static constexpr double lr = 1e-3;
@@ -24,4 +24,4 @@ struct adamw_defaults {
 
 using adamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adamw_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -15,7 +15,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct adapnm_defaults {
   static constexpr double lr = 1e-3;
@@ -25,4 +25,4 @@ using adapnm =
     rule<positive_negative_adam, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adapnm_defaults>;
 using adapnm_l2 = adapnm::with_constraint<coupled_decay>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

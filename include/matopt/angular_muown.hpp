@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct angular_muown_defaults {
   static constexpr double lr = 0.04;
@@ -24,4 +24,4 @@ struct angular_muown_defaults {
 using angular_muown =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_sphere<>, fan_ratio, angular_muown_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

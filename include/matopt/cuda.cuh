@@ -22,8 +22,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "core/backend.hpp"
 #include "core/broadcast.hpp"
@@ -41,7 +43,7 @@
 #include "cuda/reduce.cuh"
 #include "cuda/rows.cuh"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class cuda_backend : public cuda::decompositions<cuda_backend> {
  public:
@@ -62,8 +64,10 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     return (batch + parts - 1) / std::max<index_t>(1, parts);
   }
 
-  explicit cuda_backend(cudaStream_t stream = nullptr)
-      : device_(cuda::device::usable()),
+  // With a library (cuda/cusolver.cuh), that does the singular value decompositions, and verbs may wait for the device.
+  explicit cuda_backend(cudaStream_t stream = nullptr, std::unique_ptr<cuda::svd_library> library = nullptr)
+      : cuda::decompositions<cuda_backend>(std::move(library)),
+        device_(cuda::device::usable()),
         stream_(stream),
         products_(stream),
         hopper_(device_),
@@ -306,4 +310,4 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   cuda::meeting_place meeting_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

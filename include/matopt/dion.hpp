@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/dion_polar.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct dion_defaults {
   static constexpr double lr = 0.01;
@@ -23,4 +23,4 @@ struct dion_defaults {
 
 using dion = rule<no_momentum, dion_polar, no_normalizer, decoupled_decay, spectral_ratio, dion_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

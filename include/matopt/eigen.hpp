@@ -25,10 +25,9 @@
 #include "core/philox.hpp"
 #include "core/types.hpp"
 #include "eigen/blocks.hpp"
-#include "eigen/factorize.hpp"
+#include "eigen/decompositions.hpp"
 #include "eigen/guarded.hpp"
 #include "eigen/host_buffer.hpp"
-#include "eigen/jacobi_svd.hpp"
 #include "eigen/lines.hpp"
 #include "eigen/thread_pool.hpp"
 #include "eigen/tiled_product.hpp"
@@ -40,9 +39,9 @@
 #include "simd/product.hpp"
 #endif
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
-class eigen_backend {
+class eigen_backend : public detail::decompositions<eigen_backend> {
  public:
   template <class T>
   static constexpr bool multiplies = std::is_same_v<T, bfloat16>;  // besides float and double
@@ -120,96 +119,19 @@ class eigen_backend {
     });
   }
 
-  template <class T>
-  std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
-    // One set per thread: any thread of the pool may run any task.
-    return static_cast<std::size_t>(batch > 1 ? pool_.size() : 1) * detail::jacobi_svd<T>::workspace(rows, cols) *
-           sizeof(T);
-  }
-  template <class T>
-  void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
-           std::byte* workspace) {
-    if (detail::all_stopped(guard, a.batch)) return;
-    const std::size_t each = detail::jacobi_svd<T>::workspace(a.rows, a.cols);
-    pool_.parallel_for(a.batch, [&](index_t b, int worker) {
-      detail::jacobi_svd<T>::run(a.matrix(b), u.matrix(b), s.matrix(b), v.matrix(b),
-                                 reinterpret_cast<T*>(workspace) + static_cast<std::size_t>(worker) * each);
-    });
-  }
-
-  template <class T>
-  std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
-    return detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
-  }
-  // By Gram-Schmidt: a column that keeps no more than `tolerance` of its length becomes zero.
-  template <class T>
-  void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
-    if (detail::all_stopped(guard, x.batch)) return;
-    detail::block_gram_schmidt<T>::run(*this, guard, x, workspace,
-                                       [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
-                                         pool_.parallel_for(p.batch, [&](index_t b) {
-                                           if (!guard || !guard[b])
-                                             detail::gram_schmidt(p.matrix(b), kept.matrix(b), before, last, tolerance);
-                                         });
-                                         return before == 0;
-                                       });
-  }
-
-  template <class T>
-  std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
-    return detail::householder<T>::workspace(rows, cols, batch);
-  }
-  template <class T>
-  void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
-    if (detail::all_stopped(guard, x.batch)) return;
-    detail::householder<T>::run(
-        *this, guard, x, workspace,
-        [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
-          pool_.parallel_for(v.batch,
-                             [&](index_t b) { detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before); });
-        },
-        [&](const view<const T>& v, const view<T>& t) {
-          pool_.parallel_for(v.batch, [&](index_t b) { detail::reflection_triangle(v.matrix(b), t.matrix(b)); });
-        });
-  }
-
-  // A = L L^T in place, upper part zeroed; status 1 where A is not positive definite (A is then unspecified).
-  template <class T>
-  void cholesky(const status_word* guard, view<T> a, view<status_word> status) {
-    if (detail::all_stopped(guard, a.batch)) return;
-    detail::block_cholesky<T>::factorize(
-        *this, guard, a,
-        [&](const view<T>& diagonal, bool first) {
-          pool_.parallel_for(a.batch, [&](index_t b) {
-            const bool failed = !first && status(0, 0, b);
-            status(0, 0, b) = !detail::cholesky(diagonal.matrix(b)) || failed;
-          });
-        },
-        [&](const view<const T>& r, const view<T>& p) { solve_rows(r, p); });
-  }
-  // X = L^-1 X, or L^-T X
-  template <class T>
-  void solve_lower(const status_word* guard, view<const std::type_identity_t<T>> l, view<T> x, bool transpose) {
-    if (detail::all_stopped(guard, x.batch)) return;
-    detail::block_cholesky<T>::solve_lower(*this, guard, l, x, transpose,
-                                           [&](const view<const T>& r, const view<T>& p) { solve_rows(r, p); });
-  }
-
  private:
   static constexpr index_t grain = 16384;  // elements worth a task
 
   template <class F, class T, class... V>
   void map_matrices(const F& f, const view<T>& first, const V&... rest) {
-    using A = common_arithmetic<view<T>, V...>;
     if constexpr ((lines::is_view<V> && ...))
       if (first.rows * first.cols == 1 && first.batch > 1 && !first.table && (!rest.table && ...))
-        return map_lines<lines::axis::columns, A>(f, 1, first.batch, 1, numbers_in_line(first),
-                                                  numbers_in_line(rest)...);
+        return map_lines(f, numbers_in_line(first), numbers_in_line(rest)...);
     // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
     if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
-      map_lines<lines::axis::columns, A>(f, first.rows, first.cols, first.batch, first, rest...);
+      map_lines(f, first, rest...);
     else
-      map_lines<lines::axis::rows, A>(f, first.cols, first.rows, first.batch, first, rest...);
+      map_lines(f, first.t(), lines::transposed(rest)...);
   }
   template <class F, class T, class V, class... Vs>
   void sum_rows(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
@@ -217,8 +139,7 @@ class eigen_backend {
     using R = fn::reduction_of<F>;
     run_units(first.batch * first.rows, first.cols, [&](index_t unit) {
       const index_t b = unit / first.rows, i = unit % first.rows;
-      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line<lines::axis::columns>(first, b, i),
-                                            lines::line<lines::axis::columns>(rest, b, i)...);
+      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line(first, b, i), lines::line(rest, b, i)...);
       put_results(out, i, b, fn::finish<F, A>(sums.data()));
     });
   }
@@ -235,24 +156,10 @@ class eigen_backend {
     return nullptr;
   }
 
-  template <class T>
-  void solve_rows(const view<const T>& r, const view<T>& p) {
-    constexpr index_t few = 4, many = 32;
-    const index_t each = p.rows <= few ? few : many, pieces = (p.rows + each - 1) / each;
-    run_tasks(p.batch * pieces, p.batch * p.rows * p.cols * p.cols / 4, [&](index_t task) {
-      const index_t b = task / pieces, first = task % pieces * each;
-      const view<T> rows = p.matrix(b).row_block(first, std::min(each, p.rows - first));
-      each == few ? detail::solve_rows<few>(r.matrix(b), rows) : detail::solve_rows<many>(r.matrix(b), rows);
-    });
-  }
-
   // Small work is not worth waking a thread for.
   template <class F>
   void run_tasks(index_t tasks, index_t elements, F&& f) {
-    if (elements >= 2 * grain)
-      pool_.parallel_for(tasks, f);
-    else
-      for (index_t i = 0; i < tasks; ++i) f(i);
+    pool_.parallel_for(tasks, f, elements >= 2 * grain);
   }
 
   // f(unit) for units of `elements` each; a task is as many of them as are worth one.
@@ -271,14 +178,16 @@ class eigen_backend {
     return {v.data, 1, v.batch, 0, v.batch_stride};
   }
 
-  template <lines::axis Along, class A, class F, class... V>
-  void map_lines(const F& f, index_t count, index_t length, index_t batch, const V&... v) {
-    if ((lines::dense<Along>(v) && ...)) length *= count, count = 1;
+  template <class F, class T, class... V>
+  void map_lines(const F& f, const view<T>& first, const V&... rest) {
+    using A = common_arithmetic<view<T>, V...>;
+    index_t count = first.rows, length = first.cols;
+    if (lines::dense(first) && (lines::dense(rest) && ...)) length *= count, count = 1;
     if (length == 0) return;
     const index_t piece = std::min(length, grain), pieces = (length + piece - 1) / piece;
-    run_units(batch * count * pieces, piece, [&](index_t unit) {
-      const index_t line = unit / pieces, begin = unit % pieces * piece;
-      lines::map<A>(f, begin, std::min(piece, length - begin), lines::line<Along>(v, line / count, line % count)...);
+    run_units(first.batch * count * pieces, piece, [&](index_t unit) {
+      const index_t at = unit / pieces, b = at / count, i = at % count, begin = unit % pieces * piece;
+      lines::map<A>(f, begin, std::min(piece, length - begin), lines::line(first, b, i), lines::line(rest, b, i)...);
     });
   }
 
@@ -294,12 +203,11 @@ class eigen_backend {
     using A = common_arithmetic<V, Vs...>;
     using R = fn::reduction_of<F>;
     using sums = std::array<double, fn::sums_of<F>>;
-    constexpr auto along = lines::axis::columns;
     constexpr index_t most = 64;
     index_t count = first.rows, length = first.cols;
     // A maximum has no order. Of sums, what storage allows must not change the order.
     if constexpr (std::is_same_v<R, fn::maximum>)
-      if (lines::dense<along>(first) && (lines::dense<along>(rest) && ...)) length *= count, count = 1;
+      if (lines::dense(first) && (lines::dense(rest) && ...)) length *= count, count = 1;
     const index_t piece = std::min(std::max<index_t>(1, length), grain), pieces = (length + piece - 1) / piece;
     const index_t units = count * pieces;
     const index_t per_chunk = std::max({index_t{1}, grain / piece, (units + most - 1) / most});
@@ -313,8 +221,8 @@ class eigen_backend {
       sums sum = none;
       for (index_t unit = c * per_chunk; unit < std::min(units, (c + 1) * per_chunk); ++unit) {
         const index_t i = unit / pieces, begin = unit % pieces * piece;
-        combine(sum, lines::reduce<A, R>(f, begin, std::min(piece, length - begin), lines::line<along>(first, b, i),
-                                         lines::line<along>(rest, b, i)...));
+        combine(sum, lines::reduce<A, R>(f, begin, std::min(piece, length - begin), lines::line(first, b, i),
+                                         lines::line(rest, b, i)...));
       }
       return sum;
     };
@@ -360,4 +268,4 @@ class eigen_backend {
   std::unique_ptr<simd::workspace> workspace_{kernels_ ? new simd::workspace(pool_.size()) : nullptr};
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

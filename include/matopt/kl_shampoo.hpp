@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct kl_shampoo_defaults {
   static constexpr double lr = 1e-4;
@@ -24,4 +24,4 @@ struct kl_shampoo_defaults {
 using kl_shampoo =
     rule<kl_shampoo_direction, no_orthogonalizer, no_normalizer, decay_after, unit_scale, kl_shampoo_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

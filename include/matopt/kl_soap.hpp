@@ -21,7 +21,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct kl_soap_defaults {
   static constexpr double lr = 1e-4;
@@ -45,4 +45,4 @@ using kl_soap_h =
 using emerging_kl_soap = rule<emerging_kl_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale,
                               emerging_kl_soap_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/sign_direction.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct lion_defaults {
   static constexpr double lr = 1e-4;
@@ -22,4 +22,4 @@ struct lion_defaults {
 
 using lion = rule<lion_momentum, sign_direction, no_normalizer, decoupled_decay, unit_scale, lion_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

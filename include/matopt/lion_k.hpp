@@ -14,7 +14,7 @@
 #include "policy/constraint/decoupled_decay.hpp"
 #include "policy/constraint/frank_wolfe.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // s / decay for a rule with decoupled decay, or radius s under Frank-Wolfe; infinite without decay. Other constraints
 // do not compile.
@@ -36,4 +36,4 @@ inline double frank_wolfe_gap(double dual_norm, double gradient_times_weight, do
   return dual_norm + gradient_times_weight / radius;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct luon_defaults {
   static constexpr double lr = 0.02;
@@ -24,4 +24,4 @@ struct luon_defaults {
 
 using luon = rule<heavy_ball, newton_schulz<>, no_normalizer, coupled_decay, unit_scale, luon_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

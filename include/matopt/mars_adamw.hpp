@@ -18,7 +18,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct mars_adamw_defaults {
   static constexpr double lr = 3e-3;
@@ -30,4 +30,4 @@ using mars_adamw =
     rule<mars<adam_direction>, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, mars_adamw_defaults>;
 using mars_adamw_exact = mars_adamw::with_momentum<two_gradients<adam_direction>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

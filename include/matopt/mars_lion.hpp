@@ -15,7 +15,7 @@
 #include "policy/orthogonalizer/sign_direction.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct mars_lion_defaults {
   static constexpr double lr = 3e-3;
@@ -24,4 +24,4 @@ struct mars_lion_defaults {
 using mars_lion = rule<mars<ema>, sign_direction, no_normalizer, decoupled_decay, unit_scale, mars_lion_defaults>;
 using mars_lion_exact = mars_lion::with_momentum<two_gradients<ema>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

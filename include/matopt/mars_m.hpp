@@ -19,7 +19,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct mars_m_defaults {
   static constexpr double lr = 1e-3;
@@ -31,4 +31,4 @@ using mars_m = rule<mars<ema>, newton_schulz<>, no_normalizer, decoupled_decay, 
 using mars_m_exact = mars_m::with_momentum<two_gradients<ema>>;
 using mars_m_efficient = mars_m::with_momentum<quasi_hyperbolic>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -15,7 +15,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct mars_shampoo_defaults {
   static constexpr double lr = 3e-3;
@@ -26,4 +26,4 @@ using mars_shampoo =
     rule<mars<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, mars_shampoo_defaults>;
 using mars_shampoo_exact = mars_shampoo::with_momentum<two_gradients<heavy_ball>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

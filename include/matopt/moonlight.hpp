@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct moonlight_defaults {
   static constexpr double lr = 1e-3;
@@ -25,4 +25,4 @@ struct moonlight_defaults {
 using moonlight =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, moonlight_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

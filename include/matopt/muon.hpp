@@ -21,7 +21,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_defaults {
   static constexpr double lr = 0.02;
@@ -29,4 +29,4 @@ struct muon_defaults {
 
 using muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -21,7 +21,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_mvr_defaults {
   static constexpr double lr = 3e-3;
@@ -33,4 +33,4 @@ using muon_mvr2 =
     rule<two_gradients<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_mvr_defaults>;
 using muon_mvr3 = muon_mvr2;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

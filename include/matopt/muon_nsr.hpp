@@ -18,7 +18,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_nsr_defaults {
   static constexpr double lr = 6e-4;
@@ -44,4 +44,4 @@ using muon_nsr_suite_a =
 using muon_nsr_suite_b =
     rule<noise_to_signal, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_nsr_suite_b_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -19,7 +19,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_plus_defaults {
   static constexpr double lr = 1e-3;
@@ -30,4 +30,4 @@ struct muon_plus_defaults {
 using muon_plus =
     rule<nesterov_heavy_ball, newton_schulz<>, line_norm, decoupled_decay, spectral_ratio, muon_plus_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_storm_defaults {
   static constexpr double lr = 0.02;
@@ -27,4 +27,4 @@ struct muon_storm_defaults {
 using muon_storm =
     rule<two_gradients<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, muon_storm_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -19,7 +19,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct muon_vs_defaults {
   static constexpr double lr = 6e-4;
@@ -45,4 +45,4 @@ using muon_vs_suite_a =
 using muon_vs_suite_b =
     rule<variance_scaled, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_vs_suite_b_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

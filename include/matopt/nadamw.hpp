@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct nadamw_defaults {
   static constexpr double lr = 1e-3;
@@ -23,4 +23,4 @@ struct nadamw_defaults {
 
 using nadamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, nadamw_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -18,7 +18,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct namo_defaults {
   static constexpr double lr = 0.01;
@@ -33,4 +33,4 @@ struct namo_official_defaults : namo_defaults {
 using namo = rule<norm_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_official_defaults>;
 using namo_paper = rule<norm_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -18,7 +18,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct namo_d_defaults {
   static constexpr double lr = 0.01;
@@ -34,4 +34,4 @@ using namo_d = rule<column_rate<>, newton_schulz<>, no_normalizer, clamped_decay
 using namo_d_paper =
     rule<column_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_d_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -21,7 +21,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct normuon_defaults {
   static constexpr double lr = 0.02;
@@ -49,4 +49,4 @@ using normuon_dion =
 using normuon_speedrun =
     rule<nesterov_ema, newton_schulz<>, neuron_norm, decoupled_decay, fan_ratio, normuon_speedrun_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

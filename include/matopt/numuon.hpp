@@ -27,7 +27,7 @@
 #include "policy/orthogonalizer/subspace_polar.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct numuon_defaults {
   static constexpr double lr = 0.01;
@@ -37,4 +37,4 @@ using numuon = rule<ema, subspace_polar, no_normalizer, nuclear_budget<cosine_ra
                     numuon_defaults>;
 using numuon_krylov = numuon::with_orthogonalizer<block_krylov_polar<>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -19,7 +19,7 @@
 #include "policy/orthogonalizer/nuclear_scaled.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct optax_muon_defaults {
   static constexpr double lr = 0.02;
@@ -32,4 +32,4 @@ using optax_muon =
 using optax_muon_rms = optax_muon::with_scale<match_rms>;
 using optax_muon_adaptive = optax_muon::with_orthogonalizer<nuclear_scaled<newton_schulz<>>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

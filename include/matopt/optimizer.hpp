@@ -14,7 +14,7 @@
 
 #include "engine/any_optimizer.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Rule, class Backend, class Types = types<float>>
 requires rule_for<Rule, Backend, Types>
@@ -46,4 +46,4 @@ class optimizer : public any_optimizer<Backend, Types> {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 
 #include "orthogonalizer_plan.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Backend, class Policy, viewable X>
 void orthogonalize(Backend& backend, const Policy& policy, X&& x) {
@@ -27,4 +27,4 @@ void top_k(Backend& backend, const Policy& policy, X&& x, double k) {
   plan(v);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

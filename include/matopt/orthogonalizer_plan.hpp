@@ -30,16 +30,12 @@
 #include "core/policy.hpp"
 #include "core/view_of.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 template <class P, class E, class St, class C>
 concept begins_state = requires(const P p, E& e, St& s, view<C> w) {
   p.init(e, s, w);
-};
-template <class P>
-concept validates_itself = requires(const P p) {
-  p.validate();
 };
 }  // namespace detail
 
@@ -100,7 +96,7 @@ class orthogonalizer_plan {
     detail::check_view("matrix", shape_);
     validate_settings(policy_);
     validate_settings_in<C>(policy_);
-    if constexpr (detail::validates_itself<Policy>) policy_.validate();
+    detail::validate(policy_);
     shape_.data = nullptr;
     if (detail::no_elements(shape_)) return;
     const index_t q = math::min(shape_.rows, shape_.cols);
@@ -214,4 +210,4 @@ template <class B, class P, viewable X, class... Rank>
 orthogonalizer_plan(B&, P, X&&, Rank...)
     -> orthogonalizer_plan<P, B, std::remove_pointer_t<decltype(view_of(std::declval<X>()).data)>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

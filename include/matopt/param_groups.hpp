@@ -31,7 +31,7 @@
 
 #include "engine/any_optimizer.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class role { hidden, embedding, head, vector };
 constexpr auto enum_names(role) { return std::array<std::string_view, 4>{"hidden", "embedding", "head", "vector"}; }
@@ -169,4 +169,4 @@ template <class Matrix, class Rest>
 requires requires { typename Matrix::backend_type; }
 param_groups(Matrix, double, Rest, double)->param_groups<typename Matrix::backend_type, typename Matrix::element_types>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

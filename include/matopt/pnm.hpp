@@ -16,7 +16,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct pnm_defaults {
   static constexpr double lr = 0.1;
@@ -25,4 +25,4 @@ struct pnm_defaults {
 using pnm = rule<positive_negative, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, pnm_defaults>;
 using pnm_l2 = pnm::with_constraint<coupled_decay>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

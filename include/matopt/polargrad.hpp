@@ -1,7 +1,7 @@
 // PolarGrad: steepest descent in the spectral norm, size included: the polar factor times the nuclear norm.
 //
 //   M <- 0.95 M + 0.05 G       O = polar(M)       W <- (1 - lr decay) W - lr <M, O> O
-//   polargrad               exact polar factor by singular values
+//   polargrad               polar_factor: exact, but to the rounding of 16 bits where products are
 //   polargrad_qdwh          by QDWH, two steps from a bound of 1.2e-7, as the official code does
 //   polargrad_polar_first   O = polar(G), M <- 0.95 M + 0.05 O, W <- (1 - lr decay) W - lr <G, O> M
 // Lau et al.: PolarGrad (arXiv 2505.21799); follows timlautk/polargrad: lr 0.02, no decay. The step is proportional to
@@ -16,19 +16,21 @@
 #include "policy/normalizer/no_normalizer.hpp"
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/orthogonalizer/nuclear_scaled.hpp"
+#include "policy/orthogonalizer/polar_factor.hpp"
 #include "policy/orthogonalizer/qdwh_polar.hpp"
-#include "policy/orthogonalizer/svd_polar.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct polargrad_defaults {
   static constexpr double lr = 0.02;
   static void set(nuclear_scaled<qdwh_polar>& o) { o.inner.steps = 2; }
 };
 
-using polargrad = rule<ema, nuclear_scaled<svd_polar>, no_normalizer, decoupled_decay, unit_scale, polargrad_defaults>;
+using polargrad =
+    rule<ema, nuclear_scaled<polar_factor>, no_normalizer, decoupled_decay, unit_scale, polargrad_defaults>;
 using polargrad_qdwh = polargrad::with_orthogonalizer<nuclear_scaled<qdwh_polar>>;
-using polargrad_polar_first = polargrad::with_momentum<polar_first<svd_polar>>::with_orthogonalizer<no_orthogonalizer>;
+using polargrad_polar_first =
+    polargrad::with_momentum<polar_first<polar_factor>>::with_orthogonalizer<no_orthogonalizer>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

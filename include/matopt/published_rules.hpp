@@ -10,7 +10,10 @@
 #include "adamw.hpp"
 #include "adapnm.hpp"
 #include "angular_muown.hpp"
+#include "aurora.hpp"
+#include "contra_muon.hpp"
 #include "dion.hpp"
+#include "dion2.hpp"
 #include "engine/rule_registry.hpp"
 #include "kl_shampoo.hpp"
 #include "kl_soap.hpp"
@@ -22,6 +25,8 @@
 #include "mars_shampoo.hpp"
 #include "moonlight.hpp"
 #include "muon.hpp"
+#include "muon2.hpp"
+#include "muon_h.hpp"
 #include "muon_mvr.hpp"
 #include "muon_nsr.hpp"
 #include "muon_plus.hpp"
@@ -31,7 +36,9 @@
 #include "nadamw.hpp"
 #include "namo.hpp"
 #include "namo_d.hpp"
+#include "nordion2.hpp"
 #include "normuon.hpp"
+#include "normuon_h.hpp"
 #include "numuon.hpp"
 #include "optax_muon.hpp"
 #include "pnm.hpp"
@@ -41,8 +48,9 @@
 #include "soap.hpp"
 #include "soap_muon.hpp"
 #include "torch_muon.hpp"
+#include "turbo_muon.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // Muon as several projects have it, and AdamW for what is not a hidden matrix.
 template <class B, class T>
@@ -51,6 +59,7 @@ void add_muon_rules(rule_registry<B, T>& r) {
   r.template add<torch_muon_match_rms>("torch_muon_match_rms").template add<optax_muon>("optax_muon");
   r.template add<optax_muon_rms>("optax_muon_rms").template add<optax_muon_adaptive>("optax_muon_adaptive");
   r.template add<moonlight>("moonlight").template add<luon>("luon").template add<nadamw>("nadamw");
+  r.template add<turbo_muon>("turbo_muon");
 }
 // Muon with a normalizer.
 template <class B, class T>
@@ -68,6 +77,7 @@ void add_adaptive_rules(rule_registry<B, T>& r) {
   r.template add<muon_vs_suite_a>("muon_vs_suite_a").template add<muon_vs_suite_b>("muon_vs_suite_b");
   r.template add<namo>("namo").template add<namo_paper>("namo_paper");
   r.template add<namo_d>("namo_d").template add<namo_d_paper>("namo_d_paper");
+  r.template add<muon2>("muon2");
 }
 // Rules on a corrected gradient.
 template <class B, class T>
@@ -90,12 +100,15 @@ void add_baseline_rules(rule_registry<B, T>& r) {
   r.template add<scion_row>("scion_row").template add<scion_vector>("scion_vector");
   r.template add<polargrad>("polargrad").template add<polargrad_qdwh>("polargrad_qdwh");
   r.template add<polargrad_polar_first>("polargrad_polar_first");
+  r.template add<aurora>("aurora").template add<contra_muon>("contra_muon");
+  r.template add<dion2>("dion2").template add<nordion2>("nordion2");
 }
 // Rules with a geometry of the update or of the weight.
 template <class B, class T>
 void add_constrained_rules(rule_registry<B, T>& r) {
   r.template add<numuon>("numuon").template add<numuon_krylov>("numuon_krylov").template add<muown>("muown");
   r.template add<angular_muown>("angular_muown");
+  r.template add<muon_h>("muon_h").template add<normuon_h>("normuon_h");
 }
 // Rules in the eigenbases of Shampoo's factors.
 template <class B, class T>
@@ -112,4 +125,4 @@ void add_published_rules(rule_registry<B, T>& r) {
   add_eigenbasis_rules(r);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -37,7 +37,7 @@
 #include "core/pass.hpp"
 #include "core/settings.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // y = x, or 0 if that is not finite; `bad` counts those
@@ -178,4 +178,4 @@ class qk_clip {
   std::vector<pair> pairs_{};
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

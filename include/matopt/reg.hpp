@@ -16,7 +16,7 @@
 #include "policy/orthogonalizer/row_column_scaling.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct reg_defaults {
   static constexpr double lr = 1e-3;
@@ -25,4 +25,4 @@ struct reg_defaults {
 
 using reg = rule<ema, row_column_scaling, target_rms, decoupled_decay, unit_scale, reg_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -24,7 +24,7 @@
 #include "core/unfinished.hpp"
 #include "policy/detail/norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct own_defaults {};  // the preset that leaves every policy its own
 
@@ -319,4 +319,4 @@ concept rule_for = backend<B, typename Types::compute> &&                //
     orthogonalized_once<typename R::momentum_type, typename R::orthogonalizer_type, typename R::constraint_type, B,
                         Types>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -24,7 +24,7 @@
 #include "policy/orthogonalizer/sign_direction.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <int Radius>
 struct scion_defaults {
@@ -43,4 +43,4 @@ using scion_column = rule<ema, column_direction, no_normalizer, frank_wolfe, inv
 using scion_row = rule<ema, row_direction, no_normalizer, frank_wolfe, unit_scale, scion_defaults<1>>;
 using scion_vector = rule<ema, column_direction, no_normalizer, frank_wolfe, unit_scale, scion_defaults<1>>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

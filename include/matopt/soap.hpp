@@ -14,7 +14,7 @@
 #include "policy/orthogonalizer/no_orthogonalizer.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct soap_defaults {
   static constexpr double lr = 3e-3;
@@ -23,4 +23,4 @@ struct soap_defaults {
 
 using soap = rule<soap_direction, no_orthogonalizer, no_normalizer, decay_after, unit_scale, soap_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

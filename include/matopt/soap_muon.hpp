@@ -21,7 +21,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct soap_muon_defaults {
   static constexpr double lr = 0.0375;
@@ -42,4 +42,4 @@ struct soap_muon_defaults {
 using soap_muon = rule<eigen_whitened<>, newton_schulz<>, no_normalizer, soap_muon_defaults::constraint, fan_ratio,
                        soap_muon_defaults>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

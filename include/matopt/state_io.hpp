@@ -22,7 +22,7 @@
 #include "optimizer.hpp"
 #include "tensor_file.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 inline constexpr const char* state_prefix = "optimizer.";
 
@@ -255,4 +255,4 @@ restore_report load_state(Optimizer& opt, const std::string& path, const restore
   return restore_state(opt, tensor_file::load(path), options);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -30,7 +30,7 @@
 #include "policy/constraint/spectral_norm.hpp"
 #include "policy/detail/norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct step_observation {
   std::string name;
@@ -175,4 +175,4 @@ class step_observer {
   bool copied_ = false;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

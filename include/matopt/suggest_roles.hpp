@@ -3,19 +3,17 @@
 //
 //   std::vector<named_shape> all{{"wte.weight", {50257, 768}}, {"h.0.attn.c_attn.weight", {2304, 768}}, ...};
 //   std::vector<role> roles = suggest_roles(all);                   embedding, hidden, ...: print and look at them
-//   require_confirmed(all, roles_of_mine, {"router.weight"});       before add(): throws for what would go wrong
-//   silently
+//   require_confirmed(all, roles_of_mine, {"router.weight"});       before add(): throws for what would fail silently
 //
 // A matrix rule on an embedding or on an output head trains badly, and nothing fails. So require_confirmed refuses
 // role::hidden for what looks like one of these, unless its name is among the confirmed ones. What counts:
 //
 //   vector      one dimension, or a matrix (the first dimension x all others) with a side below 8, and "bias" in the
-//   name embedding   a part of the name begins with "embed", or is emb, embd, wte, wpe, vocab, or a side is at least
-//   8192 and
-//               eight times the other one, as of a vocabulary
+//               name
+//   embedding   a part of the name begins with "embed", or is emb, embd, wte, wpe, vocab, or a side is at least 8192
+//               and eight times the other one, as of a vocabulary
 //   head        a part is lm_head, head, heads, classifier, logits, score, unembed..., or the name begins with
-//   "output." or
-//               "fc." and has no other part before its end
+//               "output." or "fc." and has no other part before its end
 //   hidden      everything else
 //
 // Parts of a name are what stands between dots, slashes and underscores. Errors: bad_value, naming the parameter.
@@ -30,7 +28,7 @@
 #include "core/error.hpp"
 #include "param_groups.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct named_shape {
   std::string name;
@@ -102,4 +100,4 @@ inline void require_confirmed(std::span<const named_shape> all, std::span<const 
   require_confirmed(all, given, std::span(confirmed.begin(), confirmed.size()));
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

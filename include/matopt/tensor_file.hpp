@@ -30,7 +30,7 @@
 #include "io/checksums.hpp"
 #include "io/regular_file.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class tensor_file {
  public:
@@ -260,4 +260,4 @@ class tensor_file {
   static std::string quoted(const std::string& text) { return '"' + detail::escaped(text) + '"'; }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

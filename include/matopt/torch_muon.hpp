@@ -16,7 +16,7 @@
 #include "policy/orthogonalizer/newton_schulz.hpp"
 #include "policy/scale/scale.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct torch_muon_defaults {
   static constexpr double lr = 1e-3;
@@ -27,4 +27,4 @@ struct torch_muon_defaults {
 using torch_muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, torch_muon_defaults>;
 using torch_muon_match_rms = torch_muon::with_scale<match_rms>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

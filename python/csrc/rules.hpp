@@ -2,10 +2,10 @@
 #pragma once
 #include <matopt/engine/rule_registry.hpp>
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 class eigen_backend;
 class torch_rules;
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
 
 struct rule_books {
   matopt::rule_registry<matopt::eigen_backend> in_float;

@@ -1,10 +1,10 @@
 // expect: column_rates_are_taken
 #include <matopt/eigen.hpp>
 #include <matopt/namo_d.hpp>
-#include <matopt/policy/constraint/row_norm.hpp>
+#include <matopt/policy/constraint/weight_normalization.hpp>
 
 #ifdef MATOPT_MAKE_IT_FAIL
-using constraint = matopt::row_norm<>;
+using constraint = matopt::weight_normalization<>;
 #else
 using constraint = matopt::clamped_decay;
 #endif

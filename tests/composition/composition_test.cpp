@@ -16,8 +16,8 @@
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/nuclear_budget.hpp>
-#include <matopt/policy/constraint/row_norm.hpp>
 #include <matopt/policy/constraint/spectral_sphere.hpp>
+#include <matopt/policy/constraint/weight_normalization.hpp>
 #include <matopt/policy/momentum/adaptive_rate.hpp>
 #include <matopt/policy/momentum/mars.hpp>
 #include <matopt/policy/normalizer/no_normalizer.hpp>
@@ -106,11 +106,11 @@ constexpr bool is_rule = rule_for<rule<M, O, no_normalizer, C, unit_scale>, eige
 static_assert(is_rule<ema, svd_polar, nuclear_budget<fixed_rank>>);
 static_assert(!is_rule<ema, newton_schulz<>, nuclear_budget<fixed_rank>>);
 static_assert(is_rule<two_gradients<>, svd_polar, decoupled_decay>);
-static_assert(!is_rule<two_gradients<>, svd_polar, row_norm<>>);
+static_assert(!is_rule<two_gradients<>, svd_polar, weight_normalization<>>);
 static_assert(is_rule<column_rate<>, newton_schulz<>, decoupled_decay>);
-static_assert(!is_rule<column_rate<>, newton_schulz<>, row_norm<>>);
+static_assert(!is_rule<column_rate<>, newton_schulz<>, weight_normalization<>>);
 static_assert(is_rule<no_momentum, dion_polar, decoupled_decay> &&
-              is_rule<sign_of<no_momentum>, dion_polar, row_norm<>>);
+              is_rule<sign_of<no_momentum>, dion_polar, weight_normalization<>>);
 static_assert(!is_rule<ema, dion_polar, decoupled_decay> && !is_rule<mars<>, dion_polar, decoupled_decay>);
 static_assert(is_rule<polar_first<svd_polar>, no_orthogonalizer, decoupled_decay>);
 static_assert(!is_rule<polar_first<svd_polar>, newton_schulz<>, decoupled_decay>);

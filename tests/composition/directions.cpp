@@ -9,6 +9,7 @@
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>
 #include <matopt/policy/orthogonalizer/nuclear_scaled.hpp>
+#include <matopt/policy/orthogonalizer/polar_factor.hpp>
 #include <matopt/policy/orthogonalizer/qdwh_polar.hpp>
 #include <matopt/policy/orthogonalizer/row_column_scaling.hpp>
 #include <matopt/policy/orthogonalizer/sign_direction.hpp>
@@ -22,7 +23,8 @@ namespace matopt::test {
 const orthogonalizers& all_orthogonalizers() {
   static const orthogonalizers list = [] {
     orthogonalizers l;
-    add<no_orthogonalizer>(l), add<newton_schulz<>>(l), add<svd_polar>(l), add<qdwh_polar>(l), add<dion_polar>(l);
+    add<no_orthogonalizer>(l), add<newton_schulz<>>(l), add<svd_polar>(l), add<polar_factor>(l), add<qdwh_polar>(l),
+        add<dion_polar>(l);
     // A basis smaller than the short side, or it would decompose exactly.
     add<block_krylov_polar<>>(l, {.iterations = 1, .oversampling = 0});
     add<block_krylov_polar<true>>(l, {.iterations = 1, .oversampling = 0});

@@ -19,8 +19,8 @@
 #include <matopt/policy/constraint/decoupled_decay.hpp>
 #include <matopt/policy/constraint/frank_wolfe.hpp>
 #include <matopt/policy/constraint/independent_decay.hpp>
-#include <matopt/policy/constraint/row_norm.hpp>
 #include <matopt/policy/constraint/row_sphere.hpp>
+#include <matopt/policy/constraint/weight_normalization.hpp>
 #include <matopt/policy/momentum/adam_direction.hpp>
 #include <matopt/policy/momentum/corrected_ema.hpp>
 #include <matopt/policy/momentum/lion_momentum.hpp>
@@ -80,9 +80,9 @@ using typed_momenta = std::tuple<ema, nesterov_ema, heavy_ball, nesterov_heavy_b
 using typed_orthogonalizers = std::tuple<no_orthogonalizer, newton_schulz<>, subspace_polar, sign_direction,
                                          nuclear_scaled<>, any_orthogonalizer>;
 using typed_normalizers = std::tuple<no_normalizer, neuron_norm, element_norm, target_rms, any_normalizer>;
-using typed_constraints =
-    std::tuple<decoupled_decay, independent_decay, coupled_decay, cautious_decay, clamped_decay, decay_after,
-               frank_wolfe, row_norm<>, row_sphere<>, forgotten_constraint<false>, forgotten_constraint<true>>;
+using typed_constraints = std::tuple<decoupled_decay, independent_decay, coupled_decay, cautious_decay, clamped_decay,
+                                     decay_after, frank_wolfe, weight_normalization<>, row_sphere<>,
+                                     forgotten_constraint<false>, forgotten_constraint<true>>;
 
 template <class P>
 concept forgotten = requires(P p) {

@@ -43,7 +43,8 @@ void append_published_on(std::vector<contract_rule>& rules) {
     };
     // Those that renew bases.
     r.unique_trajectory = !has("precondition_frequency") && !has("skip_first");
-    r.exact_at_rest = name != "muown" && name != "angular_muown" && name != "soap_muon" && name != "kl_soap_h";
+    r.exact_at_rest = name != "muown" && name != "angular_muown" && name != "muon_h" && name != "normuon_h" &&
+                      name != "soap_muon" && name != "kl_soap_h";
     r.newton_schulz = std::any_of(settings.begin(), settings.end(), [](const setting& s) {
       return s.name == "ns_steps" || s.name == "subspace_polar_steps";
     });

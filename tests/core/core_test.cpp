@@ -239,6 +239,9 @@ TEST_CASE("the version of the headers is that of the project", "[version]") {
   CHECK(std::to_string(MATOPT_VERSION_MAJOR) + "." + std::to_string(MATOPT_VERSION_MINOR) + "." +
             std::to_string(MATOPT_VERSION_PATCH) ==
         MATOPT_PROJECT_VERSION);
+  CHECK(std::string(typeid(matopt::error).name())
+            .find("v" + std::to_string(MATOPT_VERSION_MAJOR) + "_" + std::to_string(MATOPT_VERSION_MINOR)) !=
+        std::string::npos);
   static_assert(MATOPT_VERSION == 10000 * MATOPT_VERSION_MAJOR + 100 * MATOPT_VERSION_MINOR + MATOPT_VERSION_PATCH);
 }
 

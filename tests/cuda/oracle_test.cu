@@ -9,6 +9,7 @@
 #include <matopt/orthogonalize.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/polar_factor.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
@@ -123,6 +124,25 @@ TEMPLATE_TEST_CASE("GPU: the exact polar factor is cuSOLVER's", "[cuda]", float,
       CHECK(largest(by_library<T>(gpu, svd_polar{}, x, q) - d.polar(q)) <= allowed);
       // The leading directions, where a gap sets them apart.
       if (ratio < 0.8 && q >= 9) CHECK(largest(by_library<T>(gpu, svd_polar{}, x, 4) - d.polar(4)) <= 10 * rounding);
+    }
+}
+
+TEST_CASE("GPU: the polar factor of floats is as good as products in float16 make it", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  const double rounding = tolerance<float16>;
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{12, 9}, {64, 64}, {97, 97}, {150, 110}, {110, 150}, {65, 300}})
+    for (const double ratio : {1.0, 0.95, 0.0}) {
+      CAPTURE(m, n, ratio);
+      std::vector<double> spectrum;
+      double nuclear = 0;
+      for (index_t i = 0; i < std::min(m, n); ++i) {
+        spectrum.push_back(std::max(ratio == 0 ? 0. : 1e-2, std::pow(ratio, static_cast<double>(i))));
+        nuclear += spectrum.back();
+      }
+      const mat x = with_spectrum(m, n, spectrum, 7), o = by_library<float>(gpu, polar_factor{}, x, all_directions);
+      CHECK(inner(x, o) == Approx(nuclear).epsilon(ratio == 0 ? 4 * rounding : rounding));
+      if (ratio == 1) CHECK(largest(o - by_cusolver(gpu, x).polar(std::min(m, n))) <= rounding);
     }
 }
 

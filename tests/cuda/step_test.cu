@@ -16,7 +16,7 @@
 using namespace matopt;
 using namespace matopt::test;
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 extern template void add_muon_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_normalized_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_adaptive_rules(rule_registry<cuda_backend, types<float>>&);
@@ -24,7 +24,7 @@ extern template void add_estimator_rules(rule_registry<cuda_backend, types<float
 extern template void add_baseline_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_constrained_rules(rule_registry<cuda_backend, types<float>>&);
 extern template void add_eigenbasis_rules(rule_registry<cuda_backend, types<float>>&);
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
 
 namespace {
 

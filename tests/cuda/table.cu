@@ -2,7 +2,7 @@
 #include "contract.cuh"
 
 // Defined by the objects of published.cu.
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 template <class B, class T>
 void add_muon_rules(rule_registry<B, T>&);
 template <class B, class T>
@@ -17,9 +17,9 @@ template <class B, class T>
 void add_constrained_rules(rule_registry<B, T>&);
 template <class B, class T>
 void add_eigenbasis_rules(rule_registry<B, T>&);
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE
 
-namespace matopt::test {
+namespace MATOPT_NAMESPACE::test {
 
 template <class B, class T>
 const rule_registry<B, types<T>>& published_rules() {
@@ -43,4 +43,4 @@ const std::vector<contract_rule>& contract_rules() {
   return all;
 }
 
-}  // namespace matopt::test
+}  // namespace MATOPT_NAMESPACE::test

@@ -10,7 +10,7 @@
 #include <matopt/policy/constraint/radial_brake.hpp>
 #include <matopt/policy/constraint/rate_penalty.hpp>
 #include <matopt/policy/constraint/relative_update.hpp>
-#include <matopt/policy/constraint/row_norm.hpp>
+#include <matopt/policy/constraint/weight_normalization.hpp>
 
 #include "constraint_contract.hpp"
 
@@ -39,8 +39,8 @@ void append_norm_constraints(std::vector<constraint_rule>& rules) {
   using ball = muon::with_constraint<projected<hyperball, projected<relative_update>>>;
   rules.push_back(describe_constraint("hyperball, relative_update", ball{}, at_rest::rounded));
 
-  using master = muon::with_constraint<master_weights<row_norm<>>>;
-  rules.push_back(describe_constraint("master_weights, row_norm",
+  using master = muon::with_constraint<master_weights<weight_normalization<>>>;
+  rules.push_back(describe_constraint("master_weights, weight_normalization",
                                       master{.constraint = {.rounding = rounding_mode::stochastic}}, at_rest::rounded));
 }
 

@@ -193,7 +193,7 @@ TEST_CASE("decays take one rate per column", "[constraint]") {
   check(projected<cautious_decay_after, decay_after>{.projection = {.decay = .3}, .inner = {.decay = .1}});
   static_assert(takes_column_rates<coupled_decay>);
   static_assert(!takes_column_rates<projected<hyperball>>);
-  static_assert(!takes_column_rates<projected<rate_penalty, row_norm<>>>);
+  static_assert(!takes_column_rates<projected<rate_penalty, weight_normalization<>>>);
 }
 
 TEST_CASE("Lion-K: the spectral ball of decoupled decay and of frank_wolfe", "[constraint]") {
@@ -399,7 +399,7 @@ TEST_CASE("rate_penalty: the step", "[constraint]") {
 // --- the mechanism ---
 
 TEST_CASE("projected: what it passes on", "[constraint]") {
-  using inner_muown = projected<norm_control, row_norm<>>;
+  using inner_muown = projected<norm_control, weight_normalization<>>;
   static_assert(changes_gradient<inner_muown, eigen_backend, types<double>>);
   static_assert(!changes_gradient<projected<norm_control>, eigen_backend, types<double>>);
   static_assert(!limits_rank<projected<norm_control>>);

@@ -155,7 +155,7 @@ TEST_CASE("decorators join what the policies in them leave", "[join]") {
   check<adamw::with_constraint<projected<norm_control>>>();
   check<muon::with_constraint<projected<relative_update>>>();
   check<muon::with_constraint<projected<hyperball, coupled_decay>>>();
-  check<muon::with_constraint<projected<norm_control, row_norm<>>>>();
+  check<muon::with_constraint<projected<norm_control, weight_normalization<>>>>();
   check<adamw::with_constraint<master_weights<projected<norm_control, coupled_decay>>>>();
   check<muon::with_momentum<mars<>>>();
   check<muon::with_momentum<sign_of<mars<>>>>();

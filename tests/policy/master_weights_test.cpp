@@ -65,8 +65,8 @@ mat in_bfloat16(mat m) {
 
 static_assert(takes_column_rates<master_weights<>> &&
               !changes_gradient<master_weights<>, eigen_backend, types<double>>);
-static_assert(!takes_column_rates<master_weights<row_norm<>>> &&
-              changes_gradient<master_weights<row_norm<>>, eigen_backend, types<double>>);
+static_assert(!takes_column_rates<master_weights<weight_normalization<>>> &&
+              changes_gradient<master_weights<weight_normalization<>>, eigen_backend, types<double>>);
 static_assert(!limits_rank<master_weights<>> && limits_rank<master_weights<nuclear_budget<fixed_rank>>>);
 static_assert(keeps_master<master_weights<>> && keeps_master<nuclear_budget<fixed_rank, master_weights<>>>);
 static_assert(!keeps_master<nuclear_budget<fixed_rank>> && !keeps_master<decoupled_decay>);
@@ -265,7 +265,7 @@ TEST_CASE("bfloat16 weights with a master are the rounded float trajectory", "[m
   // The master has the compute type also where other state is narrow.
   check_trajectory<muon, mastered, types<bfloat16, float, bfloat16, float>, types<float, float, bfloat16, float>>(plain,
                                                                                                                   m);
-  using mastered_rows = muown::with_constraint<master_weights<row_norm<>>>;
+  using mastered_rows = muown::with_constraint<master_weights<weight_normalization<>>>;
   check_trajectory<muown, mastered_rows, bf16_float, types<float>>({}, {});
 }
 
@@ -282,7 +282,7 @@ TEST_CASE("steps below half a unit in the last place add up in the master", "[ma
 
 TEST_CASE("the master wins over what the caller writes into the weight", "[master]") {
   const mat w0 = in_bfloat16(random_mat(4, 5, 1)), g = random_mat(4, 5, 2);
-  using mastered = muown::with_constraint<master_weights<row_norm<>>>;
+  using mastered = muown::with_constraint<master_weights<weight_normalization<>>>;
   run<mastered, bf16_float> left_alone({}, w0), changed({}, w0);
   left_alone.step(g, 0.01), changed.step(g, 0.01);
   changed.w.fill([](index_t, index_t, index_t) { return 5.0; });
@@ -344,7 +344,7 @@ TEST_CASE("settings of a master, its memory and its name", "[master]") {
   CHECK(r.constraint.inner.decay == 0.25);
   CHECK_THROWS_WITH(set_setting(r, "rounding", "up"), Contains("nearest, stochastic"));
   CHECK_THROWS_WITH(set_setting(r, "rounding_seed", "-1"), Contains("rounding_seed is -1"));
-  CHECK(master_weights<row_norm<>>::name() == "master_weights<" + row_norm<>::name() + ">");
+  CHECK(master_weights<weight_normalization<>>::name() == "master_weights<" + weight_normalization<>::name() + ">");
 
   eigen_backend cpu(1);
   stored<bfloat16> w(16, 16);

@@ -51,7 +51,7 @@ TEST_CASE("C3. with fixed magnitudes it is Muon on the direction", "[muown]") {
   const index_t m = 5, n = 4;
   const mat w0 = w_start(m, n), target = random_mat(m, n, 8);
   const auto gradient_of = [&](const mat& w) { return w - target; };  // of |W - target|^2 / 2
-  stepper<exact::with_constraint<row_norm<fixed_magnitude>>> constrained({}, w0);
+  stepper<exact::with_constraint<weight_normalization<fixed_magnitude>>> constrained({}, w0);
   using free_muon = muon::with_momentum<nesterov_heavy_ball>::with_orthogonalizer<svd_polar>::with_scale<match_rms>;
   stepper<free_muon> direction({}, w0);  // R_0 = W_0: r = g
   mat w = w0, r = w0;
@@ -76,7 +76,7 @@ TEST_CASE("C3. with fixed magnitudes it is Muon on the direction", "[muown]") {
 TEST_CASE("C4. a single row: closed forms", "[muown]") {
   const mat w0(1, 3, {0.3, -0.4, 1.2});  // norm 1.3
   const double lr = .02, s = 0.2 * std::sqrt(3.0);
-  stepper<exact::with_constraint<row_norm<fixed_magnitude>>> m({.momentum = {.beta = 0}}, w0);
+  stepper<exact::with_constraint<weight_normalization<fixed_magnitude>>> m({.momentum = {.beta = 0}}, w0);
   stepper<angular::with_constraint<row_sphere<fixed_magnitude>>> a(
       {.momentum = {.beta = 0}, .constraint = {.angle_decay_degree = 0}}, w0);
   const auto turn = [](const mat& x, const mat& y) {
@@ -194,7 +194,7 @@ TEST_CASE("D. tiny rows in float with decay stay finite", "[muown]") {
 TEST_CASE("decay on the magnitude shrinks rows by exactly 1 - lr decay", "[muown]") {
   const mat w0 = w_start(3, 4);
   for (const decay_target on : {decay_target::weight, decay_target::magnitude}) {
-    using still = exact::with_constraint<row_norm<fixed_magnitude>>;
+    using still = exact::with_constraint<weight_normalization<fixed_magnitude>>;
     stepper<still> s({.constraint = {.decay = 0.5, .decay_on = on}}, w0);
     const mat w = s.step(mat(3, 4), .02);  // once, not twice as in the official data-parallel class
     for (index_t i = 0; i < 3; ++i) CHECK(row_norm_of(w, i) == Approx(0.99 * row_norm_of(w0, i)).epsilon(1e-12));

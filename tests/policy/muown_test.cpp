@@ -31,8 +31,8 @@ TEST_CASE("A. golden values of the specification", "[muown]") {
         1.288390358345);
   check(run(exact::with_momentum<heavy_ball>{}, w_start(3, 4), .02, 10), -.352214879853, .553755557421, 1.283569808653);
   check(run(decayed(.1), w_start(3, 4), .02, 10), -.347499641939, .547026125780, 1.256949527667);
-  check(run(exact::with_constraint<row_norm<sgd_magnitude>>{}, w_start(3, 4), .02, 10), -.417208044834, .563888615493,
-        1.371112217268);
+  check(run(exact::with_constraint<weight_normalization<sgd_magnitude>>{}, w_start(3, 4), .02, 10), -.417208044834,
+        .563888615493, 1.371112217268);
   const angular warm{.constraint = {.angle_decay_scale = .1, .angle_decay_degree = 1, .angle_warmup = 2}};
   check(run(warm, w_start(3, 4), .04, 10), -.236861747223, .555955204029, 1.164139024777);
   check(run(warm, w_start(5, 3), .04, 10), -.284353273593, .399827562829, 1.256624769980);
@@ -75,7 +75,7 @@ TEMPLATE_TEST_CASE("B1. row norms are the magnitudes after every step", "[muown]
 
 TEST_CASE("B2, B5. the direction gradient is tangent, and magnitude and direction are independent", "[muown]") {
   // One step with SGD magnitudes and the buffer read back: M = grad_R, g' = g - lr grad_g.
-  using sgd = exact::with_constraint<row_norm<sgd_magnitude>>;
+  using sgd = exact::with_constraint<weight_normalization<sgd_magnitude>>;
   const mat w0 = random_mat(5, 7, 1), g = random_mat(5, 7, 2);
   const auto gradients = [&](const mat& gradient) {
     stepper<sgd> s({}, w0);
@@ -124,7 +124,7 @@ TEST_CASE("B3. chain rule, with magnitudes of both signs", "[muown]") {
   const mat direction = 2.0 * start, w = weight(magnitude, direction);
   mat grad = a + (w - b);
   for (std::size_t i = 0; i < grad.a.size(); ++i) grad.a[i] += std::cos(w.a[i]);
-  using sgd = exact::with_constraint<row_norm<sgd_magnitude>>;
+  using sgd = exact::with_constraint<weight_normalization<sgd_magnitude>>;
   stepper<sgd> s({}, w);
   for (index_t i = 0; i < 5; ++i) {
     s.state("magnitude")(i, 0) = magnitude(i, 0);

@@ -4,10 +4,13 @@
 #include <catch2/catch.hpp>
 
 #include <matopt/core/overlap.hpp>
+#include <matopt/orthogonalizer_plan.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/nuclear_scaled.hpp>
 
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "../support/orthogonalize.hpp"
 #include "../support/tolerance.hpp"
@@ -174,6 +177,7 @@ TEST_CASE("every coefficient set is its scalar map, at awkward shapes", "[newton
     for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {1, 7}, {7, 1}, {129, 127}, {40, 9}, {9, 40}})
       for (const auto form : both_forms) {
         newton_schulz<> o = newton_schulz<>::preset(set);
+        if (o.bound == spectral_bound::aol) o.bound = spectral_bound::frobenius;  // no map of singular values
         o.form = form;
         const auto s = falling(m, n);
         const mat expected = with_spectrum(m, n, mapped(o, s), 7);
@@ -280,7 +284,197 @@ TEST_CASE("products of a set, and its preset", "[newton_schulz]") {
   set_setting(o, "ns_coefficients", "degree9_3"), set_setting(o, "ns_bound", "schatten4");
   CHECK(o.coefficients == coefficient_set::degree9_3);
   CHECK(o.bound == spectral_bound::schatten4);
-  CHECK_THROWS_WITH(set_setting(o, "ns_bound", "nuclear"), Catch::Contains("frobenius, schatten4, schatten8"));
+  CHECK_THROWS_WITH(set_setting(o, "ns_bound", "nuclear"), Catch::Contains("frobenius, schatten4, schatten8, aol"));
+  CHECK(newton_schulz<>::preset(coefficient_set::speedrun12).steps == 12);
+  for (const auto set : {coefficient_set::turbo, coefficient_set::flash}) {
+    CHECK(newton_schulz<>::preset(set).steps == 4);
+    CHECK(newton_schulz<>::preset(set).bound == spectral_bound::aol);
+    CHECK(count(set, standard) == counts{8, 4});  // the Gram matrix of AOL is that of the first step
+    CHECK(count(set, gram) == counts{14, 1});
+  }
+}
+
+// --- rows of one's own ---
+
+TEST_CASE("rows of one's own are their scalar map, of every degree", "[newton_schulz][rows]") {
+  const odd_polynomial three{2, -1.1}, five{2.2, -1.9, 0.6}, seven{2.3, -2.6, 1.7, -0.45},
+      nine{2.4, -3, 2.6, -1.2, 0.22}, nearly_seven{2.3, -2.6, 1.7, -0.45, 0.001}, without_middle{1.4, 0, 0, -0.5};
+  for (const coefficient_rows& rows : std::vector<coefficient_rows>{{three},
+                                                                    {five},
+                                                                    {seven},
+                                                                    {nine},
+                                                                    {nearly_seven},
+                                                                    {without_middle},
+                                                                    {nine, seven, five, three},
+                                                                    {seven, without_middle, nearly_seven},
+                                                                    {three, seven}})
+    for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 7}, {9, 40}, {33, 12}, {8, 8}})
+      for (const auto form : both_forms) {
+        newton_schulz<> o = newton_schulz<>::with_rows(rows);
+        o.form = form;
+        CAPTURE(rows.text(), m, n, static_cast<int>(form));
+        CHECK(o.steps == rows.size());
+        CHECK_NOTHROW(o.validate());
+        std::vector<double> expected;
+        const auto s = falling(m, n);
+        for (double x : s) {
+          x /= schatten(s, 2);
+          for (index_t i = 0; i < rows.size(); ++i) x = applied(rows[i], x);
+          expected.push_back(x);
+        }
+        const mat given = with_spectrum(m, n, s, 7), mapped_to = with_spectrum(m, n, expected, 7);
+        CHECK(largest(orthogonalized(o, given) - mapped_to) < limit(form));
+        newton_schulz<float16> half = newton_schulz<float16>::with_rows(rows);
+        half.form = form;
+        CHECK(largest(in_half(half, given) - mapped_to) < 0.02);
+        // Behind a Schatten norm, whose square the first step may use.
+        o.bound = spectral_bound::schatten8;
+        newton_schulz<> plain = o;
+        plain.form = newton_schulz_form::standard, plain.bound = spectral_bound::schatten4;
+        if (s.size() == 1) CHECK(largest(orthogonalized(o, given) - orthogonalized(plain, given)) < limit(form));
+      }
+  // One row serves all steps.
+  newton_schulz<> once = newton_schulz<>::with_rows({{3.4445, -4.7750, 2.0315}});
+  once.steps = 5;
+  const mat x = random_mat(6, 9, 3);
+  CHECK(largest(orthogonalized(once, x) - orthogonalized(newton_schulz<>{}, x)) == 0);
+}
+
+TEST_CASE("rows as text", "[newton_schulz][rows]") {
+  newton_schulz<> o;
+  const auto set = [&](const char* text) { set_setting(o, "ns_rows", text); };
+  set("3.4445,-4.775,2.0315;1.5,-0.5;2,-1,0.5,0,-0.25");
+  REQUIRE(o.rows.size() == 3);
+  CHECK(o.rows[0].c == 2.0315);
+  CHECK(o.rows[1].degree() == 3);
+  CHECK(o.rows[2].e == -0.25);
+  CHECK(o.rows[9].e == -0.25);
+  CHECK(o.rows.text() == "3.4445,-4.775,2.0315;1.5,-0.5;2,-1,0.5,0,-0.25");
+  const auto listed = settings_of(o);
+  CHECK(std::any_of(listed.begin(), listed.end(),
+                    [&](const setting& s) { return s.name == "ns_rows" && s.value == o.rows.text(); }));
+  for (const char* wrong : {"1", "1,2,3,4,5,6", ";", "1.5,-0.5;;1.5,-0.5"})
+    CHECK_THROWS_WITH(set(wrong), Catch::Contains("a row of ns_rows") && Catch::Contains("2 to 5 numbers"));
+  CHECK_THROWS_WITH(set("1.5,x"), Catch::Contains("ns_rows"));
+  CHECK_THROWS_WITH(set("1.5,nan"), Catch::Contains("ns_rows"));
+  CHECK(o.rows.size() == 3);
+  set("");
+  CHECK(o.rows.empty());
+}
+
+TEST_CASE("rows that diverge or change a sign are refused, by a rule and by a plan", "[newton_schulz][rows]") {
+  const odd_polynomial keller{3.4445, -4.7750, 2.0315};
+  const coefficient_rows emerging{
+      {4.0098, -7.0585, 2.4635}, {3.4585, -5.5479, 2.5959}, {2.7573, -3.2939, 1.4254}, {2.7215, -3.0494, 1.3169}};
+  const coefficient_rows flips{{3.4445, -6, 2.0315}, {3.4445, -6, 2.0315}, {3.4445, -6, 2.0315}};
+  const coefficient_rows grows{{3.4445, 4.7750, 2.0315}, {3.4445, 4.7750, 2.0315}};
+  // 1 goes to 1, but what 16 bits make of it goes to 1.03, 1.08, ...
+  const coefficient_rows steep{{0.5, -3, 3.5}, {0.5, -3, 3.5}, {0.5, -3, 3.5}};
+  const mat rank_one = with_spectrum(4, 6, {2}, 3);
+  for (const auto& rows : {emerging, flips, grows, steep, coefficient_rows{{-1, 0}}, coefficient_rows{{1.6, 0}}}) {
+    CAPTURE(rows.text());
+    newton_schulz<> o = newton_schulz<>::with_rows(rows);
+    CHECK_THROWS_WITH(o.validate(), Catch::Contains("ns_rows is \"" + rows.text()));
+    o.bound = spectral_bound::aol;  // whose singular value of rank one is 1, too
+    CHECK_THROWS_AS(o.validate(), bad_value);
+    eigen_backend cpu(1);
+    stored<double> x(4, 6);
+    CHECK_THROWS_AS((orthogonalizer_plan<newton_schulz<>, eigen_backend, double>(cpu, o, x.v())), bad_value);
+    CHECK_THROWS_AS((orthogonalizer_plan<nuclear_scaled<>, eigen_backend, double>(cpu, {o}, x.v())), bad_value);
+    o.unchecked = true;
+    CHECK_NOTHROW(o.validate());
+  }
+  newton_schulz<> turned = newton_schulz<>::with_rows(emerging);
+  turned.unchecked = true;
+  const mat y = orthogonalized(turned, rank_one), polar = top_k_polar(rank_one, 1);
+  double along = 0;
+  for (std::size_t i = 0; i < y.a.size(); ++i) along += y.a[i] * polar.a[i];
+  CHECK(along < -0.9);  // what the check is there for
+  // As many rows as steps.
+  newton_schulz<> o = newton_schulz<>::with_rows({keller, keller});
+  o.steps = 5;
+  CHECK_THROWS_WITH(o.validate(), Catch::Contains("ns_rows is 2 rows") && Catch::Contains("ns_steps says 5"));
+  o.steps = 1;
+  CHECK_THROWS_WITH(o.validate(), Catch::Contains("ns_steps says 1"));
+  o = newton_schulz<>::with_rows({{1.5, -std::numeric_limits<double>::infinity()}}), o.unchecked = true;
+  CHECK_THROWS_WITH(o.validate(), Catch::Contains("ns_rows is -inf"));
+}
+
+TEST_CASE("what a table does to singular values, against many of them", "[newton_schulz][rows]") {
+  const std::vector<std::vector<odd_polynomial>> tables{{detail::degree9_4_rows.begin(), detail::degree9_4_rows.end()},
+                                                        {{2.3, -2.6, 1.7, -0.45}, {1.4, 0, 0, -0.5}},
+                                                        {{2.4, -3, 2.6, -1.2, 0.22}, {1, 0.1}, {2, -1.5, 0.5}}};
+  for (const auto& rows : tables) {
+    const auto r = report_coefficients(rows, 0.01, 1);
+    double low = 9, high = 0, sup = 0, slope = 1;
+    for (int i = 1; i <= 100000; ++i) {
+      double y = 1e-5 * i;
+      for (const auto& p : rows) y = applied(p, y);
+      sup = std::max(sup, y);
+      if (i >= 1000) low = std::min(low, y), high = std::max(high, y);
+    }
+    for (const auto& p : rows) slope *= p.a;
+    CHECK(r.ok);
+    REQUIRE(r.steps.size() == rows.size());
+    // The image of an image may be wider than the image by all steps.
+    CHECK(r.steps.back().low == Approx(low).epsilon(1e-6));
+    CHECK(r.steps.back().high == Approx(high).epsilon(1e-6));
+    CHECK(r.sup == Approx(sup).epsilon(1e-6));
+    CHECK(r.slope == slope);
+  }
+  CHECK_FALSE(report_coefficients(tables[0], 1e-3, 1, 1.0).ok);  // the limit is a number of the caller's
+  CHECK_FALSE(report_coefficients(std::vector<odd_polynomial>{{1e20, 1e20}, {1e20, 1e20}}).ok);
+  CHECK(report_coefficients(std::vector<odd_polynomial>{{1e20, 1e20}, {1e20, 1e20}}).steps.size() == 2);
+}
+
+// --- AOL ---
+
+TEST_CASE("AOL divides rows, and leaves no singular value above 1", "[newton_schulz][aol]") {
+  newton_schulz<> only = newton_schulz<>::with_rows({{1, 0}});  // nothing but the division
+  only.bound = spectral_bound::aol, only.eps = 0;
+  const auto by_hand = [](const mat& x) {
+    mat y = x;
+    for (index_t i = 0; i < x.rows; ++i) {
+      double sum = 0;
+      for (index_t j = 0; j < x.rows; ++j) {
+        double a = 0;
+        for (index_t k = 0; k < x.cols; ++k) a += x(i, k) * x(j, k);
+        sum += std::abs(a);
+      }
+      for (index_t k = 0; k < x.cols; ++k) y(i, k) = sum > 0 ? x(i, k) / std::sqrt(sum) : 0;
+    }
+    return y;
+  };
+  for (mat x : {random_mat(5, 9, 1), random_mat(6, 6, 2), with_spectrum(4, 7, {3}, 2), mat(3, 4)}) {
+    for (const double unequal : {1.0, 1e-7}) {
+      for (index_t k = 0; k < x.cols; ++k) x(1, k) *= unequal;
+      const mat y = orthogonalized(only, x);
+      CHECK(largest(y - by_hand(x)) < 1e-13);
+      CHECK(top_singular_value(y) < 1 + 1e-13);
+      // The shorter side's lines; of a square matrix rows.
+      if (x.rows != x.cols) CHECK(largest(orthogonalized(only, transposed(x)) - transposed(y)) < 1e-13);
+      // Short rows are there in 16 bits, too, and whatever the size of the matrix.
+      newton_schulz<float16> half = newton_schulz<float16>::with_rows({{1, 0}});
+      half.bound = spectral_bound::aol;
+      for (const double size : {1.0, 1e-20, 1e20}) {
+        CHECK(largest(in_half(half, size * x) - y) < 4e-3);
+        CHECK(largest(orthogonalized<float>(only, size * x) - y) < 1e-5);
+      }
+    }
+  }
+  // A row of zeros stays zero, and leaves the others alone.
+  mat x = random_mat(4, 6, 5);
+  for (index_t k = 0; k < 6; ++k) x(2, k) = 0;
+  const mat y = orthogonalized(newton_schulz<>::preset(coefficient_set::turbo), x);
+  for (index_t k = 0; k < 6; ++k) CHECK(y(2, k) == 0);
+  CHECK(top_singular_value(y) < 1.15);
+  // eps is a length of rows: far above them it divides them all alike.
+  only.eps = 100;
+  CHECK(largest(orthogonalized(only, x) - 0.01 * x) < 1e-15);
+  // The margin of a set divides, too.
+  newton_schulz<> express{.coefficients = coefficient_set::polar_express_1_02, .bound = spectral_bound::aol};
+  const mat one = with_spectrum(1, 6, {5}, 2);
+  CHECK(largest(orthogonalized(express, one) - (applied(express.coefficients, 5, 1 / 1.02) / 5) * one) < 1e-12);
 }
 
 // --- accuracy ---

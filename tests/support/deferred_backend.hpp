@@ -33,7 +33,7 @@ class deferred_backend {
 
  public:
   template <class T>
-  static constexpr bool multiplies = matopt::multiplies<Inner, T>;
+  static constexpr bool multiplies = multiplies_type<Inner, T>;
   template <class C>
   using product_type = typename matopt::detail::product_type<Inner, C>::type;
 

@@ -18,22 +18,18 @@ struct recorder {
   void upload(void*, const void*, std::size_t) {}
   void download(void*, const void*, std::size_t) {}
 
-  template <matopt::lines::axis Along, class V>
-  static auto some_line(V v) {
-    return matopt::lines::line<Along>(v, 0, 0);
-  }
   template <class F, class... V>
   void for_each(const matopt::status_word*, F f, V... v) {
     using namespace matopt;
     using A = common_arithmetic<V...>;
-    lines::map<A>(f, 0, length(v...), some_line<lines::axis::rows>(v)...);
-    lines::map<A>(f, 0, length(v...), some_line<lines::axis::columns>(v)...);
+    lines::map<A>(f, 0, length(v...), lines::line(v, 0, 0)...);
+    lines::map<A>(f, 0, length(v...), lines::line(lines::transposed(v), 0, 0)...);
   }
   template <class F, class T, class... V>
   void reduce(const matopt::status_word*, F f, matopt::view<T> out, V... v) {
     using namespace matopt;
     using A = common_arithmetic<V...>;
-    const auto sums = lines::reduce<A, fn::reduction_of<F>>(f, 0, length(v...), some_line<lines::axis::columns>(v)...);
+    const auto sums = lines::reduce<A, fn::reduction_of<F>>(f, 0, length(v...), lines::line(v, 0, 0)...);
     *out.data = static_cast<T>(fn::finish<F, A>(sums.data()).at[0]);
   }
   template <class F, class T, class... V>

@@ -26,7 +26,7 @@
 #include "../core/types.hpp"
 #include "../core/view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class dlpack_memory { host, cuda };
 
@@ -91,4 +91,4 @@ view<T> dlpack_view(const Tensor& t, dlpack_memory where = dlpack_memory::host) 
   }
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -41,7 +41,7 @@
 #include "torch/parameter_set.hpp"
 #include "torch/rules.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct torch_group {
   std::vector<at::Tensor> params;
@@ -220,4 +220,4 @@ class torch_optimizer {
   detail::torch_parameter_set parameters_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 #include "../core/dense.hpp"
 #include "../core/error.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // The rank for a keep ratio, at least 1; min(rows, cols), meaning dense, if a factored form would save nothing.
 inline index_t rank_for(double keep, index_t rows, index_t cols) {
@@ -42,4 +42,4 @@ struct factored {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

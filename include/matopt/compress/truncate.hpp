@@ -21,7 +21,7 @@
 #include "../core/thin_svd.hpp"
 #include "factored.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class truncation {
  public:
@@ -124,4 +124,4 @@ double output_loss(const view<T>& weight, const view<U>& approximation, const vi
   return std::sqrt(std::max(0.0, sum));
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -8,7 +8,7 @@
 #include "error.hpp"
 #include "extent.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct arena {
   static constexpr std::size_t alignment = 256;              // bytes; a cuBLAS-friendly start for every view
@@ -46,4 +46,4 @@ struct arena_frame {
   std::size_t top;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

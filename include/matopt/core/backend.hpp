@@ -24,7 +24,7 @@
 #include "types.hpp"
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 using status_word = std::uint32_t;
 
@@ -68,7 +68,7 @@ concept backend = requires(B b, const B cb, const status_word* guard, view<C> m,
 };
 
 template <class B, class T>
-concept multiplies = std::is_same_v<T, float> || std::is_same_v<T, double> || requires { requires B::template multiplies<T>; };
+concept multiplies_type = std::is_same_v<T, float> || std::is_same_v<T, double> || requires { requires B::template multiplies<T>; };
 
 // What exact and top-k orthogonalizers need besides:
 template <class B, class C>
@@ -85,4 +85,4 @@ concept factoring_backend = backend<B, C> &&
 };
 // clang-format on
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -7,7 +7,7 @@
 
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct bfloat16 {
   std::uint16_t bits = 0;
@@ -23,4 +23,4 @@ struct bfloat16 {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

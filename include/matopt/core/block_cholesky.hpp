@@ -12,7 +12,7 @@
 #include "math.hpp"
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct lower_part {
@@ -84,4 +84,4 @@ struct block_cholesky {
 };
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

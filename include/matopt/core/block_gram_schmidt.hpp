@@ -23,7 +23,7 @@
 #include "math.hpp"
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // y = x / (s sqrt(q)), 0 for s = 0
@@ -101,4 +101,4 @@ class block_gram_schmidt {
 };
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

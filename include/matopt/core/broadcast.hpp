@@ -9,7 +9,7 @@
 #include "types.hpp"
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class T>
 struct row_broadcast {
@@ -71,4 +71,4 @@ struct element_of<matrix_broadcast<T>> {
 template <class... V>
 using common_arithmetic = arithmetic_t<typename element_of<V>::type...>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 #include "functors.hpp"
 #include "work.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class T, class U>
 bool same_memory(const view<T>& x, const view<U>& y) {
@@ -60,4 +60,4 @@ void check_row_works(const Sums&, const view<T>& out, const work<G, X...>& numbe
   std::apply([&](const X&... v) { (check(v), ...); }, numbers.on);
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -8,7 +8,7 @@
 #include "overlap.hpp"
 #include "view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class T>
 std::string text(const view<T>& v) {
@@ -53,4 +53,4 @@ void check_view(const What& what, const view<T>& v, bool read = false) {
   if (!no_elements(v)) check_aligned(what, v.data);
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

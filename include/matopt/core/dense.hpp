@@ -6,7 +6,7 @@
 
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class T>
 class dense {
@@ -32,4 +32,4 @@ class dense {
   std::vector<T> data_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

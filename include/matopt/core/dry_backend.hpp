@@ -5,7 +5,7 @@
 
 #include "backend.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class B>
 struct dry_backend {
@@ -20,7 +20,7 @@ struct dry_backend {
   bool prefers_bfloat16(double arithmetic) const requires requires(const B& b) { b.prefers_bfloat16(arithmetic); }
   { return real.prefers_bfloat16(arithmetic); }
   template <class T>
-  static constexpr bool multiplies = matopt::multiplies<B, T>;
+  static constexpr bool multiplies = multiplies_type<B, T>;
   template <class C>
   using product_type = typename detail::product_type<B, C>::type;
   buffer allocate(std::size_t) { return {}; }
@@ -71,4 +71,4 @@ struct dry_backend {
   void solve_lower(A&&...) {}
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

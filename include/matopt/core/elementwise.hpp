@@ -18,7 +18,7 @@
 #include "functors.hpp"
 #include "work.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct update_slot {};  // stands for the update u
 
@@ -244,4 +244,4 @@ void run_formula_and_reduce(E& e, R r, view<T> out, nothing, view<U> u) {
   e.reduce(r, out, as_const(u));
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <string>
 
-namespace matopt {
+#include "../version.hpp"
+
+namespace MATOPT_NAMESPACE {
 
 class error : public std::runtime_error {
  public:
@@ -44,4 +46,4 @@ class bad_file : public error {
   using error::error;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

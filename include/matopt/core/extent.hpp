@@ -5,7 +5,7 @@
 
 #include "view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 inline constexpr index_t largest_index = std::numeric_limits<index_t>::max();
 
@@ -28,4 +28,4 @@ constexpr bool addressable(const view<T>& v) {
   return v.rows < 1 || v.cols < 1 || v.batch < 1 || extent(v) < largest_index / static_cast<index_t>(sizeof(T));
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -9,7 +9,7 @@
 
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct float16 {
   std::uint16_t bits = 0;
@@ -54,4 +54,4 @@ struct float16 {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 
 #include "math.hpp"
 
-namespace matopt::fn {
+namespace MATOPT_NAMESPACE::fn {
 
 struct sum {
   template <class T>
@@ -299,4 +299,4 @@ struct divide {
   }
 };
 
-}  // namespace matopt::fn
+}  // namespace MATOPT_NAMESPACE::fn

@@ -3,11 +3,11 @@
 #pragma once
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class T>
 struct gradient_pair : view<T> {
   view<T> reference;  // the same shape
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -21,7 +21,7 @@
 #include "rounding_of_projections.hpp"
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct signed_identity {
@@ -91,4 +91,4 @@ class householder {
 };
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

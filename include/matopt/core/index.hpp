@@ -11,11 +11,11 @@
 #define MATOPT_HD
 #endif
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 using index_t = std::ptrdiff_t;
 
 // The rank of a step whose constraint does not limit it.
 inline constexpr index_t all_directions = std::numeric_limits<index_t>::max();
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 #include "settings.hpp"
 #include "types.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 template <class... T>
@@ -115,4 +115,4 @@ void validate_settings_in(const Policy& policy) {
   }
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -3,7 +3,7 @@
 #include "pass.hpp"
 #include "state_layout.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // `static constexpr bool NAME = true` in a policy. A decorator that does not declare one has its Inner's.
 #define MATOPT_MARKER(NAME)                        \
@@ -111,4 +111,4 @@ void finish(const P& constraint, E& e, St& s, view<W> w, Rate lr, double scale) 
 }
 }  // namespace detail
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,22 +12,22 @@
 // are declared once more, as functions of nothing but their argument; g++ has them under names of its own besides, so
 // that std::sqrt of the program around us stays what it was.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 using builtin_float = decltype(__builtin_sqrtf32(1));
 using builtin_double = decltype(__builtin_sqrtf64(1));
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail
 extern "C" __attribute__((const))
 matopt::detail::builtin_float __builtin_sqrtf32(matopt::detail::builtin_float) noexcept;
 extern "C" __attribute__((const))
 matopt::detail::builtin_double __builtin_sqrtf64(matopt::detail::builtin_double) noexcept;
 #elif defined(__clang__) && !defined(__CUDACC__)
-namespace matopt::pure {
+namespace MATOPT_NAMESPACE::pure {
 extern "C" __attribute__((const)) float sqrtf(float) noexcept(noexcept(::sqrtf(0.0F)));
 extern "C" __attribute__((const)) double sqrt(double) noexcept(noexcept(::sqrt(0.0)));
-}  // namespace matopt::pure
+}  // namespace MATOPT_NAMESPACE::pure
 #endif
 
-namespace matopt::math {
+namespace MATOPT_NAMESPACE::math {
 
 MATOPT_HD constexpr bool finite(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7f800000U) != 0x7f800000U; }
 MATOPT_HD constexpr bool finite(double x) {
@@ -145,4 +145,4 @@ MATOPT_HD constexpr T saturated(T x) {
   return min(x, std::numeric_limits<T>::max());
 }
 
-}  // namespace matopt::math
+}  // namespace MATOPT_NAMESPACE::math

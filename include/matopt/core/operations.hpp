@@ -9,7 +9,7 @@
 #include "pass.hpp"
 #include "scaled_norm.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class V>
 inline constexpr bool is_view = false;
@@ -167,4 +167,4 @@ auto retract(const P& constraint, E& e, St& s, view<W> w, U u, Rate lr, double s
     return remains([&] { return constraint.retract(e, s, w, u, lr, scale); });
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

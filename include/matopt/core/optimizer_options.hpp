@@ -7,7 +7,7 @@
 
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // What a step does if a gradient holds NaN or infinity. `ignore` looks at no gradient.
 enum class on_nonfinite { skip_step, ignore };
@@ -36,4 +36,4 @@ struct step_status {
 // Steps that can be counted: random numbers and the steps' own numbers have 32 bits for it.
 inline constexpr index_t max_steps = std::numeric_limits<std::uint32_t>::max() - 1;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,7 +11,7 @@
 
 #include "view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 struct footprint {
   struct level {
@@ -111,4 +111,4 @@ bool overlap(const view<T>& a, const view<U>& b) {
   return overlap(footprint_of(a), footprint_of(b));
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

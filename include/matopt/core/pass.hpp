@@ -13,7 +13,7 @@
 #include "stochastic_store.hpp"
 #include "work.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // Numbers of a step that live in the backend's memory, so that a recorded step can be replayed with new ones.
 template <class C>
@@ -33,7 +33,7 @@ class pass {
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
   template <class T>
-  static constexpr bool can_multiply = multiplies<B, T>;
+  static constexpr bool can_multiply = multiplies_type<B, T>;
   using product = typename detail::product_type<B, C>::type;  // what a chain of products is best done in
   // ... unless prefers_bfloat16() says at run time that bfloat16 is better
   static constexpr bool may_prefer_bfloat16 =
@@ -228,4 +228,4 @@ class pass {
   index_t batch_, rank_, phase_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

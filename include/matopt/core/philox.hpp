@@ -15,7 +15,7 @@
 
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct philox {
   using counter = std::array<std::uint32_t, 4>;
@@ -79,4 +79,4 @@ struct philox {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -35,7 +35,7 @@
 #include "state_layout.hpp"
 #include "types.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class P, class Types>
 using state_of = state_for<P, typename Types::state, typename Types::compute>;
@@ -136,4 +136,4 @@ concept orthogonalized_once = !(orthogonalizes<Momentum> && orthogonalizes<Const
    detail::leaves_direction<Orthogonalizer, pass<B, typename Types::compute>, state_of<Orthogonalizer, Types>>);
 // clang-format on
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -4,7 +4,7 @@
 
 #include "math.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // What is left of a column that depends on `before` orthonormal ones, relative to its length, when rounding is all
 // that is left of it.
@@ -13,4 +13,4 @@ MATOPT_HD T rounding_of_projections(index_t before) {
   return T(4) * std::numeric_limits<T>::epsilon() * math::sqrt(static_cast<T>(before + 1));
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -9,7 +9,7 @@
 #pragma once
 #include "pass.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <bool Two, class E, class W, class G, class F>
 void with_scaled_gradient(E& e, view<W> w, view<const G> g, view<const G> reference, F step) {
@@ -25,4 +25,4 @@ void with_scaled_gradient(E& e, view<W> w, view<const G> g, view<const G> refere
   }
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

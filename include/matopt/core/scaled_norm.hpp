@@ -2,7 +2,7 @@
 #pragma once
 #include "pass.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // ||x||_F of each matrix as two numbers, 1 x 1 each: ||x||_F = scale * sqrt(squares). Both are 0 for x = 0.
 template <class C>
@@ -15,4 +15,4 @@ auto take_norm(E& e) {
   return scaled_norm<typename E::compute>{e.take(1, 2)};
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

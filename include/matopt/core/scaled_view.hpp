@@ -14,7 +14,7 @@
 
 #include "broadcast.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class G, class C>
 struct scaled_view {
@@ -83,4 +83,4 @@ void with_scales_apart(F f, Use use, V... v) {
 }
 }  // namespace detail
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

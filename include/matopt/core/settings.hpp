@@ -16,8 +16,9 @@
 // l.matrix() (core/state_layout.hpp), the range says so: range{..., .average = 1}. State of 16 bits cannot follow slow
 // averages, and is then refused by name.
 //
-// A value is double, index_t, bool, std::vector<double>, or an enumeration E that has `constexpr auto enum_names(E)`
-// beside it (an array of std::string_view, in the order of the enumerators from 0).
+// A value is double, index_t, bool, std::vector<double>, an enumeration E that has `constexpr auto enum_names(E)`
+// beside it (an array of std::string_view, in the order of the enumerators from 0), or a type of its own kind V with
+// `std::string text() const` and `static V parse(name, text)`, which throws bad_value.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -35,7 +36,7 @@
 #include "error.hpp"
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct range {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
@@ -63,6 +64,9 @@ inline std::string text(const std::vector<double>& xs) {
   for (const double x : xs) s += (s.empty() ? "" : ",") + text(x);
   return s;
 }
+template <class V>
+requires requires(const V v) { v.text(); }
+std::string text(const V& v) { return v.text(); }
 template <class E>
 requires std::is_enum_v<E> std::string text(E e) { return std::string(enum_names(e)[static_cast<std::size_t>(e)]); }
 
@@ -121,6 +125,9 @@ inline void parse(std::string_view name, std::string_view s, std::vector<double>
     s.remove_prefix(std::min(comma + 1, s.size()));
   }
 }
+template <class V>
+requires requires(std::string_view s) { V::parse(s, s); }
+void parse(std::string_view name, std::string_view s, V& out) { out = V::parse(name, s); }
 template <class E>
 requires std::is_enum_v<E>
 void parse(std::string_view name, std::string_view s, E& out) {
@@ -227,4 +234,4 @@ std::vector<setting> settings_of(const Policy& policy) {
   return out;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -23,7 +23,7 @@
 #include "limits.hpp"
 #include "types.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // One piece of state of a whole bucket, type-erased. Matrix b of the batch belongs to parameter b of the bucket.
 struct state_entry {
@@ -140,4 +140,4 @@ void lay_out(const P& policy, Layout& l, S& s) {
     policy.layout(l, s);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

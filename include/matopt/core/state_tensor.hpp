@@ -6,7 +6,7 @@
 #include "index.hpp"
 #include "types.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct state_tensor {
   std::string name;
@@ -29,4 +29,4 @@ void for_each_element(const state_tensor& t, Copy copy) {
            static_cast<std::size_t>(i * t.row_stride + j * t.col_stride) * size, size);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

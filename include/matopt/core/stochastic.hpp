@@ -21,7 +21,7 @@
 #include "bfloat16.hpp"
 #include "float16.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class T>
 requires(std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>) struct stochastic : T {
@@ -64,4 +64,4 @@ MATOPT_HD constexpr float rounded_by_chance(float x, std::uint32_t random) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 #include "stochastic.hpp"
 #include "work.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // An argument that is written and rounded: by what it is rounded to, or void.
 template <class V>
@@ -81,4 +81,4 @@ void with_rounding_apart(F f, matrix_broadcast<C> step, Use use, V... v) {
     use(f, v...);
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -3,7 +3,7 @@
 #pragma once
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct tfloat32 {
   float value = 0;
@@ -13,4 +13,4 @@ struct tfloat32 {
   MATOPT_HD constexpr operator float() const { return value; }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

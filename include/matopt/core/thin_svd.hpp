@@ -7,7 +7,7 @@
 #include "error.hpp"
 #include "math.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct thin_svd {
   dense<double> u, s, v;  // m x q, q x 1 descending, n x q; q = min(m, n)
@@ -29,4 +29,4 @@ struct thin_svd {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 #include "stochastic.hpp"
 #include "tfloat32.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // Types that only hold: float is what they are computed with.
 template <class T>
@@ -69,4 +69,4 @@ constexpr std::string_view name_of(element_type t) {
 }
 constexpr std::size_t size_of(element_type t) { return t == element_type::f64 ? 8 : t == element_type::f32 ? 4 : 2; }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include "operations.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 struct nowhere {};
 template <class At, class Rest>
@@ -38,4 +38,4 @@ struct unfinished {
 template <class At, class Rest>
 unfinished(At, Rest) -> unfinished<At, Rest>;
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -4,9 +4,10 @@
 #include <string>
 #include <string_view>
 
+#include "../version.hpp"
 #include "error.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // Overlong forms, surrogates and values above U+10FFFF are not UTF-8.
 inline bool is_utf8(std::string_view text) {
@@ -42,4 +43,4 @@ inline void check_name(const char* what, std::string_view name) {
   if (!is_utf8(name)) throw bad_value(what, '"' + escaped(name) + '"', "text in UTF-8, as checkpoints hold it");
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

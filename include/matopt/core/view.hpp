@@ -12,7 +12,7 @@
 
 #include "index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class T>
 struct view {
@@ -101,4 +101,4 @@ constexpr view<T> col_major(T* data, index_t rows, index_t cols, index_t batch =
   return {data, rows, cols, 1, rows, batch, batch_stride ? batch_stride : detail::dense_stride(rows, cols)};
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -22,7 +22,7 @@
 
 #include "view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // To be specialised for classes of other libraries: static auto view_of(X&), and view_of(const X&) for a view that only
 // reads.
@@ -94,4 +94,4 @@ struct viewed : view<T> {
   constexpr viewed(X&& x) : view<T>(matopt::view_of(std::forward<X>(x))) {}
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

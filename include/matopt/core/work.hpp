@@ -7,7 +7,7 @@
 
 #include "scaled_view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // An argument that several works of one verb take. By its number they know each other's: of a matrix memory is read
 // once, and of a number per row what one work writes goes to the next. sum_result<k> is result k of a verb's sums.
@@ -66,4 +66,4 @@ auto work_on(F f, V... v) {
     return work<F, V...>{f, {v...}};
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

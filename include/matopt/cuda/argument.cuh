@@ -9,7 +9,7 @@
 #include "../core/functors.hpp"
 #include "../core/types.hpp"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // Elements of one argument: element j of line i of matrix b at base(b) + i line_stride + j step.
 template <class T>
@@ -258,4 +258,4 @@ __device__ void apply(const F& f, const spots<P, U>& s, Take&& take, const L&...
   run((static_cast<void>(at), values<A, P, U>{})...);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -8,7 +8,7 @@
 #include "../core/view.hpp"
 #include "extent.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 inline constexpr int mirror_tile = 32;
 
@@ -53,4 +53,4 @@ void for_block_columns(index_t n, index_t count, Product&& product) {
   for (index_t first = 0; first < n; first += width) product(first, std::min(width, n - first));
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

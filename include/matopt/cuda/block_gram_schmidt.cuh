@@ -17,7 +17,7 @@
 #include "factorize.cuh"
 #include "householder.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // The Gram matrix of some rows of p, 32 x 32, to the place of this piece of this matrix.
 inline constexpr int gram_rows = 128;
@@ -144,4 +144,4 @@ struct panel_round {
   }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -9,7 +9,7 @@
 #include "../core/math.hpp"
 #include "factorize.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class Index>
 __device__ Index tournament_player(Index i, Index round, Index players) {
@@ -283,4 +283,4 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

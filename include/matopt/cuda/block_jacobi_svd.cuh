@@ -26,7 +26,7 @@
 #include "block_jacobi.cuh"
 #include "error.cuh"
 
-namespace matopt::fn {
+namespace MATOPT_NAMESPACE::fn {
 // to = from, or 0 if A = 0
 struct assign_unless_zero {
   template <class T>
@@ -34,9 +34,9 @@ struct assign_unless_zero {
     to = largest > T(0) ? from : T(0);
   }
 };
-}  // namespace matopt::fn
+}  // namespace MATOPT_NAMESPACE::fn
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // Width: columns of a block. Sweeps: over a pair's columns each time it is met.
 template <class T, int Width = 24, int Sweeps = 1>
@@ -175,4 +175,4 @@ class block_jacobi_svd {
   }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -6,7 +6,7 @@
 
 #include "error.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 class buffer {
  public:
@@ -53,4 +53,4 @@ class buffer {
   int device_ = 0;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

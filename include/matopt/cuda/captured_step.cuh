@@ -23,7 +23,7 @@
 #include "error.cuh"
 #include "on_device.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class Optimizer>
 class captured_step {
@@ -33,6 +33,10 @@ class captured_step {
   explicit captured_step(Optimizer& opt) : opt_(&opt), stream_(opt.backend().stream()) {
     if (stream_ == nullptr || stream_ == cudaStreamLegacy || stream_ == cudaStreamPerThread)
       throw bad_value("stream of captured_step", "the default stream", "a stream made by cudaStreamCreate");
+    if (opt.backend().may_wait())
+      throw bad_value("backend of captured_step",
+                      "one whose decompositions are done by a library that waits for the device",
+                      "a backend without a library, or eager steps");
   }
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;
@@ -124,4 +128,4 @@ class captured_step {
   index_t combinations_ = 0;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

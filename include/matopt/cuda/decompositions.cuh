@@ -1,8 +1,11 @@
 // decompositions: the verbs of cuda_backend that factor matrices. They launch kernels and the backend's own products,
 // as many as the shape alone decides.
 #pragma once
+#include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <type_traits>
+#include <utility>
 
 #include "../core/backend.hpp"
 #include "../core/block_cholesky.hpp"
@@ -13,20 +16,34 @@
 #include "householder.cuh"
 #include "jacobi_svd.cuh"
 #include "on_device.cuh"
+#include "packed_svd.cuh"
+#include "svd_library.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class Backend>
 class decompositions {
  public:
+  explicit decompositions(std::unique_ptr<svd_library> library) : library_(std::move(library)) {}
+  // Whether a verb may wait for the device, so that a step with it cannot be recorded.
+  bool may_wait() const { return library_ != nullptr; }
+
   template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
+    if (const svd_problem p = problem<T>(rows, cols, batch); library_ && library_->takes(p))
+      return packed_svd<T>::bytes(p) + library_->workspace(p);
     return jacobi_svd<T>::workspace(rows, cols, batch);
   }
   template <class T>
   void svd(const status_word* guard, view<const std::type_identity_t<T>> a, view<T> u, view<T> s, view<T> v,
            std::byte* workspace) {
     const on_device here(self().device());
+    if (const svd_problem p = problem<T>(a.rows, a.cols, a.batch); library_ && library_->takes(p)) {
+      const packed_svd<T> packed(p, workspace);
+      packed.load(self(), guard, a);
+      library_->run(self().stream(), packed.problem, workspace + packed_svd<T>::bytes(p));
+      return packed.store(self(), guard, u, s, v);
+    }
     jacobi_svd<T>::run(self(), self().stream(), guard, a, u, s, v, workspace);
     check_launch("svd");
   }
@@ -95,6 +112,12 @@ class decompositions {
 
  private:
   Backend& self() { return static_cast<Backend&>(*this); }
+  template <class T>
+  static svd_problem problem(index_t rows, index_t cols, index_t batch) {
+    return {element_type_of<T>(), std::max(rows, cols), std::min(rows, cols), batch};
+  }
+
+  std::unique_ptr<svd_library> library_;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

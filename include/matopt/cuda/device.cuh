@@ -6,7 +6,7 @@
 #include "factorize.cuh"
 #include "no_device.hpp"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 struct device {
   int number, major, minor, multiprocessors;
@@ -58,4 +58,4 @@ struct device {
   }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -7,8 +7,9 @@
 #include <string>
 
 #include "../core/error.hpp"
+#include "../version.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class cuda_error : public error {
  public:
@@ -30,4 +31,4 @@ inline void check_launch(const char* verb, std::source_location at = std::source
 }
 
 }  // namespace cuda
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -5,7 +5,7 @@
 #include "../core/index.hpp"
 #include "argument.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 inline constexpr int pack_size = 4, block_size = 256;
 inline constexpr index_t most_batch = 65535;  // of one launch: the limit of gridDim.y
@@ -55,4 +55,4 @@ __device__ spots<pack_size, U> packs_of_line(const extent& e, index_t line, inde
   return s;
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -8,7 +8,7 @@
 #include "../core/math.hpp"
 #include "reduce.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // The sum over the calling warp.
 template <class T>
@@ -90,4 +90,4 @@ void solve_rows(cudaStream_t stream, const status_word* guard, const view<const 
   solve_rows_kernel<<<grid, 128, 0, stream>>>(guard, r, p);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

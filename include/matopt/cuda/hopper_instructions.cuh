@@ -17,7 +17,7 @@
 #define MATOPT_SM90A_DEVICE 1
 #endif
 
-namespace matopt::cuda::hopper {
+namespace MATOPT_NAMESPACE::cuda::hopper {
 
 __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
@@ -190,4 +190,4 @@ __device__ void take_registers() {
 
 #endif  // MATOPT_SM90A_DEVICE
 
-}  // namespace matopt::cuda::hopper
+}  // namespace MATOPT_NAMESPACE::cuda::hopper

@@ -10,7 +10,7 @@
 #pragma once
 #include "hopper_instructions.cuh"
 
-namespace matopt::cuda::hopper {
+namespace MATOPT_NAMESPACE::cuda::hopper {
 
 constexpr int tile_rows = 128, tile_columns = 256, depth = 64, stages = 3, box = 64, band = 16;
 constexpr int group_rows = 64, threads = 384;
@@ -303,4 +303,4 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
 }
 #undef MATOPT_PRODUCT_THREADS
 
-}  // namespace matopt::cuda::hopper
+}  // namespace MATOPT_NAMESPACE::cuda::hopper

@@ -12,7 +12,7 @@
 #include "error.cuh"
 #include "hopper_kernel.cuh"
 
-namespace matopt::cuda::hopper {
+namespace MATOPT_NAMESPACE::cuda::hopper {
 
 class products {
  public:
@@ -160,4 +160,4 @@ class products {
   std::string why_not_;
 };
 
-}  // namespace matopt::cuda::hopper
+}  // namespace MATOPT_NAMESPACE::cuda::hopper

@@ -6,7 +6,7 @@
 #include "../core/householder.hpp"
 #include "factorize.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // Sums, or largest numbers, over the calling block of up to 1024 threads; all threads get them.
 template <class T, bool Largest = false>
@@ -105,4 +105,4 @@ __global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard
   if (x < w && y < w) t(x, y, b) = static_cast<T>(inverse[x][y]);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

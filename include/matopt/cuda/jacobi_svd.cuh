@@ -13,7 +13,7 @@
 #include "block_jacobi_svd.cuh"
 #include "factorize.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 inline constexpr int jacobi_max_sweeps = 30;
 
@@ -184,4 +184,4 @@ class jacobi_svd {
   }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

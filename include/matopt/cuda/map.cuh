@@ -4,7 +4,7 @@
 #include "argument.cuh"
 #include "extent.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class A, class F, class... V>
 __global__ void __launch_bounds__(block_size) map_kernel(const status_word* guard, F f, extent e, V... v) {
@@ -30,4 +30,4 @@ void map(cudaStream_t stream, const status_word* guard, const F& f, const extent
   map_kernel<A><<<grid, block_size, 0, stream>>>(guard, f, e, v...);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -3,7 +3,9 @@
 #pragma once
 #include <string>
 
-namespace matopt::cuda {
+#include "../version.hpp"
+
+namespace MATOPT_NAMESPACE::cuda {
 
 inline std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
 
@@ -16,4 +18,4 @@ inline std::string why_no_device(int driver, int runtime) {
          ") lets this program see; CUDA_VISIBLE_DEVICES hides some";
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

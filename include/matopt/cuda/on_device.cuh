@@ -1,9 +1,10 @@
 // on_device: makes a device the calling thread's current one for as long as it lives. New threads begin with device 0,
 // and memory, launches and the default stream belong to the current device, whichever a backend works on.
 #pragma once
+#include "../version.hpp"
 #include "error.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 class on_device {
  public:
@@ -24,4 +25,4 @@ class on_device {
   bool changed_ = false;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -5,8 +5,7 @@
 // as products of three times the depth. What is left out, lo lo and e, is 2^-22 of a term. Tensor cores cut off what
 // does not fit into a sum, always towards zero, so that errors of long sums add up (Ootomo, Yokota, arXiv 2203.03341).
 // So the small terms come first, and no sum has more than 768 of the large ones before it is added to D by rounding to
-// nearest: the result is within about 2^-18.5 (tfloat32) or 2^-19.5 (float16) of the largest partial sum. The pieces
-// are
+// nearest: the result is within about 2^-18.5 (tfloat32) or 2^-19.5 (float16) of the largest partial sum. The pieces:
 //
 //   tfloat32   whatever the entries are
 //   float16    of entries up to 64 in size, times 2^9 so that small ones keep their pieces: what is below 2^-12
@@ -24,7 +23,7 @@
 #include "extent.cuh"
 #include "product.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class P>
 struct piece;
@@ -214,4 +213,4 @@ class piecewise_product {
   bool tensor_cores_;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -12,7 +12,7 @@
 #include "../core/view.hpp"
 #include "buffer.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class T>
 struct blas_type {
@@ -160,4 +160,4 @@ class products {
   std::unique_ptr<table> table_;
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -4,7 +4,7 @@
 #include "../core/philox.hpp"
 #include "extent.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
@@ -18,4 +18,4 @@ __global__ void __launch_bounds__(block_size)
           philox::normal(seed, static_cast<std::uint32_t>(b), step, static_cast<std::uint64_t>(k))));
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

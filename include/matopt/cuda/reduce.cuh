@@ -8,7 +8,7 @@
 #include "argument.cuh"
 #include "extent.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // Sums of one thread. A thread may add up millions of terms (of one long row), so a sum in float carries what each
 // addition has rounded away into the next one (Kahan: Further remarks on reducing truncation errors; CACM 8, 1965).
@@ -206,4 +206,4 @@ void reduce_lines(cudaStream_t stream, const status_word* guard, const F& f, con
     reduce_lines_kernel<A><<<grid, block_size, 0, stream>>>(guard, f, e, out, v...);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -7,7 +7,7 @@
 #include "argument.cuh"
 #include "extent.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // What only the arguments of rows can be: one number for each line, and what several works share.
 template <class T>
@@ -181,4 +181,4 @@ inline constexpr int number_of = no_shared_number;
 template <class A, int Number, class T>
 inline constexpr int number_of<given_number<A, Number, T>> = Number;
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -7,7 +7,7 @@
 
 #include "row_argument.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 template <class A, class V>
 struct row_number;
@@ -98,4 +98,4 @@ struct row_numbers {
   }
 };
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -7,7 +7,7 @@
 
 #include "row_numbers.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // A functor and its arguments in one row, which the threads of a team share. Whole: all packs have all of their
 // elements, and each is one wide access.
@@ -133,4 +133,4 @@ auto row_task_of(const work<F, V...>& w, line_along along) {
       w.on);
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -7,7 +7,7 @@
 #include "reduce.cuh"
 #include "row_task.cuh"
 
-namespace matopt::cuda {
+namespace MATOPT_NAMESPACE::cuda {
 
 // The threads that share a row: a warp, of several in a block, or a block.
 template <int Size>
@@ -126,4 +126,4 @@ void rows(cudaStream_t stream, const status_word* guard, const extent& e, const 
     with(team<256>{});
 }
 
-}  // namespace matopt::cuda
+}  // namespace MATOPT_NAMESPACE::cuda

@@ -32,7 +32,7 @@
 #define MATOPT_KERNEL
 #endif
 
-namespace matopt::lines {
+namespace MATOPT_NAMESPACE::lines {
 
 inline constexpr index_t width = 32;          // elements per block
 inline constexpr index_t staged = 256;        // elements of an argument that are copied at a time
@@ -295,7 +295,7 @@ auto reduce(const F& f, index_t begin, index_t n, const L&... line) {
   return total;
 }
 
-}  // namespace matopt::lines
+}  // namespace MATOPT_NAMESPACE::lines
 
 #undef MATOPT_INDEPENDENT
 #undef MATOPT_KERNEL

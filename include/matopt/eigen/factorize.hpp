@@ -13,7 +13,7 @@
 #include "../core/view.hpp"
 #include "blocks.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class T>
 auto mapped(const view<T>& v) {
@@ -26,8 +26,7 @@ auto mapped(const view<T>& v) {
 // ||x(:, j)|| of entries that can be squared
 template <class T>
 T column_norm(const view<T>& x, index_t j) {
-  const auto squares =
-      lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line<lines::axis::rows>(as_const(x), 0, j));
+  const auto squares = lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line(as_const(x).t(), 0, j));
   return static_cast<T>(std::sqrt(squares[0]));
 }
 
@@ -143,4 +142,4 @@ void solve_rows(const view<const T>& r, const view<T>& p) {
     for (index_t i = 0; i < p.rows; ++i) p(i, j) = q[j][i];
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -5,15 +5,15 @@
 #include "../core/backend.hpp"
 #include "lines.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
-// What a verb on matrix b alone takes in place of v.
+// What a verb on some matrices of a batch takes in place of v.
 template <class V>
-V member(const V& v, index_t b) {
+V members(const V& v, index_t first, index_t count) {
   if constexpr (lines::is_view<V>)
-    return v.batch == 1 ? v : v.matrices(b, 1);
+    return v.batch == 1 ? v : v.matrices(first, count);
   else if constexpr (requires { v.values; })
-    return v.values.batch == 1 ? v : V{v.values.matrices(b, 1)};
+    return v.values.batch == 1 ? v : V{v.values.matrices(first, count)};
   else
     return v;
 }
@@ -23,14 +23,17 @@ V member(const V& v, index_t b) {
 template <class Verb, class... V>
 void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&... v) {
   const index_t stopped = guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
-  if (stopped == 0) return verb(v...);
-  if (stopped == batch) return;
-  for (index_t b = 0; b < batch; ++b)
-    if (guard[b] == 0) verb(member(v, b)...);
+  if (stopped > 0 && stopped == batch) return;
+  const index_t at_once = stopped == 0 ? batch : 1;
+  index_t first = 0;
+  do {
+    if (stopped == 0 || guard[first] == 0) verb(members(v, first, at_once)...);
+    first += at_once;
+  } while (first < batch);
 }
 // What writes scratch only runs for all matrices, or for none.
 inline bool all_stopped(const status_word* guard, index_t batch) {
   return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

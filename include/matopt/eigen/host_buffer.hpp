@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
-namespace matopt::detail {
+#include "../version.hpp"
+
+namespace MATOPT_NAMESPACE::detail {
 
 class host_buffer {
  public:
@@ -28,4 +30,4 @@ class host_buffer {
   std::byte* start_ = nullptr;
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -15,7 +15,7 @@
 
 #include "../core/view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class T>
 class jacobi_svd {
@@ -161,4 +161,4 @@ class jacobi_svd {
   }
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

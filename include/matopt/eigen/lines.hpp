@@ -1,5 +1,5 @@
-// The arguments of elementwise verbs and reductions along one line of a matrix. A line runs along the shorter stride;
-// arguments that are constant along it are loaded once.
+// The arguments of elementwise verbs and reductions along one line of a matrix, which is a row: of the transposed
+// matrix where that has the shorter stride. Arguments that are constant along a line are loaded once.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -7,9 +7,7 @@
 #include "../core/broadcast.hpp"
 #include "../core/types.hpp"
 
-namespace matopt::lines {
-
-enum class axis { rows, columns };  // what a line runs over: the rows of one column, or the columns of one row
+namespace MATOPT_NAMESPACE::lines {
 
 // One argument along one line: elements with a stride, one number, or the numbers from `start` in steps of 0 or 1.
 template <class T>
@@ -36,52 +34,36 @@ const T* base_of(const view<const T>& v, index_t b) {
   return v.base(v.batch == 1 ? 0 : b);
 }
 
-template <axis Along, class T>
-auto line(const view<T>& v, index_t b, index_t at) {
-  return Along == axis::columns ? moving<T>{v.base(b) + at * v.row_stride, v.col_stride}
-                                : moving<T>{v.base(b) + at * v.col_stride, v.row_stride};
+// Row `at` of matrix b. Along columns go the lines of the transposed matrix.
+template <class T>
+moving<T> line(const view<T>& v, index_t b, index_t at) {
+  return {v.base(b) + at * v.row_stride, v.col_stride};
 }
-template <axis Along, class T>
-auto line(const row_broadcast<T>& v, index_t b, index_t at) {
-  if constexpr (Along == axis::columns)
-    return constant<T>{static_cast<typename arithmetic<T>::type>(base_of(v.values, b)[at * v.values.row_stride])};
-  else
-    return moving<const T>{base_of(v.values, b), v.values.row_stride};
+template <class T>
+constant<T> line(const row_broadcast<T>& v, index_t b, index_t at) {
+  return {static_cast<typename arithmetic<T>::type>(base_of(v.values, b)[at * v.values.row_stride])};
 }
-template <axis Along, class T>
-auto line(const column_broadcast<T>& v, index_t b, index_t at) {
-  if constexpr (Along == axis::rows)
-    return constant<T>{static_cast<typename arithmetic<T>::type>(base_of(v.values, b)[at * v.values.col_stride])};
-  else
-    return moving<const T>{base_of(v.values, b), v.values.col_stride};
+template <class T>
+moving<const T> line(const column_broadcast<T>& v, index_t b, index_t) {
+  return {base_of(v.values, b), v.values.col_stride};
 }
-template <axis Along, class T>
-auto line(const matrix_broadcast<T>& v, index_t b, index_t) {
-  return constant<T>{static_cast<typename arithmetic<T>::type>(*base_of(v.values, b))};
+template <class T>
+constant<T> line(const matrix_broadcast<T>& v, index_t b, index_t) {
+  return {static_cast<typename arithmetic<T>::type>(*base_of(v.values, b))};
 }
-
-template <axis Along>
-auto line(row_number, index_t, index_t at) {
-  return Along == axis::columns ? counting{at, 0} : counting{0, 1};
-}
-template <axis Along>
-auto line(column_number, index_t, index_t at) {
-  return Along == axis::columns ? counting{0, 1} : counting{at, 0};
-}
+inline counting line(row_number, index_t, index_t at) { return {at, 0}; }
+inline counting line(column_number, index_t, index_t) { return {0, 1}; }
 
 // The matrix is one line, elements side by side.
-template <axis Along, class T>
+template <class T>
 bool dense(const view<T>& v) {
-  const bool by_rows = Along == axis::columns;
-  const index_t length = by_rows ? v.cols : v.rows, count = by_rows ? v.rows : v.cols;
-  const index_t along = by_rows ? v.col_stride : v.row_stride, across = by_rows ? v.row_stride : v.col_stride;
-  return along == 1 && (count == 1 || across == length);
+  return v.col_stride == 1 && (v.rows == 1 || v.row_stride == v.cols);
 }
-template <axis Along, class T>
+template <class T>
 bool dense(const matrix_broadcast<T>&) {
   return true;
 }
-template <axis Along, class V>
+template <class V>
 bool dense(const V&) {
   return false;
 }
@@ -107,4 +89,4 @@ matrix_broadcast<T> transposed(const matrix_broadcast<T>& v) {
 inline column_number transposed(row_number) { return {}; }
 inline row_number transposed(column_number) { return {}; }
 
-}  // namespace matopt::lines
+}  // namespace MATOPT_NAMESPACE::lines

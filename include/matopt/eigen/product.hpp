@@ -9,7 +9,7 @@
 #include "../core/bfloat16.hpp"
 #include "../core/view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // Packing buffers of one thread, for tiles up to max_rows x max_cols.
 template <class T>
@@ -95,4 +95,4 @@ struct tile_product<bfloat16> {
   }
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

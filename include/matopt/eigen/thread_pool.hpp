@@ -21,7 +21,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class thread_pool {
  public:
@@ -57,28 +57,32 @@ class thread_pool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // f is called as f(task), or as f(task, worker) with worker in [0, size()) to pick that thread's own workspace.
-  // An exception thrown by a task is rethrown here when all tasks are done.
+  // f is called as f(task), or as f(task, worker) with worker in [0, size()) to pick that thread's own workspace. What
+  // is not worth waking a thread for is done by the caller. An exception thrown by a task is rethrown here when all
+  // tasks are done.
   template <class F>
-  void parallel_for(index_t n, F&& f) {
+  void parallel_for(index_t n, F&& f, bool worth_waking = true) {
+    run({const_cast<void*>(static_cast<const void*>(std::addressof(f))),
+         [](void* closure, index_t task, int worker) {
+           auto& g = *static_cast<std::remove_reference_t<F>*>(closure);
+           if constexpr (std::is_invocable_v<F&, index_t, int>)
+             g(task, worker);
+           else
+             g(task);
+         }},
+        n, worth_waking);
+  }
+
+ private:
+  struct job {
+    void* closure = nullptr;
+    void (*call)(void*, index_t, int) = nullptr;
+  };
+
+  void run(job j, index_t n, bool worth_waking) {
     if (n <= 0) return;
-    if (n == 1 || workers_.empty() || threads_are_gone()) {
-      std::exception_ptr failure;
-      for (index_t i = 0; i < n; ++i) {
-        try {
-          call(f, i, 0);
-        } catch (...) {
-          if (!failure) failure = std::current_exception();
-        }
-      }
-      if (failure) std::rethrow_exception(failure);
-      return;
-    }
-    job_ = [](void* closure, index_t task, int worker) {
-      call(*static_cast<std::remove_reference_t<F>*>(closure), task, worker);
-    };
-    closure_ = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
-    tasks_ = n;
+    if (!worth_waking || n == 1 || workers_.empty() || threads_are_gone()) return run_alone(j, n);
+    job_ = j, tasks_ = n;
     failure_ = nullptr;
     failed_.clear();
     next_.store(0, std::memory_order_relaxed);
@@ -88,14 +92,16 @@ class thread_pool {
     wait_while([this] { return busy_.load(std::memory_order_acquire) != 0; }, busy_);
     if (failure_) std::rethrow_exception(failure_);
   }
-
- private:
-  template <class F>
-  static void call(F& f, index_t task, int worker) {
-    if constexpr (std::is_invocable_v<F&, index_t, int>)
-      f(task, worker);
-    else
-      f(task);
+  static void run_alone(job j, index_t n) {
+    std::exception_ptr failure;
+    for (index_t i = 0; i < n; ++i) {
+      try {
+        j.call(j.closure, i, 0);
+      } catch (...) {
+        if (!failure) failure = std::current_exception();
+      }
+    }
+    if (failure) std::rethrow_exception(failure);
   }
 
   void stop() {
@@ -118,7 +124,7 @@ class thread_pool {
   void run_tasks(int worker) {
     for (index_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
       try {
-        job_(closure_, i, worker);
+        job_.call(job_.closure, i, worker);
       } catch (...) {
         if (!failed_.test_and_set()) failure_ = std::current_exception();
       }
@@ -164,8 +170,7 @@ class thread_pool {
   std::atomic_flag failed_{};
   std::exception_ptr failure_;
   index_t tasks_ = 0;
-  void* closure_ = nullptr;
-  void (*job_)(void*, index_t, int) = nullptr;
+  job job_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

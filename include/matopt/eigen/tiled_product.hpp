@@ -7,7 +7,7 @@
 #include "../core/types.hpp"
 #include "product.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // run_tasks(count, elements, f) calls f(task, worker) for each task; `memory` holds packing<double>::bytes per worker.
 template <class T, class Run>
@@ -40,4 +40,4 @@ void tiled_product(const Run& run_tasks, std::byte* memory, arithmetic_t<T> alph
   });
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -15,7 +15,7 @@
 
 #include "../core/view_of.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 template <class M>
@@ -37,4 +37,4 @@ struct tensor_adapter<M> {
 template <detail::eigen_storage M>
 inline constexpr bool points_to_memory<M> = !std::is_base_of_v<Eigen::PlainObjectBase<M>, M>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -45,7 +45,7 @@
 #include "../core/view_of.hpp"
 #include "engine.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Backend, class Types = types<float>>
 class any_optimizer : protected engine<Backend, shared_types<Types>> {
@@ -290,4 +290,4 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   explicit any_optimizer(Backend& backend) : core(backend) {}
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

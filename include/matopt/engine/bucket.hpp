@@ -21,7 +21,7 @@
 #include "../rule.hpp"
 #include "plan.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Types>
 using shared_types =
@@ -235,4 +235,4 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

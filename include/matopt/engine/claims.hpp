@@ -18,7 +18,7 @@
 
 #include "../core/overlap.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // Footprints, and whose they are.
 class memory_claims {
@@ -124,4 +124,4 @@ class name_claims {
   std::unordered_map<std::string, use> uses_;
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -25,7 +25,7 @@
 #include "state_access.hpp"
 #include "step_plan.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Backend, class Types>
 class engine {
@@ -303,4 +303,4 @@ class engine {
   std::uint64_t settings_number_ = 0;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

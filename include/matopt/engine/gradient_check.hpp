@@ -11,7 +11,7 @@
 
 #include "step_plan.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // ||s x||, infinite if an entry is not finite or beyond `limit`: those are counted, and not among the squares
@@ -126,4 +126,4 @@ class gradient_check {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -7,7 +7,7 @@
 
 #include "../core/view.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // What may differ from parameter to parameter.
 struct parameter_options {
@@ -28,4 +28,4 @@ struct parameter {
   std::optional<double> decay;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 #include "../core/settings.hpp"
 #include "parameter.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class W, class G>
 void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) {
@@ -52,4 +52,4 @@ void check_stack(const std::string& name, const view<T>& v) {
                       "memory of its own");
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -23,7 +23,7 @@
 #include "claims.hpp"
 #include "parameter_checks.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class W, class G>
 class parameter_list {
@@ -334,4 +334,4 @@ class parameter_list {
   std::vector<parameter<W, G>> items_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

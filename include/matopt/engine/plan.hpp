@@ -9,7 +9,7 @@
 #include "../core/policy.hpp"
 #include "../core/scaled_gradient.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct memory_report {
   struct line {
@@ -90,4 +90,4 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   return counting.peak;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

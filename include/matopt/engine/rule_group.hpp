@@ -10,7 +10,7 @@
 #include "../core/optimizer_options.hpp"
 #include "bucket.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // A setting as a function of the number of the step, which begins at 0.
 using schedule_function = std::function<double(index_t step)>;
@@ -73,4 +73,4 @@ bool follow_schedules(Groups& groups, index_t step) {
   return changed;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -16,7 +16,7 @@
 
 #include "any_optimizer.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Backend, class Types = types<float>>
 class rule_registry {
@@ -70,4 +70,4 @@ class rule_registry {
   std::map<std::string, entry> entries_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,7 +11,7 @@
 #include "../core/state_tensor.hpp"
 #include "step_plan.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 // Matrix number b of a piece of state.
@@ -86,4 +86,4 @@ void carry_state(Backend& backend, const step_plan<Backend, Types>& from, const 
   });
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -20,7 +20,7 @@
 #include "parameter_list.hpp"
 #include "rule_group.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // Same-shape matrices that step as one batch; weights and gradients are reached through tables of base pointers.
 template <class Backend, class Types>
@@ -266,4 +266,4 @@ class step_plan {
   std::vector<const void*> tables_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

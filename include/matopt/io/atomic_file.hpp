@@ -29,7 +29,7 @@
 #include "../core/error.hpp"
 #include "regular_file.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class atomic_file {
  public:
@@ -162,4 +162,4 @@ class atomic_file {
   int descriptor_ = -1;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

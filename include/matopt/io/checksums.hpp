@@ -20,7 +20,7 @@
 #include "../core/utf8.hpp"
 #include "crc32c.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 struct checksums {
   static constexpr const char* version_key = "matopt.format_version";
@@ -73,4 +73,4 @@ struct checksums {
   }
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

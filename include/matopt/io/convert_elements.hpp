@@ -16,7 +16,7 @@
 
 #include "../core/types.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct converted_elements {
   std::vector<std::byte> data;
@@ -86,4 +86,4 @@ inline converted_elements convert_elements(const std::vector<std::byte>& data, e
   return out;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -8,7 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace matopt {
+#include "../version.hpp"
+
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 inline constexpr auto crc32c_tables = [] {
@@ -39,4 +41,4 @@ inline std::uint32_t crc32c(const void* data, std::size_t bytes, std::uint32_t b
   return ~x;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,8 +11,9 @@
 #include <string>
 
 #include "../core/error.hpp"
+#include "../version.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 inline const char* kind_of_file(mode_t mode) {
@@ -61,4 +62,4 @@ class regular_file {
   std::uint64_t size_ = 0;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -1,7 +1,7 @@
 // Row norms of a matrix and Muown's coherence factor.
 //
-//   ||W||_2 = max_i ||W_i|| * coherence,   coherence = sqrt(lambda_max(P D D^T P)),  P = Diag(||W_i||) / max,  D = unit
-//   rows
+//   ||W||_2 = max_i ||W_i|| * coherence
+//   coherence = sqrt(lambda_max(P D D^T P)),   P = Diag(||W_i||) / max_i ||W_i||,   D = W with unit rows
 //
 // 1 <= coherence <= sqrt(rows): 1 for orthogonal rows, sqrt(rows) for parallel ones of equal norm. Muon's drift of the
 // spectral norm comes from the other factor (Muown, arXiv 2605.10797).
@@ -12,7 +12,7 @@
 
 #include "spectrum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // ||W_i|| of one matrix in host memory.
 template <class T>
@@ -42,4 +42,4 @@ double row_coherence(const spectrum& s, const view<T>& w) {
   return greatest > 0 ? s.spectral_norm() / greatest : 0;
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 
 #include "../core/thin_svd.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class spectrum {
  public:
@@ -56,4 +56,4 @@ class spectrum {
   std::vector<double> values_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

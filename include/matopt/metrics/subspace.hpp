@@ -11,7 +11,7 @@
 
 #include "../core/thin_svd.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class B>
 double grassmann_distance(B& backend, const thin_svd& a, const thin_svd& b, index_t k) {
@@ -27,4 +27,4 @@ double grassmann_distance(B& backend, const thin_svd& a, const thin_svd& b, inde
   return std::sqrt(sum);
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 #include "../core/bfloat16.hpp"
 #include "../core/index.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 // Element (line, k) is from[line line_stride + k depth_stride]; `depth` of them make ceil(depth / depth_per_step)
 // steps.
@@ -65,4 +65,4 @@ struct kernel_set {
   }
 };
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd

@@ -7,12 +7,12 @@
 
 #include "kernel_set.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 std::span<const kernel_set* const> kernel_sets();
 
 // Why the first of them multiplies bfloat16 no faster than it does; empty if it is the fastest that there is.
 const char* why_not_faster();
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd
 
 #if defined(MATOPT_HIGHWAY) && !defined(MATOPT_SIMD_COMPILED)
 #include "kernels.hpp"

@@ -8,7 +8,7 @@
 
 #include "kernel_set.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 // These two are compiled for no target, so that they can be inlined into functions for any.
 
@@ -30,7 +30,7 @@ template <index_t Rows, index_t Cols>
   }
 }
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd
 
 // The oldest targets have too few registers to be worth a kernel, and those after AVX-512's first version bring nothing
 // that a product in float can use. Vectors of unknown length cannot be held in arrays.
@@ -54,7 +54,7 @@ template <index_t Rows, index_t Cols>
 #define MATOPT_SIMD_INLINE inline
 #endif
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 MATOPT_SIMD_INLINE std::span<const kernel_set* const> kernel_sets() {
   struct table {
@@ -107,6 +107,6 @@ MATOPT_SIMD_INLINE const char* why_not_faster() {
 #endif
 }
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd
 #undef MATOPT_SIMD_INLINE
 #endif

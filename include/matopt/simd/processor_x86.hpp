@@ -7,7 +7,9 @@
 #include <unistd.h>
 #endif
 
-namespace matopt::simd::x86 {
+#include "../version.hpp"
+
+namespace MATOPT_NAMESPACE::simd::x86 {
 
 struct cpuid_words {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -37,5 +39,5 @@ inline bool may_use_tiles() {
 #endif
 }
 
-}  // namespace matopt::simd::x86
+}  // namespace MATOPT_NAMESPACE::simd::x86
 #endif

@@ -11,7 +11,7 @@
 #include "kernel_set.hpp"
 #include "workspace.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 // How to run task(closure, i, worker) for i = 0 .. tasks-1, in any order and on any worker, and wait for all.
 struct task_runner {
@@ -32,7 +32,7 @@ struct product_problem {
 void product(const kernel_set& kernels, workspace& memory, task_runner threads, product_problem<float> problem);
 void product(const kernel_set& kernels, workspace& memory, task_runner threads, product_problem<bfloat16> problem);
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd
 
 #if defined(MATOPT_HIGHWAY) && !defined(MATOPT_SIMD_COMPILED)
 #include "product_definition.hpp"

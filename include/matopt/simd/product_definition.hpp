@@ -5,7 +5,7 @@
 
 #include "product.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 #ifdef MATOPT_SIMD_COMPILED
 #define MATOPT_SIMD_INLINE
@@ -242,5 +242,5 @@ MATOPT_SIMD_INLINE void product(const kernel_set& kernels, workspace& memory, ta
   detail::product(kernels, memory, threads, problem);
 }
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd
 #undef MATOPT_SIMD_INLINE

@@ -13,7 +13,7 @@
 
 #include "../core/index.hpp"
 
-namespace matopt::simd {
+namespace MATOPT_NAMESPACE::simd {
 
 class workspace {
  public:
@@ -42,4 +42,4 @@ class workspace {
   std::unique_ptr<float, release> memory_;
 };
 
-}  // namespace matopt::simd
+}  // namespace MATOPT_NAMESPACE::simd

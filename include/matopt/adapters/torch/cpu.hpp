@@ -8,7 +8,7 @@
 #include "../../eigen.hpp"
 #include "shard.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <>
 struct torch_device<eigen_backend> {
@@ -22,4 +22,4 @@ struct torch_device<eigen_backend> {
   };
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

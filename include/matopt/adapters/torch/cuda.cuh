@@ -13,7 +13,7 @@
 #include "../../cuda.cuh"
 #include "shard.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <>
 struct torch_device<cuda_backend> {
@@ -51,4 +51,4 @@ struct torch_device<cuda_backend> {
   };
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "../../core/error.hpp"
 #include "../../core/view.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 struct torch_matrix {
   index_t rows = 1, cols = 1, row_stride = 1, col_stride = 1, batch = 1, batch_stride = 0;
@@ -96,4 +96,4 @@ inline at::ScalarType compute_type_of(const std::string& name, const at::Tensor&
   }
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -9,7 +9,7 @@
 #include "matrix.hpp"
 #include "shard.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Backend, class Policy>
 at::Tensor orthogonalized(Backend& backend, const Policy& policy, const at::Tensor& x) {
@@ -29,4 +29,4 @@ at::Tensor orthogonalized(Backend& backend, const Policy& policy, const at::Tens
   return out.to(x.scalar_type());
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -13,7 +13,7 @@
 
 #include "shard.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // Both are undefined for a tensor that takes no part.
 struct torch_step_tensors {
@@ -129,4 +129,4 @@ class torch_parameter {
   std::pair<const void*, std::uint32_t> version_{};
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -18,7 +18,7 @@
 #include "rules.hpp"
 #include "state.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 struct torch_group_spec {
   std::string label, rule;
@@ -302,4 +302,4 @@ class torch_parameter_set {
   bool resync_all_ = false;
 };
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -16,7 +16,7 @@
 
 #include "shard.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class torch_rules {
  public:
@@ -83,4 +83,4 @@ class torch_rules {
   std::map<std::pair<at::DeviceType, at::ScalarType>, std::shared_ptr<const catalog>> catalogs_;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

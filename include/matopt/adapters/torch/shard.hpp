@@ -14,7 +14,7 @@
 #include "../../param_groups.hpp"
 #include "matrix.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // What a program says once for each backend that it uses: the kind of device, how a backend is made for one, and what
 // has to stand around the work of an optimizer (`turn`). torch/cpu.hpp and torch/cuda.cuh have them.
@@ -139,4 +139,4 @@ class typed_torch_shard final : public torch_shard {
 
 }  // namespace detail
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

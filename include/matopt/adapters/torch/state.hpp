@@ -9,7 +9,7 @@
 #include "../../core/state_tensor.hpp"
 #include "parameter.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 using torch_state = std::map<std::string, at::Tensor>;
 
@@ -55,4 +55,4 @@ inline at::Tensor take_saved(torch_state& saved, const torch_parameter& p, const
   return from.detach().to(at::kCPU, scalar_type_of(t.type)).contiguous();
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

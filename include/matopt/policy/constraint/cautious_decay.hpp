@@ -9,7 +9,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct cautious_decay_and_step {
@@ -46,4 +46,4 @@ struct cautious_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 #pragma once
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // m = 1 where the step -u shrinks w
@@ -57,4 +57,4 @@ struct cautious_decay_after {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

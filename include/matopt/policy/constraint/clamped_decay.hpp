@@ -7,7 +7,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct clamped_decay_and_step {
@@ -38,4 +38,4 @@ struct clamped_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = g + decay w
@@ -51,4 +51,4 @@ struct coupled_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

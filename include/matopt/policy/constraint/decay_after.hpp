@@ -7,7 +7,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct step_and_decay {
@@ -37,4 +37,4 @@ struct decay_after {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,7 +9,7 @@
 #pragma once
 #include "decoupled_decay.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct frank_wolfe {
   double radius = 1;
@@ -30,4 +30,4 @@ struct frank_wolfe {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

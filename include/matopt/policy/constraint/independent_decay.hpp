@@ -14,7 +14,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class decay_rate { independent, coupled, squared };
 constexpr auto enum_names(decay_rate) { return std::array<std::string_view, 3>{"independent", "coupled", "squared"}; }
@@ -55,4 +55,4 @@ struct independent_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

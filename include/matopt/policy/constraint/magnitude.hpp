@@ -12,7 +12,7 @@
 #include "../../core/policy.hpp"
 #include "../momentum/adam_direction.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct adam_step {
@@ -112,4 +112,4 @@ struct sign_magnitude {
 using signum_magnitude = sign_magnitude<false>;
 using lion_magnitude = sign_magnitude<true>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -38,7 +38,7 @@
 #include "../../core/stochastic.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class rounding_mode { nearest, stochastic };
 constexpr auto enum_names(rounding_mode) { return std::array<std::string_view, 2>{"nearest", "stochastic"}; }
@@ -143,4 +143,4 @@ struct master_weights {
   static constexpr bool rounds = std::is_same_v<W, bfloat16> || std::is_same_v<W, float16>;
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

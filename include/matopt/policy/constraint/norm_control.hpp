@@ -11,7 +11,7 @@
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // w = w (1 - k (1 - ratio target / n)), k = fixed + by_lr lr
@@ -72,4 +72,4 @@ struct norm_control {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

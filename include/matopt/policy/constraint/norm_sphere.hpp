@@ -14,7 +14,7 @@
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // x = target x / n, with x / 0 taken as 0
@@ -105,4 +105,4 @@ struct oblique {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "../schedule/rank.hpp"
 #include "decoupled_decay.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class RankSchedule = cosine_rank, class Inner = decoupled_decay>
 struct nuclear_budget {
@@ -55,4 +55,4 @@ struct nuclear_budget {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

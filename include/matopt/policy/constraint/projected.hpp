@@ -15,7 +15,7 @@
 #pragma once
 #include "decoupled_decay.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 using any_pass = pass<struct no_backend, float>;  // stands for a pass where only the form of a policy is looked at
@@ -102,4 +102,4 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -14,7 +14,7 @@
 #pragma once
 #include "norm_sphere.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = u - (1 - s) a w / n, a = <u, w> / n
@@ -136,4 +136,4 @@ struct norm_brake {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // sum |x| / s, with 0 / 0 taken as 0
@@ -105,4 +105,4 @@ struct rate_penalty {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

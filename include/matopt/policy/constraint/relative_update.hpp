@@ -11,7 +11,7 @@
 #pragma once
 #include "norm_sphere.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = u max(1, ratio n_w / max(n_u, 1e-8))
@@ -62,4 +62,4 @@ struct update_floor {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -9,9 +9,9 @@
 // neither the update nor the momentum is projected to the tangent space, as there. Rows of norm <= 1e-7 start with g =
 // sqrt(0.33). State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row reductions.
 #pragma once
-#include "row_norm.hpp"
+#include "weight_normalization.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // g (G - d W / g)
@@ -105,4 +105,4 @@ struct row_sphere {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -25,7 +25,7 @@
 #include "../orthogonalizer/coefficients.hpp"
 #include "spectral_normalize.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // a from k, the bound before the cap, and what brings a larger sigma to k; all in units of the cap's own
@@ -123,8 +123,8 @@ struct soft_cap {
     e.for_each(fn::shrunk_over_constant{unit}, whole, as_const(w), per_matrix(shrink));
     const view<C> x = whole.rows > whole.cols ? whole.t() : whole, cube = e.take_like(x), gram = e.take(x.rows, x.rows);
     for (const double sign : {-1.0, 1.0}) {
-      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram);
-      e.gemm(C(1), gram, x, C(0), cube, cube);
+      e.gemm_symmetric(C(1), x, x.t(), C(0), gram, gram, factor_entries::bounded);  // x is at most k, near 1
+      e.gemm(C(1), gram, x, C(0), cube, cube, factor_entries::bounded);
       e.for_each(fn::add_multiple{sign}, x, as_const(cube), per_matrix(a));
     }
     e.for_each(fn::times_constant{unit}, w, as_const(whole));
@@ -178,4 +178,4 @@ struct hard_cap {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "../detail/random_block.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class C>
 struct singular_triple {
@@ -145,4 +145,4 @@ struct exact_norm {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

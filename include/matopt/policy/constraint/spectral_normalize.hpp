@@ -13,7 +13,7 @@
 
 #include "spectral_norm.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // x = x / max(1, s / most)
@@ -142,4 +142,4 @@ struct spectral_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

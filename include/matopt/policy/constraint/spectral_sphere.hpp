@@ -24,7 +24,7 @@
 #include "spectral_normalize.hpp"
 #include "weight_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class sphere_retraction { hard, dynamic };
 constexpr auto enum_names(sphere_retraction) { return std::array<std::string_view, 2>{"hard", "dynamic"}; }
@@ -205,4 +205,4 @@ struct spectral_sphere {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

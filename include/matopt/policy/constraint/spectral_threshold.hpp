@@ -13,7 +13,7 @@
 #pragma once
 #include "spectral_normalize.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = u c (s - most)+
@@ -113,4 +113,4 @@ struct nuclear_prox {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

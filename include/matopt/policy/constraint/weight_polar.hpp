@@ -18,7 +18,7 @@
 #include "../orthogonalizer/svd_polar.hpp"
 #include "projected.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // clang-format off
 // What may compute polar factors inside of another policy.
@@ -102,4 +102,4 @@ struct polar_retraction {
 template <stateless_orthogonalizer Orthogonalizer = svd_polar>
 using stiefel = projected<polar_retraction<Orthogonalizer>, decoupled_decay>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

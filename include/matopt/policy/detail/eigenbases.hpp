@@ -13,7 +13,7 @@
 #include "../../core/policy.hpp"
 #include "norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // bias corrections that begin to count with the second call
@@ -193,4 +193,4 @@ requires E::can_factor void renew_basis(E& e, view<C> side, view<C> basis) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -10,7 +10,7 @@
 #include "../../core/pass.hpp"
 #include "../orthogonalizer/coefficients.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // y = first x + second z
@@ -21,23 +21,45 @@ struct combination {
     y = T(first) * x + T(second) * z;
   }
 };
+// y = y + by
+struct shift {
+  double by;
+  template <class T>
+  MATOPT_HD void operator()(T& y) const {
+    y += T(by);
+  }
+};
 }  // namespace fn
 
 namespace detail {
 
-// w = W, for degrees 5 and 9 (3: a product with nothing is added). `square` holds A^2 if `squared`, else anything, and
-// is overwritten for degree 9. For degree 5, w may be `square`; for degree 9, a.
+// Whether W is formed of N.
+constexpr bool completes_square(const odd_polynomial& p) {
+  return p.degree() == 9 && (p.d < 0 ? -p.d : p.d) <= 32 * (p.e < 0 ? -p.e : p.e);
+}
+
+// w = W, for degrees 5, 7 and 9 (3: a product with nothing is added). `square` holds A^2 if `squared`, else anything,
+// and is overwritten for degrees 7 and 9. For degree 5, w may be `square`; for degrees 7 and 9, a.
 template <class E, class T>
 void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T> square, bool squared,
                      factor_entries of = factor_entries::any) {
   using A = arithmetic_t<T>;
   const view<T> other =
       of == factor_entries::bounded ? a.t() : a;  // the same numbers: a backend sees that it is one matrix
-  if (p.degree() < 9) {
+  if (p.degree() <= 5) {
     if (squared)
       e.for_each(fn::combination{p.b, p.c}, w, as_const(a), as_const(square));
     else
       e.gemm_symmetric(A(p.c), a, other, A(p.b), a, w, of);
+    return;
+  }
+  if (!completes_square(p)) {
+    const auto frame = e.frame();
+    const view<T> rest = e.template take_batch<T>(a.batch, a.rows, a.cols);
+    if (!squared) e.gemm_symmetric(A(1), a, other, A(0), square, square, of);
+    e.for_each(fn::combination{p.d, p.e}, rest, as_const(a), as_const(square));
+    e.gemm_symmetric(A(1), square, rest, A(p.b), a, w, of);
+    e.for_each(fn::combination{1, p.c}, w, as_const(w), as_const(square));
     return;
   }
   const double s = -p.d / (2 * p.e), h = p.e * s * s - p.c, g = p.b - h * s;
@@ -50,4 +72,4 @@ void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include "eigenbases.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // sum (x r)^2, of products that are held in [-largest, largest]
@@ -58,4 +58,4 @@ void follow_size(E& e, double beta, view<C> size, view<C> g) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

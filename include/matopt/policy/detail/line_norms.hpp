@@ -6,7 +6,7 @@
 #include "../../core/state_layout.hpp"
 #include "norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class norm_axis { matrix, rows, columns };  // what a norm is taken of: all, each row, each column
 constexpr auto enum_names(norm_axis) { return std::array<std::string_view, 3>{"matrix", "rows", "columns"}; }
@@ -73,4 +73,4 @@ void by_line(norm_axis axis, F f) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

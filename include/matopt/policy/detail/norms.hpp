@@ -3,7 +3,7 @@
 #include "../../core/pass.hpp"
 #include "../../core/scaled_norm.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 // The default eps beside a norm of gradients. The direction does not depend on their scale down to 1e-30, where it
 // makes a millionth. It is there for what rounding leaves of a buffer that only decays: 0.95 times the least number of
@@ -62,4 +62,4 @@ void row_norms(E& e, view<C> out, V x) {
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

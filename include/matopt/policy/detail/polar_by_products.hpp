@@ -28,7 +28,7 @@
 #include "schatten.hpp"
 #include "spare_memory.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 // The rows for singular values in [least, 1].
 class polar_rows {
@@ -116,4 +116,4 @@ void polar_by_products(E& e, view<T> u) {
   exact_polar<E, T>::run(e, u);
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

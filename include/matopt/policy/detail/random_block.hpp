@@ -4,7 +4,7 @@
 
 #include "../../core/pass.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class E, class T>
 void random_block(E& e, view<T> x, std::uint64_t seed) {
@@ -16,4 +16,4 @@ void random_block(E& e, view<T> x, std::uint64_t seed) {
   e.for_each(fn::assign{}, others, as_const(first));
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

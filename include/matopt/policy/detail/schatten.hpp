@@ -9,12 +9,13 @@
 
 #include "norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
-// By which one a matrix is divided before an iteration.
-enum class spectral_bound { frobenius, schatten4, schatten8 };
+// By which one a matrix is divided before an iteration; aol divides each row by a number of its own
+// (almost_orthogonal.hpp).
+enum class spectral_bound { frobenius, schatten4, schatten8, aol };
 constexpr auto enum_names(spectral_bound) {
-  return std::array<std::string_view, 3>{"frobenius", "schatten4", "schatten8"};
+  return std::array<std::string_view, 4>{"frobenius", "schatten4", "schatten8", "aol"};
 }
 
 namespace fn {
@@ -96,4 +97,4 @@ void divide_by_schatten_norm(E& e, spectral_bound bound, view<T> x, view<T> a, v
 }
 
 }  // namespace detail
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

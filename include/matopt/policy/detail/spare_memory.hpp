@@ -5,7 +5,7 @@
 
 #include "../../core/pass.hpp"
 
-namespace matopt::detail {
+namespace MATOPT_NAMESPACE::detail {
 
 template <class U>
 class spare_memory {
@@ -55,4 +55,4 @@ view<T> members(view<T> v, index_t first, index_t count, index_t of) {
   return v.batch == of ? v.matrices(first, count) : v.matrices(0, count);
 }
 
-}  // namespace matopt::detail
+}  // namespace MATOPT_NAMESPACE::detail

@@ -20,7 +20,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class adam_eps { corrected, uncorrected };
 constexpr auto enum_names(adam_eps) { return std::array<std::string_view, 2>{"corrected", "uncorrected"}; }
@@ -105,4 +105,4 @@ struct adam_direction {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

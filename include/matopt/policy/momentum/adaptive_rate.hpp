@@ -20,7 +20,7 @@
 #include "mars.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // r^2 <- beta r^2 + (1 - beta) n^2, without squares of either
@@ -136,4 +136,4 @@ using norm_rate = adaptive_rate<false, Inner>;
 template <class Inner = nesterov_ema>
 using column_rate = adaptive_rate<true, Inner>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,7 +11,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // c <- beta c + (1 - beta): 1 - beta^t after t steps
@@ -64,4 +64,4 @@ struct basic_corrected_ema {
 using corrected_ema = basic_corrected_ema<false>;
 using corrected_nesterov_ema = basic_corrected_ema<true>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -30,7 +30,7 @@
 #include "../detail/schatten.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // v <- beta v + (1 - beta) p^2       p <- p / max(v, eps^2)^power, of a v that is resolved
@@ -134,6 +134,8 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
     visit("trust_fade_end", self.trust_fade_end, range{.low = 0});
   }
   void validate() const {
+    if (norm == spectral_bound::aol)
+      throw bad_value("whitening_norm", "aol", "frobenius, schatten4 or schatten8: a norm of the matrix");
     if (trust_cap < trust_floor)
       throw bad_value("trust_cap", detail::text(trust_cap), "at least trust_floor, " + detail::text(trust_floor));
     if (trust_fade_end < trust_floor_end)
@@ -229,4 +231,4 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

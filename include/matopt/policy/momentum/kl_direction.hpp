@@ -34,7 +34,7 @@
 #include "../detail/kl_factors.hpp"
 #include "../detail/line_norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // Adam's moments and quotient, uncorrected; nothing before the first call has been made. `size`: the norm of gradients.
@@ -210,4 +210,4 @@ struct kl_direction {
 using kl_soap_direction = kl_direction<true>;
 using kl_shampoo_direction = kl_direction<false>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

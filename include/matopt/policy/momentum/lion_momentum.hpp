@@ -8,7 +8,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct lion_momentum {
@@ -46,4 +46,4 @@ struct lion_momentum {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

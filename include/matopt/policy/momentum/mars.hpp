@@ -18,7 +18,7 @@
 #include "../detail/norms.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct correct_by_last {
@@ -114,4 +114,4 @@ using mars = basic_mars<Inner, false>;
 template <class Inner = ema>
 using two_gradients = basic_mars<Inner, true>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // m <- beta m + take g;  u = nesterov ? take g + beta m : m
@@ -58,4 +58,4 @@ using nesterov_ema = basic_momentum<true, true>;
 using heavy_ball = basic_momentum<false, false>;
 using nesterov_heavy_ball = basic_momentum<false, true>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

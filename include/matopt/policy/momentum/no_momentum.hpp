@@ -3,7 +3,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct no_momentum {
   static constexpr bool remembers_nothing = true;
@@ -15,4 +15,4 @@ struct no_momentum {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -7,7 +7,7 @@
 #include "../orthogonalizer/nuclear_scaled.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Orthogonalizer, class Inner = ema>
 requires(!needs_reference<Inner>) struct polar_first {
@@ -53,4 +53,4 @@ requires(!needs_reference<Inner>) struct polar_first {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -11,7 +11,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct next_parity {  // 1 in odd steps, 0 in even ones
@@ -61,4 +61,4 @@ struct positive_negative {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

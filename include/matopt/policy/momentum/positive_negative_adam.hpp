@@ -11,7 +11,7 @@
 #include "adam_direction.hpp"
 #include "positive_negative.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct positive_negative_root {
@@ -72,4 +72,4 @@ struct positive_negative_adam {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -8,7 +8,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct quasi_hyperbolic {
@@ -46,4 +46,4 @@ struct quasi_hyperbolic {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -5,7 +5,7 @@
 #include "../../core/policy.hpp"
 #include "momentum.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct take_sign {
@@ -35,4 +35,4 @@ struct sign_of {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

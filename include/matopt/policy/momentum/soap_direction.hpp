@@ -28,7 +28,7 @@
 #include "../detail/eigenbases.hpp"
 #include "adam_direction.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // Adam's moments and quotient, uncorrected; nothing before the first call has been made. `squares`: what `resolved`
@@ -158,4 +158,4 @@ struct soap_direction {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,7 @@
 #include "../detail/line_norms.hpp"
 #include "corrected_ema.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct variance_adaptive {
@@ -95,4 +95,4 @@ struct variance_adaptive {
 using noise_to_signal = variance_adaptive<true>;
 using variance_scaled = variance_adaptive<false>;
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

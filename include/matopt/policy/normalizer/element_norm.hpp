@@ -13,7 +13,7 @@
 #include "../detail/norms.hpp"
 #include "neuron_norm.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // v <- beta v + (1 - beta) u^2, and the terms of ||y||, y = u / (sqrt(v) + eps)
@@ -71,4 +71,4 @@ struct element_norm {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class line_order { none, row, col, row_col, col_row };
 constexpr auto enum_names(line_order) {
@@ -57,4 +57,4 @@ struct line_norm {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

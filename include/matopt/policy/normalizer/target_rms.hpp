@@ -9,7 +9,7 @@
 #include "../detail/norms.hpp"
 #include "neuron_norm.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct target_rms {
   double rms = 0.2;
@@ -29,4 +29,4 @@ struct target_rms {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -21,7 +21,7 @@
 #include "../detail/random_block.hpp"
 #include "svd_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // x = y where y is not 0: a saved basis over a fresh random block
@@ -103,4 +103,4 @@ struct block_krylov_polar {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -1,5 +1,5 @@
 // Coefficient sets of the Newton-Schulz family: per step p(x) = a x + b x^3 + c x^5 + d x^7 + e x^9 on the singular
-// values, of degree 3, 5 or 9.
+// values, of degree 3, 5, 7 or 9. Sets by name here; rows of one's own are coefficient_rows.
 //
 //   keller                3.4445, -4.7750, 2.0315 in every step; Keller Jordan's Muon, torch.optim.Muon. Singular
 //                         values end in [0.68, 1.21] rather than at 1
@@ -19,6 +19,8 @@
 //                         [3.6e-3, 1] to [0.876, 1.123]. Square matrices: as many products as five quintics, and
 //                         three quarters of that. Safety factor 1.05. Not for bfloat16: what it loses in the first
 //                         step grows in the others
+//   turbo                 the last four rows of `you`, after AOL (spectral_bound::aol): Turbo-Muon, arXiv 2512.04632
+//   flash                 four rows, after AOL; thib-s/flash-newton-schulz
 //   quintic4              greedy minimax rows for [1e-2, 1], safety factor 1.02: for flat spectra, whose singular
 //                         values a Schatten norm (newton_schulz::bound) brings into that range
 //   speedrun12            2, -1.5, 0.5 in each of twelve steps; the optimization track of modded-nanogpt ("NS12"). It
@@ -38,7 +40,7 @@
 
 #include "../../core/index.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class coefficient_set {
   keller,
@@ -53,19 +55,32 @@ enum class coefficient_set {
   degree9_4,
   degree9_3,
   quintic4,
-  speedrun12
+  speedrun12,
+  turbo,
+  flash
 };
 
 constexpr auto enum_names(coefficient_set) {
-  return std::array<std::string_view, 13>{
-      "keller",    "you",      "polar_express", "polar_express_1_02", "polar_express_angular",
-      "cubic",     "cubic5",   "cans",          "deepseek",           "degree9_4",
-      "degree9_3", "quintic4", "speedrun12"};
+  return std::array<std::string_view, 15>{"keller",
+                                          "you",
+                                          "polar_express",
+                                          "polar_express_1_02",
+                                          "polar_express_angular",
+                                          "cubic",
+                                          "cubic5",
+                                          "cans",
+                                          "deepseek",
+                                          "degree9_4",
+                                          "degree9_3",
+                                          "quintic4",
+                                          "speedrun12",
+                                          "turbo",
+                                          "flash"};
 }
 
 struct odd_polynomial {
   double a, b, c = 0, d = 0, e = 0;
-  constexpr index_t degree() const { return e != 0 ? 9 : c != 0 ? 5 : 3; }
+  constexpr index_t degree() const { return e != 0 ? 9 : d != 0 ? 7 : c != 0 ? 5 : 3; }
 };
 
 namespace detail {
@@ -122,6 +137,10 @@ inline constexpr std::array quintic4_rows{
     damped({8.019541, -22.998686, 16.898973}, 1.02), damped({3.641433, -2.725431, 0.536945}, 1.02),
     damped({2.668359, -1.982937, 0.453258}, 1.02), odd_polynomial{1.958093, -1.33952, 0.384059}};
 inline constexpr std::array speedrun12_rows{odd_polynomial{2, -1.5, 0.5}};
+inline constexpr std::array turbo_rows{you_rows[1], you_rows[2], you_rows[3], you_rows[4]};
+inline constexpr std::array flash_rows{odd_polynomial{4.6051, -9.6552, 5.6769}, odd_polynomial{4.7505, -6.0861, 2.1790},
+                                       odd_polynomial{2.7763, -2.3190, 0.5523},
+                                       odd_polynomial{2.4231, -2.2861, 0.8193}};
 }  // namespace detail
 
 constexpr std::span<const odd_polynomial> rows_of(coefficient_set set) {
@@ -150,6 +169,10 @@ constexpr std::span<const odd_polynomial> rows_of(coefficient_set set) {
       return detail::quintic4_rows;
     case coefficient_set::speedrun12:
       return detail::speedrun12_rows;
+    case coefficient_set::turbo:
+      return detail::turbo_rows;
+    case coefficient_set::flash:
+      return detail::flash_rows;
     case coefficient_set::keller:
       break;
   }
@@ -169,6 +192,8 @@ constexpr index_t usual_steps(coefficient_set set) {
       return 10;
     case coefficient_set::speedrun12:
       return 12;
+    case coefficient_set::turbo:
+    case coefficient_set::flash:
     case coefficient_set::degree9_4:
     case coefficient_set::quintic4:
       return 4;
@@ -201,4 +226,4 @@ constexpr double norm_margin(coefficient_set set) {
   }
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -22,7 +22,7 @@
 #include "../detail/norms.hpp"
 #include "../detail/random_block.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class dion_transpose { automatic, never };
 constexpr auto enum_names(dion_transpose) { return std::array<std::string_view, 2>{"auto", "never"}; }
@@ -106,4 +106,4 @@ struct dion_polar {
   bool flips(index_t rows, index_t cols) const { return transpose == dion_transpose::automatic && rows < cols; }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

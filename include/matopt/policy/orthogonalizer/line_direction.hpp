@@ -12,7 +12,7 @@
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // x / (factor n + eps)
@@ -62,4 +62,4 @@ struct row_direction {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -17,7 +17,12 @@
 // at n = 4 m, 0.67 to 0.72 in 16 bits. A step of degree 9: 2 m^2 (2n + 2m), and one elementwise pass over A. Needs:
 // gemm. Ignores a rank budget, and so is refused with one.
 //
+// Coefficients of one's own (`rows`, as text ns_rows) take the place of a set: one row for each step, or one for all.
+// validate() walks [1e-3, 1 + 2^-7] through them, which 16 bits may make of 1, and refuses rows that make a singular
+// value negative, zero or larger than 1.5 (coefficient_report.hpp); `unchecked` takes them all the same.
+//
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
+//   muon{.orthogonalizer = newton_schulz<>::with_rows({{1.5, -0.5}, {1.875, -1.25, 0.375}})}
 #pragma once
 #include <array>
 #include <string_view>
@@ -25,13 +30,15 @@
 #include <utility>
 
 #include "../../core/policy.hpp"
+#include "../detail/almost_orthogonal.hpp"
 #include "../detail/gram_polynomial.hpp"
 #include "../detail/norms.hpp"
 #include "../detail/schatten.hpp"
 #include "../detail/spare_memory.hpp"
+#include "coefficient_rows.hpp"
 #include "coefficients.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class eps_rule { add, max };
 constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"add", "max"}; }
@@ -45,22 +52,12 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 // sixth. In bfloat16 even so much is lost that spectra which fall by decades end above 1.3; keller's five steps stay as
 // bounded as in the standard form, with 0.8 to 1.7 of its distance to the exact iteration, if X and R are formed anew
 // after every second.
-// automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, and in bfloat16 for other sets (with
-// polar_express the Gram form ended at 21) and for more than five steps.
+// automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, with rows of one's own, and in bfloat16
+// for other sets (with polar_express the Gram form ended at 21) and for more than five steps.
 enum class newton_schulz_form { automatic, standard, gram };
 constexpr auto enum_names(newton_schulz_form) {
   return std::array<std::string_view, 3>{"automatic", "standard", "gram"};
 }
-
-namespace fn {
-struct shift {
-  double by;
-  template <class T>
-  MATOPT_HD void operator()(T& y) const {
-    y += T(by);
-  }
-};
-}  // namespace fn
 
 template <class Element = void>
 struct newton_schulz {
@@ -74,13 +71,28 @@ struct newton_schulz {
   // Schatten norms: X <- X ||X||_F / S, S the norm of X. Nothing changes where one singular value outweighs the others;
   // a flat spectrum begins nearer to 1, and needs fewer steps. No more products: a pass over X and two over A, and for
   // schatten8 a pass in place of the first step's second product.
+  // aol: AOL, which divides rows in place of the matrix (Turbo-Muon, arXiv 2512.04632): short rows begin as large as
+  // long ones, and one step less does. The direction is another, unless rows are orthogonal; columns, if m > n. Two
+  // passes over X and two over A. eps is held against the root of sum_j |A_ij| whatever eps_rule says, so the
+  // published 1e-7 under the root is 3.1623e-4 here.
   spectral_bound bound = spectral_bound::frobenius;
+  coefficient_rows rows{};
+  bool unchecked = false;
 
-  // A coefficient set as it is meant: its number of steps, and for quintic4 the norm.
+  // A coefficient set as it is meant: its number of steps, and the norm.
   static newton_schulz preset(coefficient_set set) {
+    const bool by_rows = set == coefficient_set::turbo || set == coefficient_set::flash;
     return {.coefficients = set,
             .steps = usual_steps(set),
-            .bound = set == coefficient_set::quintic4 ? spectral_bound::schatten8 : spectral_bound::frobenius};
+            .bound = by_rows                            ? spectral_bound::aol
+                     : set == coefficient_set::quintic4 ? spectral_bound::schatten8
+                                                        : spectral_bound::frobenius};
+  }
+  // As many steps as rows.
+  static newton_schulz with_rows(coefficient_rows own) {
+    newton_schulz o;
+    o.steps = own.size(), o.rows = std::move(own);
+    return o;
   }
 
   static std::string name() { return "newton_schulz"; }
@@ -92,7 +104,10 @@ struct newton_schulz {
     visit("ns_eps_rule", self.eps_rule);
     visit("ns_form", self.form);
     visit("ns_bound", self.bound);
+    visit("ns_rows", self.rows);
+    visit("ns_unchecked", self.unchecked);
   }
+  void validate() const { rows.require("ns_rows", "ns_steps", steps, unchecked); }
 
   template <class E>
   using element = std::conditional_t<std::is_void_v<Element>, typename E::product, Element>;
@@ -153,11 +168,14 @@ struct newton_schulz {
   bool narrows(const E& e, const view<U>& u) const {
     if constexpr (may_narrow<E, U>)
       return math::min(u.rows, u.cols) >= least_narrowed && form != newton_schulz_form::gram &&
-             bound == spectral_bound::frobenius && steps <= 5 && bears_bfloat16(coefficients) &&
+             bound == spectral_bound::frobenius && steps <= 5 && bears_narrow_numbers() &&
              e.prefers_bfloat16(relative_arithmetic(math::min(u.rows, u.cols), math::max(u.rows, u.cols)));
     else
       return false;
   }
+  odd_polynomial row(index_t i) const { return rows.empty() ? matopt::coefficients(coefficients, i) : rows[i]; }
+  double margin() const { return rows.empty() ? norm_margin(coefficients) : 1; }
+  bool bears_narrow_numbers() const { return rows.empty() && bears_bfloat16(coefficients); }
   // Shorter sides leave the time with the conversions.
   static constexpr index_t least_narrowed = 128;
   // Multiply-adds of quintic steps, in units of m^3; symmetric products count half.
@@ -197,10 +215,12 @@ struct newton_schulz {
     else
       x = e.template take_batch<T>(keeps && ends_in_x ? m.batch : at_once, m.rows, m.cols, !m.row_contiguous());
     const auto frame = e.frame();
-    const view<C> wanted =
-        detail::normalizing_factors(e, norm, norm_margin(coefficients), eps, eps_rule == matopt::eps_rule::add);
+    const view<C> wanted = detail::normalizing_factors(e, norm, margin(), eps, eps_rule == matopt::eps_rule::add);
     view<C> factors = wanted, ratio = wanted;
-    if (bound != spectral_bound::frobenius) {
+    if (bound == spectral_bound::aol) {
+      factors = ratio = e.take(m.rows, 1);  // the lengths of rows
+      detail::row_norms(e, ratio, m);
+    } else if (bound != spectral_bound::frobenius) {
       // Powers of ||X||_F = 1 are in range; margin and eps follow with the other norm.
       factors = detail::normalizing_factors(e, norm, 1, 0, true), ratio = e.take(1, 1);
       e.for_each(fn::divide{}, ratio, as_const(wanted.col_block(1, 1)), as_const(factors.col_block(1, 1)));
@@ -214,7 +234,10 @@ struct newton_schulz {
       const view<const C> own_ratio = ratio.matrices(first, count);
       view<T> from = detail::members(x, first, count, m.batch), to = own.other;
       if (!begins_in_x) std::swap(from, to);
-      detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
+      if (bound == spectral_bound::aol)
+        detail::to_unit_rows(e, from, m.matrices(first, count), own_ratio);
+      else
+        detail::normalize_by(e, from, m.matrices(first, count), factors.matrices(first, count));
       if (gram)
         gram_steps(e, from, to, own, own_ratio);
       else
@@ -228,23 +251,26 @@ struct newton_schulz {
   template <class T>
   bool by_gram(index_t m, index_t n) const {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
-    if (std::is_same_v<T, double>) return false;
-    if (std::is_same_v<T, bfloat16> && (!bears_bfloat16(coefficients) || steps > 5)) return false;
+    if (std::is_same_v<T, double> || !rows.empty()) return false;
+    if (std::is_same_v<T, bfloat16> && (!bears_narrow_numbers() || steps > 5)) return false;
     // Cubic steps have one product less to save.
-    return matopt::coefficients(coefficients, 0).degree() == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
+    return row(0).degree() == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
   }
   // Before which steps x and its Gram matrix are formed anew.
   template <class T>
   bool restarts_before(index_t i) const {
     if (sizeof(T) != 2) return i > 0 && i % 6 == 0;
-    if (std::is_same_v<T, bfloat16> && bears_bfloat16(coefficients)) return i > 0 && i % 2 == 0;
+    if (std::is_same_v<T, bfloat16> && bears_narrow_numbers()) return i > 0 && i % 2 == 0;
     const index_t first = coefficients == coefficient_set::degree9_3 ? 1 : 2;
     return i >= first && (i - first) % 3 == 0;
   }
-  // a = x x^T of the first step, after x is divided by the norm; whether square is a^2, then.
+  // a = x x^T of the first step, after x is divided by the norm; whether square is a^2, then. ratio: for aol the
+  // lengths of rows, otherwise of the norms.
   template <class E, class T, class C>
   bool first_product(E& e, view<T> x, view<T> a, view<T> square, view<const C> ratio) const {
-    if (bound == spectral_bound::frobenius)
+    if (bound == spectral_bound::aol)
+      detail::almost_orthogonalize(e, x, a, ratio, margin(), eps);
+    else if (bound == spectral_bound::frobenius)
       e.gemm_symmetric(arithmetic_t<T>(1), x, x.t(), arithmetic_t<T>(0), a, a);
     else
       detail::divide_by_schatten_norm(e, bound, x, a, square, ratio);
@@ -263,12 +289,12 @@ struct newton_schulz {
     const view<T> gram = own.square[0], poly = own.square[1];
     const bool squared = first_product(e, x, gram, poly, ratio);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
-      const odd_polynomial p = matopt::coefficients(coefficients, i);
+      const odd_polynomial p = row(i);
       if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
       if (p.degree() == 3) {
         e.gemm(A(p.b), gram, x, A(p.a), x, y);
       } else {
-        const view<T> w = p.degree() == 9 ? gram : poly;
+        const view<T> w = p.degree() > 5 ? gram : poly;
         detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);
         e.gemm(A(1), w, x, A(p.a), x, y);
       }
@@ -285,7 +311,7 @@ struct newton_schulz {
         e.gemm_symmetric(A(1), x, x.t(), A(0), r, r);
         fresh = true;
       }
-      const odd_polynomial p = matopt::coefficients(coefficients, i);
+      const odd_polynomial p = row(i);
       detail::gram_polynomial(e, p, r, z, t, squared && i == 0);
       const bool last = i + 1 == steps || restarts_before<T>(i + 1);  // before X is formed
       if (!last) {
@@ -312,4 +338,4 @@ struct newton_schulz {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

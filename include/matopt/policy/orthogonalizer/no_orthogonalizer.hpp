@@ -2,7 +2,7 @@
 #pragma once
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct no_orthogonalizer {
   static std::string name() { return "none"; }
@@ -10,4 +10,4 @@ struct no_orthogonalizer {
   void orthogonalize(E&, St&, U) const {}
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

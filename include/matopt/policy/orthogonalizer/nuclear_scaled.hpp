@@ -9,7 +9,7 @@
 #include "newton_schulz.hpp"
 #include "svd_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 template <class Inner = newton_schulz<>>
 struct nuclear_scaled {
@@ -39,4 +39,4 @@ struct nuclear_scaled {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -19,7 +19,7 @@
 #include "../../core/policy.hpp"
 #include "svd_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // y = x / sqrt(a) / sqrt(b), 0 for a = 0
@@ -119,4 +119,4 @@ struct qdwh_polar {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

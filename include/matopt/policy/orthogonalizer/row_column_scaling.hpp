@@ -15,7 +15,7 @@
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class scaling_order { row_col, col_row, joint };
 constexpr auto enum_names(scaling_order) { return std::array<std::string_view, 3>{"row_col", "col_row", "joint"}; }
@@ -88,4 +88,4 @@ struct row_column_scaling {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

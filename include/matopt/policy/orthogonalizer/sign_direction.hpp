@@ -3,7 +3,7 @@
 #pragma once
 #include "../momentum/sign_of.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct sign_direction {
   static std::string name() { return "sign_direction"; }
@@ -13,4 +13,4 @@ struct sign_direction {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

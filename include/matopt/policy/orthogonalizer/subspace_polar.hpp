@@ -34,7 +34,7 @@
 #include "newton_schulz.hpp"
 #include "svd_polar.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // x = (1 - slope row) (v + noise unit g); where all of the row v is zero, a row of the identity and more noise
@@ -168,4 +168,4 @@ struct subspace_polar {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

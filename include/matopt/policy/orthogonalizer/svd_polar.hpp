@@ -13,7 +13,7 @@
 #include "../../core/policy.hpp"
 #include "../detail/polar_by_products.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace fn {
 // u = 0 where s <= cut s_1; u as it is elsewhere
@@ -58,4 +58,4 @@ struct svd_polar {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -6,14 +6,13 @@
 //   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised
 //   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
 //   convolution_ratio    sqrt(fan_out / channels) / kernel  Scion's SpectralConv; fan_in = channels * kernel
-//   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2 is the RMS of AdamW's
-//                                                           updates
+//   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2: the RMS of AdamW's steps
 #pragma once
 #include <cmath>
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 struct unit_scale {
   static std::string name() { return "unit_scale"; }
@@ -72,4 +71,4 @@ struct match_rms {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -12,7 +12,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 inline double warmup_factor(index_t t, index_t warmup) {
@@ -70,4 +70,4 @@ struct warmup_stable_decay {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

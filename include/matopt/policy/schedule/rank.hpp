@@ -14,7 +14,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 namespace detail {
 inline constexpr range rank_fraction{.low = 0, .high = 1, .low_open = true};
@@ -81,4 +81,4 @@ struct cosine_rank {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

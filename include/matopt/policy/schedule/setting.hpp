@@ -2,8 +2,7 @@
 //
 //   linear(a, b, n)              a at t = 0, b from t = n on, and a straight line between
 //   piecewise_linear({{t0, a}, {t1, b}, ...})
-//                                a up to t0, straight lines from point to point, and the last value after the last
-//                                point
+//                                a up to t0, straight lines from point to point, then the last value
 //
 //   opt.schedule("momentum", linear(0.85, 0.95, 300));
 //
@@ -15,7 +14,7 @@
 
 #include "../../core/policy.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 class piecewise_linear {
  public:
@@ -46,4 +45,4 @@ inline piecewise_linear linear(double from, double to, index_t steps) {
   return piecewise_linear({{0, from}, {steps, to}});
 }
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

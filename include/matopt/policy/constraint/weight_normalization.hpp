@@ -6,15 +6,15 @@
 //
 // R is not stored: D and r give it back. Paper: Muown, arXiv 2605.10797, Algorithm 1 and Appendix C.
 // Where public implementations differ, and what this one does:
-//   decay     decay_on = weight (official, the default): W <- W - lr decay W_old, then g <- ||W_i|| with the sign of g
-//   kept (the
-//             official code drops it, which turns a row around when g is negative); magnitude (NVIDIA): g <- g (1 - lr
-//             decay). The double decay of the official data-parallel class is not offered.
-//   zero rows rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official
-//   class
-//             divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45
-//             degrees in the next one. |g| never falls below 1e-7.
-//   blocks    the official code splits every 3n x n matrix into three; here the caller states row blocks.
+//
+// * Decay. decay_on = weight (the official code's, and the default): W <- W - lr decay W_old, then g <- ||W_i|| with
+//   the sign of g kept; the official code drops the sign, which turns a row around when g is negative. decay_on = magnitude
+//   (NVIDIA's): g <- g (1 - lr decay). The double decay of the official data-parallel class is not offered.
+// * Zero rows. Rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official
+//   class divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45 degrees
+//   in the next one. |g| never falls below 1e-7.
+// * Blocks. The official code splits every 3n x n matrix into three; here the caller states row blocks.
+//
 // State: 2 scalars per row and the magnitude rule's. FLOPs: about 15 per parameter. Needs: elementwise verbs, row
 // reductions.
 #pragma once
@@ -25,7 +25,7 @@
 #include "../detail/norms.hpp"
 #include "magnitude.hpp"
 
-namespace matopt {
+namespace MATOPT_NAMESPACE {
 
 enum class decay_target { weight, magnitude };
 constexpr auto enum_names(decay_target) { return std::array<std::string_view, 2>{"weight", "magnitude"}; }
@@ -145,14 +145,14 @@ struct resync_magnitude {
 }  // namespace fn
 
 template <class Magnitude = adam_magnitude>
-struct row_norm {
+struct weight_normalization {
   static constexpr bool only_reads_update = true;
 
   Magnitude magnitude{};
   double decay = 0;
   decay_target decay_on = decay_target::weight;
 
-  static std::string name() { return "row_norm<" + Magnitude::name() + ">"; }
+  static std::string name() { return "weight_normalization<" + Magnitude::name() + ">"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
     if constexpr (detail::has_settings<Magnitude>) Magnitude::settings(self.magnitude, visit);
@@ -226,4 +226,4 @@ struct row_norm {
   }
 };
 
-}  // namespace matopt
+}  // namespace MATOPT_NAMESPACE

@@ -1,0 +1,254 @@
+#include "command_line.hpp"
+
+#include <fcntl.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "commands.hpp"
+#include "trained_model.hpp"
+
+namespace small_gpt {
+
+namespace {
+
+// Read as an unsigned number, "-1" would be a very large one.
+std::string not_negative(const std::string& text) {
+  return text.starts_with('-') ? text + " is negative; legal: a whole number >= 0" : std::string();
+}
+
+void add_training_options(CLI::App& c, run_settings& s) {
+  c.add_option("--vocabulary", s.vocabulary, "character or byte")->capture_default_str();
+  c.add_option("--train-fraction", s.train_fraction, "part of the text, from its start, that trains")
+      ->capture_default_str();
+  c.add_option("--arch", s.architecture, "modern or nanogpt")->capture_default_str();
+  c.add_option("--layers", s.layers)->capture_default_str();
+  c.add_option("--heads", s.heads)->capture_default_str();
+  c.add_option("--width", s.width)->capture_default_str();
+  c.add_option("--context", s.context, "tokens a prediction may see")->capture_default_str();
+  c.add_option("--batch", s.batch, "sequences per step")->capture_default_str();
+  c.add_option("--iterations", s.iterations, "steps")->capture_default_str();
+  c.add_option("--other-lr", s.other_lr,
+               "AdamW's rate for everything but hidden matrices; 0: 0.003, or the rule's own rate if that is adamw");
+  c.add_option("--set-other", s.set_other, "key=value, a setting of that AdamW");
+  c.add_option("--schedule", s.schedule, "wsd, cosine or constant")->capture_default_str();
+  c.add_option("--warmup", s.warmup, "steps; -1: a fiftieth of the training")->capture_default_str();
+  c.add_option("--decay-fraction", s.decay_fraction, "wsd: last part of the training, in which the rate falls")
+      ->capture_default_str();
+  c.add_option("--lr-floor", s.lr_floor, "the rate's end as a fraction")->capture_default_str();
+  c.add_option("--clip", s.clip, "bound of the global gradient norm; 0: none")->capture_default_str();
+  c.add_option("--seed", s.seed)->check(not_negative)->capture_default_str();
+  c.add_option("--shards", s.shards, "parts of the batch that are added in fixed order")->capture_default_str();
+  c.add_option("--eval-interval", s.eval_interval, "steps between validations")->capture_default_str();
+  c.add_option("--eval-windows", s.eval_windows, "validation windows; 0: the whole validation text")
+      ->capture_default_str();
+  c.add_option("--checkpoint-interval", s.checkpoint_interval, "steps between checkpoints")->capture_default_str();
+  c.add_option("--checkpoints", s.checkpoints, "which are kept: last, all, or thinned (fewer of the older ones)")
+      ->capture_default_str();
+  c.add_option("--device", s.device, "cpu, cuda or cuda:N")->capture_default_str();
+  c.add_option("--precision", s.precision, "of products: float; on a GPU bf16 unless given");
+  c.add_option("--micro-batch", s.micro_batch, "on a GPU: sequences that go through the model at once; 0: it chooses")
+      ->capture_default_str();
+  c.add_option("--measure-interval", s.measure_interval, "steps between measurements of the matrices; 0: none")
+      ->capture_default_str();
+}
+
+// The name of a setting in logs and checkpoints, from that of its option.
+std::string setting_of(const CLI::Option& o) {
+  std::string name = o.get_name().substr(2);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name == "arch" ? "architecture" : name;
+}
+
+// The settings of a checkpoint, with those in their place that the command line names.
+run_settings branched(const CLI::App& c, const options& o) {
+  const auto file = matopt::tensor_file::load(o.branch);
+  const run_settings old =
+      from_checked_json(nlohmann::json::parse(metadata(file, "small_gpt.settings"), nullptr, false));
+  const nlohmann::json given = to_checked_json(o.run);
+  nlohmann::json all = to_checked_json(old);
+  for (const auto* option : c.parse_order()) {
+    const std::string name = setting_of(*option);
+    for (const char* fixed :
+         {"vocabulary", "architecture", "layers", "heads", "width", "context", "shards", "train_fraction"})
+      if (name == fixed)
+        throw matopt::error(option->get_name() + " cannot be changed on --branch: it is the checkpoint's");
+    if (given.contains(name) && name != "data") all[name] = given[name];
+  }
+  run_settings s = from_checked_json(all);
+  s.data = o.data;  // empty: the checkpoint's
+  const auto named = [&](const char* option) { return c.get_option(option)->count() > 0; };
+  if (s.rule != old.rule) {  // what was set for the one rule is nothing to the other
+    if (!named("--lr")) s.lr = 0;
+    if (!named("--set")) s.set.clear();
+  }
+  return s;
+}
+
+std::string& command_text() {
+  static std::string text;
+  return text;
+}
+
+// As a shell would read it back.
+std::string quoted(const std::string& word) {
+  constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:+@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
+  return out + "'";
+}
+
+// A file that this program opens must not get the number of an output that the caller closed.
+void occupy_closed_outputs() {
+  for (const int descriptor : {0, 1, 2})
+    if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
+      // Standard output is opened for reading, so that what is written there fails, and is noticed.
+      if (::open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY) < 0) return;
+}
+
+exit_status flushed(exit_status status) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  std::fprintf(stderr, "small_gpt: cannot write the output: %s\n",
+               errno != 0 ? std::strerror(errno) : "an earlier write failed");
+  return status == exit_status::done ? exit_status::failed : status;
+}
+
+}  // namespace
+
+const std::string& command_line() { return command_text(); }
+
+int run(int argc, char** argv, const rule_book& book) {
+  occupy_closed_outputs();
+  if (&book != &rules()) rules() = book;
+  command_text().clear();
+  for (int i = 0; i < argc; ++i) command_text() += (i ? " " : "") + quoted(argv[i]);
+  options o;
+  CLI::App app{"Trains a small GPT with the optimizers of matopt."};
+  app.require_subcommand(1);
+  app.add_option("--threads", o.threads, "0: one per core");
+
+  auto* c_train = app.add_subcommand("train", "train, and leave a checkpoint and a log");
+  auto* train_data = c_train->add_option("--data", o.data, "text to learn from; any bytes");
+  auto* c_resume = c_train->add_option("--resume", o.resume, "a checkpoint to continue, with its settings");
+  auto* c_branch = c_train->add_option(
+      "--branch", o.branch,
+      "a checkpoint to begin with; its settings, but for those named here, as rate, rule, or length");
+  auto* train_out = c_train
+                        ->add_option("--out", o.out,
+                                     "folder for the log and the checkpoint; with --resume, unless given: that of "
+                                     "the checkpoint")
+                        ->capture_default_str();
+  auto* c_force = c_train->add_flag("--force", o.force, "replace a run that the folder holds");
+  c_train->add_option("--rule", o.run.rule, "optimizer of the hidden matrices; `small_gpt rules` lists them")
+      ->capture_default_str();
+  c_train->add_option("--set", o.run.set, "key=value, a setting of the rule");
+  c_train->add_option("--lr", o.run.lr, "rate of the hidden matrices; 0: the rule's own");
+  add_training_options(*c_train, o.run);
+
+  auto* c_compare = app.add_subcommand("compare", "train several rules on the same batches; write a table and a page");
+  c_compare->add_option("--data", o.data, "text to learn from")->required();
+  c_compare->add_option("--out", o.out, "folder for the report")->capture_default_str();
+  c_compare->add_flag("--force", o.force, "replace a report that the folder holds, and its runs");
+  c_compare->add_option("--rules", o.rules, "comma-separated; NAME, or NAME=RATE for another rate than the default")
+      ->delimiter(',')
+      ->capture_default_str();
+  c_compare->add_option("--keep", o.keep, "fractions for the compressed models")->delimiter(',')->capture_default_str();
+  c_compare->add_option("--calibration", o.calibration, "training sequences behind the whitening")
+      ->capture_default_str();
+  add_training_options(*c_compare, o.run);
+
+  auto* c_sweep = app.add_subcommand("sweep", "train what a file asks for: rules x rates x seeds x any setting");
+  c_sweep->add_option("file", o.checkpoint, "sweep.toml; examples/small_gpt/README.md says what it holds")->required();
+  c_sweep->add_option("--data", o.data, "text to learn from, instead of the file's");
+  auto* sweep_out = c_sweep->add_option("--out", o.out, "folder of the runs, instead of the file's");
+  auto* sweep_device = c_sweep->add_option("--device", o.run.device, "cpu, cuda or cuda:N, instead of the file's");
+  c_sweep->add_flag("--dry-run", o.dry_run, "only say which runs are missing, as far as that is known");
+
+  auto* c_report = app.add_subcommand("report", "a page on runs, from their folders");
+  c_report->add_option("runs", o.runs, "folders of runs, or folders that hold such")->required();
+  auto* report_out = c_report->add_option("--out", o.out, "folder for the report; report unless given");
+  c_report->add_option("--data", o.data, "the text, if it is not where the runs had it");
+  c_report->add_option("--keep", o.keep, "fractions for the compressed models")->delimiter(',')->capture_default_str();
+  c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
+      ->capture_default_str();
+  c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out");
+
+  const auto on_checkpoint = [&](const char* name, const char* what, bool with_text) {
+    auto* c = app.add_subcommand(name, what);
+    c->add_option("checkpoint", o.checkpoint)->required();
+    if (with_text) {
+      c->add_option("--data", o.data, "another text than it was trained on");
+      c->add_option("--eval-windows", o.eval_windows, "validation windows; 0: the whole validation text");
+    }
+    return c;
+  };
+  auto* c_eval = on_checkpoint("eval", "validation loss of a checkpoint", true);
+  auto* c_sample = on_checkpoint("sample", "text from a checkpoint", false);
+  c_sample->add_option("--prompt", o.prompt);
+  c_sample->add_option("--length", o.length, "tokens")->capture_default_str();
+  c_sample->add_option("--temperature", o.temperature)->capture_default_str();
+  c_sample->add_option("--top-k", o.top_k, "0: all")->capture_default_str();
+  c_sample->add_option("--seed", o.sample_seed)->check(not_negative)->capture_default_str();
+  auto* c_compress = on_checkpoint("compress", "low-rank form of a checkpoint: size and loss", true);
+  c_compress->add_option("--method", o.method, "whitened, svd or asvd")->capture_default_str();
+  c_compress->add_option("--keep", o.keep, "fractions of the parameters of each hidden matrix")
+      ->delimiter(',')
+      ->capture_default_str();
+  c_compress->add_option("--calibration", o.calibration, "training sequences to look at")->capture_default_str();
+  c_compress->add_option("--save", o.save, "write the compressed checkpoint");
+  auto* c_inspect = on_checkpoint("inspect", "spectra of a checkpoint's matrices", false);
+  app.add_subcommand("rules", "the rules, their settings and defaults");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const exit_status status = app.exit(e) == 0 ? exit_status::done : exit_status::usage;  // 0: --help
+    return static_cast<int>(flushed(status));
+  }
+  try {
+    o.run.data = o.data;
+    o.out_given = train_out->count() + sweep_out->count() > 0;
+    if (*c_report && report_out->count() == 0) o.out = "report";
+    if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
+    // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
+    std::signal(SIGXFSZ, SIG_IGN);
+    if (*c_train || *c_compare || *c_sweep) std::signal(SIGPIPE, SIG_IGN);
+    if (*c_train && o.resume.empty() && o.branch.empty() && train_data->count() == 0)
+      throw matopt::error("train needs --data, a text to learn from, or --resume or --branch, a checkpoint");
+    if (c_branch->count() > 0) {
+      if (o.branch.empty()) throw matopt::bad_value("--branch", "\"\"", "the name of a checkpoint");
+      o.run = branched(*c_train, o);
+    }
+    if (c_resume->count() > 0) {
+      if (o.resume.empty()) throw matopt::bad_value("--resume", "\"\"", "the name of a checkpoint");
+      for (const auto* given : c_train->parse_order())
+        if (given != c_resume && given != train_data && given != train_out && given != c_force)
+          throw matopt::error(given->get_name() + " cannot be changed on --resume: the checkpoint's settings continue");
+    }
+    matopt::eigen_backend cpu(o.threads);
+    const exit_status status = *c_train      ? train(o, cpu)
+                               : *c_compare  ? compare(o, cpu)
+                               : *c_sweep    ? sweep(o, cpu)
+                               : *c_report   ? report(o, cpu)
+                               : *c_eval     ? evaluate(o, cpu)
+                               : *c_sample   ? sample(o, cpu)
+                               : *c_compress ? compress(o, cpu)
+                               : *c_inspect  ? inspect(o, cpu)
+                                             : list_rules();
+    return static_cast<int>(flushed(status));
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "small_gpt: not enough memory\n");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "small_gpt: %s\n", e.what());
+  }
+  return static_cast<int>(exit_status::failed);
+}
+
+}  // namespace small_gpt

@@ -1,0 +1,77 @@
+#include "measurements.hpp"
+
+#include <map>
+#include <matopt/metrics/rows.hpp>
+#include <matopt/metrics/spectrum.hpp>
+#include <numeric>
+
+namespace small_gpt {
+
+using nlohmann::json;
+
+std::string layer_kind(const std::string& name) {
+  const auto dot = name.find('.');
+  const std::string kind = name.starts_with("layer") && dot != std::string::npos ? name.substr(dot + 1) : name;
+  for (const auto& [block, letter] : {std::pair{"qkv.0", "q"}, {"qkv.1", "k"}, {"qkv.2", "v"}})
+    if (kind == block) return letter;
+  return kind;
+}
+
+namespace {
+
+json of_matrix(const matopt::view<const float>& w) {
+  matopt::eigen_backend alone(1);
+  const matopt::spectrum s(alone, w);
+  const std::vector<double> rows = matopt::row_norms(w);
+  json deciles = json::array();
+  for (int d = 0; d <= 10; ++d)
+    deciles.push_back(s.values()[static_cast<std::size_t>(d) * (s.values().size() - 1) / 10]);
+  return {{"spectral_norm", s.spectral_norm()},
+          {"stable_rank", s.stable_rank()},
+          {"row_norms",
+           {*std::min_element(rows.begin(), rows.end()),
+            std::accumulate(rows.begin(), rows.end(), 0.0) / static_cast<double>(rows.size()),
+            *std::max_element(rows.begin(), rows.end())}},
+          {"coherence", matopt::row_coherence(s, w)},
+          {"singular_values", std::move(deciles)}};
+}
+
+}  // namespace
+
+json measurements(gpt<float>& model, matopt::eigen_backend& cpu, const std::vector<matrix_step>& steps) {
+  struct part {
+    std::string name;
+    matopt::view<const float> w;
+    bool hidden;
+  };
+  std::vector<part> parts;
+  for (const auto& p : model.parameters()) {
+    std::vector<matopt::index_t> blocks = p.row_blocks;
+    if (blocks.empty()) blocks.push_back(p.rows);
+    matopt::index_t first = 0;
+    for (std::size_t b = 0; b < blocks.size(); first += blocks[b++])
+      parts.push_back({blocks.size() > 1 ? p.name + "." + std::to_string(b) : p.name,
+                       matopt::row_major(static_cast<const float*>(p.value) + first * p.cols, blocks[b], p.cols),
+                       p.kind == tensor_role::hidden});
+  }
+  std::vector<json> found(parts.size(), json::object());
+  cpu.pool().parallel_for(static_cast<matopt::index_t>(parts.size()), [&](matopt::index_t i) {
+    const part& p = parts[static_cast<std::size_t>(i)];
+    if (p.hidden) found[static_cast<std::size_t>(i)] = of_matrix(p.w);
+  });
+  std::map<std::string, const matrix_step*> by_name;
+  for (const auto& s : steps) by_name[s.name] = &s;
+  json all = json::array();
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    json& m = found[i];
+    m["name"] = parts[i].name, m["kind"] = layer_kind(parts[i].name);
+    if (const auto at = by_name.find(parts[i].name); at != by_name.end()) {
+      m["weight_norm"] = at->second->weight_norm, m["update_to_weight"] = at->second->update_to_weight;
+      m["gradient_norm"] = at->second->gradient_norm, m["cosine"] = at->second->cosine;
+    }
+    all.push_back(std::move(m));
+  }
+  return all;
+}
+
+}  // namespace small_gpt
