@@ -4,7 +4,7 @@
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
 //
 // tilde-research/aurora-release, at the settings of the optimizer track of modded-nanogpt: two polar factors, lr 0.05,
-// decay 0.025. The equations of d are in balanced_polar.hpp. The record's polar factor is twelve steps of `simple`; the
+// decay 0.025. The equations of d are in balanced_polar.hpp. The record's polar factor is the set speedrun12; the
 // default here is degree9_4, which is within 1.2 % of it for two fifths of the products, because there are two of them.
 // State: 1 scalar per parameter. FLOPs: twice Muon's on matrices that are not square, and 8 per parameter.
 #pragma once

@@ -3,7 +3,7 @@
 //   O = NS12(Nesterov(G))       X = W - lr R O / ||O||       W <- R X / ||X||       R = ||W_0||
 //
 // Hyperball (arXiv 2606.16899), and a record of the optimizer track of modded-nanogpt, whose settings these are: twelve
-// steps of `simple`, lr 0.018, no decay. The record reads the norm again in each step; here it is that of the first
+// steps of `speedrun12`, lr 0.018, no decay. The record reads the norm again in each step; here it is that of the first
 // weight. A weight that begins at zero stays there. No scale by shape, which the norm would undo.
 // State: 1 scalar per parameter and 1 per matrix. FLOPs: Muon's with twelve steps, and 10 per parameter.
 #pragma once

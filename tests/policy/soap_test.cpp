@@ -148,7 +148,7 @@ TEMPLATE_TEST_CASE("SOAP-Muon and KL rules: bases are orthonormal and steps boun
   check(kl_soap_h{}, "kl_soap_h", 16);
   check(emerging_kl_soap{}, "emerging_kl_soap", 40);  // of RMS 1, and so none above sqrt(32 * 48)
   emerging_kl_soap decomposed;
-  decomposed.momentum.basis = basis_method::eigh;
+  decomposed.momentum.method = basis_method::eigh;
   check(decomposed, "emerging_kl_soap, eigh", 40);
   check(kl_shampoo{}, "kl_shampoo", 1e17);  // its size follows the first gradients'
 }
@@ -317,6 +317,9 @@ TEST_CASE("SOAP-Muon: settings that do not fit are refused", "[soap]") {
   r = {};
   r.momentum.trust_fade_end = 3;
   CHECK_THROWS_WITH(r.validate(), Catch::Contains("trust_fade_end is 3") && Catch::Contains("1375"));
+  r = {};
+  r.momentum.norm = spectral_bound::aol;
+  CHECK_THROWS_WITH(r.validate(), Catch::Contains("whitening_norm is aol") && Catch::Contains("schatten4"));
   kl_shampoo k;
   CHECK_THROWS_WITH(set_setting(k, "initial_eigenvalue", "0"), Catch::Contains("> 0"));
   CHECK_THROWS_WITH(set_setting(k, "shampoo_beta", "-1"), Catch::Contains("[0, 1)"));

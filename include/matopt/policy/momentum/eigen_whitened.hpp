@@ -134,6 +134,8 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
     visit("trust_fade_end", self.trust_fade_end, range{.low = 0});
   }
   void validate() const {
+    if (norm == spectral_bound::aol)
+      throw bad_value("whitening_norm", "aol", "frobenius, schatten4 or schatten8: a norm of the matrix");
     if (trust_cap < trust_floor)
       throw bad_value("trust_cap", detail::text(trust_cap), "at least trust_floor, " + detail::text(trust_floor));
     if (trust_fade_end < trust_floor_end)

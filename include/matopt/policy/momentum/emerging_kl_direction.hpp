@@ -7,7 +7,8 @@
 //   m turned into the new bases;  P = Ql^T G Qr       m <- beta1 m + (1 - beta1) P       v <- beta2 v + (1 - beta2) P^2
 //   u = Ql (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)) Qr^T
 //
-// arXiv 2509.03378 in the form of Emerging-Optimizers' KlSoapV3; basis = eigh decomposes L and R in every step (REKLS).
+// arXiv 2509.03378 in the form of Emerging-Optimizers' KlSoapV3; basis_method = eigh decomposes L and R in every step
+// (REKLS).
 // Three traps of that code are avoided, unless settings say otherwise. (1) skip_first: the first gradient is diagonal
 // in its own bases, and what rounding leaves beside the diagonal would be divided by itself or by eps. So the first
 // step only measures, as SOAP's does; nothing decays. (2) relative_eps: eigenvalues are held above eps times the
@@ -89,7 +90,7 @@ struct emerging_kl_direction {
   static constexpr index_t phases = 2;  // 0: the first step, 1: the others
 
   double beta1 = 0.9, beta2 = 0.95, shampoo_beta = 0.95, eps = 1e-8;
-  basis_method basis = basis_method::qr;
+  basis_method method = basis_method::qr;
   bool skip_first = true, relative_eps = true;
   double max_update_rms = 1;  // 0: none
 
@@ -100,7 +101,7 @@ struct emerging_kl_direction {
     visit("beta2", self.beta2, range{.low = 0, .high = 1, .high_open = true, .average = 1});
     visit("shampoo_beta", self.shampoo_beta, range{.low = 0, .high = 1, .high_open = true});
     visit("eps", self.eps, range{.low = 0, .low_open = true});
-    visit("basis", self.basis);
+    visit("basis_method", self.method);
     visit("skip_first", self.skip_first);
     visit("relative_eps", self.relative_eps);
     visit("max_update_rms", self.max_update_rms, range{.low = 0});
@@ -208,7 +209,7 @@ struct emerging_kl_direction {
   }
   template <class E, class C>
   void renew(E& e, view<C> side, view<C> q, view<C> eigenvalues) const {
-    if (basis == basis_method::eigh) return detail::basis_of_factor(e, side, q, eigenvalues);
+    if (method == basis_method::eigh) return detail::basis_of_factor(e, side, q, eigenvalues);
     const auto frame = e.frame();
     const index_t n = side.rows;
     const view<C> permutation = e.take(n, n, true), before = e.take(n, n, true), after = e.take(n, n, true);
