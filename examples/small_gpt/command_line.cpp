@@ -164,6 +164,22 @@ int run(int argc, char** argv, const rule_book& book) {
       ->capture_default_str();
   add_training_options(*c_compare, o.run);
 
+  auto* c_sweep = app.add_subcommand("sweep", "train what a file asks for: rules x rates x seeds x any setting");
+  c_sweep->add_option("file", o.checkpoint, "sweep.toml; examples/small_gpt/README.md says what it holds")->required();
+  c_sweep->add_option("--data", o.data, "text to learn from, instead of the file's");
+  auto* sweep_out = c_sweep->add_option("--out", o.out, "folder of the runs, instead of the file's");
+  auto* sweep_device = c_sweep->add_option("--device", o.run.device, "cpu, cuda or cuda:N, instead of the file's");
+  c_sweep->add_flag("--dry-run", o.dry_run, "only say which runs are missing, as far as that is known");
+
+  auto* c_report = app.add_subcommand("report", "a page on runs, from their folders");
+  c_report->add_option("runs", o.runs, "folders of runs, or folders that hold such")->required();
+  auto* report_out = c_report->add_option("--out", o.out, "folder for the report; report unless given");
+  c_report->add_option("--data", o.data, "the text, if it is not where the runs had it");
+  c_report->add_option("--keep", o.keep, "fractions for the compressed models")->delimiter(',')->capture_default_str();
+  c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
+      ->capture_default_str();
+  c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out");
+
   const auto on_checkpoint = [&](const char* name, const char* what, bool with_text) {
     auto* c = app.add_subcommand(name, what);
     c->add_option("checkpoint", o.checkpoint)->required();
@@ -198,10 +214,12 @@ int run(int argc, char** argv, const rule_book& book) {
   }
   try {
     o.run.data = o.data;
-    o.out_given = train_out->count() > 0;
+    o.out_given = train_out->count() + sweep_out->count() > 0;
+    if (*c_report && report_out->count() == 0) o.out = "report";
+    if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
     // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
     std::signal(SIGXFSZ, SIG_IGN);
-    if (*c_train || *c_compare) std::signal(SIGPIPE, SIG_IGN);
+    if (*c_train || *c_compare || *c_sweep) std::signal(SIGPIPE, SIG_IGN);
     if (*c_train && o.resume.empty() && o.branch.empty() && train_data->count() == 0)
       throw matopt::error("train needs --data, a text to learn from, or --resume or --branch, a checkpoint");
     if (c_branch->count() > 0) {
@@ -217,6 +235,8 @@ int run(int argc, char** argv, const rule_book& book) {
     matopt::eigen_backend cpu(o.threads);
     const exit_status status = *c_train      ? train(o, cpu)
                                : *c_compare  ? compare(o, cpu)
+                               : *c_sweep    ? sweep(o, cpu)
+                               : *c_report   ? report(o, cpu)
                                : *c_eval     ? evaluate(o, cpu)
                                : *c_sample   ? sample(o, cpu)
                                : *c_compress ? compress(o, cpu)

@@ -119,14 +119,13 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   }
   const auto m = load(o, cpu, text_source::named(o.data));
   const calibration c = calibration::of(*m, o.calibration);
-  const double dense = m->validation_loss(cpu.pool(), windows(o, *m));
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
   const auto results = compress(*m, cpu, c, how, o.keep, windows(o, *m));
-  std::printf("%-6s %12td %12td %10.4f\n", "dense", results.front().dense_parameters,
-              results.front().dense_parameters * 4, dense);
+  std::printf("%-6s %12td %12ju %10.4f\n", "dense", results.front().dense_parameters, results.front().dense_bytes,
+              results.front().dense_loss);
   for (std::size_t i = 0; i < o.keep.size(); ++i) {
     const compressed_model& r = results[i];
-    std::printf("%-6g %12td %12td %10.4f %10.1e\n", o.keep[i], r.parameters, r.bytes(), r.loss, r.ridge);
+    std::printf("%-6g %12td %12ju %10.4f %10.1e\n", o.keep[i], r.parameters, r.bytes, r.loss, r.ridge);
   }
   if (!o.save.empty()) save_compressed(*m, results.front(), o.save);
   return exit_status::done;

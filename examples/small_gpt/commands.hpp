@@ -13,7 +13,8 @@ namespace small_gpt {
 struct options {
   run_settings run;
   std::string out = "run", checkpoint, resume, branch, data, prompt, method = "whitened", save;
-  bool out_given = false, force = false;
+  bool out_given = false, force = false, dry_run = false, no_compression = false;
+  std::vector<std::string> runs;                                       // folders, for a report
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
   int threads = 0, length = 500, calibration = 128;
@@ -25,6 +26,8 @@ struct options {
 
 exit_status train(const options&, matopt::eigen_backend&);
 exit_status compare(const options&, matopt::eigen_backend&);  // in compare.cpp
+exit_status sweep(const options&, matopt::eigen_backend&);    // in sweep_command.cpp; the file is `checkpoint`
+exit_status report(const options&, matopt::eigen_backend&);   // in report_command.cpp
 exit_status evaluate(const options&, matopt::eigen_backend&);
 exit_status sample(const options&, matopt::eigen_backend&);
 exit_status compress(const options&, matopt::eigen_backend&);

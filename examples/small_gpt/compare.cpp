@@ -1,13 +1,12 @@
 // The command `compare`: the same training with several rules, and the report on it.
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 
 #include "commands.hpp"
 #include "plot.hpp"
-#include "processor.hpp"
 #include "report.hpp"
 #include "stop_signals.hpp"
+#include "trainer.hpp"
 
 namespace small_gpt {
 
@@ -51,43 +50,27 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
   for (const auto& s : runs)
     folders.emplace_back(o.out + "/" + s.rule, o.force ? existing_run::replace : existing_run::refuse);
 
-  comparison c;
-  c.settings = o.run, c.processor = processor(), c.threads = cpu.threads(), c.keep = o.keep;
+  std::vector<std::string> paths;
+  bool any = false;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     std::fprintf(stderr, "--- %s\n", runs[i].rule.c_str());
+    paths.push_back(folders[i].path());
     trainer t(runs[i], cpu, std::move(folders[i]));
     // Of the text and of all settings it is known now that they are good: the other folders are taken before the work.
     for (std::size_t later = i + 1; later < runs.size(); ++later) folders[later].open();
-
-    comparison::entry e;
-    e.training = t.run();
-    if (e.training.end == outcome::stopped) {
+    const train_result r = t.run();
+    if (r.end == outcome::stopped) {
       std::printf("stopped by %s during %s, at step %d of %d; checkpoint: %s\n",
-                  stop_signals::name_of(stop_signals::received()).c_str(), runs[i].rule.c_str(), e.training.step,
+                  stop_signals::name_of(stop_signals::received()).c_str(), runs[i].rule.c_str(), r.step,
                   runs[i].iterations, t.checkpoint_path().c_str());
       return stopped_by(stop_signals::received());
     }
-    trained_model& m = t.model();
-    e.settings = m.settings, e.signature = t.device().signature();
-    if (e.diverged()) {
-      std::fprintf(stderr, "%s diverged at step %d: %s\n", runs[i].rule.c_str(), e.training.step,
-                   e.training.why.c_str());
-    } else {
-      e.matrices = inspect(m, cpu);
-      const calibration inputs = calibration::of(m, o.calibration);
-      e.plain = compress(m, cpu, inputs, method::svd, o.keep, m.settings.eval_windows);
-      e.whitened = compress(m, cpu, inputs, method::whitened, o.keep, m.settings.eval_windows);
-    }
-    c.dense_bytes = static_cast<matopt::index_t>(m.model.weights().size()) * 4;
-    c.settings.warmup = m.settings.warmup;
-    c.entries.push_back(std::move(e));
+    if (r.end == outcome::diverged)
+      std::fprintf(stderr, "%s diverged at step %d: %s\n", runs[i].rule.c_str(), r.step, r.why.c_str());
+    any = any || r.end == outcome::done;
   }
-  const std::string table = table_of(c);
-  write_json(c, json);
-  write_page(c, page);
-  write_file(text, table);
+  const std::string table = write_report(paths, o.out, cpu, {o.keep, o.calibration, "", true});
   std::printf("\n%s\nreport: %s\n", table.c_str(), page.c_str());
-  const bool any = std::any_of(c.entries.begin(), c.entries.end(), [](const auto& e) { return !e.diverged(); });
   return any ? exit_status::done : exit_status::diverged;
 }
 

@@ -1,9 +1,12 @@
 #include "compression.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
 #include <optional>
+
+#include "temporary_file.hpp"
 
 namespace small_gpt {
 
@@ -45,9 +48,28 @@ calibration calibration::of(trained_model& m, int sequences) {
   return c;
 }
 
+namespace {
+
+struct weighed {
+  double loss;
+  std::uintmax_t bytes;
+};
+
+// What becomes of a model that goes to a file and comes back.
+weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, int windows) {
+  const temporary_file file;
+  save_compressed(m, c, file.path());
+  const auto again = load_model(matopt::tensor_file::load(file.path()), text_source::none(), cpu.pool());
+  return {validation_loss([&](auto tokens, auto targets,
+                              index_t count) { return again->model.loss(cpu.pool(), tokens, targets, count); },
+                          m.text(), windows),
+          std::filesystem::file_size(file.path())};
+}
+
+}  // namespace
+
 std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
                                        const std::vector<double>& keep, int windows) {
-  const std::vector<float> original(m.model.weights().begin(), m.model.weights().end());
   const auto parameters = m.model.parameters();
   std::vector<std::size_t> hidden;
   for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -67,6 +89,7 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
                                                      : matopt::truncation::whitened(alone, w, inputs.gram.view());
   });
 
+  const weighed dense = after_round_trip(m, cpu, {}, windows);
   std::vector<compressed_model> results;
   for (const double ratio : keep) {
     compressed_model result;
@@ -77,14 +100,13 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
       const index_t k = matopt::rank_for(ratio, p.rows, p.cols);
       if (k == std::min(p.rows, p.cols)) continue;
       matopt::factored f = decomposed[h]->at(k);
-      const matopt::dense<double> product = f.product();
-      for (index_t j = 0; j < p.rows * p.cols; ++j) p.value[j] = static_cast<float>(product.view().data[j]);
       result.parameters += f.parameters() - p.rows * p.cols;
       result.ridge = std::max(result.ridge, f.ridge);
       result.layers.emplace(hidden[h], std::move(f));
     }
-    result.loss = m.validation_loss(cpu.pool(), windows);
-    std::copy(original.begin(), original.end(), m.model.weights().begin());
+    const weighed cut = after_round_trip(m, cpu, result, windows);
+    result.loss = cut.loss, result.bytes = cut.bytes;
+    result.dense_loss = dense.loss, result.dense_bytes = dense.bytes;
     results.push_back(std::move(result));
   }
   return results;

@@ -1,5 +1,6 @@
 // Compresses the hidden matrices of a trained model, and tells what that costs.
 #pragma once
+#include <cstdint>
 #include <map>
 #include <matopt/compress/truncate.hpp>
 #include <matopt/eigen.hpp>
@@ -25,14 +26,14 @@ struct calibration {
   static calibration of(trained_model& m, int sequences);
 };
 
+// Losses are always of a model that was written to a file and read back, and sizes are always of such a file.
 struct compressed_model {
   std::map<std::size_t, matopt::factored> layers;  // those that are smaller as factors, by index of the parameter
   matopt::index_t parameters = 0;                  // of the whole model, as stored
   matopt::index_t dense_parameters = 0;
-  double loss = 0;   // validation, nats per token
-  double ridge = 0;  // the largest that whitening needed
-
-  matopt::index_t bytes() const { return parameters * 4; }
+  double loss = 0, dense_loss = 0;            // validation, nats per token
+  std::uintmax_t bytes = 0, dense_bytes = 0;  // of the file
+  double ridge = 0;                           // the largest that whitening needed
 };
 
 // For each ratio: keeps that part of the parameters of each hidden matrix and measures the loss; the model is unchanged

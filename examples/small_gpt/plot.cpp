@@ -3,76 +3,132 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <sstream>
 
 #include "files.hpp"
+#include "temporary_file.hpp"
 
 namespace small_gpt {
-
-namespace {
-
-// An empty file with a name of its own, for as long as this lives.
-class temporary_file {
- public:
-  temporary_file() : path_((std::filesystem::temp_directory_path() / "small_gpt-XXXXXX").string()) {
-    const int descriptor = ::mkstemp(path_.data());
-    if (descriptor < 0) throw matopt::bad_file("cannot write \"" + path_ + "\": " + std::strerror(errno));
-    ::close(descriptor);
-  }
-  temporary_file(const temporary_file&) = delete;
-  temporary_file& operator=(const temporary_file&) = delete;
-  ~temporary_file() { ::unlink(path_.c_str()); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-}  // namespace
 
 void require_gnuplot() {
   std::FILE* pipe = ::popen("gnuplot --version >/dev/null 2>&1", "r");
   if (!pipe || ::pclose(pipe) != 0)
-    throw matopt::error("compare draws its plots with gnuplot, which cannot be run; Debian package: gnuplot-nox");
+    throw matopt::error("the report draws its plots with gnuplot, which cannot be run; Debian package: gnuplot-nox");
 }
 
-std::string plot(const std::string& commands, const std::vector<series>& given) {
-  std::vector<series> all;  // those with a point: gnuplot stops at a plot of nothing
-  for (series line : given) {
-    std::erase_if(line.points, [](const auto& p) { return !std::isfinite(p.first) || !std::isfinite(p.second); });
-    if (!line.points.empty()) all.push_back(std::move(line));
+namespace {
+
+// A string of gnuplot.
+std::string in_quotes(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? "''" : std::string(1, c);
+  return out + "'";
+}
+
+std::string style_of(const series& s) {
+  std::ostringstream out;
+  out << (s.bars                 ? "yerrorlines pt 7 ps 0.5"
+          : s.points.size() > 12 ? "lines"
+                                 : "linespoints pt 7 ps 0.5")
+      << " lw 2 dt " << (s.dashed ? 2 : 1) << " lc rgb color[" << s.color % 10 + 1 << "]";
+  return out.str();
+}
+
+}  // namespace
+
+std::string svg_plot(const std::string& commands, const std::vector<panel>& given, std::size_t columns) {
+  std::vector<panel> panels;  // with points that can be drawn: gnuplot stops at a plot of nothing
+  for (const panel& p : given) {
+    panel drawn{p.title, {}};
+    for (series line : p.curves) {
+      std::erase_if(line.points, [](const auto& at) { return !std::isfinite(at.x) || !std::isfinite(at.y); });
+      if (!line.points.empty()) drawn.curves.push_back(std::move(line));
+    }
+    if (!drawn.curves.empty()) panels.push_back(std::move(drawn));
   }
-  if (all.empty()) return "<p>There is nothing to plot.</p>";
+  if (panels.empty()) return {};
+  columns = std::min(columns, panels.size());
+  const std::size_t rows = (panels.size() + columns - 1) / columns;
+  // The key of several panels is a row of its own below them.
+  std::vector<const series*> key;
+  for (const panel& p : panels)
+    for (const series& s : p.curves)
+      if (!s.name.empty() &&
+          std::none_of(key.begin(), key.end(), [&](const series* known) { return known->name == s.name; }))
+        key.push_back(&s);
+  const bool several = panels.size() > 1;
+  const std::size_t key_rows = (key.size() + 3) / 4, key_height = several ? 30 + 18 * key_rows : 0;
+  const std::size_t width = several ? 410 * columns : 620,
+                    height = (several ? 250 * rows : 370 + 20 * key_rows) + key_height;
+
   const temporary_file picture;
   std::ostringstream script;
-  script
-      << "set terminal svg size 620,400 font 'sans-serif,13' background '#ffffff'\nset output '" << picture.path()
-      << "'\n"
-      << "set grid lc '#dddddd'\nset border lc '#888888'\nset key outside bottom center horizontal noenhanced\nset "
-         "tics nomirror\nset tics font ',11'\n"
-      << "array color[8] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f']\n";
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    script << "$d" << i << " << EOD\n";
-    for (const auto& [x, y] : all[i].points) script << x << ' ' << y << '\n';
-    script << "EOD\n";
+  script << "set terminal svg size " << width << ',' << height
+         << " font 'sans-serif,13' background '#ffffff'\nset output '" << picture.path()
+         << "'\nset grid lc '#cccccc' lw 0.7\nset border 3 lc '#666666'\nset tics nomirror font ',11'\nset key outside "
+            "bottom "
+            "center horizontal noenhanced maxcols 4\n"
+         << "array color[10] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', "
+            "'#e377c2', '#7f7f7f', '#bcbd22']\n";
+  std::size_t block = 0;
+  for (const panel& p : panels)
+    for (const series& s : p.curves) {
+      script << "$d" << block++ << " << EOD\n";
+      for (const auto& at : s.points) {
+        script << at.x << ' ' << at.y;
+        if (s.bars) script << ' ' << at.low << ' ' << at.high;
+        script << '\n';
+      }
+      script << "EOD\n";
+    }
+  script << commands << '\n';
+  const double below = static_cast<double>(key_height) / static_cast<double>(height);
+  if (several) script << "set multiplot\nunset key\n";
+  block = 0;
+  for (std::size_t i = 0; i < panels.size(); ++i) {
+    if (several) {
+      const double w = 1.0 / static_cast<double>(columns), h = (1 - below) / static_cast<double>(rows);
+      script << "set size " << w << ',' << h << "\nset origin " << static_cast<double>(i % columns) * w << ','
+             << 1 - static_cast<double>(i / columns + 1) * h << '\n';
+    }
+    script << "set title " << in_quotes(panels[i].title) << " noenhanced\nplot ";
+    for (std::size_t c = 0; c < panels[i].curves.size(); ++c) {
+      const series& s = panels[i].curves[c];
+      script << (c ? ", " : "") << "$d" << block++ << " with " << style_of(s)
+             << (s.name.empty() || several ? " notitle" : " title " + in_quotes(s.name));
+    }
+    script << '\n';
   }
-  script << commands << "\nplot ";
-  for (std::size_t i = 0; i < all.size(); ++i)
-    script << (i ? ", " : "") << "$d" << i << " with "
-           << (all[i].points.size() > 12 ? "lines" : "linespoints pt 7 ps 0.5") << " lw 2 dt "
-           << (all[i].dashed ? 2 : 1) << " lc rgb color[" << all[i].color % 8 + 1 << "] title '" << all[i].name << "'";
-  script << '\n';
+  if (several && !key.empty()) {
+    script << "set size 1," << below
+           << "\nset origin 0,0\nunset title\nunset tics\nunset border\nunset xlabel\nunset "
+              "ylabel\nunset grid\nunset logscale\nset xrange [0:1]\nset yrange [0:1]\nset lmargin 0\nset rmargin 0\n"
+              "set tmargin 0\nset bmargin 0\nset key inside center center horizontal noenhanced maxcols 4\nplot ";
+    bool first = true;
+    for (const series* s : key) {
+      script << (first ? "" : ", ") << "NaN with lines lw 2 dt " << (s->dashed ? 2 : 1) << " lc rgb color["
+             << s->color % 10 + 1 << "] title " << in_quotes(s->name);
+      first = false;
+    }
+    script << '\n';
+  }
+  if (several) script << "unset multiplot\n";
 
-  std::FILE* pipe = ::popen("gnuplot 2>&1 >/dev/null", "w");
+  std::FILE* pipe = ::popen("gnuplot 2>&1 >/dev/null | head -c 2000 >&2", "w");
   if (!pipe) throw matopt::error("cannot run gnuplot");
   std::fputs(script.str().c_str(), pipe);
-  if (::pclose(pipe) != 0) throw matopt::error("gnuplot failed on a plot of the report");
-  const std::string svg = read_file(picture.path());
+  ::pclose(pipe);
+  std::string svg = read_file(picture.path());
+  if (svg.find("</svg>") == std::string::npos) throw matopt::error("gnuplot failed on a plot of the report");
+  return svg;
+}
 
+std::string image(const std::string& svg) {
+  if (svg.empty()) return "<p>There is nothing to plot.</p>";
   std::string out = "<img alt=\"plot\" src=\"data:image/svg+xml,";
   for (const char c : svg) {
     const auto u = static_cast<unsigned char>(c);

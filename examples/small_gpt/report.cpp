@@ -1,248 +1,183 @@
 #include "report.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
-#include <numeric>
 #include <sstream>
 
+#include "files.hpp"
 #include "plot.hpp"
+#include "text_format.hpp"
 
 namespace small_gpt {
 
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+std::vector<std::string> run_folders(const std::vector<std::string>& paths) {
+  std::vector<std::string> found;
+  for (const std::string& path : paths) {
+    std::error_code failure;
+    const std::size_t before = found.size();
+    const auto take = [&](const fs::path& folder) {
+      if (fs::is_regular_file(folder / "log.jsonl", failure)) found.push_back(folder.string());
+    };
+    take(path);
+    for (fs::recursive_directory_iterator at(path, failure), end; !failure && at != end; at.increment(failure))
+      if (at->is_directory(failure)) take(at->path());
+    if (found.size() == before)
+      throw matopt::bad_file("\"" + path + "\" holds no run: there is no log.jsonl in or below it");
+  }
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
 namespace {
 
-using matopt::index_t;
-using nlohmann::json;
-
-std::string fixed(double x, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, x);
-  return text;
-}
-
-template <class F>
-double mean(const std::vector<matrix_report>& all, F value) {
+double mean_of(const json& analysis, const char* key) {
   double sum = 0;
-  for (const auto& m : all) sum += value(m);
-  return all.empty() ? 0 : sum / static_cast<double>(all.size());
+  const auto at = analysis.find("matrices");
+  if (at == analysis.end() || at->empty()) return std::nan("");
+  for (const auto& m : *at) sum += m.at(key).get<double>();
+  return sum / static_cast<double>(at->size());
 }
 
-std::string html(const std::string& text) {
-  std::string out;
-  for (const char c : text)
-    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
-  return out;
-}
-
-constexpr const char* method_names[] = {"plain", "whitened"};
-
-// The bytes of the compressed models, of the first run that has any: all runs have the same shapes.
-std::string bytes_of(const comparison& c) {
-  for (const auto& e : c.entries) {
-    if (e.diverged()) continue;
-    std::string text;
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
-      text += ", keep " + fixed(c.keep[i], 1) + ": " + std::to_string(e.plain[i].bytes());
-    return text;
-  }
-  return {};
+std::string loss_text(const summary::spread& s) {
+  if (!std::isfinite(s.median)) return "diverged";
+  return fixed(s.median, 4) + (s.count > 1 ? " (" + fixed(s.least, 4) + " to " + fixed(s.greatest, 4) + ")" : "");
 }
 
 }  // namespace
 
-double comparison::entry::mean_stable_rank() const {
-  return mean(matrices, [](const auto& m) { return m.stable_rank; });
-}
-double comparison::entry::mean_spectral_norm() const {
-  return mean(matrices, [](const auto& m) { return m.spectral_norm; });
-}
-
-std::string table_of(const comparison& c) {
+std::string table_of(const summary& s) {
   std::ostringstream out;
-  out << "| rule | lr | validation, nats | bits per byte | stable rank | spectral norm |";
-  for (const char* method : method_names)
-    for (const double keep : c.keep) out << ' ' << method << ' ' << fixed(keep, 1) << " |";
-  out << " tokens/s | optimizer time |\n|---|---|---|---|---|---|";
-  for (std::size_t i = 0; i < 2 * c.keep.size(); ++i) out << "---|";
-  out << "---|---|\n";
-  for (const auto& e : c.entries) {
-    out << "| " << e.settings.rule << " | " << matopt::detail::text(e.settings.lr) << " | ";
-    if (e.diverged()) {
-      out << "diverged at step " << e.training.step << " | ";
-      for (std::size_t i = 0; i < 3 + 2 * c.keep.size(); ++i) out << "| ";
-    } else {
-      out << fixed(e.training.validation->loss, 4) << " | " << fixed(e.training.validation->bits_per_byte, 4) << " | "
-          << fixed(e.mean_stable_rank(), 1) << " | " << fixed(e.mean_spectral_norm(), 2) << " | ";
-      for (const auto* side : {&e.plain, &e.whitened})
-        for (const auto& m : *side) out << fixed(m.loss, 3) << " | ";
+  const json* keep = nullptr;  // fractions of the compressed models
+  for (const auto& c : s.configurations)
+    if (const json& a = s.runs[c.example].analysis; a.is_object() && a.contains("compressed"))
+      keep = &a.at("compressed");
+  out << "| rule | lr | seeds | validation, nats | | bits per byte | at equal time | stable rank | spectral norm |";
+  if (keep)
+    for (const char* method : {"plain", "whitened"})
+      for (const json& k : *keep) out << ' ' << method << ' ' << fixed(k.at("keep").get<double>(), 1) << " |";
+  out << " tokens/s | optimizer time |\n|---|---|---|---|---|---|---|---|---|---|---|";
+  for (std::size_t i = 0; keep && i < 2 * keep->size(); ++i) out << "---|";
+  out << '\n';
+  for (const auto& c : s.configurations) {
+    const auto& best = c.rates[c.best];
+    const auto& r = s.runs[c.example];
+    out << "| " << c.label << " | " << matopt::detail::text(best.lr) << " | ";
+    if (!std::isfinite(best.loss.median)) {
+      out << "diverged at step " << r.record.diverged_at << " |\n";
+      continue;
     }
-    out << fixed(e.training.tokens_per_second, 0) << " | " << fixed(100 * e.training.optimizer_share, 1) << " % |\n";
+    out << best.loss.count << " | " << loss_text(best.loss) << " | " << c.verdict
+        << (c.at_edge ? "; rate at the edge" : "") << " | " << fixed(c.bits_per_byte, 4) << " | "
+        << fixed(c.at_equal_time.median, 4) << " | " << fixed(mean_of(r.analysis, "stable_rank"), 1) << " | "
+        << fixed(mean_of(r.analysis, "spectral_norm"), 2) << " |";
+    if (keep)
+      for (const char* method : {"plain", "whitened"})
+        for (std::size_t i = 0; i < keep->size(); ++i) {
+          const json compressed =
+              r.analysis.is_object() ? r.analysis.value("compressed", json::array()) : json::array();
+          out << ' ' << (i < compressed.size() ? fixed(compressed[i].at(method).get<double>(), 3) : "") << " |";
+        }
+    const auto& last = r.record.steps.back();
+    out << ' ' << fixed(last.tokens_per_second, 0) << " | " << fixed(100 * last.optimizer_share, 1) << " % |\n";
   }
-  out << "\nLoss after truncation keeps the given fraction of the parameters of each hidden matrix (plain SVD, or "
-         "whitened by the layer's inputs). Bytes of the model in float32: dense "
-      << c.dense_bytes << bytes_of(c) << ".\n";
   return out.str();
 }
 
-void write_json(const comparison& c, const std::string& path) {
-  json common = to_checked_json(c.settings);
-  for (const char* own : {"rule", "set", "lr", "other_lr", "set_other"}) common.erase(own);
-  json j{{"settings", common}, {"processor", c.processor},     {"threads", c.threads},
-         {"keep", c.keep},     {"dense_bytes", c.dense_bytes}, {"rules", json::array()}};
-  for (const auto& e : c.entries) {
-    const auto& validation = e.training.validation;
-    json r{{"rule", e.settings.rule},
-           {"signature", e.signature},
-           {"lr", e.settings.lr},
-           {"settings", effective_settings(e.settings)},
-           {"diverged", e.diverged() ? json(e.training.why) : json()},
-           {"validation", validation ? json(validation->loss) : json()},
-           {"bits_per_byte", validation ? json(validation->bits_per_byte) : json()},
-           {"steps", e.training.steps},
-           {"seconds", e.training.seconds},
-           {"tokens_per_second", e.training.tokens_per_second},
-           {"optimizer_share", e.training.optimizer_share},
-           {"train_curve", e.training.train_curve},
-           {"validation_curve", e.training.validation_curve},
-           {"mean_stable_rank", e.mean_stable_rank()},
-           {"mean_spectral_norm", e.mean_spectral_norm()},
-           {"matrices", json::array()},
-           {"compressed", json::array()}};
-    for (const auto& m : e.matrices)
-      r["matrices"].push_back({{"name", m.name},
-                               {"shape", {m.rows, m.cols}},
-                               {"spectral_norm", m.spectral_norm},
-                               {"stable_rank", m.stable_rank},
-                               {"effective_rank", m.effective_rank},
-                               {"row_norms", {m.least_row, m.greatest_row}},
-                               {"coherence", m.coherence},
-                               {"singular_values", m.values}});
-    for (std::size_t i = 0; i < e.plain.size(); ++i)
-      r["compressed"].push_back({{"keep", c.keep[i]},
-                                 {"bytes", e.plain[i].bytes()},
-                                 {"plain", e.plain[i].loss},
-                                 {"whitened", e.whitened[i].loss},
-                                 {"ridge", e.whitened[i].ridge}});
-    j["rules"].push_back(std::move(r));
+json as_json(const summary& s) {
+  json j{{"settings", json::object()},
+         {"tokens", s.tokens},
+         {"seconds", s.seconds},
+         {"deviation_of_seeds", s.deviation ? json(*s.deviation) : json()},
+         {"degrees_of_freedom", s.degrees_of_freedom},
+         {"rules", json::array()},
+         {"runs", json::array()}};
+  const run_record& any = s.runs.front().record;
+  j["processor"] = any.header.value("processor", "unknown"), j["threads"] = any.header.value("threads", 0);
+  for (const auto& [name, value] : s.common.items())
+    if (name.find('.') == std::string::npos) j["settings"][name] = value;
+  j["settings"]["data"] = any.effective.value("data", "");
+  if (std::all_of(s.runs.begin(), s.runs.end(),
+                  [&](const auto& r) { return r.record.settings.seed == any.settings.seed; }))
+    j["settings"]["seed"] = any.settings.seed;
+  for (const char* own : {"rule", "set", "lr", "other_lr", "set_other"}) j["settings"].erase(own);
+  for (const auto& c : s.configurations) {
+    const auto& best = c.rates[c.best];
+    const auto& r = s.runs[c.example];
+    const bool good = std::isfinite(best.loss.median);
+    json one{{"rule", r.record.settings.rule},
+             {"label", c.label},
+             {"lr", best.lr},
+             {"seeds", best.runs.size()},
+             {"verdict", c.verdict},
+             {"rate_at_edge", c.at_edge},
+             {"settings", r.record.effective},
+             {"diverged", good ? json() : json(r.record.diverged)},
+             {"validation", good ? json(best.loss.median) : json()},
+             {"validation_range", good ? json{best.loss.least, best.loss.greatest} : json()},
+             {"at_equal_time", good ? json(c.at_equal_time.median) : json()},
+             {"bits_per_byte", good ? json(c.bits_per_byte) : json()},
+             {"seconds", r.seconds()},
+             {"rates", json::array()},
+             {"matrices", json::array()},
+             {"compressed", json::array()}};
+    if (!r.record.steps.empty()) {
+      one["tokens_per_second"] = r.record.steps.back().tokens_per_second;
+      one["optimizer_share"] = r.record.steps.back().optimizer_share;
+    }
+    for (const auto& rate : c.rates)
+      one["rates"].push_back({{"lr", rate.lr},
+                              {"seeds", rate.runs.size()},
+                              {"diverged", rate.diverged},
+                              {"validation", std::isfinite(rate.loss.median) ? json(rate.loss.median) : json()}});
+    if (good && r.analysis.is_object()) {
+      one["matrices"] = r.analysis.at("matrices");
+      one["mean_stable_rank"] = mean_of(r.analysis, "stable_rank");
+      one["mean_spectral_norm"] = mean_of(r.analysis, "spectral_norm");
+      for (const char* key : {"compressed", "dense"})
+        if (r.analysis.contains(key)) one[key] = r.analysis.at(key);
+      if (r.analysis.contains("dense")) j["dense_bytes"] = r.analysis.at("dense").at("bytes");
+      if (r.analysis.contains("keep")) j["keep"] = r.analysis.at("keep");
+    }
+    j["rules"].push_back(std::move(one));
   }
-  write_file(path, j.dump(1) + '\n');
+  for (const auto& r : s.runs)
+    j["runs"].push_back({{"folder", fs::path(r.record.folder).filename().string()},
+                         {"rule", r.record.settings.rule},
+                         {"lr", r.record.settings.lr},
+                         {"seed", r.record.settings.seed},
+                         {"validation", r.diverged() ? json() : json(r.record.validations.back().loss)},
+                         {"seconds", r.seconds()},
+                         {"diverged", r.diverged() ? json(r.record.diverged) : json()}});
+  return j;
 }
 
-void write_page(const comparison& c, const std::string& path) {
-  const auto each = [&](const std::function<void(std::vector<series>&, const comparison::entry&, std::size_t)>& add) {
-    std::vector<series> all;
-    for (std::size_t i = 0; i < c.entries.size(); ++i) add(all, c.entries[i], i);
-    return all;
-  };
-  const auto curves = [&](auto member) {
-    return each([&](auto& all, const auto& e, std::size_t i) {
-      all.push_back({e.settings.rule, e.training.*member, false, i});
-    });
-  };
-  std::ostringstream page;
-  page << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>small_gpt: optimizers "
-          "compared</title>\n<style>"
-          "body{font:15px/1.5 system-ui,sans-serif;max-width:1300px;margin:2em auto;padding:0 1em;color:#222}"
-          "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}th,td{border-bottom:1px solid "
-          "#ddd;padding:.3em .6em;text-align:right;"
-          "white-space:nowrap}th:first-child,td:first-child{text-align:left}.best{font-weight:bold;background:#eef6ee}"
-          ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(560px,1fr));gap:1em}figure{margin:0}figure "
-          "img{width:100%}"
-          "figcaption{font-size:13px;color:#555}</style></head><body>\n<h1>Optimizers compared on a small GPT</h1>\n";
-  const auto& s = c.settings;
-  page << "<p>" << html(s.architecture) << " architecture, " << s.layers << " layers, " << s.heads << " heads, width "
-       << s.width << ", context " << s.context << "; " << s.iterations << " steps of "
-       << static_cast<index_t>(s.batch) * s.context << " tokens of <code>"
-       << html(std::filesystem::path(s.data).filename().string())
-       << "</code>, the same batches for every rule; schedule " << html(s.schedule) << ", seed " << s.seed << ". "
-       << html(c.processor) << ", " << c.threads << " threads.</p>\n";
-
-  // Two tables, with the best of each loss column marked.
-  const auto loss_cell = [&](double value, const std::function<double(const comparison::entry&)>& column) {
-    double best = value;
-    for (const auto& e : c.entries)
-      if (!e.diverged()) best = std::min(best, column(e));
-    return std::string("<td") + (value <= best ? " class=\"best\"" : "") + ">" + fixed(value, 4) + "</td>";
-  };
-  page << "<table><tr><th>rule</th><th>lr</th><th>validation, nats per token</th><th>bits per byte</th><th>mean stable "
-          "rank</th>"
-          "<th>mean spectral norm</th><th>tokens/s</th><th>optimizer's share of the time</th></tr>\n";
-  for (const auto& e : c.entries) {
-    page << "<tr><td title=\"" << html(e.signature) << "\">" << html(e.settings.rule) << "</td><td>"
-         << matopt::detail::text(e.settings.lr) << "</td>";
-    if (e.diverged())
-      page << "<td colspan=\"4\">diverged at step " << e.training.step << ": " << html(e.training.why) << "</td><td>";
-    else
-      page << loss_cell(e.training.validation->loss, [](const auto& o) { return o.training.validation->loss; })
-           << loss_cell(e.training.validation->bits_per_byte,
-                        [](const auto& o) { return o.training.validation->bits_per_byte; })
-           << "<td>" << fixed(e.mean_stable_rank(), 1) << "</td><td>" << fixed(e.mean_spectral_norm(), 2)
-           << "</td><td>";
-    page << fixed(e.training.tokens_per_second, 0) << "</td><td>" << fixed(100 * e.training.optimizer_share, 1)
-         << " %</td></tr>\n";
-  }
-  page << "</table>\n<table><tr><th>loss after truncation</th>";
-  for (const char* method : method_names)
-    for (const double keep : c.keep) page << "<th>" << method << " " << fixed(keep, 1) << "</th>";
-  page << "</tr>\n";
-  for (const auto& e : c.entries) {
-    if (e.diverged()) continue;
-    page << "<tr><td>" << html(e.settings.rule) << "</td>";
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
-      page << loss_cell(e.plain[i].loss, [&](const auto& o) { return o.plain[i].loss; });
-    for (std::size_t i = 0; i < c.keep.size(); ++i)
-      page << loss_cell(e.whitened[i].loss, [&](const auto& o) { return o.whitened[i].loss; });
-    page << "</tr>\n";
-  }
-  page << "</table>\n<p>The columns <em>plain</em> and <em>whitened</em> give the validation loss after each hidden "
-          "matrix was cut to that fraction of its "
-          "parameters, by its singular values or by those of its output on training text. Bytes in float32: dense "
-       << c.dense_bytes << bytes_of(c) << ".</p>\n<div class=\"plots\">\n";
-
-  const auto figure = [&](const std::string& caption, const std::string& picture) {
-    page << "<figure>" << picture << "<figcaption>" << caption << "</figcaption></figure>\n";
-  };
-  figure("Smoothed training loss.", plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
-                                         curves(&train_result::train_curve)));
-  figure("Validation loss on a fixed set of windows.",
-         plot("set xlabel 'tokens'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
-              curves(&train_result::validation_curve)));
-  figure(
-      "Singular values of the hidden matrices relative to the largest, averaged over the matrices; by fraction of the "
-      "rank.",
-      plot("set xlabel 'index / rank'\nset ylabel 'singular value / largest'\nset yrange [0:1]",
-           each([](auto& all, const auto& e, std::size_t i) {
-             constexpr int points = 64;
-             if (e.diverged()) return;
-             series line{e.settings.rule, {}, false, i};
-             for (int p = 0; p < points; ++p) {
-               const double at = static_cast<double>(p) / (points - 1);
-               line.points.emplace_back(at, mean(e.matrices, [&](const matrix_report& m) {
-                                          const auto index =
-                                              static_cast<std::size_t>(at * static_cast<double>(m.values.size() - 1));
-                                          return m.spectral_norm > 0 ? m.values[index] / m.spectral_norm : 0;
-                                        }));
-             }
-             all.push_back(std::move(line));
-           })));
-  figure("Validation loss against the size of the model: whitened (solid) and plain (dashed) truncation.",
-         plot("set xlabel 'bytes (float32)'\nset ylabel 'nats per token'\nset format x '%.1s%c'",
-              each([&](auto& all, const auto& e, std::size_t i) {
-                if (e.diverged()) return;
-                for (const auto* side : {&e.whitened, &e.plain}) {
-                  const bool dashed = side == &e.plain;
-                  series line{dashed ? e.settings.rule + ", plain" : e.settings.rule,
-                              {{static_cast<double>(c.dense_bytes), e.training.validation->loss}},
-                              dashed,
-                              i};
-                  for (const auto& m : *side) line.points.emplace_back(static_cast<double>(m.bytes()), m.loss);
-                  all.push_back(std::move(line));
-                }
-              })));
-  page << "</div>\n</body></html>\n";
-  write_file(path, page.str());
+std::string write_report(const std::vector<std::string>& folders, const std::string& out, matopt::eigen_backend& cpu,
+                         const analysis_options& options) {
+  require_gnuplot();
+  std::error_code failure;
+  fs::create_directories(out + "/plots", failure);
+  if (failure) throw matopt::bad_file("cannot make the folder \"" + out + "/plots\": " + failure.message());
+  std::vector<summary::run> runs;
+  for (const std::string& folder : folders) try {
+      runs.push_back({run_record::read(folder), {}});
+    } catch (const matopt::error& e) {
+      std::fprintf(stderr, "report: left out: %s\n", e.what());
+    }
+  summary s = summary::of(std::move(runs));
+  for (const auto& c : s.configurations)
+    if (auto& r = s.runs[c.example]; !r.diverged()) r.analysis = analysis_of(r.record, cpu, options);
+  for (const auto& r : s.runs) write_csv(r.record);
+  const std::string table = table_of(s);
+  write_file(out + "/report.json", as_json(s).dump(1, ' ', false, json::error_handler_t::replace) + '\n');
+  write_file(out + "/report.html", page_of(s, out + "/plots"));
+  write_file(out + "/report.md", table);
+  return table;
 }
 
 }  // namespace small_gpt

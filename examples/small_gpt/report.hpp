@@ -1,35 +1,24 @@
-// The result of `compare`: a table for the terminal, report.json, and one self-contained page with plots (by gnuplot).
+// A report on runs, from what their folders hold: report.html, one page that stands alone, report.md, report.json, and
+// the plots as SVG.
 #pragma once
+#include <matopt/eigen.hpp>
 #include <string>
 #include <vector>
 
-#include "compression.hpp"
-#include "trainer.hpp"
+#include "analysis.hpp"
+#include "summary.hpp"
 
 namespace small_gpt {
 
-struct comparison {
-  struct entry {
-    std::string signature;
-    run_settings settings;  // its own, with its rule and rates
-    train_result training;
-    // Of a run that diverged these three are empty.
-    std::vector<matrix_report> matrices;
-    std::vector<compressed_model> plain, whitened;  // one per keep ratio
-    bool diverged() const { return training.end == outcome::diverged; }
-    double mean_stable_rank() const;
-    double mean_spectral_norm() const;
-  };
-  run_settings settings;  // what all runs have in common: not the rule, nor its rate
-  std::string processor;
-  int threads = 0;
-  std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
-  std::vector<entry> entries;
-  matopt::index_t dense_bytes = 0;
-};
+// Every folder among `paths`, and below them, that holds a run. Throws if there is none.
+std::vector<std::string> run_folders(const std::vector<std::string>& paths);
 
-std::string table_of(const comparison&);  // Markdown
-void write_json(const comparison&, const std::string& path);
-void write_page(const comparison&, const std::string& path);
+// Reads and analyses the runs, the best of each configuration in full. Returns the table in Markdown.
+std::string write_report(const std::vector<std::string>& folders, const std::string& out, matopt::eigen_backend& cpu,
+                         const analysis_options& options);
+
+std::string table_of(const summary& s);                           // Markdown
+nlohmann::json as_json(const summary& s);                         // report.json
+std::string page_of(const summary& s, const std::string& plots);  // the page; plots go to that folder, too
 
 }  // namespace small_gpt

@@ -42,7 +42,10 @@ std::map<int, std::filesystem::path> kept_checkpoints(const std::string& folder)
 
 run_folder::run_folder(std::string path, existing_run what) : path_(std::move(path)), what_(what) {}
 run_folder::run_folder(run_folder&& other) noexcept
-    : path_(std::move(other.path_)), what_(other.what_), log_(std::exchange(other.log_, -1)) {}
+    : path_(std::move(other.path_)),
+      what_(other.what_),
+      log_(std::exchange(other.log_, -1)),
+      open_(std::exchange(other.open_, false)) {}
 run_folder::~run_folder() {
   if (log_ >= 0) ::close(log_);
 }
@@ -50,20 +53,15 @@ run_folder::~run_folder() {
 void run_folder::refuse_other_run() const {
   const bool trained = has_content(checkpoint_path());
   if (!trained && !has_content(log_path())) return;
-  throw bad_file("the folder \"" + path_ + "\" holds a run already: " +
-                 (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
-                 " replace it, add --force; or name another folder with --out");
+  throw folder_in_use("the folder \"" + path_ + "\" holds a run already: " +
+                      (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
+                      " replace it, add --force; or name another folder with --out");
 }
 
-void run_folder::open(const std::string& resumed) {
+void run_folder::claim() {
   if (log_ >= 0) return;
   if (path_.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
   std::error_code failure;
-  const bool goes_on = !resumed.empty() && std::filesystem::equivalent(resumed, checkpoint_path(), failure);
-  const bool fresh = !goes_on && what_ == existing_run::refuse;
-  if (fresh) refuse_other_run();
-
-  failure.clear();
   std::filesystem::create_directories(path_, failure);
   if (!failure && !std::filesystem::is_directory(path_, failure) && !failure)
     failure = std::make_error_code(std::errc::not_a_directory);
@@ -78,11 +76,23 @@ void run_folder::open(const std::string& resumed) {
     throw bad_file("cannot write \"" + log_path() + "\": it is " + kind);
   // A file system without locks is used without them.
   if (::flock(log, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    throw bad_file("another process is writing into \"" + path_ + "\": wait for it, or name another folder with --out");
-  if (fresh) refuse_other_run();  // of a process that held the lock until now
-  if (!goes_on && ::ftruncate(log, 0) != 0)
-    throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
+    throw folder_in_use("another process is writing into \"" + path_ +
+                        "\": wait for it, or name another folder with --out");
   log_ = std::exchange(guard.log_, -1);
+}
+
+void run_folder::open(const std::string& resumed) {
+  if (open_) return;
+  if (path_.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
+  std::error_code failure;
+  const bool goes_on = !resumed.empty() && std::filesystem::equivalent(resumed, checkpoint_path(), failure);
+  const bool fresh = !goes_on && what_ == existing_run::refuse;
+  if (fresh) refuse_other_run();
+  claim();
+  if (fresh) refuse_other_run();  // of a process that held the lock until now
+  if (!goes_on && ::ftruncate(log_, 0) != 0)
+    throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
+  open_ = true;
   if (goes_on) {  // a line that was cut off when its process was killed stays one of its own
     char last = '\n';
     if (const off_t size = ::lseek(log_, 0, SEEK_END);

@@ -2,6 +2,7 @@
 // on the log, and to one run: a fresh run does not go into a folder that holds another, unless it is told to replace
 // that.
 #pragma once
+#include <matopt/core/error.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,6 +12,11 @@ namespace small_gpt {
 
 // Of a run whose log or checkpoint is there already.
 enum class existing_run { refuse, replace };
+
+// The folder is another run's, or another process is writing into it.
+struct folder_in_use : matopt::bad_file {
+  using bad_file::bad_file;
+};
 
 class run_folder {
  public:
@@ -23,6 +29,10 @@ class run_folder {
   // anything has changed, if the folder cannot be written, holds another run, or is in use by another process. When
   // called again it does nothing.
   void open(const std::string& resumed = "");
+
+  // Takes the folder, and changes nothing of a run that it holds: to look into it, knowing that no other process
+  // writes. Throws as open() does, but not because of another run.
+  void claim();
 
   // A line of the log. Throws if it cannot be written as a whole.
   void log(const nlohmann::json& line);
@@ -47,6 +57,7 @@ class run_folder {
   std::string path_;
   existing_run what_;
   int log_ = -1;
+  bool open_ = false;
 };
 
 }  // namespace small_gpt

@@ -61,7 +61,7 @@ run_record run_record::read(const std::string& folder) {
     if (line.contains("resumed")) {
       drop_after(r.steps, step), drop_after(r.validations, step), drop_after(r.measurements, step);
       std::erase_if(r.skipped, [&](const auto& s) { return s.first > step; });
-      r.diverged.clear(), r.diverged_at = -1;
+      r.diverged.clear(), r.diverged_at = -1, r.done = false;
       first = step, before = r.steps.empty() ? 0 : r.steps.back().seconds;
     } else if (line.contains("loss")) {
       step_line s{step,
@@ -83,11 +83,15 @@ run_record run_record::read(const std::string& folder) {
       r.measurements.push_back({step, line.at("measurements")});
     } else if (line.contains("skipped")) {
       r.skipped.emplace_back(step, line.at("skipped").get<std::vector<std::string>>());
+    } else if (line.contains("done")) {
+      r.done = true;
     } else if (line.contains("diverged")) {
       r.diverged_at = step, r.diverged = line.at("diverged").get<std::string>();
     }
   }
   if (r.header.is_null()) throw fail("it has no line with the settings of a run");
+  if (!r.header.contains("version"))  // of 0.1, which has no line for it
+    r.done = !r.validations.empty() && r.validations.back().step == r.settings.iterations;
   r.effective = r.header.value("effective", json());
   if (!r.effective.is_object()) try {
       r.effective = effective_settings(r.settings);

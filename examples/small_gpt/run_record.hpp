@@ -36,9 +36,9 @@ struct run_record {
   int diverged_at = -1;
   std::string diverged;  // why; empty if it did not
 
-  bool finished() const {  // there is nothing left to train
-    return !diverged.empty() || (!validations.empty() && validations.back().step == settings.iterations);
-  }
+  bool done = false;  // it ended with its last step, and a checkpoint of that
+
+  bool finished() const { return done || !diverged.empty(); }  // there is nothing left to train
   double tokens_per_step() const { return static_cast<double>(settings.batch) * settings.context; }
 
   // Of the folder's log.jsonl. A line that was cut off is left out. Throws bad_file.

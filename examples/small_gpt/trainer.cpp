@@ -124,6 +124,7 @@ void trainer::begin_log(json more) {
                {"processor", processor()},
                {"version", std::to_string(MATOPT_VERSION_MAJOR) + "." + std::to_string(MATOPT_VERSION_MINOR) + "." +
                                std::to_string(MATOPT_VERSION_PATCH)},
+               {"text", model_->learned_from},
                {"started", now},
                {"command", command_line()}});
   folder_.log(more);
@@ -226,6 +227,8 @@ train_result trainer::run() {
   } else if (step_ < model_->settings.iterations || !result.validation || result.validation->step != step_) {
     result.end = outcome::stopped;
     folder_.log({{"step", step_}, {"stopped", stop_signals::name_of(stop_signals::received())}});
+  } else {
+    folder_.log({{"step", step_}, {"done", true}});
   }
   write_csv(run_record::read(folder_.path()));
   return result;

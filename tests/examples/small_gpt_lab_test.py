@@ -4,11 +4,14 @@ usage: small_gpt_lab_test.py PROGRAM [PROGRAM_WITH_A_RULE_OF_ITS_OWN]
 """
 import csv
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 import unittest
 
-from small_gpt_program import FAILED, TINY, Runs, run
+from small_gpt_program import FAILED, PROGRAM, TINY, Runs, run
 
 OWN = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else None
 
@@ -161,6 +164,225 @@ class Checkpoints(Runs):
         self.assertEqual([int(row["step"]) for row in rows], list(range(1, 201)))
         seconds = [float(row["seconds"]) for row in rows]
         self.assertEqual(len(seconds), 200)
+
+
+class Sweeps(Runs):
+    SETTINGS = "".join(f"{name[2:]} = {value}\n" for name, value in zip(TINY[::2], TINY[1::2]))
+
+    def sweep(self, text, *args, **kwargs):
+        path = self.folder / "sweep.toml"
+        path.write_text(text)
+        return run("sweep", path, *args, **kwargs)
+
+    def grid(self, rules, seeds="[1, 2]", more="iterations = 10"):
+        return f'out = "{self.folder}/runs"\nseeds = {seeds}\n[settings]\ndata = "{self.text}"\n{self.SETTINGS}\n{more}\n' + rules
+
+    def runs(self):
+        """The settings of all runs, and how often each was trained or continued."""
+        found = []
+        for path in sorted((self.folder / "runs").iterdir()):
+            log = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+            s = log[0]["settings"]
+            steps = sum("loss" in line for line in log)
+            self.assertTrue("diverged" in log[-1] or log[-1].get("done"), log[-1])
+            found.append((s["rule"], s["lr"], s["seed"], tuple(s["set"]), s["schedule"], steps))
+        return found
+
+    def test_a_grid_of_everything(self):
+        grid = self.grid("""
+            [[rules]]
+            name = "muon"
+            rates = [0.01, 0.02]
+            set = { momentum = [0.9, 0.95], ns_steps = 4 }
+            [[rules]]
+            name = "adamw"
+            rates = [0.005, 1000.0]
+            settings = { schedule = ["wsd", "cosine"] }""")
+        self.assertEqual(len(self.sweep(grid, "--dry-run").splitlines()), 16)
+        self.assertFalse((self.folder / "runs").exists())
+        self.assertIn("16 runs trained now", self.sweep(grid))
+        runs = self.runs()
+        self.assertEqual(len(set(runs)), 16)
+        self.assertIn(("muon", 0.02, 2, ("momentum=0.9", "ns_steps=4"), "wsd", 10), runs)
+        self.assertIn(("adamw", 0.005, 2, (), "cosine", 10), runs)
+        self.assertTrue((self.folder / "runs/muon,momentum=0.9,lr=0.02,seed=1/checkpoint.safetensors").exists())
+        # No run twice; and what is added is trained alone, whatever the folders are called.
+        self.assertIn("0 runs trained now", self.sweep(grid))
+        self.assertEqual(self.runs(), runs)
+        self.assertIn("4 runs trained now", self.sweep(grid.replace("[0.9, 0.95]", "[0.95, 0.9, 0.8]")))
+        # Another text is another run.
+        other = self.folder / "other"
+        other.write_text(self.text.read_text().replace("little", "letter"))
+        self.assertEqual(len(self.sweep(grid, "--data", other, "--dry-run").splitlines()), 16)
+
+    def test_a_sweep_that_was_killed_goes_on(self):
+        grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.02, 0.04]', more="iterations = 40")
+        whole = self.folder / "whole"
+        self.sweep(grid, "--out", whole)
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            p = subprocess.Popen([PROGRAM, "sweep", str(self.folder / "sweep.toml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(lambda p=p: (p.kill(), p.wait()))
+            while len(list(self.folder.glob("runs/*/checkpoint.safetensors"))) < (2 if number == signal.SIGKILL else 4):
+                self.assertIsNone(p.poll(), "it ended before it was stopped")
+                time.sleep(0.001)
+            p.send_signal(number)
+            self.assertEqual(p.wait(60), -number if number == signal.SIGKILL else 128 + number)
+        self.sweep(grid)
+        self.assertEqual(len(self.runs()), 6)
+        for path in whole.iterdir():
+            self.assertEqual((path / "checkpoint.safetensors").read_bytes(), (self.folder / "runs" / path.name / "checkpoint.safetensors").read_bytes())
+
+    def test_two_processes_share_a_sweep(self):
+        grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.02, 0.04]', more="iterations = 40")
+        (self.folder / "sweep.toml").write_text(grid)
+        both = [subprocess.Popen([PROGRAM, "sweep", str(self.folder / "sweep.toml")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                for _ in range(2)]
+        trained = sum(int(re.search(r"(\d+) runs trained now", p.communicate(timeout=120)[0])[1]) for p in both)
+        self.assertEqual([p.returncode for p in both], [0, 0])
+        self.assertEqual(trained, 6)
+        self.assertEqual({steps for *_, steps in self.runs()}, {40})
+
+    def test_a_search_for_the_rate(self):
+        search = self.grid('[[rules]]\nname = "adamw"\nsearch = { start = 0.1, width = 1.5 }', seeds="[1, 2, 3]")
+        self.sweep(search)
+        losses = {}
+        for path in (self.folder / "runs").iterdir():
+            log = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+            final = [line["validation"] for line in log if "validation" in line]
+            losses.setdefault(log[0]["settings"]["seed"], {})[log[0]["settings"]["lr"]] = final[-1] if log[-1].get("done") else float("inf")
+        rates = sorted(losses[1])
+        best = min(rates, key=lambda lr: losses[1][lr])
+        at = rates.index(best)
+        self.assertTrue(0 < at < len(rates) - 1, losses)
+        self.assertLessEqual(best / rates[at - 1], 1.5)
+        self.assertLessEqual(rates[at + 1] / best, 1.5)
+        self.assertIn(0.1, rates)
+        for seed in (2, 3):
+            self.assertEqual(list(losses[seed]), [best])
+        self.assertIn("0 runs trained now", self.sweep(search))
+
+    def test_what_a_sweep_refuses(self):
+        for rules, expected in (
+            ("", "[[rules]]"),
+            ('[[rules]]\nname = "moun"', 'nearest: "muon"'),
+            ('[[rules]]\nname = "muon"\nrates = [0.01]\nsearch = {}', "one of the two"),
+            ('[[rules]]\nname = "muon"\nrates = []', "a list of numbers"),
+            ('[[rules]]\nname = "muon"\nrates = [-1.0]', "-1"),
+            ('[[rules]]\nname = "muon"\nrate = 1', "rates"),
+            ('[[rules]]\nname = "muon"\nset = { momentun = 0.9 }', 'nearest: "momentum"'),
+            ('[[rules]]\nname = "muon"\nset = { momentum = 2 }', "momentum is 2"),
+            ('[[rules]]\nname = "muon"\nsettings = { widht = 16 }', "width"),
+            ('[[rules]]\nname = "muon"\nsettings = { width = "wide" }', "width"),
+            ('[[rules]]\nname = "muon"\nsearch = { width = 1.0 }', "a number above 1"),
+            ('[[rules]]\nname = = "muon"', "line 16"),
+            ('[[rules]]\nname = 1979-05-27', "dates"),
+        ):
+            with self.subTest(rules):
+                self.assertIn(expected, self.sweep(self.grid(rules), code=FAILED))
+        self.assertFalse((self.folder / "runs").exists())
+        self.assertIn("seeds", self.sweep(self.grid('[[rules]]\nname = "muon"', seeds="[1.5]"), code=FAILED))
+
+
+class Reports(Runs):
+    @classmethod
+    def log_of(cls, rule, lr, seed, losses, seconds=1.0, **settings):
+        """The log of a run that never was, with these validation losses, one per ten steps."""
+        known = {"data": "text", "vocabulary": "character", "train_fraction": 0.9, "architecture": "modern", "layers": 2, "heads": 2, "width": 16,
+                 "context": 16, "rule": rule, "set": [], "lr": lr, "other_lr": 0.003, "set_other": [], "schedule": "wsd", "warmup": 0,
+                 "decay_fraction": 0.3, "lr_floor": 0.0, "clip": 0.0, "batch": 8, "iterations": 10 * len(losses), "seed": seed, "shards": 2,
+                 "eval_interval": 10, "eval_windows": 20, "checkpoint_interval": 500, **settings}
+        lines = [{"settings": known, "parameters": 8, "threads": 1}]  # as version 0.1 wrote it
+        for i, loss in enumerate(losses):
+            step = 10 * (i + 1)
+            tokens_per_second = 10 * 128 * (i + 1) / (seconds * (i + 1))
+            if loss is None:
+                lines.append({"step": step, "diverged": "the loss is nan nats per token"})
+                break
+            lines.append({"step": step, "loss": loss, "smoothed": loss, "lr": lr, "tokens_per_second": tokens_per_second, "optimizer_share": 0.1})
+            lines.append({"step": step, "validation": loss, "bits_per_byte": loss / 0.5})
+        return "".join(json.dumps(line) + "\n" for line in lines)
+
+    def report(self, logs, *args, **kwargs):
+        for i, log in enumerate(logs):
+            folder = self.folder / "runs" / f"group{i % 2}" / f"run{i}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "log.jsonl").write_text(log)
+        self.out = self.folder / "report"
+        text = run("report", self.folder / "runs", "--out", self.out, *args, **kwargs)
+        return text if kwargs.get("code") else json.loads((self.out / "report.json").read_text())
+
+    def test_the_answer_is_right(self):
+        logs = [self.log_of("muon", 0.02, seed, [3, 2.5, 2 + d]) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
+        logs += [self.log_of("muon", 0.04, seed, [3, 2.4, 2.3 + d]) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
+        logs += [self.log_of("muown", 0.01, seed, [3, 2.5, 2.01 + d], seconds=4) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
+        logs += [self.log_of("adamw", 0.005, seed, [3, 2.9, 2.8 + d], seconds=0.5) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
+        logs += [self.log_of("adamw", 10.0, seed, [3, None, None]) for seed in (1, 2, 3)]
+        logs += [self.log_of("lion", 1.0, 1, [None, None, None])]
+        r = self.report(logs)
+        self.assertEqual([one["label"] for one in r["rules"]], ["muon", "muown", "adamw", "lion"])
+        muon, muown, adamw, lion = r["rules"]
+        self.assertAlmostEqual(r["deviation_of_seeds"], 0.02)
+        self.assertEqual(r["degrees_of_freedom"], 8)
+        self.assertEqual((muon["lr"], muon["seeds"], muon["validation"]), (0.02, 3, 2))
+        self.assertEqual(muon["validation_range"], [1.98, 2.02])
+        self.assertEqual((muon["verdict"], muon["bits_per_byte"]), ("best", 4))
+        # 2.31 (Student, 8 degrees) * 0.02 * sqrt(2 / 3)
+        self.assertEqual(muown["verdict"], "+0.0100, within noise (0.0377)")
+        self.assertEqual(adamw["verdict"], "+0.8000")
+        self.assertEqual(adamw["lr"], 0.005)
+        self.assertEqual(adamw["rates"][1]["diverged"], 3)
+        self.assertIn("diverged", lion["diverged"] + " diverged")
+        # When adamw ends, after 1.5 s, muon has made one and a half of its tenths of steps.
+        self.assertAlmostEqual(r["seconds"], 1.5)
+        self.assertAlmostEqual(muon["at_equal_time"], 2.75)
+        self.assertAlmostEqual(muown["at_equal_time"], 3)
+        page = (self.out / "report.html").read_text()
+        for text in ("The least validation loss is that of <b>muon</b>", "Within the noise of it: muown (+0.0100)", "adamw (+0.8000)",
+                     "diverged at step 10", "lowest or highest"):
+            self.assertIn(text, page)
+        self.assertEqual(page.count("<tr><td>run"), len(logs))
+        self.assertTrue((self.out / "plots/plateau.svg").exists())
+
+    def test_what_differs_has_a_name(self):
+        r = self.report([self.log_of("muon", 0.02, 1, [2, 1.5], set=["momentum=0.9"]), self.log_of("muon", 0.02, 1, [2, 1.6]),
+                         self.log_of("muon", 0.02, 1, [2, 1.7, 1.2], schedule="cosine")])
+        self.assertEqual([one["label"].split()[:2] for one in r["rules"]],
+                         [["muon", "iterations=20"], ["muon", "iterations=20"], ["muon", "iterations=30"]])
+        self.assertIn("momentum=0.9", r["rules"][0]["label"])
+        self.assertIn("schedule=cosine", r["rules"][2]["label"])
+        self.assertEqual(r["rules"][2]["validation"], 1.7)  # at equal tokens
+        self.assertEqual(r["rules"][1]["verdict"], "+0.1000, noise unknown")
+        self.assertIn("small differences mean nothing", (self.out / "report.html").read_text())
+
+    def test_measured_runs_have_every_plot(self):
+        for rule in ("muon", "adamw"):
+            for seed in (1, 2):
+                self.train(f"runs/{rule}{seed}", "--rule", rule, "--seed", seed, "--measure-interval", 5)
+        self.train("runs/unfinished", iterations=20)
+        log = self.folder / "runs/unfinished/log.jsonl"
+        log.write_text("".join(log.read_text().splitlines(True)[:-3]))
+        self.out = self.folder / "report"
+        run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
+        self.assertEqual({path.stem for path in (self.out / "plots").iterdir()},
+                         {"validation", "time", "train", "singular_values", "size_whitened", "size_asvd", "size_plain", "stable_rank", "spectra",
+                          "spectral_norm", "row_magnitude", "row_coherence", "row_norms", "update_to_weight"})
+        page = (self.out / "report.html").read_text()
+        self.assertNotIn("unfinished", page)
+        self.assertNotIn("<script", page)
+        report = json.loads((self.out / "report.json").read_text())
+        for one in report["rules"]:
+            sizes = [entry["bytes"] for entry in one["compressed"]]
+            self.assertEqual(sizes, sorted(sizes, reverse=True))
+            self.assertLess(sizes[0], one["dense"]["bytes"])
+        # It reads what it found before: the checkpoints may be gone.
+        for path in self.folder.glob("runs/*/checkpoint.safetensors"):
+            path.unlink()
+        run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
+        self.assertEqual(json.loads((self.out / "report.json").read_text())["rules"], report["rules"])
+
+    def test_what_a_report_refuses(self):
+        self.assertIn("holds no run", run("report", self.folder, "--out", self.folder / "report", code=FAILED))
+        self.assertIn("no run that has ended", self.report([self.log_of("muon", 0.02, 1, [])], code=FAILED))
 
 
 class OwnRule(Runs):

@@ -81,18 +81,20 @@ class SmallGpt(Runs):
         out = self.folder / "report"
         run("compare", "--data", self.text, "--out", out, "--rules", "adamw=0.006,numuown", "--iterations", 20, *TINY)
         page = (out / "report.html").read_text()
-        self.assertEqual(page.count("<img"), 4)
+        self.assertGreaterEqual(page.count("<img"), 14)
         self.assertNotIn("http://", page.split("</table>")[0])
         self.assertNotIn("<script", page)
         report = json.loads((out / "report.json").read_text())
-        self.assertEqual([r["rule"] for r in report["rules"]], ["adamw", "numuown"])
+        self.assertEqual(sorted(r["rule"] for r in report["rules"]), ["adamw", "numuown"])
+        losses = [r["validation"] for r in report["rules"]]
+        self.assertEqual(losses, sorted(losses))
         for r in report["rules"]:
             self.assertEqual([c["keep"] for c in r["compressed"]], [0.8, 0.6, 0.4, 0.2])
             self.assertEqual(len(r["matrices"]), 8)
         self.assertIn("| numuown |", (out / "report.md").read_text())
 
         # Each run's own settings, as they were in effect; and what is not common to all is not among the common ones.
-        adamw, numuown = (r["settings"] for r in report["rules"])
+        adamw, numuown = (r["settings"] for r in sorted(report["rules"], key=lambda r: r["rule"]))
         self.assertEqual((adamw["rule"], adamw["lr"], adamw["other_lr"]), ("adamw", 0.006, 0.006))
         self.assertEqual((adamw["set"]["beta1"], adamw["set_other"]["beta2"]), ("0.9", "0.95"))
         self.assertEqual((numuown["rule"], numuown["lr"], numuown["other_lr"]), ("numuown", 0.005, 0.003))
@@ -104,7 +106,7 @@ class SmallGpt(Runs):
     def test_compare_reports_a_rule_that_diverges_and_goes_on(self):
         out = self.folder / "report"
         run("compare", "--data", self.text, "--out", out, "--rules", "adamw=1000,muon", "--iterations", 20, *TINY)
-        adamw, muon = json.loads((out / "report.json").read_text())["rules"]
+        muon, adamw = json.loads((out / "report.json").read_text())["rules"]
         self.assertIn("nats per token", adamw["diverged"])
         self.assertIsNone(adamw["validation"])
         self.assertIsNone(muon["diverged"])

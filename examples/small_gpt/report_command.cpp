@@ -1,0 +1,18 @@
+// The command `report`.
+#include <cstdio>
+
+#include "commands.hpp"
+#include "report.hpp"
+
+namespace small_gpt {
+
+exit_status report(const options& o, matopt::eigen_backend& cpu) {
+  if (o.out.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
+  for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  const std::string table = write_report(run_folders(o.runs), o.out, cpu,
+                                         {o.keep, o.calibration, o.data, !o.keep.empty() && !o.no_compression});
+  std::printf("%s\nreport: %s/report.html\n", table.c_str(), o.out.c_str());
+  return exit_status::done;
+}
+
+}  // namespace small_gpt

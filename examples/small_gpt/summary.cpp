@@ -1,0 +1,205 @@
+#include "summary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <set>
+
+namespace small_gpt {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr double never = std::numeric_limits<double>::infinity();
+
+// The settings in effect, one level deep: "set.momentum".
+std::map<std::string, json> flat(const json& effective) {
+  std::map<std::string, json> out;
+  for (const auto& [name, value] : effective.items()) {
+    if (value.is_object())
+      for (const auto& [key, v] : value.items()) out[name + "." + key] = v;
+    else
+      out[name] = value;
+  }
+  return out;
+}
+
+// Those that tell configurations apart: not the rate, the seed, or what changes no result.
+std::map<std::string, json> distinguishing(const run_record& r) {
+  json j = r.effective;
+  add_later_settings(j);
+  auto all = flat(j);
+  const bool follows = all.contains("other_lr") && all["other_lr"] == all["lr"];  // adamw's rate is that of everything
+  for (const char* name : {"lr", "seed", "data", "data_hex", "checkpoint_interval", "checkpoints", "measure_interval"})
+    all.erase(name);
+  if (follows) all.erase("other_lr");
+  return all;
+}
+
+// Two-sided quantile of Student's distribution at 95 %.
+double student(int degrees) {
+  constexpr double table[] = {12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23};
+  if (degrees <= 10) return table[std::max(1, degrees) - 1];
+  return degrees <= 20 ? 2.13 : degrees <= 40 ? 2.04 : 1.98;
+}
+
+}  // namespace
+
+double validation_at(const run_record& r, double at, bool seconds) {
+  if (r.validations.empty()) return std::numeric_limits<double>::quiet_NaN();
+  const auto x = [&](const auto& v) { return seconds ? v.seconds : v.step * r.tokens_per_step(); };
+  const auto* before = &r.validations.front();
+  for (const auto& v : r.validations) {
+    if (x(v) >= at) {
+      if (x(v) <= x(*before)) return v.loss;
+      const double part = (at - x(*before)) / (x(v) - x(*before));
+      return before->loss + std::max(0.0, part) * (v.loss - before->loss);
+    }
+    before = &v;
+  }
+  return r.validations.back().loss;
+}
+
+double summary::run::tokens() const {
+  return record.steps.empty() ? 0 : record.steps.back().step * record.tokens_per_step();
+}
+double summary::run::seconds() const { return record.steps.empty() ? 0 : record.steps.back().seconds; }
+
+summary::spread summary::spread::of(std::vector<double> values) {
+  spread s;
+  s.count = values.size();
+  if (values.empty()) return {never, never, never, 0};
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  s.median = values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+  s.least = values.front(), s.greatest = values.back();
+  return s;
+}
+
+summary summary::of(std::vector<run> given) {
+  summary s;
+  for (run& r : given) {
+    if (r.record.finished() && (r.diverged() || !r.record.validations.empty()))
+      s.runs.push_back(std::move(r));
+    else
+      std::fprintf(stderr, "report: \"%s\" has not ended, and is left out\n", r.record.folder.c_str());
+  }
+  if (s.runs.empty()) throw matopt::error("report: there is no run that has ended");
+
+  // Configurations, in the order of their first runs.
+  std::vector<std::map<std::string, json>> settings;
+  std::vector<std::map<double, rate>> rates;
+  for (std::size_t i = 0; i < s.runs.size(); ++i) {
+    const auto own = distinguishing(s.runs[i].record);
+    auto at = static_cast<std::size_t>(std::find(settings.begin(), settings.end(), own) - settings.begin());
+    if (at == settings.size()) settings.push_back(own), rates.emplace_back();
+    const double lr = s.runs[i].record.settings.lr;
+    auto& place = rates[at][lr];
+    place.lr = lr, place.runs.push_back(i);
+    place.diverged += s.runs[i].diverged();
+  }
+
+  // What all share; and the labels: the rule, and what tells it from others of the same rule.
+  std::map<std::string, std::set<std::string>> values;
+  for (const auto& own : settings)
+    for (const auto& [name, value] : own) values[name].insert(value.dump());
+  s.common = json::object();
+  for (const auto& [name, value] : settings.front())
+    if (values[name].size() == 1 &&
+        std::all_of(settings.begin(), settings.end(), [&, &n = name](const auto& own) { return own.contains(n); }))
+      s.common[name] = value;
+  for (std::size_t c = 0; c < settings.size(); ++c) {
+    configuration own;
+    own.label = settings[c].at("rule").get<std::string>();
+    for (const auto& [name, value] : settings[c]) {
+      bool differs = false;
+      for (const auto& other : settings)
+        differs = differs ||
+                  (other.at("rule") == settings[c].at("rule") && (!other.contains(name) || other.at(name) != value));
+      if (differs)
+        own.label += " " + (name.starts_with("set.") ? name.substr(4) : name) + "=" +
+                     (value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    for (auto& [lr, r] : rates[c]) own.rates.push_back(std::move(r));
+    s.configurations.push_back(std::move(own));
+  }
+
+  // The tokens that every run which did not diverge has seen.
+  s.tokens = never;
+  for (const run& r : s.runs)
+    if (!r.diverged()) s.tokens = std::min(s.tokens, r.tokens());
+  double squares = 0;
+  for (configuration& c : s.configurations) {
+    for (rate& r : c.rates) {
+      std::vector<double> losses;
+      for (const std::size_t i : r.runs)
+        if (!s.runs[i].diverged()) losses.push_back(validation_at(s.runs[i].record, s.tokens, false));
+      if (losses.size() > 1) {
+        double mean = 0;
+        for (const double x : losses) mean += x / static_cast<double>(losses.size());
+        for (const double x : losses) squares += (x - mean) * (x - mean);
+        s.degrees_of_freedom += static_cast<int>(losses.size()) - 1;
+      }
+      r.loss = 2 * r.diverged >= r.runs.size() ? spread{never, never, never, 0} : spread::of(losses);
+    }
+    // More seeds are better evidence: the best rate is looked for among those with most.
+    std::size_t most = 0;
+    for (const rate& r : c.rates) most = std::max(most, r.loss.count);
+    double least = never;
+    for (std::size_t i = 0; i < c.rates.size(); ++i)
+      if (c.rates[i].loss.count == most && c.rates[i].loss.median < least) least = c.rates[i].loss.median, c.best = i;
+    c.at_edge = c.rates.size() > 1 && (c.best == 0 || c.best + 1 == c.rates.size());
+    const rate& best = c.rates[c.best];
+    c.example = best.runs.front();
+    double nearest = never;
+    for (const std::size_t i : best.runs)
+      if (const double away = std::abs(validation_at(s.runs[i].record, s.tokens, false) - best.loss.median);
+          !s.runs[i].diverged() && away < nearest)
+        nearest = away, c.example = i;
+    const auto& validations = s.runs[c.example].record.validations;
+    if (!validations.empty())
+      c.bits_per_byte = best.loss.median * validations.back().bits_per_byte / validations.back().loss;
+  }
+  if (s.degrees_of_freedom > 0) s.deviation = std::sqrt(squares / s.degrees_of_freedom);
+
+  // Equal time: that of the fastest best run.
+  s.seconds = never;
+  for (const configuration& c : s.configurations)
+    if (std::isfinite(c.rates[c.best].loss.median)) s.seconds = std::min(s.seconds, s.runs[c.example].seconds());
+  for (configuration& c : s.configurations) {
+    std::vector<double> losses;
+    for (const std::size_t i : c.rates[c.best].runs)
+      if (!s.runs[i].diverged()) losses.push_back(validation_at(s.runs[i].record, s.seconds, true));
+    c.at_equal_time = spread::of(losses);
+  }
+
+  std::stable_sort(s.configurations.begin(), s.configurations.end(), [](const auto& a, const auto& b) {
+    return a.rates[a.best].loss.median < b.rates[b.best].loss.median;
+  });
+  const rate& first = s.configurations.front().rates[s.configurations.front().best];
+  for (configuration& c : s.configurations) {
+    const rate& r = c.rates[c.best];
+    char text[96];
+    if (!std::isfinite(r.loss.median)) {
+      c.verdict = "diverged at every rate";
+    } else if (&c == &s.configurations.front()) {
+      c.verdict = "best";
+    } else if (!s.deviation) {
+      std::snprintf(text, sizeof text, "+%.4f, noise unknown", r.loss.median - first.loss.median);
+      c.verdict = text;
+    } else {
+      const double behind = r.loss.median - first.loss.median;
+      const double noise =
+          student(s.degrees_of_freedom) * *s.deviation *
+          std::sqrt(1.0 / static_cast<double>(r.loss.count) + 1.0 / static_cast<double>(first.loss.count));
+      std::snprintf(text, sizeof text, behind > noise ? "+%.4f" : "+%.4f, within noise (%.4f)", behind, noise);
+      c.verdict = text;
+    }
+  }
+  return s;
+}
+
+}  // namespace small_gpt

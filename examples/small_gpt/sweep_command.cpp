@@ -1,0 +1,150 @@
+// The command `sweep`.
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "commands.hpp"
+#include "files.hpp"
+#include "stop_signals.hpp"
+#include "sweep.hpp"
+#include "toml.hpp"
+#include "trainer.hpp"
+
+namespace small_gpt {
+
+namespace {
+
+struct known_run {
+  std::string folder;
+  bool finished;
+  double loss;  // of a finished one
+};
+
+// All runs below a folder by what makes them the same run. Those that are finished are read once.
+class run_index {
+ public:
+  explicit run_index(std::string folder, std::string text) : folder_(std::move(folder)), text_(std::move(text)) {}
+
+  void look() {
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
+      const std::string path = entry.path().string();
+      if (finished_.contains(path) || !std::filesystem::exists(path + "/log.jsonl", none)) continue;
+      if (std::filesystem::file_size(path + "/log.jsonl", none) == 0) continue;
+      const run_record r = run_record::read(path);
+      if (const std::string text = r.header.value("text", ""); !text.empty() && text != text_) continue;
+      const bool done = r.finished();
+      const double loss =
+          !done || !r.diverged.empty() ? std::numeric_limits<double>::infinity() : r.validations.back().loss;
+      runs_[identity_of(r.effective)] = {path, done, loss};
+      if (done) finished_.insert(path);
+    }
+  }
+  const known_run* find(const run_settings& s) const {
+    const auto at = runs_.find(identity_of(effective_settings(s)));
+    return at == runs_.end() ? nullptr : &at->second;
+  }
+
+ private:
+  std::string folder_, text_;
+  std::map<std::string, known_run> runs_;
+  std::set<std::string> finished_;
+};
+
+// A folder for a new run: with a readable name, and a number if runs with other settings have that name.
+std::string new_folder(const std::string& out, const std::string& label) {
+  std::string path = out + "/" + label;
+  std::error_code none;
+  for (int i = 2;
+       std::filesystem::exists(path + "/log.jsonl", none) && std::filesystem::file_size(path + "/log.jsonl", none) > 0;
+       ++i)
+    path = out + "/" + label + ",run=" + std::to_string(i);
+  return path;
+}
+
+}  // namespace
+
+exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
+  sweep_plan plan = sweep_plan::from_json(read_toml(o.checkpoint));
+  if (o.out_given) plan.out = o.out;
+  if (plan.out.empty()) throw matopt::bad_value("out", "\"\"", "the name of a folder, in the sweep or with --out");
+  for (auto& c : plan.configurations) {
+    if (!o.data.empty()) c.settings.data = o.data;
+    if (!o.run.device.empty()) c.settings.device = o.run.device;
+    if (c.settings.data.empty())
+      throw matopt::bad_value("data", "\"\"", "a text, in [settings] of the sweep or with --data");
+    if (c.settings.data != plan.configurations.front().settings.data)
+      throw matopt::bad_value("data", "several texts", "one text for all runs of a sweep");
+  }
+  run_index index(plan.out, digest_of(read_file(plan.configurations.front().settings.data)));
+  int trained = 0;
+  for (;;) {
+    index.look();
+    // What is known, for the plan to say what is missing.
+    const auto jobs_of = [&] {
+      std::vector<sweep_plan::losses> known(plan.configurations.size());
+      // A grid's or search's rates become known as the plan asks for them.
+      for (;;) {
+        bool news = false;
+        std::vector<run_settings> missing;
+        for (const run_settings& s : plan.needed(known)) {
+          const known_run* run = index.find(s);
+          if (!run || !run->finished) {
+            missing.push_back(s);
+            continue;
+          }
+          for (std::size_t i = 0; i < known.size(); ++i) {
+            run_settings same = plan.configurations[i].settings;
+            same.lr = s.lr, same.seed = s.seed;
+            if (nlohmann::json(same) == nlohmann::json(s)) known[i][s.lr][s.seed] = run->loss, news = true;
+          }
+        }
+        if (!news) return missing;
+      }
+    };
+    const std::vector<run_settings> jobs = jobs_of();
+    if (jobs.empty()) break;
+    if (o.dry_run) {
+      for (const auto& s : jobs) std::printf("%s\n", plan.label_of(s).c_str());
+      return exit_status::done;
+    }
+    bool worked = false;
+    for (const run_settings& s : jobs) {
+      const known_run* run = index.find(s);
+      const std::string folder = run ? run->folder : new_folder(plan.out, plan.label_of(s));
+      const std::string checkpoint = folder + "/checkpoint.safetensors";
+      try {
+        run_folder place(folder, existing_run::replace);
+        place.claim();
+        index.look();  // another process may have begun or ended it since
+        run = index.find(s);
+        std::error_code none;
+        const bool foreign = !run && std::filesystem::file_size(folder + "/log.jsonl", none) > 0;
+        if (foreign || (run && (run->finished || run->folder != folder))) {
+          worked = true;
+          break;
+        }
+        const bool goes_on = run && std::filesystem::exists(checkpoint);
+        std::fprintf(stderr, "--- %s (%zu known to be left)%s\n", plan.label_of(s).c_str(), jobs.size(),
+                     goes_on ? ", continued" : "");
+        trainer t = goes_on ? trainer(checkpoint, s.data, cpu, std::move(place)) : trainer(s, cpu, std::move(place));
+        const train_result r = t.run();
+        if (r.end == outcome::stopped) {
+          std::printf("stopped by %s; the same command goes on with the sweep\n",
+                      stop_signals::name_of(stop_signals::received()).c_str());
+          return stopped_by(stop_signals::received());
+        }
+        ++trained;
+        worked = true;
+        break;
+      } catch (const folder_in_use&) {
+        std::fprintf(stderr, "another process trains it\n");
+      }
+    }
+    if (!worked) std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  std::printf("the sweep is complete: %d runs trained now, in \"%s\"\n", trained, plan.out.c_str());
+  return exit_status::done;
+}
+
+}  // namespace small_gpt
