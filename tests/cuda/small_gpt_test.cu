@@ -5,6 +5,7 @@
 #include <matopt/muon.hpp>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "small_gpt.cuh"
 
@@ -203,6 +204,48 @@ void recorded_is_eager(architecture arch) {
   CHECK(std::all_of(eager.weights.begin(), eager.weights.end(), [](double w) { return std::isfinite(w); }));
 }
 
+// The gradient at the weights before the last step, for rules that estimate from two.
+template <class T>
+void reference_is_at_the_last_weights(architecture arch, double tolerance) {
+  const gpt_config config{arch, 2, 2, 64, 40, 50};
+  constexpr index_t batch = 5;
+  device d;
+  matopt::cuda_backend backend(d.stream);
+  gpu::gpu_gpt<T> model(config, 2, d.stream);
+  matopt::param_groups<matopt::cuda_backend> groups(backend, matopt::adamw{}, 1e-2, matopt::adamw{}, 1e-2);
+  gpu::training_step<T> step(model, groups, backend, batch);
+  step.take_reference();
+  gpu::add_parameters(model, groups, step.reference());
+  groups.finalize();
+  const std::vector<double> start = weights_of(config);
+  upload_weights(model, start, d.stream);
+  matopt::cuda::check(cudaMemcpyAsync(step.previous().data(), model.weights().data(), model.weights().bytes(),
+                                      cudaMemcpyDeviceToDevice, d.stream),
+                      "copy");
+  matopt::cuda::captured_step recorded(step);
+  matopt::thread_pool pool(1);
+  gpt<double> exact(config, pool, 1);
+  std::vector<double> before = start, at = start;
+  std::vector<std::int32_t> tokens, targets;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    learnable_batch(config, batch, i, tokens, targets);
+    step.put(tokens, targets);
+    recorded.step(1.0);
+    for (const auto& [weights, gradients] :
+         {std::pair(&before, &step.reference()), std::pair(&at, &model.gradients())}) {
+      std::copy(weights->begin(), weights->end(), exact.weights().begin());
+      const double loss = exact.loss_and_gradient(pool, tokens, targets, batch);
+      const std::vector<double> expected(exact.gradients().begin(), exact.gradients().end());
+      CAPTURE(name_of<T>(), i, weights == &at);
+      CHECK(error_of(to_host(*gradients, d.stream), expected).norm < tolerance);
+      if (weights == &at) CHECK(step.loss() == Approx(loss).epsilon(tolerance));
+    }
+    CHECK(to_host(step.previous(), d.stream) == at);
+    before = std::exchange(at, to_host(model.weights(), d.stream));
+    CHECK(before != at);
+  }
+}
+
 template <class T>
 void curve_is_that_of_the_cpu(architecture arch, double tolerance) {
   const gpt_config config{arch, 2, 2, 64, 32, 40};
@@ -224,6 +267,12 @@ void curve_is_that_of_the_cpu(architecture arch, double tolerance) {
 TEST_CASE("GPU small_gpt: a recorded step is the eager one", "[cuda][small_gpt]") {
   for (const auto arch : {architecture::modern, architecture::nanogpt})
     recorded_is_eager<float>(arch), recorded_is_eager<bfloat16>(arch);
+}
+TEST_CASE("GPU small_gpt: a second gradient at the weights before the last step", "[cuda][small_gpt]") {
+  for (const auto arch : {architecture::modern, architecture::nanogpt}) {
+    reference_is_at_the_last_weights<float>(arch, 1e-4);
+    reference_is_at_the_last_weights<bfloat16>(arch, 5e-2);
+  }
 }
 TEST_CASE("GPU small_gpt: the losses of 200 steps are those of the CPU", "[cuda][small_gpt][slow]") {
   for (const auto arch : {architecture::modern, architecture::nanogpt})

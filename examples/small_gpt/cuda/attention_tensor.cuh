@@ -37,7 +37,6 @@ __device__ void stream_tiles(std::uint32_t memory, const bfloat16* first, index_
 // Entries of a 16 x 8 N piece of S that begins at (row, column) and belong to columns beyond their row become `value`.
 template <int N>
 __device__ void mask(float (&s)[N][4], int row, int column, float value) {
-  if (column + 8 * N - 1 <= row) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int n = 0; n < N; ++n)
@@ -63,34 +62,34 @@ __global__ void __launch_bounds__(32 * Warps, D > 64 ? 1 : 2)
   std::uint32_t qf[D / 16][4];
   float o[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   const int tiles = (min(length, first + rows) + columns - 1) / columns;
-  stream_tiles<D>(stream, q + a.width(), stride, q + 2 * a.width(), stride, 0, tiles, length, a.head_width,
-                  [&](std::uint32_t k, std::uint32_t v, int column) {
-                    if (column == 0)
+  const auto step = [&](std::uint32_t k, std::uint32_t v, int column) {
+    if (column == 0)
 #pragma unroll
-                      for (int i = 0; i < D / 16; ++i) tile<D>::left(qf[i], own, 16 * warp, i);
-                    if (column > mine + 15) return;
-                    float s[pieces][4] = {};
-                    multiply_transposed<D>(s, qf, k, 0);
-                    mask(s, mine, column, -INFINITY);
+      for (int i = 0; i < D / 16; ++i) tile<D>::left(qf[i], own, 16 * warp, i);
+    if (column > mine + 15) return;
+    float s[pieces][4] = {};
+    multiply_transposed<D>(s, qf, k, 0);
+    if (column + columns - 1 > mine) mask(s, mine, column, -INFINITY);
 #pragma unroll
-                    for (int half = 0; half < 2; ++half) {  // the rows lane / 4 and lane / 4 + 8
-                      float t = top[half];
+    for (int half = 0; half < 2; ++half) {  // the rows lane / 4 and lane / 4 + 8
+      float t = top[half];
 #pragma unroll
-                      for (int n = 0; n < pieces; ++n) t = fmaxf(t, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-                      t = lane_max(t, 4);
-                      const float shrink = fast_exp2((top[half] - t) * scale_log2), offset = t * scale_log2;
-                      top[half] = t, sum[half] *= shrink;
+      for (int n = 0; n < pieces; ++n) t = fmaxf(t, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+      t = lane_max(t, 4);
+      const float shrink = fast_exp2((top[half] - t) * scale_log2), offset = t * scale_log2;
+      top[half] = t, sum[half] *= shrink;
 #pragma unroll
-                      for (int n = 0; n < D / 8; ++n) o[n][2 * half] *= shrink, o[n][2 * half + 1] *= shrink;
+      for (int n = 0; n < D / 8; ++n) o[n][2 * half] *= shrink, o[n][2 * half + 1] *= shrink;
 #pragma unroll
-                      for (int n = 0; n < pieces; ++n) {
-                        s[n][2 * half] = fast_exp2(s[n][2 * half] * scale_log2 - offset);
-                        s[n][2 * half + 1] = fast_exp2(s[n][2 * half + 1] * scale_log2 - offset);
-                        sum[half] += s[n][2 * half] + s[n][2 * half + 1];
-                      }
-                    }
-                    multiply<D>(o, s, v, 0);
-                  });
+      for (int n = 0; n < pieces; ++n) {
+        s[n][2 * half] = fast_exp2(s[n][2 * half] * scale_log2 - offset);
+        s[n][2 * half + 1] = fast_exp2(s[n][2 * half + 1] * scale_log2 - offset);
+        sum[half] += s[n][2 * half] + s[n][2 * half + 1];
+      }
+    }
+    multiply<D>(o, s, v, 0);
+  };
+  stream_tiles<D>(stream, q + a.width(), stride, q + 2 * a.width(), stride, 0, tiles, length, a.head_width, step);
 
   sum[0] = lane_sum(sum[0], 4), sum[1] = lane_sum(sum[1], 4);
   write_rows<D>(y + at.in_y, a.width(), mine, length, a.head_width, o, 1.0F / sum[0], 1.0F / sum[1]);
@@ -123,46 +122,46 @@ __global__ void __launch_bounds__(32 * Warps, D > 64 ? 1 : 3)
   std::uint32_t qf[D / 16][4], df[D / 16][4];
   float dq[D / 8][4] = {}, total[2], along[2] = {};
   const int tiles = (min(length, first + rows) + columns - 1) / columns;
-  stream_tiles<D>(stream, q + a.width(), stride, q + 2 * a.width(), stride, 0, tiles, length, a.head_width,
-                  [&](std::uint32_t k, std::uint32_t v, int column) {
-                    if (column == 0) {
+  const auto step = [&](std::uint32_t k, std::uint32_t v, int column) {
+    if (column == 0) {
 #pragma unroll
-                      for (int i = 0; i < D / 16; ++i)
-                        tile<D>::left(qf[i], own, 16 * warp, i), tile<D>::left(df[i], own_dy, 16 * warp, i);
+      for (int i = 0; i < D / 16; ++i)
+        tile<D>::left(qf[i], own, 16 * warp, i), tile<D>::left(df[i], own_dy, 16 * warp, i);
 #pragma unroll
-                      for (int half = 0; half < 2; ++half) {
-                        const int row = min(mine + lane / 4 + 8 * half, length - 1);
-                        const bfloat16* out = y + at.in_y + row * a.width();
-                        total[half] = log_sum[at.in_rows + row];
+      for (int half = 0; half < 2; ++half) {
+        const int row = min(mine + lane / 4 + 8 * half, length - 1);
+        const bfloat16* out = y + at.in_y + row * a.width();
+        total[half] = log_sum[at.in_rows + row];
 #pragma unroll
-                        for (int i = 0; i < D / 16; ++i)
+        for (int i = 0; i < D / 16; ++i)
 #pragma unroll
-                          for (int j = 0; j < 2; ++j)
-                            if (const int c = 16 * i + 8 * j + lane % 4 * 2; c < a.head_width) {
-                              const std::uint32_t mask_high = 0xffff0000U, g = df[i][2 * j + half],
-                                                  o = *reinterpret_cast<const std::uint32_t*>(out + c);
-                              along[half] += __uint_as_float(o << 16) * __uint_as_float(g << 16) +
-                                             __uint_as_float(o & mask_high) * __uint_as_float(g & mask_high);
-                            }
-                        along[half] = lane_sum(along[half], 4);
-                        if (lane % 4 == 0 && mine + lane / 4 + 8 * half < length) delta[at.in_rows + row] = along[half];
-                      }
-                    }
+          for (int j = 0; j < 2; ++j)
+            if (const int c = 16 * i + 8 * j + lane % 4 * 2; c < a.head_width) {
+              const std::uint32_t mask_high = 0xffff0000U, g = df[i][2 * j + half],
+                                  o = *reinterpret_cast<const std::uint32_t*>(out + c);
+              along[half] += __uint_as_float(o << 16) * __uint_as_float(g << 16) +
+                             __uint_as_float(o & mask_high) * __uint_as_float(g & mask_high);
+            }
+        along[half] = lane_sum(along[half], 4);
+        if (lane % 4 == 0 && mine + lane / 4 + 8 * half < length) delta[at.in_rows + row] = along[half];
+      }
+    }
+#pragma unroll 1
+    for (int c = 0; c < columns; c += part) {
+      if (column + c > mine + 15) return;
+      float s[part / 8][4] = {}, ds[part / 8][4] = {};
+      multiply_transposed<D>(s, qf, k, c);
+      multiply_transposed<D>(ds, df, v, c);
+      if (column + c + part - 1 > mine) mask(s, mine, column + c, -INFINITY);
 #pragma unroll
-                    for (int c = 0; c < columns; c += part) {
-                      if (column + c > mine + 15) return;
-                      float s[part / 8][4] = {}, ds[part / 8][4] = {};
-                      multiply_transposed<D>(s, qf, k, c);
-                      multiply_transposed<D>(ds, df, v, c);
-                      mask(s, mine, column + c, -INFINITY);
+      for (int n = 0; n < part / 8; ++n)
 #pragma unroll
-                      for (int n = 0; n < part / 8; ++n)
-#pragma unroll
-                        for (int i = 0; i < 4; ++i)
-                          ds[n][i] = fast_exp2(s[n][i] * scale_log2 - total[i / 2]) * (ds[n][i] - along[i / 2]);
-                      multiply<D>(dq, ds, k, c);
-                    }
-                  });
+        for (int i = 0; i < 4; ++i)
+          ds[n][i] = fast_exp2(s[n][i] * scale_log2 - total[i / 2]) * (ds[n][i] - along[i / 2]);
+      multiply<D>(dq, ds, k, c);
+    }
+  };
+  stream_tiles<D>(stream, q + a.width(), stride, q + 2 * a.width(), stride, 0, tiles, length, a.head_width, step);
   write_rows<D>(dqkv + at.in_qkv, stride, mine, length, a.head_width, dq, scale, scale);
 }
 
