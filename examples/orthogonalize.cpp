@@ -27,7 +27,7 @@ int main() {
 
   matopt::eigen_backend cpu;
   const auto degree9 = matopt::newton_schulz<>::preset(matopt::coefficient_set::degree9_4);
-  Eigen::MatrixXf once = gradient, top = gradient, by_own = gradient, update(rows, cols);
+  Eigen::MatrixXf once = gradient, top = gradient, update(rows, cols);
 
   matopt::orthogonalize(cpu, degree9, once);        // x becomes about U V^T
   matopt::top_k(cpu, matopt::svd_polar{}, top, 8);  // ... the sum of its 8 leading u_i v_i^T
@@ -41,6 +41,7 @@ int main() {
   const std::vector<matopt::odd_polynomial> own{lift, lift, lift, polish, polish};
   const matopt::coefficient_report report = matopt::report_coefficients(own);  // where [1e-3, 1] goes, step by step
   if (!report.ok) return EXIT_FAILURE;
+  Eigen::MatrixXf by_own = gradient;
   matopt::orthogonalize(cpu, matopt::newton_schulz<>::with_rows(matopt::coefficient_rows(own)), by_own);
 
   std::printf(

@@ -6,6 +6,7 @@
 #include <matopt/policy/constraint/decoupled_decay.hpp>
 #include <matopt/policy/constraint/frank_wolfe.hpp>
 #include <matopt/policy/constraint/independent_decay.hpp>
+#include <matopt/policy/constraint/look_ahead.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/norm_sphere.hpp>
@@ -18,6 +19,7 @@
 #include <matopt/policy/constraint/spectral_normalize.hpp>
 #include <matopt/policy/constraint/spectral_sphere.hpp>
 #include <matopt/policy/constraint/spectral_threshold.hpp>
+#include <matopt/policy/constraint/tail_average.hpp>
 #include <matopt/policy/constraint/weight_normalization.hpp>
 #include <matopt/policy/constraint/weight_polar.hpp>
 
@@ -44,6 +46,7 @@ const constraints& all_constraints() {
     add<master_weights<>>(l), add<master_weights<weight_normalization<>>>(l),
         add<master_weights<projected<oblique>>>(l);
     add<nuclear_budget<fixed_rank, master_weights<>>>(l);
+    add<projected<look_ahead>>(l, {.projection = {.from = 0}}), add<projected<tail_average>>(l);
     return l;
   }();
   return list;

@@ -3,7 +3,9 @@
 #include <matopt/policy/normalizer/neuron_norm.hpp>
 #include <matopt/policy/normalizer/no_normalizer.hpp>
 #include <matopt/policy/normalizer/target_rms.hpp>
+#include <matopt/policy/orthogonalizer/balanced_polar.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
+#include <matopt/policy/orthogonalizer/contra_polar.hpp>
 #include <matopt/policy/orthogonalizer/dion_polar.hpp>
 #include <matopt/policy/orthogonalizer/line_direction.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
@@ -13,6 +15,7 @@
 #include <matopt/policy/orthogonalizer/qdwh_polar.hpp>
 #include <matopt/policy/orthogonalizer/row_column_scaling.hpp>
 #include <matopt/policy/orthogonalizer/sign_direction.hpp>
+#include <matopt/policy/orthogonalizer/sliced_polar.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 
@@ -30,7 +33,7 @@ const orthogonalizers& all_orthogonalizers() {
     add<block_krylov_polar<true>>(l, {.iterations = 1, .oversampling = 0});
     add<subspace_polar>(l), add<nuclear_scaled<>>(l), add<sign_direction>(l), add<column_direction>(l),
         add<row_direction>(l);
-    add<row_column_scaling>(l);
+    add<row_column_scaling>(l), add<contra_polar<>>(l), add<balanced_polar<>>(l), add<sliced_polar<>>(l);
     return l;
   }();
   return list;

@@ -25,6 +25,7 @@
 #include <matopt/policy/momentum/corrected_ema.hpp>
 #include <matopt/policy/momentum/lion_momentum.hpp>
 #include <matopt/policy/momentum/mars.hpp>
+#include <matopt/policy/momentum/moment_scaled.hpp>
 #include <matopt/policy/momentum/momentum.hpp>
 #include <matopt/policy/momentum/no_momentum.hpp>
 #include <matopt/policy/momentum/polar_first.hpp>
@@ -73,10 +74,11 @@ struct forgotten_constraint : any_constraint {
 };
 
 // --- what stands in each slot ---
-using typed_momenta = std::tuple<ema, nesterov_ema, heavy_ball, nesterov_heavy_ball, corrected_ema,
-                                 corrected_nesterov_ema, quasi_hyperbolic, lion_momentum, adam_direction,
-                                 noise_to_signal, variance_scaled, no_momentum, positive_negative, sign_of<>, mars<>,
-                                 polar_first<svd_polar>, forgotten_momentum<false>, forgotten_momentum<true>>;
+using typed_momenta =
+    std::tuple<ema, nesterov_ema, heavy_ball, nesterov_heavy_ball, corrected_ema, corrected_nesterov_ema,
+               quasi_hyperbolic, lion_momentum, adam_direction, noise_to_signal, variance_scaled,
+               nesterov_moment_scaled, no_momentum, positive_negative, sign_of<>, mars<>, polar_first<svd_polar>,
+               forgotten_momentum<false>, forgotten_momentum<true>>;
 using typed_orthogonalizers = std::tuple<no_orthogonalizer, newton_schulz<>, subspace_polar, sign_direction,
                                          nuclear_scaled<>, any_orthogonalizer>;
 using typed_normalizers = std::tuple<no_normalizer, neuron_norm, element_norm, target_rms, any_normalizer>;

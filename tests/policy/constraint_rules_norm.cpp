@@ -4,12 +4,14 @@
 #include <matopt/policy/constraint/clamped_decay.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
 #include <matopt/policy/constraint/decay_after.hpp>
+#include <matopt/policy/constraint/look_ahead.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/norm_sphere.hpp>
 #include <matopt/policy/constraint/radial_brake.hpp>
 #include <matopt/policy/constraint/rate_penalty.hpp>
 #include <matopt/policy/constraint/relative_update.hpp>
+#include <matopt/policy/constraint/tail_average.hpp>
 #include <matopt/policy/constraint/weight_normalization.hpp>
 
 #include "constraint_contract.hpp"
@@ -38,6 +40,11 @@ void append_norm_constraints(std::vector<constraint_rule>& rules) {
 
   using ball = muon::with_constraint<projected<hyperball, projected<relative_update>>>;
   rules.push_back(describe_constraint("hyperball, relative_update", ball{}, at_rest::rounded));
+
+  using averages = muon::with_constraint<projected<look_ahead, projected<tail_average>>>;
+  averages early{};
+  early.constraint.projection.from = 0, early.constraint.inner.projection.start = 1;
+  rules.push_back(describe_constraint("look_ahead, tail_average", early, at_rest::exact));
 
   using master = muon::with_constraint<master_weights<weight_normalization<>>>;
   rules.push_back(describe_constraint("master_weights, weight_normalization",

@@ -93,6 +93,7 @@ class matopt::rule_registry<recorder, Types> {
 #include <matopt/policy/constraint/cautious_decay.hpp>
 #include <matopt/policy/constraint/clamped_decay.hpp>
 #include <matopt/policy/constraint/frank_wolfe.hpp>
+#include <matopt/policy/constraint/look_ahead.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/norm_sphere.hpp>
@@ -101,6 +102,7 @@ class matopt::rule_registry<recorder, Types> {
 #include <matopt/policy/constraint/relative_update.hpp>
 #include <matopt/policy/constraint/row_sphere.hpp>
 #include <matopt/policy/constraint/spectral_normalize.hpp>
+#include <matopt/policy/constraint/tail_average.hpp>
 #include <matopt/published_rules.hpp>
 
 // Constraints of no published rule.
@@ -110,7 +112,7 @@ void add_constraints(R& r) {
   const auto add = [&]<class... C>(C...) { (r.template add<adamw::with_constraint<C>>(""), ...); };
   add(cautious_decay{}, clamped_decay{}, frank_wolfe{}, row_sphere<>{}, master_weights<>{}, projected<norm_control>{},
       projected<hyperball>{}, projected<oblique>{}, projected<relative_update>{}, projected<radial_brake>{},
-      projected<norm_brake>{}, projected<spectral_normalize<>>{});
+      projected<norm_brake>{}, projected<spectral_normalize<>>{}, projected<look_ahead>{}, projected<tail_average>{});
 }
 
 void steps(matopt::rule_registry<recorder, matopt::types<MATOPT_ELEMENTS>>& rules) {
