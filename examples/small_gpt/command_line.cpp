@@ -23,7 +23,8 @@ std::string not_negative(const std::string& text) {
 }
 
 void add_training_options(CLI::App& c, run_settings& s) {
-  c.add_option("--vocabulary", s.vocabulary, "character or byte")->capture_default_str();
+  c.add_option("--vocabulary", s.vocabulary, "character, byte, or pairs of bytes")->capture_default_str();
+  c.add_option("--vocabulary-size", s.vocabulary_size, "tokens, of pairs")->capture_default_str();
   c.add_option("--train-fraction", s.train_fraction, "part of the text, from its start, that trains")
       ->capture_default_str();
   c.add_option("--arch", s.architecture, "modern or nanogpt")->capture_default_str();
@@ -74,8 +75,8 @@ run_settings branched(const CLI::App& c, const options& o) {
   nlohmann::json all = to_checked_json(old);
   for (const auto* option : c.parse_order()) {
     const std::string name = setting_of(*option);
-    for (const char* fixed :
-         {"vocabulary", "architecture", "layers", "heads", "width", "context", "shards", "train_fraction"})
+    for (const char* fixed : {"vocabulary", "vocabulary_size", "architecture", "layers", "heads", "width", "context",
+                              "shards", "train_fraction"})
       if (name == fixed)
         throw matopt::error(option->get_name() + " cannot be changed on --branch: it is the checkpoint's");
     if (given.contains(name) && name != "data") all[name] = given[name];
@@ -180,6 +181,14 @@ int run(int argc, char** argv, const rule_book& book) {
       ->capture_default_str();
   c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out");
 
+  auto* c_tokenize = app.add_subcommand("tokenize", "write the tokens of a text as shards, which train --data reads");
+  c_tokenize->add_option("--data", o.data, "text")->required();
+  auto* tokenize_out = c_tokenize->add_option("--out", o.out, "folder for the shards")->required();
+  c_tokenize->add_option("--vocabulary-size", o.run.vocabulary_size, "tokens, of pairs of bytes")
+      ->capture_default_str();
+  c_tokenize->add_option("--train-fraction", o.run.train_fraction, "part of the text, from its start, that trains")
+      ->capture_default_str();
+
   const auto on_checkpoint = [&](const char* name, const char* what, bool with_text) {
     auto* c = app.add_subcommand(name, what);
     c->add_option("checkpoint", o.checkpoint)->required();
@@ -214,7 +223,7 @@ int run(int argc, char** argv, const rule_book& book) {
   }
   try {
     o.run.data = o.data;
-    o.out_given = train_out->count() + sweep_out->count() > 0;
+    o.out_given = train_out->count() + sweep_out->count() + tokenize_out->count() > 0;
     if (*c_report && report_out->count() == 0) o.out = "report";
     if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
     // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
@@ -237,6 +246,7 @@ int run(int argc, char** argv, const rule_book& book) {
                                : *c_compare  ? compare(o, cpu)
                                : *c_sweep    ? sweep(o, cpu)
                                : *c_report   ? report(o, cpu)
+                               : *c_tokenize ? tokenize(o)
                                : *c_eval     ? evaluate(o, cpu)
                                : *c_sample   ? sample(o, cpu)
                                : *c_compress ? compress(o, cpu)

@@ -26,7 +26,8 @@ void print_result(const train_result& r, int iterations) {
     std::printf("diverged at step %d of %d: ", r.step, iterations);
   }
   if (r.validation) {
-    std::printf("validation %.4f nats per token, %.4f bits per byte", r.validation->loss, r.validation->bits_per_byte);
+    std::printf("validation %.4f nats per token%s", r.validation->loss,
+                bits_text(", %.4f bits per byte", r.validation->bits_per_byte).c_str());
     if (r.validation->step != r.step) std::printf(" at step %d", r.validation->step);
   } else {
     std::printf("nothing was evaluated");
@@ -87,7 +88,8 @@ exit_status train(const options& o, matopt::eigen_backend& cpu) {
 exit_status evaluate(const options& o, matopt::eigen_backend& cpu) {
   const auto m = load(o, cpu, text_source::named(o.data));
   const double loss = m->validation_loss(cpu.pool(), windows(o, *m));
-  std::printf("validation %.6f nats per token, %.6f bits per byte\n", loss, m->text().validation_bits_per_byte(loss));
+  std::printf("validation %.6f nats per token%s\n", loss,
+              bits_text(", %.6f bits per byte", m->text().validation_bits_per_byte(loss)).c_str());
   if (std::isfinite(loss)) return exit_status::done;
   std::fprintf(stderr, "small_gpt: the loss is not finite: this is a checkpoint of a training that diverged\n");
   return exit_status::diverged;

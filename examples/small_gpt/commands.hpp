@@ -32,6 +32,7 @@ exit_status evaluate(const options&, matopt::eigen_backend&);
 exit_status sample(const options&, matopt::eigen_backend&);
 exit_status compress(const options&, matopt::eigen_backend&);
 exit_status inspect(const options&, matopt::eigen_backend&);
+exit_status tokenize(const options&);  // in tokenize.cpp
 exit_status list_rules();
 
 }  // namespace small_gpt

@@ -1,6 +1,7 @@
 // Text to tokens: vocabularies, the train/validation split, random batches and validation windows.
 //
 // Batch t of a run is a function of (seed, t) alone, so a resumed run needs no generator state to continue bit for bit.
+// Windows of a text are drawn with replacement; those of shards come in a shuffled order, each once per epoch.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <numbers>
 #include <span>
 #include <string>
@@ -18,35 +20,20 @@
 #include <utility>
 #include <vector>
 
+#include "byte_pairs.hpp"
 #include "files.hpp"
 #include "matopt/core/error.hpp"
 #include "matopt/core/index.hpp"
 #include "matopt/core/settings.hpp"
 #include "random.hpp"
+#include "token_shards.hpp"
+#include "utf8.hpp"
 
 namespace small_gpt {
 
 using matopt::index_t;
 
-enum class vocabulary_kind { byte, character };
-
-// Length of the UTF-8 sequence that starts at text[at]; 1 for a byte that starts none, which then is a symbol of its
-// own. Overlong forms, surrogates and values above U+10FFFF are not UTF-8.
-inline std::size_t character_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned>(static_cast<unsigned char>(text[at + i])); };
-  const unsigned lead = byte(0);
-  const std::size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
-                             : lead >= 0xe0 && lead < 0xf0 ? 3
-                             : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                           : 1;
-  if (at + length > text.size()) return 1;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xc0U) != 0x80U) return 1;
-  const bool overlong = (lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xf0 && byte(1) < 0x90);
-  const bool surrogate = lead == 0xed && byte(1) >= 0xa0;
-  const bool too_large = lead == 0xf4 && byte(1) >= 0x90;
-  return overlong || surrogate || too_large ? 1 : length;
-}
+enum class vocabulary_kind { byte, character, pairs, shards };
 
 // Token i stands for the string symbols()[i]. Symbols are sorted, so the numbering depends on the set alone.
 class vocabulary {
@@ -78,9 +65,28 @@ class vocabulary {
     });
     return vocabulary(std::move(symbols), vocabulary_kind::character);
   }
+  // Pairs of bytes that are frequent in a text.
+  static vocabulary pairs(byte_pairs learned) {
+    vocabulary v(learned.symbols(), vocabulary_kind::pairs);
+    v.pairs_ = std::make_shared<const byte_pairs>(std::move(learned));
+    return v;
+  }
+  // The tokens of shards: with what they stand for, if a file says it, and else by their numbers.
+  static vocabulary of(const token_shards& shards, int size) {
+    vocabulary v(shards.symbols, vocabulary_kind::shards, false);
+    v.has_text_ = !shards.symbols.empty();
+    for (std::size_t i = v.symbols_.size(); i < static_cast<std::size_t>(size); ++i)
+      v.symbols_.push_back("<" + std::to_string(i) + ">");
+    return v;
+  }
   // From a checkpoint.
-  vocabulary(std::vector<std::string> symbols, vocabulary_kind kind) : kind_(kind), symbols_(std::move(symbols)) {
+  vocabulary(std::vector<std::string> symbols, vocabulary_kind kind, bool unique = true)
+      : kind_(kind), symbols_(std::move(symbols)) {
     single_.fill(-1);
+    if (!unique) {
+      has_text_ = symbols_.empty() || symbols_.front() != "<0>";
+      return;
+    }
     for (std::size_t i = 0; i < symbols_.size(); ++i) {
       const auto id = static_cast<std::int32_t>(i);
       bool fresh = !symbols_[i].empty();
@@ -99,8 +105,17 @@ class vocabulary {
   int size() const { return static_cast<int>(symbols_.size()); }
   const std::vector<std::string>& symbols() const { return symbols_; }
 
+  // Of pairs: in the order in which they were learned; empty for other kinds.
+  std::vector<byte_pairs::pair> merges() const { return pairs_ ? pairs_->merges() : std::vector<byte_pairs::pair>{}; }
+  bool has_text() const { return has_text_; }  // false if it is not known what the tokens stand for
+
   std::vector<std::int32_t> encode(std::string_view text) const {
+    if (pairs_) return pairs_->encode(text);
     std::vector<std::int32_t> tokens;
+    if (kind_ == vocabulary_kind::shards) {
+      if (!text.empty()) throw matopt::error("text cannot be encoded: this vocabulary is that of a folder of tokens");
+      return tokens;
+    }
     tokens.reserve(text.size());
     for (std::size_t at = 0, n = 0; at < text.size(); at += n) {
       n = kind_ == vocabulary_kind::byte ? 1 : character_length(text, at);
@@ -139,6 +154,8 @@ class vocabulary {
   std::vector<std::string> symbols_;
   std::array<std::int32_t, 256> single_{};
   std::unordered_map<std::string, std::int32_t> longer_;
+  std::shared_ptr<const byte_pairs> pairs_;
+  bool has_text_ = true;
 };
 
 // Compresses better than a guess: nats per token, as bits per byte of the text the tokens came from.
@@ -146,7 +163,46 @@ inline double bits_per_byte(double nats_per_token, double tokens, double bytes) 
   return nats_per_token * tokens / bytes / std::numbers::ln2;
 }
 
-// A token sequence cut at `train_fraction` of its length: the head trains, the tail validates.
+// Empty if it is not known.
+inline std::string bits_text(const char* format, double bits) {
+  if (std::isnan(bits)) return {};
+  char text[64];
+  std::snprintf(text, sizeof text, format, bits);
+  return text;
+}
+
+// A number below `size` for each number below it, each once: a shuffle that needs no memory. A Feistel network on the
+// next power of four, walked until it comes out below `size`.
+class permutation {
+ public:
+  permutation(std::uint64_t size, std::uint64_t seed, std::uint64_t stream) : size_(size) {
+    while (half_ < 32 && std::uint64_t{1} << (2 * half_) < size) ++half_;
+    random_stream random(seed, stream);
+    for (auto& k : keys_) k = random.bits();
+  }
+  std::uint64_t operator()(std::uint64_t i) const {
+    do i = mixed(i);
+    while (i >= size_);
+    return i;
+  }
+
+ private:
+  std::uint64_t mixed(std::uint64_t i) const {
+    const std::uint64_t mask = (std::uint64_t{1} << half_) - 1;
+    std::uint64_t left = i >> half_, right = i & mask;
+    for (const std::uint64_t key : keys_) {
+      const std::uint64_t next = left ^ (random_stream(key, right).bits() & mask);
+      left = right, right = next;
+    }
+    return left << half_ | right;
+  }
+  std::uint64_t size_;
+  unsigned half_ = 1;
+  std::array<std::uint64_t, 4> keys_{};
+};
+
+// What trains and what validates: a text whose tokens are cut at `train_fraction` of their number, or a folder of
+// shards.
 class dataset {
  public:
   dataset(std::string_view text, const vocabulary& v, int context, double train_fraction = 0.9) : context_(context) {
@@ -170,60 +226,112 @@ class dataset {
     const auto validation_bytes = v.decode(validation()).size();
     validation_tokens_per_byte_ = static_cast<double>(validation().size()) / static_cast<double>(validation_bytes);
   }
+  dataset(token_shards shards, const vocabulary& v, int context) : context_(context) {
+    if (context < 1) throw matopt::bad_value("context", std::to_string(context), "at least 1");
+    shards_ = std::make_shared<const token_shards>(std::move(shards));
+    for (const auto* part : {&shards_->train, &shards_->validation})
+      if (windows_of(*part) == 0)
+        throw matopt::error("no shard has the " + std::to_string(context + 1) + " tokens that a context of " +
+                            std::to_string(context) + " needs");
+    double tokens = 0, bytes = 0;
+    for (const token_shard& shard : shards_->validation)
+      for (std::size_t i = 0; i < shard.size(); ++i) {
+        if (shard[i] >= v.size())
+          throw matopt::bad_file("a token of the validation is " + std::to_string(shard[i]) + "; the vocabulary has " +
+                                 std::to_string(v.size()));
+        tokens += 1, bytes += static_cast<double>(v.symbols()[static_cast<std::size_t>(shard[i])].size());
+      }
+    validation_tokens_per_byte_ = v.has_text() ? tokens / bytes : std::numeric_limits<double>::quiet_NaN();
+  }
 
   int context() const { return context_; }
+  // Of a text.
   std::span<const std::int32_t> train() const { return std::span(tokens_).first(cut_); }
   std::span<const std::int32_t> validation() const { return std::span(tokens_).subspan(cut_); }
 
-  // Training batch number `step`: windows at uniformly drawn places. The spans hold a multiple of `context` values.
+  // Training batch number `step`. The spans hold a multiple of `context` values.
   void batch(std::uint64_t seed, std::uint64_t step, std::span<std::int32_t> tokens,
              std::span<std::int32_t> targets) const {
+    const auto n = static_cast<std::size_t>(context_);
+    if (shards_) {
+      const std::uint64_t windows = windows_of(shards_->train), count = tokens.size() / n;
+      for_each_window(tokens, targets, [&](std::size_t i, std::int32_t* x, std::int32_t* y) {
+        const std::uint64_t number = step * count + i, epoch = number / windows;
+        copy_window(shards_->train, permutation(windows, seed, epoch)(number % windows), x, y);
+      });
+      return;
+    }
     random_stream random(seed, step);
-    for_each_window(
-        tokens, targets,
-        [&](std::size_t) {
-          return static_cast<std::size_t>(random.below(train().size() - static_cast<std::size_t>(context_)));
-        },
-        train());
+    for_each_window(tokens, targets, [&](std::size_t, std::int32_t* x, std::int32_t* y) {
+      copy(train(), static_cast<std::size_t>(random.below(train().size() - n)), x, y);
+    });
   }
 
   // The validation part in consecutive windows that do not overlap. A rest shorter than a window is left out.
-  index_t validation_windows() const { return static_cast<index_t>(validation().size() - 1) / context_; }
+  index_t validation_windows() const {
+    if (shards_) return static_cast<index_t>(windows_of(shards_->validation));
+    return static_cast<index_t>(validation().size() - 1) / context_;
+  }
   // Copies as many windows as the spans hold, starting with number `first`.
   void validation_batch(index_t first, std::span<std::int32_t> tokens, std::span<std::int32_t> targets) const {
     const auto count = static_cast<index_t>(tokens.size()) / context_;
     if (first < 0 || first + count > validation_windows())
       throw matopt::bad_value("last validation window", std::to_string(first + count),
                               "at most " + std::to_string(validation_windows()));
-    for_each_window(
-        tokens, targets,
-        [&](std::size_t i) { return (static_cast<std::size_t>(first) + i) * static_cast<std::size_t>(context_); },
-        validation());
+    for_each_window(tokens, targets, [&](std::size_t i, std::int32_t* x, std::int32_t* y) {
+      const auto number = static_cast<std::size_t>(first) + i;
+      if (shards_)
+        copy_window(shards_->validation, number, x, y);
+      else
+        copy(validation(), number * static_cast<std::size_t>(context_), x, y);
+    });
   }
 
+  // NaN if it is not known how many bytes the tokens stand for.
   double validation_bits_per_byte(double nats_per_token) const {
     return bits_per_byte(nats_per_token, validation_tokens_per_byte_, 1);
   }
 
  private:
-  template <class Place>
-  void for_each_window(std::span<std::int32_t> tokens, std::span<std::int32_t> targets, Place place,
-                       std::span<const std::int32_t> source) const {
+  // Calls f(i, tokens, targets) for each window that the spans hold.
+  template <class F>
+  void for_each_window(std::span<std::int32_t> tokens, std::span<std::int32_t> targets, F f) const {
     const auto n = static_cast<std::size_t>(context_);
     if (tokens.size() != targets.size() || tokens.size() % n != 0)
       throw matopt::bad_value("size of tokens and targets",
                               std::to_string(tokens.size()) + " and " + std::to_string(targets.size()),
                               "the same multiple of context (" + std::to_string(n) + ")");
-    for (std::size_t i = 0; i * n < tokens.size(); ++i) {
-      const auto window = source.subspan(place(i), n + 1);
-      std::copy_n(window.begin(), n, tokens.begin() + static_cast<index_t>(i * n));
-      std::copy_n(window.begin() + 1, n, targets.begin() + static_cast<index_t>(i * n));
+    for (std::size_t i = 0; i * n < tokens.size(); ++i) f(i, tokens.data() + i * n, targets.data() + i * n);
+  }
+  // The window that begins at `at`, and the same one token later.
+  template <class Source>
+  void copy(const Source& source, std::size_t at, std::int32_t* tokens, std::int32_t* targets) const {
+    for (std::size_t j = 0; j < static_cast<std::size_t>(context_); ++j)
+      tokens[j] = source[at + j], targets[j] = source[at + j + 1];
+  }
+
+  // Windows of shards begin at multiples of the context, and none reaches from one shard into the next.
+  std::size_t windows_of(const token_shard& shard) const {
+    return shard.size() > 0 ? (shard.size() - 1) / static_cast<std::size_t>(context_) : 0;
+  }
+  std::size_t windows_of(const std::vector<token_shard>& shards) const {
+    std::size_t sum = 0;
+    for (const auto& shard : shards) sum += windows_of(shard);
+    return sum;
+  }
+  void copy_window(const std::vector<token_shard>& shards, std::size_t number, std::int32_t* tokens,
+                   std::int32_t* targets) const {
+    for (const auto& shard : shards) {
+      const std::size_t here = windows_of(shard);
+      if (number < here) return copy(shard, number * static_cast<std::size_t>(context_), tokens, targets);
+      number -= here;
     }
   }
 
   int context_;
   std::vector<std::int32_t> tokens_;
   std::size_t cut_ = 0;
+  std::shared_ptr<const token_shards> shards_;
   double validation_tokens_per_byte_ = 1;
 };
 

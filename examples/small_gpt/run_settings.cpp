@@ -60,7 +60,8 @@ json by_name(const std::vector<matopt::setting>& defaults, const std::vector<mat
 }  // namespace
 
 void validate(const run_settings& s) {
-  check_name("--vocabulary", s.vocabulary, "character", "byte");
+  check_name("--vocabulary", s.vocabulary, "character", "byte", "pairs", "shards");
+  check("--vocabulary-size", s.vocabulary_size, {.low = 2, .high = 65536});
   check_name("--arch", s.architecture, "nanogpt", "modern");
   check_name("--schedule", s.schedule, "wsd", "cosine", "constant");
   const matopt::range positive{.low = 1}, not_negative{.low = 0};
@@ -165,11 +166,8 @@ json effective_settings(const run_settings& asked) {
 }
 
 void add_later_settings(json& settings) {
-  const json before{{"measure_interval", 100},
-                    {"checkpoints", "last"},
-                    {"device", "cpu"},
-                    {"precision", "float"},
-                    {"micro_batch", 0}};
+  const json before{{"vocabulary_size", 4096}, {"measure_interval", 100}, {"checkpoints", "last"},
+                    {"device", "cpu"},         {"precision", "float"},    {"micro_batch", 0}};
   for (const auto& [name, value] : before.items())
     if (!settings.contains(name)) settings[name] = value;
 }

@@ -10,7 +10,7 @@ namespace small_gpt {
 
 struct run_settings {
   std::string data;
-  std::string vocabulary = "character";  // or byte
+  std::string vocabulary = "character";  // or byte, pairs; of a folder of tokens it is the folder's
   double train_fraction = 0.9;
 
   std::string architecture = "modern";  // or nanogpt
@@ -36,6 +36,7 @@ struct run_settings {
   int checkpoint_interval = 500;
 
   // Since 0.2; a log or checkpoint without them is read as if it had these values.
+  int vocabulary_size = 4096;        // of pairs, and of tokens in a folder that does not say
   int measure_interval = 100;        // steps between measurements of the matrices; 0: none
   std::string checkpoints = "last";  // which are kept: last, all, or thinned
   std::string device = "cpu";        // or cuda, cuda:1, ...
@@ -46,7 +47,8 @@ struct run_settings {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width,
                                    context, rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction,
                                    lr_floor, clip, batch, iterations, seed, shards, eval_interval, eval_windows,
-                                   checkpoint_interval, measure_interval, checkpoints, device, precision, micro_batch)
+                                   checkpoint_interval, vocabulary_size, measure_interval, checkpoints, device,
+                                   precision, micro_batch)
 
 // Throws bad_value for the first setting outside its range; the model's shape is checked by gpt_config.
 void validate(const run_settings&);

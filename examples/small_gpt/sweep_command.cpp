@@ -76,7 +76,14 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
     if (c.settings.data != plan.configurations.front().settings.data)
       throw matopt::bad_value("data", "several texts", "one text for all runs of a sweep");
   }
-  run_index index(plan.out, digest_of(read_file(plan.configurations.front().settings.data)));
+  const source_of_tokens source(plan.configurations.front().settings.data);
+  if (source.shards)  // whose vocabulary is theirs
+    for (auto& c : plan.configurations) {
+      const vocabulary words = source.fresh_vocabulary(c.settings);
+      c.settings.vocabulary = words.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
+      c.settings.vocabulary_size = words.size();
+    }
+  run_index index(plan.out, source.digest);
   int trained = 0;
   for (;;) {
     index.look();
@@ -121,6 +128,10 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
         std::error_code none;
         const bool foreign = !run && std::filesystem::file_size(folder + "/log.jsonl", none) > 0;
         if (foreign || (run && (run->finished || run->folder != folder))) {
+          if (std::filesystem::file_size(folder + "/log.jsonl", none) == 0) {  // made a moment ago, and not needed
+            std::filesystem::remove(folder + "/log.jsonl", none);
+            std::filesystem::remove(folder, none);
+          }
           worked = true;
           break;
         }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <sstream>
 
 namespace small_gpt {
@@ -81,20 +82,63 @@ void load_weights(gpt<float>& model, const matopt::tensor_file& file) {
 void load_text(trained_model& m, const text_source& source) {
   run_settings& s = m.settings;
   if (!source.path.empty()) s.data = source.path;
-  const std::string text = read_file(s.data, "; if the text has moved, name it with --data");
+  source_of_tokens found(s.data, "; if the text has moved, name it with --data");
   if (source.what == text_source::kind::same) {
-    const std::string here = digest_of(text);
+    const std::string& here = found.digest;
     if (!m.learned_from.empty() && here != m.learned_from)
       throw bad_file("\"" + s.data + "\" is not the text that the model learned from: that was " + m.learned_from +
                      ", this is " + here + "; name the text with --data");
     if (!m.learned_from.empty() && m.words.kind() == vocabulary_kind::character &&
-        vocabulary::characters(text).symbols() != m.words.symbols())
+        vocabulary::characters(found.text).symbols() != m.words.symbols())
       throw bad_file("small_gpt.vocabulary in the checkpoint is not that of its text, \"" + s.data + '"');
   }
-  m.data.emplace(text, m.words, s.context, s.train_fraction);
+  m.data.emplace(found.data(m.words, s));
+}
+
+// The merges of pairs as text, "0 1 5 7 ...".
+std::string text_of(const std::vector<byte_pairs::pair>& merges) {
+  std::string text;
+  for (const auto& [a, b] : merges) text += std::to_string(a) + ' ' + std::to_string(b) + ' ';
+  return text;
+}
+byte_pairs pairs_from(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<byte_pairs::pair> merges;
+  for (byte_pairs::pair p; in >> p.first >> p.second;) merges.push_back(p);
+  return byte_pairs(std::move(merges));
 }
 
 }  // namespace
+
+source_of_tokens::source_of_tokens(const std::string& path, const std::string& advice) {
+  if (token_shards::is_folder(path)) {
+    shards.emplace(path);
+    digest = shards->digest;
+  } else {
+    text = read_file(path, advice);
+    digest = digest_of(text);
+  }
+}
+
+vocabulary source_of_tokens::fresh_vocabulary(const run_settings& s) const {
+  if (shards) {
+    const std::string merges = s.data + "/merges.txt";
+    if (std::filesystem::exists(merges)) {
+      byte_pairs learned = pairs_from(read_file(merges));
+      if (learned.symbols() == shards->symbols) return vocabulary::pairs(std::move(learned));
+    }
+    return vocabulary::of(*shards, shards->symbols.empty() ? s.vocabulary_size : 0);
+  }
+  if (text.empty()) throw matopt::error("\"" + s.data + "\" is empty; a text to learn from is needed");
+  if (s.vocabulary == "shards")
+    throw matopt::bad_value("--vocabulary", "shards", "of a folder of tokens; \"" + s.data + "\" is a file");
+  if (s.vocabulary == "pairs") return vocabulary::pairs(byte_pairs::learned(text, s.vocabulary_size));
+  return s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text);
+}
+
+dataset source_of_tokens::data(const vocabulary& v, const run_settings& s) {
+  return shards ? dataset(std::move(*shards), v, s.context) : dataset(text, v, s.context, s.train_fraction);
+}
 
 trained_model::trained_model(const run_settings& s, vocabulary v, const matopt::thread_pool& pool)
     : settings(s), words(std::move(v)), model(shape_of(s, words.size()), pool, s.seed, s.shards) {}
@@ -135,6 +179,7 @@ void store_model(trained_model& m, matopt::tensor_file& file) {
   std::string symbols;
   for (const auto& s : m.words.symbols()) symbols += hex(s) + ' ';
   file.metadata["small_gpt.vocabulary"] = symbols;
+  if (m.words.kind() == vocabulary_kind::pairs) file.metadata["small_gpt.merges"] = text_of(m.words.merges());
   if (!m.learned_from.empty()) file.metadata["small_gpt.text"] = m.learned_from;
 }
 
@@ -146,9 +191,16 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
   std::vector<std::string> symbols;
   std::istringstream list(metadata(file, "small_gpt.vocabulary"));
   for (std::string h; list >> h;) symbols.push_back(unhex(h));
-  auto m = std::make_unique<trained_model>(
-      s, vocabulary(std::move(symbols), s.vocabulary == "byte" ? vocabulary_kind::byte : vocabulary_kind::character),
-      pool);
+  const auto words = [&] {
+    if (const auto merges = file.metadata.find("small_gpt.merges"); merges != file.metadata.end()) {
+      vocabulary v = vocabulary::pairs(pairs_from(merges->second));
+      if (v.symbols() != symbols) throw bad_file("small_gpt.vocabulary and small_gpt.merges in the checkpoint differ");
+      return v;
+    }
+    if (s.vocabulary == "shards") return vocabulary(std::move(symbols), vocabulary_kind::shards, false);
+    return vocabulary(std::move(symbols), s.vocabulary == "byte" ? vocabulary_kind::byte : vocabulary_kind::character);
+  };
+  auto m = std::make_unique<trained_model>(s, words(), pool);
   if (const auto at = file.metadata.find("small_gpt.text"); at != file.metadata.end()) m->learned_from = at->second;
   load_weights(m->model, file);
   if (text.what != text_source::kind::none) load_text(*m, text);

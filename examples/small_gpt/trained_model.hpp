@@ -30,6 +30,18 @@ struct trained_model {
   bool finite();  // all weights
 };
 
+// A text, or a folder of tokens, as it lies on disk.
+struct source_of_tokens {
+  std::string text;
+  std::optional<token_shards> shards;
+  std::string digest;
+
+  explicit source_of_tokens(const std::string& path, const std::string& advice = "");
+  // The vocabulary that a fresh model of these settings gets.
+  vocabulary fresh_vocabulary(const run_settings& s) const;
+  dataset data(const vocabulary& v, const run_settings& s);
+};
+
 // Which text a model comes with.
 struct text_source {
   enum class kind { none, any, same };  // same: that which it learned from, or an error

@@ -55,14 +55,15 @@ device_maker& cuda_device_maker() {
 trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder)
     : cpu_(&cpu), folder_(std::move(folder)) {
   small_gpt::validate(settings);
-  const run_settings s = resolved(settings);
+  run_settings s = resolved(settings);
   rule_settings(s), other_settings(s);  // a misspelt rule is reported before a long text is read
-  const std::string text = read_file(s.data);
-  if (text.empty()) throw matopt::error("\"" + s.data + "\" is empty; a text to learn from is needed");
-  model_ = std::make_unique<trained_model>(
-      s, s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text), cpu.pool());
-  model_->data.emplace(text, model_->words, s.context, s.train_fraction);
-  model_->learned_from = digest_of(text);
+  source_of_tokens source(s.data);
+  vocabulary words = source.fresh_vocabulary(s);
+  if (source.shards) s.vocabulary = words.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
+  if (source.shards) s.vocabulary_size = words.size();
+  model_ = std::make_unique<trained_model>(s, std::move(words), cpu.pool());
+  model_->data.emplace(source.data(model_->words, s));
+  model_->learned_from = source.digest;
   prepare();
   folder_.open();
   begin_log(json::object());
@@ -93,7 +94,7 @@ trainer::trainer(const branch& from, matopt::eigen_backend& cpu, run_folder fold
   const std::string data = model_->settings.data;
   model_->settings = resolved(from.settings);
   model_->settings.data = data;
-  if (!from.settings.data.empty()) model_->learned_from = digest_of(read_file(data));
+  if (!from.settings.data.empty()) model_->learned_from = source_of_tokens(data).digest;
   const run_settings& s = model_->settings;
   if (step_ >= s.iterations)
     throw matopt::bad_value("--iterations", std::to_string(s.iterations),
@@ -320,7 +321,8 @@ void trainer::evaluate(train_result& result) {
   result.validation = {step_, loss, bits};
   result.validation_curve.emplace_back(step_ * static_cast<double>(tokens_per_step()), loss);
   folder_.log({{"step", step_}, {"validation", loss}, {"bits_per_byte", bits}});
-  std::fprintf(stderr, "step %d  validation %.4f nats, %.4f bits per byte\n", step_, loss, bits);
+  std::fprintf(stderr, "step %d  validation %.4f nats%s\n", step_, loss,
+               bits_text(", %.4f bits per byte", bits).c_str());
 }
 
 }  // namespace small_gpt

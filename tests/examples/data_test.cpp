@@ -1,11 +1,14 @@
 // Text, vocabularies, batches and sampling of examples/small_gpt.
+#include <unistd.h>
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <numeric>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,9 +21,15 @@
 
 namespace {
 
+using small_gpt::byte_pairs;
 using small_gpt::dataset;
 using small_gpt::index_t;
+using small_gpt::permutation;
+using small_gpt::read_file;
+using small_gpt::token_shard;
+using small_gpt::token_shards;
 using small_gpt::vocabulary;
+using small_gpt::write_file;
 
 // The token at position i is i mod 251, so a window shows where it came from.
 std::string ramp(std::size_t size) {
@@ -231,4 +240,106 @@ TEST_CASE("small_gpt: generated text goes on beyond the context", "[small_gpt]")
   CHECK(shown == 20);
   CHECK(a == small_gpt::generate(model, pool, {1, 2, 3}, 20, {}, 5));
   CHECK(small_gpt::generate(model, pool, {}, 3, {}, 5).size() == 3);
+}
+
+TEST_CASE("small_gpt: byte pairs cut text as GPT-2 does, and give any bytes back", "[small_gpt]") {
+  const auto words = [](std::string_view text) {
+    std::vector<std::string> found;
+    byte_pairs::for_words(text, [&](std::string_view word) { found.emplace_back(word); });
+    return found;
+  };
+  using list = std::vector<std::string>;
+  CHECK(words("it's 12 o'clock") == list{"it", "'s", " 12", " o", "'", "clock"});
+  CHECK(words("a  b\n\nc   ") == list{"a", " ", " b", "\n", "\n", "c", "   "});
+  CHECK(words("x--y 'tis") == list{"x", "--", "y", " '", "tis"});
+  CHECK(words("\xff\xfe a\xc3") == list{"\xff\xfe", " a", "\xc3"});
+  CHECK(words("").empty());
+
+  // Of ab and bc, which occur equally often, the pair with the smaller numbers is first.
+  const auto learned = byte_pairs::learned("abc abc abc", 259);
+  REQUIRE(learned.merges().size() == 3);
+  CHECK(learned.symbols()[256] == "ab");
+  CHECK(learned.symbols()[257] == "abc");
+  CHECK(learned.symbols()[258] == " abc");
+  CHECK(learned.encode("abc abcab") == std::vector<std::int32_t>{257, 258, 256});
+
+  const vocabulary v = vocabulary::pairs(byte_pairs::learned("the king and the men of the king", 270));
+  std::string any;
+  for (int i = 0; i < 1000; ++i) any += static_cast<char>(i * i * 7 % 256);
+  CHECK(v.decode(v.encode(any)) == any);
+  CHECK(byte_pairs(v.merges()).encode(any) == v.encode(any));
+  CHECK_THROWS_AS(byte_pairs::learned("text", 256), matopt::bad_value);
+  CHECK_THROWS_AS(byte_pairs({{300, 1}}), matopt::bad_file);
+  CHECK_THROWS_AS(byte_pairs({{1, 2}, {1, 2}}), matopt::bad_file);
+}
+
+TEST_CASE("small_gpt: a permutation takes every number once, and another order for another seed", "[small_gpt]") {
+  for (const std::uint64_t size : {1, 2, 3, 5, 64, 1000, 4097}) {
+    const permutation p(size, 3, 0), q(size, 3, 1);
+    std::vector<int> seen(size, 0);
+    std::uint64_t fixed = 0, same = 0;
+    for (std::uint64_t i = 0; i < size; ++i) ++seen.at(p(i)), fixed += p(i) == i, same += p(i) == q(i);
+    CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+    if (size >= 64) CHECK(fixed < 10);
+    if (size >= 64) CHECK(same < 10);
+  }
+}
+
+TEST_CASE("small_gpt: shards give every window once per epoch, and none across two files", "[small_gpt]") {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("small_gpt-shards-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  const auto shard = [&](const char* name, int first, int count) {
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < count; ++i) tokens.push_back(first + i);
+    token_shard::write((folder / name).string(), tokens);
+  };
+  shard("x_train_000001.bin", 0, 41), shard("x_train_000002.bin", 1000, 36), shard("x_val_000000.bin", 2000, 30);
+  shard("x_train_000003.bin", 3000, 8);  // too short for a window
+  const auto open = [&] {
+    token_shards shards(folder.string());
+    const vocabulary v = vocabulary::of(shards, 50257);
+    CHECK(v.size() == 50257);
+    return dataset(std::move(shards), v, 8);
+  };
+  const dataset data = open();
+  CHECK(data.validation_windows() == 3);
+  CHECK(std::isnan(data.validation_bits_per_byte(1)));
+  std::vector<std::int32_t> tokens(24), targets(24);
+  std::multiset<int> seen;
+  for (std::uint64_t step = 0; step < 3; ++step) {  // nine windows: 5 of the first shard, 4 of the second
+    data.batch(7, step, tokens, targets);
+    for (std::size_t i = 0; i < 24; ++i) REQUIRE(targets[i] == tokens[i] + 1);
+    for (std::size_t w = 0; w < 3; ++w) seen.insert(tokens[8 * w]);
+  }
+  CHECK(seen == std::multiset<int>{0, 8, 16, 24, 32, 1000, 1008, 1016, 1024});
+  // The next epoch has another order, and a fresh object gives the same batch.
+  std::vector<std::int32_t> again(24), unused(24), first(24);
+  data.batch(7, 0, first, unused), data.batch(7, 3, tokens, targets), open().batch(7, 3, again, unused);
+  CHECK(again == tokens);
+  CHECK(first != tokens);
+  data.validation_batch(1, std::span(tokens).first(8), std::span(targets).first(8));
+  CHECK(tokens[0] == 2008);
+
+  const auto refused = [&](const char* name, const std::string& bytes, const char* expected) {
+    write_file((folder / name).string(), bytes);
+    CHECK_THROWS_WITH(token_shards(folder.string()), Catch::Contains(expected));
+    std::filesystem::remove(folder / name);
+  };
+  const std::string whole = read_file((folder / "x_val_000000.bin").string());
+  refused("bad_train.bin", whole.substr(0, 100), "shorter than its header");
+  refused("bad_train.bin", whole.substr(0, whole.size() - 1), "cut off");
+  refused("bad_train.bin", std::string(2000, 'x'), "first number");
+  std::string version = whole;
+  version[4] = 2;
+  refused("bad_train.bin", version, "version is 2");
+  refused("tokenizer.bin", whole, "no vocabulary");
+  token_shards::write_symbols((folder / "tokenizer.bin").string(), {"a", "bc", ""});
+  CHECK(token_shards(folder.string()).symbols == std::vector<std::string>{"a", "bc", ""});
+  token_shards few(folder.string());
+  const vocabulary three = vocabulary::of(few, 0);
+  CHECK_THROWS_WITH(dataset(std::move(few), three, 8), Catch::Contains("the vocabulary has 3"));
+  std::filesystem::remove(folder / "x_val_000000.bin");
+  CHECK_THROWS_WITH(token_shards(folder.string()), Catch::Contains("holds no tokens"));
+  std::filesystem::remove_all(folder);
 }

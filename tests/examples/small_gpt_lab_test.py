@@ -139,7 +139,7 @@ class Checkpoints(Runs):
         p = self.start(*self.training("a", iterations=200), steps=13)
         p.terminate()
         p.wait(60)
-        later = ("measure_interval", "checkpoints", "device", "precision", "micro_batch")
+        later = ("vocabulary_size", "measure_interval", "checkpoints", "device", "precision", "micro_batch")
 
         def strip(metadata):
             for key in ("small_gpt.settings", "small_gpt.effective"):
@@ -164,6 +164,69 @@ class Checkpoints(Runs):
         self.assertEqual([int(row["step"]) for row in rows], list(range(1, 201)))
         seconds = [float(row["seconds"]) for row in rows]
         self.assertEqual(len(seconds), 200)
+
+
+class Tokens(Runs):
+    def shards(self, size=300):
+        folder = self.folder / "tokens"
+        run("tokenize", "--data", self.text, "--out", folder, "--vocabulary-size", size)
+        return folder
+
+    def test_pairs_of_bytes(self):
+        self.train("a", "--vocabulary", "pairs", "--vocabulary-size", 300)
+        c = self.checkpoint("a")
+        self.assertEqual(self.log("a")[0]["vocabulary"], 300)
+        text = run("sample", c, "--prompt", "the naïve ", "--length", 20)
+        self.assertTrue(text.startswith("the naïve "))
+        # Bits per byte compare vocabularies: of the same text, in fewer tokens.
+        last = [line for line in self.log("a") if "validation" in line][-1]
+        self.assertLess(last["bits_per_byte"], 0.75 * last["validation"] / 0.6931)
+        self.assertIn(f"{last['bits_per_byte']:.4f}", run("eval", c))
+        p = self.start(*self.training("b", "--vocabulary", "pairs", "--vocabulary-size", 300, "--checkpoint-interval", 7, iterations=200), steps=13)
+        p.kill()
+        p.wait()
+        run("train", "--resume", self.checkpoint("b"))
+        self.train("c", "--vocabulary", "pairs", "--vocabulary-size", 300, "--checkpoint-interval", 7, iterations=200)
+        self.assertEqual(self.checkpoint("b").read_bytes(), self.checkpoint("c").read_bytes())
+        self.assertIn("257 to 65536", self.train("d", "--vocabulary", "pairs", "--vocabulary-size", 256, code=FAILED))
+
+    def test_training_on_shards(self):
+        tokens = self.shards()
+        self.train("a", "--data", tokens, iterations=200)
+        c = self.checkpoint("a")
+        self.assertTrue(run("sample", c, "--prompt", "the little ", "--length", 5).startswith("the little "))
+        self.assertIn("bits per byte", run("eval", c))
+        p = self.start(*self.training("b", "--data", tokens, iterations=200), steps=13)
+        p.terminate()
+        p.wait(60)
+        moved = self.folder / "moved"
+        tokens.rename(moved)
+        self.assertIn("--data", run("train", "--resume", self.checkpoint("b"), code=FAILED))
+        run("train", "--resume", self.checkpoint("b"), "--data", moved)
+        settings = [json.loads(self.metadata(self.checkpoint(out))["small_gpt.settings"]) for out in "ab"]
+        self.assertEqual((settings[0]["vocabulary"], settings[0]["vocabulary_size"]), ("pairs", 300))
+        a, b = (run("inspect", self.checkpoint(out)) for out in "ab")
+        self.assertEqual(a, b)
+        # Other tokens are another text.
+        self.text.write_text(self.text.read_text().replace("little", "letter"))
+        self.assertIn("not the text that the model learned from", run("train", "--resume", self.checkpoint("b"), "--data", self.shards(), code=FAILED))
+        run("compress", c, "--data", moved, "--keep", 0.5, "--calibration", 8)
+
+    def test_shards_without_a_vocabulary(self):
+        tokens = self.shards()
+        for name in ("tokenizer.bin", "merges.txt"):
+            (tokens / name).unlink()
+        self.train("a", "--data", tokens, "--vocabulary-size", 512, iterations=10)
+        self.assertEqual(self.log("a")[0]["vocabulary"], 512)
+        self.assertNotIn("bits", run("eval", self.checkpoint("a")))
+        self.assertRegex(run("sample", self.checkpoint("a"), "--length", 3), r"^(<\d+>){3}$")
+        self.assertIn("cannot be encoded", run("sample", self.checkpoint("a"), "--prompt", "x", code=FAILED))
+        self.assertIn("the vocabulary has 260", self.train("b", "--data", tokens, "--vocabulary-size", 260, code=FAILED))
+        grid = f'out = "{self.folder}/runs"\n[settings]\ndata = "{tokens}"\nvocabulary-size = 512\n{Sweeps.SETTINGS}\niterations = 10\n[[rules]]\nname = "muon"'
+        (self.folder / "sweep.toml").write_text(grid)
+        self.assertIn("1 runs trained now", run("sweep", self.folder / "sweep.toml"))
+        self.assertIn("0 runs trained now", run("sweep", self.folder / "sweep.toml"))
+        run("report", self.folder / "runs", "--out", self.folder / "report", "--calibration", 8)
 
 
 class Sweeps(Runs):
