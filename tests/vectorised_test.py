@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-KERNEL = re.compile(r"matopt::lines::(map_blocks|reduce_blocks|load|store)<")
+KERNEL = re.compile(r"matopt::(?:v\d+_\d+::)?lines::(map_blocks|reduce_blocks|load|store)<")
 HEAD = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\t(\S+)\s*(.*)$")
 ONE_AT_A_TIME = re.compile(r"^v?(?:(?:add|sub|mul|div|sqrt|max|min|comi|ucomi|cmp\w*|fn?m(?:add|sub)\d*|round)s[sd]"
@@ -87,7 +87,7 @@ def check(source, include, compiler, level, elements, keep):
     checked, let_off, faults = 0, [], []
     for name, body in functions(text):
         found = fault(name, body)
-        short = re.sub(r"matopt::|void |lines::|\(.*", "", name)
+        short = re.sub(r"matopt::(?:v\d+_\d+::)?|void |lines::|\(.*", "", name)
         if found == "":
             let_off.append(short)
         else:

@@ -21,7 +21,7 @@ struct raise_norm {
   MATOPT_HD void operator()(T& u, T nu, T nw) const {
     const T floor = T(ratio) * nw;
     nu = math::max(nu, T(1e-8));
-    const T grows = math::one_if<T>(nu < floor), stays = T(1) - grows;
+    const T grows = math::one_if_less(nu, floor), stays = T(1) - grows;
     u = u / (grows * nu + stays) * (grows * floor + stays);
   }
 };

@@ -81,7 +81,7 @@ struct trust {
   template <class T>
   MATOPT_HD void operator()(T& gate, T du, T dg, T ug, T step) const {
     const T before = T(fade_end) - (step - T(1)), length = math::max(T(fade_end - floor_end), T(1e-30));
-    const T fading = math::one_if<T>(before > T(0)), lowest = T(floor) * unit(before / length) * fading;
+    const T fading = math::one_if_less(T(0), before), lowest = T(floor) * unit(before / length) * fading;
     const T highest = fading * T(cap) + (T(1) - fading);
     const T agrees = unit((du - T(agreement)) / T(1 - agreement)), descends = unit(dg / math::max(ug, T(1e-8)));
     gate = math::min(math::max(agrees * descends, lowest), highest);

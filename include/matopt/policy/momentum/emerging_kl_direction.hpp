@@ -81,7 +81,7 @@ struct limit_rms {
   template <class T>
   MATOPT_HD void operator()(T& u, T squares) const {
     const T rms = math::sqrt(squares / T(count));
-    u *= math::min(T(1), math::divide_or_zero(T(most), rms));
+    u *= math::divide_or_zero(T(most), math::max(rms, T(most)));
   }
 };
 }  // namespace fn
