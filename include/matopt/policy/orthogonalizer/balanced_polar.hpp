@@ -24,12 +24,12 @@ struct inverse_length {
     d = math::one_if_positive(n) / math::max(n, T(eps));
   }
 };
-// d = d (share / max(n^2, 1e-14))^exponent
+// d = d (share / max(n^2, 1e-14))^exponent, and finite: of rows as short as numbers can be d is large
 struct balance {
   double share, exponent;
   template <class T>
   MATOPT_HD void operator()(T& d, T n) const {
-    d *= math::pow(T(share) / math::max(n * n, T(1e-14)), T(exponent));
+    d = math::saturated(d * math::pow(T(share) / math::max(n * n, T(1e-14)), T(exponent)));
   }
 };
 }  // namespace fn
