@@ -13,3 +13,16 @@ install(FILES ${CMAKE_CURRENT_LIST_DIR}/packages.cmake ${CMAKE_CURRENT_LIST_DIR}
               ${CMAKE_CURRENT_LIST_DIR}/cuda_toolkit.cmake ${CMAKE_CURRENT_LIST_DIR}/torch.cmake
               ${PROJECT_BINARY_DIR}/matopt-config.cmake ${PROJECT_BINARY_DIR}/matopt-config-version.cmake
         DESTINATION ${matopt_package_dir})
+
+# For builds without CMake: pkg-config --cflags matopt-eigen. The tree can be moved, so the prefix is a path from the file.
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+  message(STATUS "matopt: no files for pkg-config: CMAKE_INSTALL_LIBDIR or CMAKE_INSTALL_INCLUDEDIR is absolute")
+else()
+  file(RELATIVE_PATH matopt_pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+  string(REGEX REPLACE "/$" "" matopt_pc_to_prefix "${matopt_pc_to_prefix}")
+  foreach(name matopt matopt-eigen)
+    configure_file(${CMAKE_CURRENT_LIST_DIR}/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  endforeach()
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

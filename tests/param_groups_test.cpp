@@ -5,11 +5,16 @@
 
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/lion.hpp>
+#include <matopt/moonlight.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muon_storm.hpp>
+#include <matopt/optax_muon.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/soap.hpp>
+#include <matopt/state_conversion.hpp>
 #include <matopt/suggest_roles.hpp>
+#include <matopt/torch_muon.hpp>
 
 #include "support/matrices.hpp"
 
@@ -275,4 +280,106 @@ TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[role
   CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 22"));
   std::vector<role> cautious(all.size(), role::vector);  // the other way round nothing goes wrong silently
   require_confirmed(all, cautious);
+}
+
+namespace {
+
+// What other programs keep of gradients, by their formulas.
+struct foreign_state {
+  std::vector<double> mean, sum, exp_avg, exp_avg_sq;
+  explicit foreign_state(std::size_t n) : mean(n), sum(n), exp_avg(n), exp_avg_sq(n) {}
+  void add(const std::vector<double>& g) {
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      mean[i] += 0.05 * (g[i] - mean[i]), sum[i] = 0.95 * sum[i] + g[i];
+      exp_avg[i] = 0.9 * exp_avg[i] + 0.1 * g[i], exp_avg_sq[i] = 0.999 * exp_avg_sq[i] + 0.001 * g[i] * g[i];
+    }
+  }
+};
+
+// Two stacked matrices of 6 x 4, whose rows are two blocks; their weights after 7 steps, and after one more.
+template <class Rule>
+struct stacked_run {
+  using groups = param_groups<eigen_backend, types<double>>;
+  std::vector<double> w = std::vector<double>(48, 0.5), g = std::vector<double>(48);
+  groups opt;
+  explicit stacked_run(eigen_backend& cpu, Rule rule = {}) : opt(cpu) {
+    opt.add_group("a", rule, 0.1);
+    opt.add("w", row_major(w.data(), 6, 4, 2), row_major<const double>(g.data(), 6, 4, 2), "a", {.row_blocks = {2, 4}});
+    opt.finalize();
+  }
+  void step(int t) {
+    for (std::size_t i = 0; i < g.size(); ++i) g[i] = std::sin(1.3 * double(i * i) + 0.7 * t);
+    opt.step(1);
+  }
+};
+auto matrices_of(const std::vector<double>& x) { return row_major(x.data(), 6, 4, 2); }
+auto matrices_of(std::vector<double>& x) { return row_major(x.data(), 6, 4, 2); }
+void check_near(const std::vector<double>& a, const std::vector<double>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == Approx(b[i]).margin(1e-12));
+}
+
+template <class Rule>
+void goes_on_with(eigen_backend& cpu, const foreign_state& theirs, stacked_run<Rule>& whole, Rule rule = {}) {
+  const std::vector<double> at_seven = whole.w;
+  std::vector<double> mean(48), sum(48);
+  get_momentum(whole.opt, "w", matrices_of(mean), momentum_form::mean);
+  get_momentum(whole.opt, "w", matrices_of(sum), momentum_form::sum);
+  check_near(mean, theirs.mean), check_near(sum, theirs.sum);
+  whole.step(7);
+  for (const momentum_form form : {momentum_form::mean, momentum_form::sum}) {
+    stacked_run<Rule> other(cpu, rule);
+    other.w = at_seven;
+    set_momentum(other.opt, "w", matrices_of(form == momentum_form::mean ? theirs.mean : theirs.sum), form, 7);
+    other.step(7);
+    check_near(other.w, whole.w);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a run goes on with the momentum of another program, a mean or a sum", "[state_conversion]") {
+  eigen_backend cpu(1);
+  foreign_state theirs(48);
+  stacked_run<torch_muon> mean(cpu);
+  stacked_run<moonlight> sum(cpu);
+  stacked_run<optax_muon> corrected(cpu);
+  for (int t = 0; t < 7; ++t) mean.step(t), sum.step(t), corrected.step(t), theirs.add(mean.g);
+  goes_on_with(cpu, theirs, mean), goes_on_with(cpu, theirs, sum), goes_on_with(cpu, theirs, corrected);
+
+  // torch.optim.Muon's state, from a C++ program's own tensors.
+  const std::vector<double>& momentum_buffer = theirs.mean;
+  auto& opt = mean.opt;
+  set_momentum(opt, "w", row_major(momentum_buffer.data(), 6, 4, 2), momentum_form::mean);
+
+  CHECK_THROWS_WITH(set_momentum(corrected.opt, "w", matrices_of(theirs.mean), momentum_form::mean),
+                    Catch::Contains("steps"));
+  CHECK_THROWS_WITH(set_momentum(sum.opt, "v", matrices_of(theirs.sum), momentum_form::sum), Catch::Contains("\"v\""));
+  CHECK_THROWS_WITH(set_momentum(sum.opt, "w", row_major(theirs.mean.data(), 12, 4), momentum_form::sum),
+                    Catch::Contains("12x4"));
+  CHECK_THROWS_WITH(set_momentum(sum.opt, "w", row_major(theirs.mean.data(), 6, 4), momentum_form::sum),
+                    Catch::Contains("1 matrices"));
+  stacked_run<lion> other(cpu);
+  CHECK_THROWS_WITH(set_momentum(other.opt, "w", matrices_of(theirs.mean), momentum_form::mean),
+                    Catch::Contains("momentum"));
+  std::vector<double> now(48);
+  get_momentum(sum.opt, "w", matrices_of(now), momentum_form::sum);
+  CHECK(now != std::vector<double>(48));
+}
+
+TEST_CASE("a run goes on with the moments of another program's AdamW", "[state_conversion]") {
+  eigen_backend cpu(1);
+  foreign_state theirs(48);
+  stacked_run<adamw> whole(cpu), other(cpu);
+  for (int t = 0; t < 7; ++t) whole.step(t), theirs.add(whole.g);
+  std::vector<double> m(48), v(48);
+  CHECK(get_adam_moments(whole.opt, "w", matrices_of(m), matrices_of(v)) == 7);
+  check_near(m, theirs.exp_avg), check_near(v, theirs.exp_avg_sq);
+  other.w = whole.w;
+  set_adam_moments(other.opt, "w", matrices_of(theirs.exp_avg), matrices_of(theirs.exp_avg_sq), 7);
+  whole.step(7), other.step(7);
+  check_near(whole.w, other.w);
+  CHECK_THROWS_WITH(set_adam_moments(other.opt, "w", matrices_of(m), row_major(v.data(), 4, 6, 2), 7),
+                    Catch::Contains("4x6"));
+  CHECK_THROWS_WITH(set_adam_moments(other.opt, "w", matrices_of(m), matrices_of(v), -1), Catch::Contains("-1"));
+  CHECK(get_adam_moments(other.opt, "w", matrices_of(m), matrices_of(v)) == 8);
 }

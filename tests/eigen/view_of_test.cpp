@@ -2,12 +2,22 @@
 // whose authors or users say how.
 #include <catch2/catch.hpp>
 #include <matopt/adapters/dlpack.hpp>
+#include <matopt/adapters/mdspan.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/optimizer.hpp>
 #include <string>
 #include <utility>
 #include <vector>
+#if __has_include(<version>)
+#include <version>
+#endif
+#ifdef __cpp_lib_mdspan
+#include <mdspan>
+#endif
+#if __has_include(<cuda/std/mdspan>)
+#include <cuda/std/mdspan>
+#endif
 
 // From here to the test the code is that of docs/your-own-tensors.md.
 namespace lab {
@@ -274,4 +284,48 @@ TEST_CASE("a step on tensors of DLPack", "[dlpack]") {
   opt.finalize();
   opt.step(0.25);
   for (const float x : weight) CHECK(x == 0.75F);
+}
+
+namespace {
+
+// The part of std::mdspan that the adapter looks at, for standard libraries without one.
+template <class T, std::size_t Rank>
+struct plain_mdspan {
+  using element_type = T;
+  T* data;
+  std::size_t extents[Rank], strides[Rank];
+  static constexpr std::size_t rank() { return Rank; }
+  static constexpr bool is_always_strided() { return true; }
+  T* data_handle() const { return data; }
+  std::size_t extent(std::size_t i) const { return extents[i]; }
+  std::size_t stride(std::size_t i) const { return strides[i]; }
+};
+template <class T>
+bool same_view(const matopt::view<T>& a, const matopt::view<T>& b) {
+  return a.data == b.data && a.rows == b.rows && a.cols == b.cols && a.row_stride == b.row_stride &&
+         a.col_stride == b.col_stride && a.batch == b.batch && (a.batch == 1 || a.batch_stride == b.batch_stride);
+}
+
+}  // namespace
+
+TEST_CASE("mdspans are views", "[mdspan]") {
+  float x[24] = {};
+  using matopt::view, matopt::view_of;
+  CHECK(same_view(view_of(plain_mdspan<float, 2>{x, {4, 6}, {6, 1}}), matopt::row_major(x, 4, 6)));
+  CHECK(same_view(view_of(plain_mdspan<float, 2>{x, {4, 6}, {1, 4}}), matopt::col_major(x, 4, 6)));
+  CHECK(same_view(view_of(plain_mdspan<const float, 3>{x, {2, 3, 4}, {12, 4, 1}}),
+                  matopt::row_major<const float>(x, 3, 4, 2)));
+  CHECK(same_view(view_of(plain_mdspan<float, 1>{x, {6}, {2}}), view<float>{x, 6, 1, 2, 1}));
+  STATIC_REQUIRE(!matopt::viewable<plain_mdspan<float, 4>>);
+#ifdef __cpp_lib_mdspan
+  CHECK(same_view(view_of(std::mdspan(x, 4, 6)), matopt::row_major(x, 4, 6)));
+  CHECK(same_view(view_of(std::mdspan<float, std::dextents<int, 2>, std::layout_left>(x, 4, 6)),
+                  matopt::col_major(x, 4, 6)));
+#endif
+#if __has_include(<cuda/std/mdspan>)
+  CHECK(same_view(view_of(cuda::std::mdspan<float, cuda::std::dextents<int, 3>>(x, 2, 3, 4)),
+                  matopt::row_major(x, 3, 4, 2)));
+  CHECK(same_view(view_of(cuda::std::mdspan<float, cuda::std::extents<int, 4, 6>, cuda::std::layout_left>(x)),
+                  matopt::col_major(x, 4, 6)));
+#endif
 }

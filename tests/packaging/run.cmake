@@ -2,6 +2,8 @@
 #
 #   install             installs the library without Eigen in sight, and moves the tree: both must make no difference
 #   installed           find_package with the eigen component, built and run
+#   pkg_config          without CMake: pkg-config's flags, and the program without run-time type information; the licence is there
+#   single_header       scripts/single-header muon eigen: one file in place of the include path
 #   core_only           find_package without components where no package can be found: configured, built and run
 #   missing_eigen       the eigen component where there is no Eigen: a clear error
 #   unknown_component   a component that does not exist: a clear error
@@ -102,6 +104,34 @@ if(CASE STREQUAL "install")
   file(RENAME ${WORK}/first ${prefix})
 elseif(CASE STREQUAL "installed")
   use(installed -DCMAKE_PREFIX_PATH=${prefix})
+elseif(CASE STREQUAL "pkg_config")
+  file(GLOB_RECURSE licences ${prefix}/LICENSE)
+  if(NOT licences)
+    message(FATAL_ERROR "no LICENSE is installed")
+  endif()
+  file(GLOB_RECURSE files ${prefix}/matopt-eigen.pc)
+  list(GET files 0 file)
+  get_filename_component(folder ${file} DIRECTORY)
+  set(ENV{PKG_CONFIG_PATH} ${folder})
+  execute_process(COMMAND ${PKG_CONFIG} --cflags --libs matopt-eigen OUTPUT_VARIABLE flags RESULT_VARIABLE result
+                  ERROR_VARIABLE error OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "pkg-config failed: ${error}")
+  endif()
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  file(MAKE_DIRECTORY ${build})
+  run(${COMPILER} -std=c++20 -fno-rtti ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp ${flags} -o ${build}/consumer)
+  run(${build}/consumer)
+elseif(CASE STREQUAL "single_header")
+  file(MAKE_DIRECTORY ${build})
+  run(${PYTHON} ${MATOPT_SOURCE}/scripts/single-header muon eigen -o ${build}/one.hpp)
+  # Two includes of it, and the program that elsewhere takes matopt's headers.
+  file(READ ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp program)
+  string(REGEX REPLACE "#include <matopt/[^>]*>" "#include \"one.hpp\"" program "${program}")
+  file(WRITE ${build}/consumer.cpp "${program}")
+  get_filename_component(eigen ${EIGEN_DIR}/../../../include/eigen3 ABSOLUTE)
+  run(${COMPILER} -std=c++20 -Wall -Wextra -Wconversion -Werror -isystem ${eigen} ${build}/consumer.cpp -pthread -o ${build}/consumer)
+  run(${build}/consumer)
 elseif(CASE STREQUAL "core_only")
   use(core_only -DCMAKE_PREFIX_PATH=${prefix} ${no_packages})
 elseif(CASE STREQUAL "missing_eigen")

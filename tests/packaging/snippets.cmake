@@ -1,12 +1,31 @@
 # cmake -DMATOPT_SOURCE=... -P snippets.cmake
 #
 # Every block of code in a document that follows a line <!-- from FILE --> must stand in FILE, line for line; and every
-# block of C++ must follow such a line.
+# block of C++ must follow such a line. Every line of a table that follows <!-- rows from FILE --> must be a line of FILE.
 cmake_minimum_required(VERSION 3.22)
 set(checked 0)
 file(GLOB documents RELATIVE ${MATOPT_SOURCE} ${MATOPT_SOURCE}/docs/*.md)
 foreach(document README.md CONTRIBUTING.md ${documents})
   file(READ ${MATOPT_SOURCE}/${document} rest)
+  string(REGEX MATCHALL "<!-- rows from [^ ]+ -->\n([|][^\n]*\n)+" tables "${rest}")
+  string(REGEX MATCHALL "<!-- rows from " marks "${rest}")
+  list(LENGTH tables table_count)
+  list(LENGTH marks mark_count)
+  if(NOT table_count EQUAL mark_count)
+    message(FATAL_ERROR "${document}: a line <!-- rows from FILE --> has no table right after it")
+  endif()
+  foreach(table IN LISTS tables)
+    string(REGEX MATCH "rows from ([^ ]+)" unused "${table}")
+    set(file ${CMAKE_MATCH_1})
+    file(READ ${MATOPT_SOURCE}/${file} source)
+    string(REGEX MATCHALL "[|][^\n]*\n" rows "${table}")
+    foreach(row IN LISTS rows)
+      string(FIND "${source}" "\n${row}" found)
+      if(found EQUAL -1)
+        message(FATAL_ERROR "${document}: this row is not in ${file}:\n${row}")
+      endif()
+    endforeach()
+  endforeach()
   string(REGEX MATCHALL "\n```cpp\n" blocks "${rest}")
   string(REGEX MATCHALL "\n<!-- from [^ ]+ -->\n```cpp\n" cut "${rest}")
   list(LENGTH blocks block_count)
