@@ -19,7 +19,7 @@ template <class B, class T>
 void add_eigenbasis_rules(rule_registry<B, T>&);
 }  // namespace MATOPT_NAMESPACE
 
-namespace MATOPT_NAMESPACE::test {
+namespace matopt::test {
 
 template <class B, class T>
 const rule_registry<B, types<T>>& published_rules() {
@@ -43,4 +43,4 @@ const std::vector<contract_rule>& contract_rules() {
   return all;
 }
 
-}  // namespace MATOPT_NAMESPACE::test
+}  // namespace matopt::test
