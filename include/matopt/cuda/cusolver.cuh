@@ -1,5 +1,5 @@
 // cusolver: singular value decompositions of floats by NVIDIA's cuSOLVER, whose gesvdaStridedBatched is faster than the
-// library's own from 65 columns on (docs/cuda.md); link cusolver.
+// library's own from 65 columns on, for one matrix or for more than 16 (docs/benchmarks.md); link cusolver.
 //
 // It decomposes the Gram matrix: singular values below eps sigma_1 are noise, and so are the columns of U that belong
 // to them. (gesvdp failed on some inputs that it had decomposed before, and gesvdj is slower and less exact. In double
@@ -24,7 +24,9 @@ class cusolver : public svd_library {
   cusolver& operator=(const cusolver&) = delete;
   ~cusolver() override { cusolverDnDestroy(handle_); }
 
-  bool takes(const svd_problem& p) const override { return p.type == element_type::f32 && p.n > 64; }
+  bool takes(const svd_problem& p) const override {
+    return p.type == element_type::f32 && p.n > 64 && (p.batch == 1 || p.batch > 16);
+  }
 
   // The routine's own memory, and a word for each matrix in which it reports.
   std::size_t workspace(const svd_problem& p) override {

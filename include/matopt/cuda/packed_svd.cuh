@@ -62,7 +62,7 @@ class packed_svd {
   template <class E>
   void store(E& e, const status_word* guard, view<T> u, view<T> s, view<T> v) const {
     const bool turned = u.rows < v.rows;
-    const double noise = static_cast<double>(problem.n) * static_cast<double>(std::numeric_limits<T>::epsilon());
+    const double noise = 8 * static_cast<double>(std::numeric_limits<T>::epsilon());
     e.for_each(guard, fn::where_above{noise}, turned ? v : u, as_const(u_), per_column(as_const(s_.t())),
                per_matrix(s_.row_block(0, 1)));
     e.for_each(guard, fn::assign{}, turned ? u : v, as_const(v_));
