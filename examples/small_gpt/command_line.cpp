@@ -184,6 +184,7 @@ int run(int argc, char** argv, const rule_book& book) {
   auto* c_tokenize = app.add_subcommand("tokenize", "write the tokens of a text as shards, which train --data reads");
   c_tokenize->add_option("--data", o.data, "text")->required();
   auto* tokenize_out = c_tokenize->add_option("--out", o.out, "folder for the shards")->required();
+  c_tokenize->add_option("--validation", o.validation, "another text that validates; all of --data trains then");
   c_tokenize->add_option("--vocabulary-size", o.run.vocabulary_size, "tokens, of pairs of bytes")
       ->capture_default_str();
   c_tokenize->add_option("--train-fraction", o.run.train_fraction, "part of the text, from its start, that trains")

@@ -1,5 +1,6 @@
 #include "cpu_device.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>

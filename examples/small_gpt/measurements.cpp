@@ -1,5 +1,6 @@
 #include "measurements.hpp"
 
+#include <algorithm>
 #include <map>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>

@@ -123,7 +123,7 @@ void write_csv(const run_record& r) {
       "update_to_weight,gradient_norm,cosine\n";
   for (const auto& m : r.measurements)
     for (const auto& w : m.matrices) {
-      matrices += std::to_string(m.step) + ',' + csv_text(w.value("name", "")) + ',' + quoted(w.value("kind", ""));
+      matrices += std::to_string(m.step) + ',' + csv_text(w.value("name", "")) + ',' + csv_text(w.value("kind", ""));
       for (const char* key : {"spectral_norm", "stable_rank"}) matrices += ',' + cell(number(w, key));
       const auto rows = w.find("row_norms");
       for (std::size_t i = 0; i < 3; ++i) matrices += ',' + (rows == w.end() ? "" : cell(rows->at(i).get<double>()));

@@ -1,6 +1,7 @@
 #include "sweep.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 

@@ -1,6 +1,10 @@
 // The command `sweep`.
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
+#include <map>
+#include <set>
 #include <thread>
 
 #include "commands.hpp"

@@ -212,6 +212,18 @@ class Tokens(Runs):
         self.assertIn("not the text that the model learned from", run("train", "--resume", self.checkpoint("b"), "--data", self.shards(), code=FAILED))
         run("compress", c, "--data", moved, "--keep", 0.5, "--calibration", 8)
 
+    def test_a_text_of_its_own_validates(self):
+        held_out = self.folder / "held_out"
+        held_out.write_text("the matrix saw its own rows turned " * 40)
+        tokens = self.folder / "tokens"
+        run("tokenize", "--data", self.text, "--validation", held_out, "--out", tokens, "--vocabulary-size", 300)
+        text = run("tokenize", "--data", held_out, "--out", self.folder / "again", "--vocabulary-size", 300)
+        self.assertIn(str(held_out.stat().st_size) + " bytes", text)
+        self.train("a", "--data", tokens, iterations=3)
+        sizes = {path.name: (path.stat().st_size - 1024) // 2 for path in tokens.glob("*.bin")}
+        self.assertLess(sizes["text_val_000000.bin"], 40 * 16)
+        self.assertGreater(sizes["text_train_000001.bin"], 20 * sizes["text_val_000000.bin"])
+
     def test_shards_without_a_vocabulary(self):
         tokens = self.shards()
         for name in ("tokenizer.bin", "merges.txt"):
