@@ -138,7 +138,7 @@ void add_basis_rules(rule_table<B, T>& table) {
   table.add("kl_soap", [=](B& b, settings_reader& s, bool) {
     auto r = published(emerging_kl_soap{});
     s.put(r, "weight_decay", "decay");
-    s.put(r, "basis", "basis");
+    s.put(r, "basis", "basis_method");
     for (const char* same : {"beta1", "beta2", "shampoo_beta", "eps"}) s.put(r, same, same);
     return finish<B, T>(b, s, r);
   });

@@ -76,19 +76,24 @@ struct cosines {
     return {{sums[0], sums[1], sums[2]}};
   }
 };
-struct trust {
-  double agreement, floor, cap, floor_end, fade_end;
+// In place of cos(D, U) and cos(D, G): how far D agrees and descends, both in [0, 1]. A formula of its own, because g++
+// makes branches of a product of numbers that it has limited to 0 and 1.
+struct agreement {
+  double least;
   template <class T>
-  MATOPT_HD void operator()(T& gate, T du, T dg, T ug, T step) const {
-    const T before = T(fade_end) - (step - T(1)), length = math::max(T(fade_end - floor_end), T(1e-30));
-    const T fading = math::one_if_less(T(0), before), lowest = T(floor) * unit(before / length) * fading;
-    const T highest = fading * T(cap) + (T(1) - fading);
-    const T agrees = unit((du - T(agreement)) / T(1 - agreement)), descends = unit(dg / math::max(ug, T(1e-8)));
-    gate = math::min(math::max(agrees * descends, lowest), highest);
+  MATOPT_HD void operator()(T& du, T& dg, T ug) const {
+    du = math::min(math::max((du - T(least)) / T(1 - least), T(0)), T(1));
+    dg = math::min(math::max(dg / math::max(ug, T(1e-8)), T(0)), T(1));
   }
+};
+struct trust {
+  double floor, cap, floor_end, fade_end;
   template <class T>
-  MATOPT_HD static T unit(T x) {
-    return math::min(math::max(x, T(0)), T(1));
+  MATOPT_HD void operator()(T& gate, T agrees, T descends, T step) const {
+    const T before = T(fade_end) - (step - T(1)), length = math::max(T(fade_end - floor_end), T(1e-30));
+    const T fading = math::one_if_less(T(0), before);
+    const T lowest = T(floor) * math::min(before / length, T(1)) * fading;
+    gate = math::min(math::max(agrees * descends, lowest), fading * T(cap) + (T(1) - fading));
   }
 };
 // u = u + gate (d - u)
@@ -209,10 +214,11 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
     e.for_each(fn::scaled_root{}, of_g, as_const(g.scale), as_const(g.squares));
     e.reduce(fn::cosines{}, cosines, as_const(u), as_const(plain), gradient, per_matrix(of_u), per_matrix(frobenius),
              per_matrix(of_g));
-    e.for_each(fn::trust{trust_agreement, trust_floor, trust_cap, static_cast<double>(trust_floor_end),
-                         static_cast<double>(trust_fade_end)},
-               gate, as_const(cosines.col_block(0, 1)), as_const(cosines.col_block(1, 1)),
-               as_const(cosines.col_block(2, 1)), e.step());
+    const view<C> agrees = cosines.col_block(0, 1), descends = cosines.col_block(1, 1);
+    e.for_each(fn::agreement{trust_agreement}, agrees, descends, as_const(cosines.col_block(2, 1)));
+    e.for_each(
+        fn::trust{trust_floor, trust_cap, static_cast<double>(trust_floor_end), static_cast<double>(trust_fade_end)},
+        gate, as_const(agrees), as_const(descends), e.step());
     e.for_each(fn::blend{}, u, as_const(plain), per_matrix(gate));
     bring_to(e, u, wanted);
   }
