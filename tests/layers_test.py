@@ -75,6 +75,8 @@ def main(include):
             allowed, libraries = LAYERS[layer]
             text = open(os.path.join(folder, name)).read()
             included[path] = []
+            if "// SPDX-License-Identifier: MIT\n" not in text:
+                errors.append(f"{path}: no SPDX line")
             if not re.search(r"^#pragma once$", text, re.M):
                 errors.append(f"{path}: no #pragma once")
             if re.search(r"^namespace matopt\b", text, re.M):

@@ -12,6 +12,8 @@
 // momentum and V: set element_beta along with momentum. The first update is 0.2 times a sign: rounding that flips a
 // tiny entry of O shows. State: 2 scalars per parameter. FLOPs: Muon's and 10 per parameter. For hidden matrices; split
 // fused ones.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -8,6 +8,8 @@
 // shape.
 //
 //   matopt::optimizer<matopt::adamw, matopt::eigen_backend> opt(cpu, {.momentum = {.beta2 = 0.95}});
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

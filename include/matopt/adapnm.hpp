@@ -6,6 +6,8 @@
 // Xie et al.: PNM (arXiv 2103.17182); follows the official code: lr 1e-3, betas 0.9, 0.999 and 1, amsgrad on. adapnm_l2
 // has the decay in the gradient. State: 4 scalars per parameter, 3 without amsgrad, and 3 per matrix. FLOPs: 24 per
 // parameter. Any shape.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/coupled_decay.hpp"

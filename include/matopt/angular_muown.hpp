@@ -6,6 +6,8 @@
 // Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown (MIT), which it follows. Equations:
 // policy/constraint/row_sphere.hpp. lr 0.04, five Polar Express steps, no decay.
 // State: 1 scalar per parameter, 3 per row and 2 per matrix. For hidden matrices only.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/row_sphere.hpp"

@@ -7,6 +7,8 @@
 // decay 0.025. The equations of d are in balanced_polar.hpp. The record's polar factor is the set speedrun12; the
 // default here is degree9_4, which is within 1.2 % of it for two fifths of the products, because there are two of them.
 // State: 1 scalar per parameter. FLOPs: twice Muon's on matrices that are not square, and 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

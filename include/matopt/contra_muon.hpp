@@ -7,6 +7,8 @@
 // also evens out rows and columns and keeps updates above 0.35 of the weight (neuron_norm, update_floor), which is left
 // out here, and so its rate says nothing; lr 0.02 is Muon's. State: 1 scalar per parameter. FLOPs: Muon's with twelve
 // steps, and 32 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

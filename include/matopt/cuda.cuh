@@ -11,6 +11,8 @@
 // Newton-Schulz family does in float16. Memory besides the optimizers': workspace_bytes, allocated here. Calls must
 // come from one thread at a time, whichever its current device is. Errors: cuda_error; bad_value for memory that is
 // not this device's; out_of_memory.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #if !defined(__CUDACC__)
 #error "matopt/cuda.cuh has kernels: compile this file with nvcc"

@@ -6,6 +6,8 @@
 // Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion: lr 0.01, decay 0.01, full rank
 // (dion_rank_fraction 1). Equations and differences: dion_polar.hpp. State: 1 scalar per parameter and min(m, n) times
 // the rank. FLOPs: 8 mnr and an orthonormalisation of max(m, n) x r, r the rank. Needs: orthonormalize.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

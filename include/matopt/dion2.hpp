@@ -7,6 +7,8 @@
 // the scale of the whole shape, Polar Express (1.02), eps 1e-8. Equations and ties: sliced_polar.hpp. The paper also
 // studies slices drawn at random, which the code does not have.
 // State: 1 scalar per parameter. FLOPs, for m x n with m <= n and k = m / 4 slices: 10 k^2 (2n + k) and 4 kmn.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -9,6 +9,8 @@
 // and bfloat16 as storage; its products are summed in float. With MATOPT_HIGHWAY, products of float and bfloat16 run on
 // the kernels of simd/, chosen at run time: their bits then depend on the kind of processor.
 // Errors: bad_value for an illegal thread count.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <array>

@@ -6,6 +6,8 @@
 // Lin et al. (arXiv 2509.03378); follows yorkerlin/KL-Methods: lr 1e-4, beta1 0.9, factors 0.98, decay 0.01 after the
 // step, bases renewed every 10 steps. The first step only measures: weights stay. State: 1 scalar per parameter, 2 (m^2
 // + n^2) + m + n + 1 per matrix. Needs: svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decay_after.hpp"

@@ -11,6 +11,8 @@
 // (emerging_kl_direction.hpp); it names no rate there, 3e-3 is soap's. In all three the first step only measures:
 // weights stay. Equations: kl_direction.hpp and emerging_kl_direction.hpp. State: 2 scalars per parameter, 2 (m^2 +
 // n^2) + m + n and a few per matrix. Needs: svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decay_after.hpp"

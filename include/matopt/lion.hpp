@@ -6,6 +6,8 @@
 // decay. Take a rate 3 to 10 times smaller and a decay as much larger than AdamW's; betas 0.95 and 0.98 for language
 // models. With decay it solves the problem under |W_ij| <= 1 / decay (lion_k.hpp). State: 1 scalar per parameter.
 // FLOPs: 10 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

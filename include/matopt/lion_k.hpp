@@ -7,6 +7,8 @@
 // decay <= 1, the excess of ||W|| over the radius shrinks by 1 - lr decay per step, and a weight inside stays there.
 // Newton-Schulz with Keller's coefficients overshoots: its directions have norms up to 1.21, so the ball is that much
 // larger.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <limits>

@@ -6,6 +6,8 @@
 // the gradients the step is along minus the polar factor of W, the subgradient of its nuclear norm; elsewhere the decay
 // tilts the direction, by an amount that depends on the size of the gradient. State: 1 scalar per parameter. FLOPs: 5
 // m^2 4n.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/coupled_decay.hpp"

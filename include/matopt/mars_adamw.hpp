@@ -9,6 +9,8 @@
 //   mars_adamw_exact   R is handed in: this batch's gradient at the last weights
 // State: 3 scalars per parameter and 2 per matrix; exact: 2 and 3; amsgrad: 1 per parameter more. FLOPs: 24 per
 // parameter. Any shape.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

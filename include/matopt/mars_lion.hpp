@@ -6,6 +6,8 @@
 // Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, no decay. It has not Lion's
 // second interpolation. mars_lion_exact takes R from the caller. State: 2 scalars per parameter; exact: 1 and 1 per
 // matrix. FLOPs: 14 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

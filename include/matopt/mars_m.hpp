@@ -9,6 +9,8 @@
 //   mars_m_efficient   approximate without clip, as quasi-hyperbolic momentum: gamma 0.05 would be Muon with Nesterov
 // Without the clip the approximate form is a setting of the momentum and no variance reduction; that takes the exact
 // one. State: 2 scalars per parameter; exact: 1 and 1 per matrix; efficient: 1. FLOPs: Muon's and 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -6,6 +6,8 @@
 // Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, eps of the norm 1e-8, no decay.
 // The successor is mars_m. mars_shampoo_exact takes R from the caller. State: 2 scalars per parameter; exact: 1 and 1
 // per matrix. FLOPs: Muon's and 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -6,6 +6,8 @@
 // Megatron version (lr 2e-2 there). lr 1e-3, decay 0.1. State: 1 scalar per parameter. FLOPs: Muon's. For hidden
 // matrices; the others take AdamW with the same rate, betas 0.9 and 0.95 and eps on the uncorrected root
 // (adam_eps::uncorrected).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -13,6 +13,8 @@
 //   opt.add("w", matopt::row_major(w, 64, 128), matopt::row_major(g, 64, 128));
 //   opt.finalize();
 //   opt.step(0.02);
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

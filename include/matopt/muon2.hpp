@@ -8,6 +8,8 @@
 // available; an account of them has neither Nesterov nor eps outside (moment_eps_place). It says that fewer
 // Newton-Schulz steps do. State: 2 scalars per parameter. FLOPs: Muon's with twelve steps, and 8 per parameter. For
 // hidden matrices.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

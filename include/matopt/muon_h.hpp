@@ -6,6 +6,8 @@
 // steps of `speedrun12`, lr 0.018, no decay. The record reads the norm again in each step; here it is that of the first
 // weight. A weight that begins at zero stays there. No scale by shape, which the norm would undo.
 // State: 1 scalar per parameter and 1 per matrix. FLOPs: Muon's with twelve steps, and 10 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/norm_sphere.hpp"

@@ -12,6 +12,8 @@
 // whose equations were not at hand; muon_storm.hpp has the common estimator of that family. State: 2 scalars per
 // parameter (muon_mvr1), or 1 and 1 per matrix (the others). FLOPs: Muon's and 8 per parameter; muon_mvr2 and 3 need a
 // second gradient per step.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -10,6 +10,8 @@
 // but each block is scaled by its own shape, and there by that of the whole matrix; its split of columns is several
 // views.
 // State: 1 scalar per parameter. FLOPs: Muon's and up to 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

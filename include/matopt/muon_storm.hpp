@@ -8,6 +8,8 @@
 // whose own three variants were not at hand; written from Cutkosky, Orabona: STORM (arXiv 1905.10018). alpha = 1 -
 // momentum. It is Muon-MVR2 at gamma = 1 without clip. alpha 0.05, lr 0.02 and no decay are not published figures.
 // State: 1 scalar per parameter and 1 per matrix. FLOPs: Muon's and 8 per parameter, and a second gradient per step.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -10,6 +10,8 @@
 //                     to it
 // The limit of Muon-NSR for large alpha, up to a factor that the orthogonalizer removes. State: 2 scalars per parameter
 // and 1 per matrix. FLOPs: Muon's and 14 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

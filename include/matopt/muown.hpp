@@ -10,6 +10,8 @@
 // row_blocks.
 //
 //   matopt::optimizer<matopt::muown, matopt::eigen_backend> opt(cpu);
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/weight_normalization.hpp"

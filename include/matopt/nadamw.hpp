@@ -6,6 +6,8 @@
 // Dozat: Incorporating Nesterov Momentum into Adam (2016), in the form of optax.adamw(nesterov=True), the companion of
 // optax_muon: betas 0.9 and 0.999, eps 1e-8, no decay. optax requires a rate; lr 1e-3 is adamw's. State: 2 scalars per
 // parameter and 2 per matrix. FLOPs: 19 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

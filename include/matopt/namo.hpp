@@ -8,6 +8,8 @@
 // gradients, no decay.
 //   namo_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps
 // State: 1 scalar per parameter and 3 per matrix. FLOPs: Muon's and 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/clamped_decay.hpp"

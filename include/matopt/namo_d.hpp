@@ -8,6 +8,8 @@
 // 0.01 to 0.9). c = 1 gives all columns the mean of their ratios, which is not NAMO's ratio of norms.
 //   namo_d_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps at 1
 // State: 1 scalar per parameter, 1 per column and 2 per matrix. FLOPs: Muon's and 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/clamped_decay.hpp"

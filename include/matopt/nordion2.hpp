@@ -7,6 +7,8 @@
 // polar factor has rows of length 1, which is so if it is exact and there are no more selected rows than columns, v
 // tells rows apart only by how often each was selected. State: 1 scalar per parameter and 1 per row.
 // FLOPs: Dion2's and 7 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "dion2.hpp"
 #include "policy/normalizer/neuron_norm.hpp"

@@ -12,6 +12,8 @@
 //   normuon_speedrun    modded-nanogpt PR 141: means over columns if m >= n, over rows otherwise
 // State: 1 scalar per parameter and 1 per row. FLOPs: Muon's and 7 per parameter. For hidden matrices; split fused
 // ones.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -6,6 +6,8 @@
 // i counts rows, or columns if m < n. A record of the optimizer track of modded-nanogpt, with the settings of muon_h;
 // its code reads R again in each step. On a square matrix with an exact polar factor v is the same for all rows. State:
 // 1 scalar per parameter, 1 per line of the longer side and 1 per matrix. FLOPs: MuonH's and 7 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "muon_h.hpp"
 #include "policy/normalizer/neuron_norm.hpp"

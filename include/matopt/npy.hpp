@@ -12,6 +12,8 @@
 // Errors: bad_file, naming the file and what is wrong with it, and for as<T>() of another type a bad_value. Arrays of
 // other types (bfloat16 has none in NumPy), of records or of objects, and what stands behind the array are refused.
 // Memory is bounded by a multiple of the file's size. A file is replaced as a whole or not at all (io/atomic_file.hpp).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <bit>

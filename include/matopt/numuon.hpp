@@ -18,6 +18,8 @@
 //
 //   matopt::optimizer<matopt::numuon, matopt::eigen_backend> opt(cpu,
 //       {.constraint = {.rank = {.hold = 100, .total = 800}, .inner = {.decay = 0.1}}});
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/nuclear_budget.hpp"

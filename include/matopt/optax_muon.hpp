@@ -9,6 +9,8 @@
 // and [out, in] here; every matrix goes to Muon there, embeddings and the head too, and the companion is NAdamW
 // (nadamw.hpp). Its preconditioners other than the Frobenius norm are not offered. State: 1 scalar per parameter and 1
 // per matrix. FLOPs: Muon's.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -7,6 +7,8 @@
 //   opt.step(lr);
 //
 // What these and the other members do, and what they cost, stands in engine/any_optimizer.hpp.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <type_traits>

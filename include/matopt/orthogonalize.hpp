@@ -5,6 +5,8 @@
 //
 // x is a view, or what view_of makes one of, of any strides. Each call plans and allocates its memory; who
 // orthogonalizes often keeps an orthogonalizer_plan, which says what k, results and errors are.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <utility>
 

@@ -16,6 +16,8 @@
 // numbers differ from call to call. Zero stays zero. Entries that are not finite give a result that is not finite, in
 // their matrix alone. Errors: bad_value for an illegal k or setting, a matrix of another shape or storage than the
 // planned one, or overlapping memory; out_of_memory.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <cstddef>

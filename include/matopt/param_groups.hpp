@@ -21,6 +21,8 @@
 // that one of them skips is skipped by all. A group with on_nonfinite::ignore is not looked at, and skips with the
 // others. A parameter whose rule estimates from two gradients (needs_reference(role or label)) is added with a second
 // one, as engine/any_optimizer.hpp says; for other groups it may be given, and is not looked at.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <sstream>

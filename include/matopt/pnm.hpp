@@ -7,6 +7,8 @@
 // its CIFAR notebook). The official class requires a rate, and that notebook has 1; lr 0.1 here is not a published
 // figure. pnm_l2 has the decay in the gradient. Its code writes into the gradient; here nothing does. State: 2 scalars
 // per parameter and 1 per matrix. FLOPs: 12 per parameter. Any shape.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/coupled_decay.hpp"

@@ -8,6 +8,8 @@
 // the gradient, so the right rate depends on the problem: the authors' range from 4e-8 to 50. Two QDWH steps leave
 // singular values down to 0.73; set qdwh_steps = 0 for all of them. State: 1 scalar per parameter. Needs: svd, or
 // cholesky and orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -5,6 +5,8 @@
 //   auto opt = rules.make("normuon", cpu, {{"decay", "0.1"}});
 //
 // Each rule costs some compile time; the families can be added one by one, in translation units of their own.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "adamuon.hpp"
 #include "adamw.hpp"

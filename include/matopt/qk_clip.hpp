@@ -26,6 +26,8 @@
 // only: it allocates nothing, does not wait, and can be recorded in a CUDA graph. Errors: bad_value for an illegal
 // setting, and for views whose shape does not fit the heads or that the backend cannot reach. Memory: a few numbers per
 // head, allocated by the constructor. Where queries and keys are normalised (QK norm) the clip has no effect.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 #include <string>

@@ -8,6 +8,8 @@
 // Nesterov) is a setting or a slot. Read the paper before you quote results of this rule as REG's. lr 1e-3 and decay
 // 0.1 are not published figures but Moonlight's. State: 1 scalar per parameter. FLOPs: 14 per parameter, no matrix
 // product.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

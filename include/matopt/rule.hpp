@@ -16,6 +16,8 @@
 // Preset holds the defaults that a published method has for its policies: static functions set(policy&), one for each
 // policy type whose own defaults are not meant, and the learning rate `lr` of its authors. It does not show in
 // checkpoints.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <string_view>

@@ -14,6 +14,8 @@
 // two radii; the others' 1 is not a published figure. No other decay: 1 - lr is one. Other flags of the official norms
 // are other scales: fan_out_root (normalized = False), fan_ratio (max = True), unit_scale. State: 1 scalar per
 // parameter. FLOPs: Muon's, or 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/frank_wolfe.hpp"

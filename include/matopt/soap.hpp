@@ -6,6 +6,8 @@
 // Vyas et al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: lr 3e-3, betas 0.95 and 0.95, decay 0.01 after the
 // step, bases renewed every 10 steps. The first step only measures: weights stay. Everything else is in
 // soap_direction.hpp. State: 2 scalars per parameter and 2 (m^2 + n^2) + 3 per matrix. Needs: svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decay_after.hpp"

@@ -11,6 +11,8 @@
 // bases renewed in every step. State: 2 scalars per parameter and 2 (m^2 + n^2) per matrix. Needs: svd,
 // orthonormal_basis. A weight of zero is left to the step, and begins to keep its norm when it has one; the record's
 // code pins it to a norm of 1e-8 (radius_least).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/cautious_decay_after.hpp"

@@ -15,6 +15,8 @@
 //
 // Errors: bad_value for a name that was not added, another shape, or a rule that keeps no such state; nothing has
 // changed then.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

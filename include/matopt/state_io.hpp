@@ -9,6 +9,8 @@
 // its settings and every name, shape and type must agree on loading; if they do not, a bad_file lists both sides and
 // nothing has changed. restore_options say what may differ on purpose. Learning rates are the caller's, and not
 // compared. State that version 0.1 called or kept otherwise (core/state_layout.hpp) is loaded as what it is today.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <charconv>
 #include <limits>

@@ -17,6 +17,8 @@
 // type and what a power iteration takes; allocated here, and anew after a finalize() of the optimizer. before() and
 // after() run verbs on the backend; only after() waits. Errors: bad_order for after() without before(), and before
 // finalize(); out_of_memory.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -17,6 +17,8 @@
 //   hidden      everything else
 //
 // Parts of a name are what stands between dots, slashes and underscores. Errors: bad_value, naming the parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <initializer_list>

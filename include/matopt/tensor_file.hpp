@@ -11,6 +11,8 @@
 // refused: names that occur twice, holes, overlaps and bytes behind the tensors, headers above 100 MB; memory is
 // bounded by a multiple of the file's size. Types F32, F64, BF16, F16. Needs nlohmann_json. Errors: bad_file, naming
 // the file and what is wrong with it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <map>

@@ -8,6 +8,8 @@
 // Follows pytorch/pytorch torch/optim/_muon.py (2.9 to 2.15): lr 1e-3, decay 0.1; the input is divided by max(norm,
 // 1e-7), where others add 1e-7. Its docstring writes a summed momentum; the code keeps the mean. State: 1 scalar per
 // parameter. FLOPs: Muon's.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -8,6 +8,8 @@
 // default is 1e-36, so that the direction does not depend on the size of gradients. The direction is that of the scaled
 // matrix, which is Muon's where rows are orthogonal. lr 0.02, no decay. State: 1 scalar per parameter. FLOPs: 8 m^2 (2n
 // + m) per m x n matrix, m <= n.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "optimizer.hpp"
 #include "policy/constraint/decoupled_decay.hpp"

@@ -3,6 +3,8 @@
 //
 // Everything is in an inline namespace with the version in its name. matopt::muon is found as ever, and the symbols of
 // two versions in one program are different ones.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #define MATOPT_VERSION_MAJOR 0

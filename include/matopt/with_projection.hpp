@@ -5,6 +5,8 @@
 //
 // Any projection of policy/constraint/ will do; the outer one acts first before a step and last after it. Of a rule on
 // master_weights the projection acts on the masters.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "policy/constraint/master_weights.hpp"
 #include "rule.hpp"

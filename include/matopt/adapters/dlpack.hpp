@@ -14,6 +14,8 @@
 // Errors, as bad_value: another element type, another number of dimensions, memory that is not where the backend works,
 // a versioned tensor that is read-only, asked for with a T that is not const, or of a major version above 1.
 // DLPack: dmlc.github.io/dlpack/latest/c_api.html
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -6,6 +6,8 @@
 //
 // Rank 1 is n x 1, rank 2 is m x n, rank 3 is a stack: count, rows, columns. Layouts that have strides (layout_right,
 // layout_left, layout_stride) become the view's; the accessor has to hand out plain pointers. Others do not compile.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <cstddef>

@@ -25,6 +25,8 @@
 // A gradient that is not finite skips the step of all tensors of its device and compute type; poll_status() tells.
 // State: state(), or matopt::save_state(opt, path) of state_io.hpp. Errors: bad_value, before anything has changed.
 // Not thread-safe, except that different optimizers may step in different threads.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/grad_mode.h>
 

@@ -4,6 +4,8 @@
 //
 // `keep` is the fraction of parameters that remain (the papers' compression rate is 1 - keep). Where k (m + n) >= m n
 // the dense matrix is not larger and should stay: rank_for() then returns min(m, n).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

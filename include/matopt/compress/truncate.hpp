@@ -11,6 +11,8 @@
 // of the largest; the ridge is reported. H may be the sum over any number of inputs: its scale does not matter.
 // Everything is in double on the host. Errors: bad_value for a rank outside [1, min(m, n)], wrong shapes, entries that
 // are not finite, a zero H.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,8 @@
 // arena: carves views out of one block of memory. Without a block it only counts, so the same code sizes and places.
 //
 // A frame gives everything taken during its life back at its end; `peak` is what a block must hold.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstddef>

@@ -15,6 +15,8 @@
 // batch, factor_entries) const` is how many bytes a product is faster with, and gemm and gemm_symmetric then take them
 // and the promise as two arguments more. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the work of three
 // verbs at once.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <cstddef>

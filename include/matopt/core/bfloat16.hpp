@@ -1,6 +1,8 @@
 // bfloat16 storage: the upper half of a float. Arithmetic happens in float; this type only holds and converts.
 //
 // Conversion from float rounds to nearest, ties to even. NaN stays NaN.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstdint>

@@ -6,6 +6,8 @@
 //   X_k <- L_kk^-1 (X_k - L_k,<k X_<k)          X_k <- L_kk^-T (X_k - (L_>k,k)^T X_>k)
 //
 // A block of A is read and written once, and what is before it only read. FLOPs: n^3 / 3, and n^2 per column of X.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "backend.hpp"
 #include "broadcast.hpp"

@@ -12,6 +12,8 @@
 // 2005; for blocks: Barlow, Smoktunowicz, Numer. Math. 123, 2013). What the neighbours then leave of a column is not
 // orthogonal to Q again, in the same measure, which is what the last round is for. A column that even this one shortens
 // by half is not known to be orthogonal to the others, and becomes zero. FLOPs: 6 m n^2.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <limits>

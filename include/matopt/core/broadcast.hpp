@@ -5,6 +5,8 @@
 //
 // That an argument is constant along a row is said in its type, so a backend can load it once per row and vectorise the
 // rest. A broadcast view with one matrix serves every matrix of a batch.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "types.hpp"
 #include "view.hpp"

@@ -1,5 +1,7 @@
 // check_row_works: refuses works of for_rows of which one writes a number and a later one reads it without the same
 // mark. A backend that reads the numbers of a row before it works on them would give it what was there before.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <tuple>

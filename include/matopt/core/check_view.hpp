@@ -1,4 +1,6 @@
 // check_view: refuses a view that no matrix of the caller's can be.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <string>

@@ -1,5 +1,7 @@
 // dense<T>: a matrix that owns its memory, row-major, on the host. For metrics and compression, where the results are
 // new.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <vector>

@@ -1,5 +1,7 @@
 // dry_backend<B>: takes the place of B while a step is planned. It touches no data; the step's own code, run on it,
 // takes its scratch from a counting arena, and so finds the size that the real step needs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 

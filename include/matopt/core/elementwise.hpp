@@ -8,6 +8,8 @@
 //
 // The arguments are those of for_each, with update_slot in the place of the update u. Of joined formulas each sees what
 // memory held before, apart from u, and no two write the same matrix.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <tuple>

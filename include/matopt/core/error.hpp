@@ -1,5 +1,7 @@
 // Errors of the library. Everything thrown derives from matopt::error; the text names the thing, its value and what is
 // legal.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #if defined(__GNUC__) && !defined(__EXCEPTIONS)
 #error \

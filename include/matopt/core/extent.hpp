@@ -1,5 +1,7 @@
 // Products and sums of sizes that are >= 0, such as rows times stride. One that does not fit becomes the largest index,
 // so that a caller's absurd number is refused by a comparison and never wraps around into one that looks legal.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

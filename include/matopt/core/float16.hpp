@@ -3,6 +3,8 @@
 //
 // Conversion from float rounds to nearest, ties to even; beyond the largest number it gives infinity. NaN stays NaN.
 // The host's conversions choose between numbers by masks, never by a branch, so that loops over them vectorise.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstdint>

@@ -2,6 +2,8 @@
 // inputs by value after them; a functor of a reduction returns one term and names how terms combine (sum, unless it
 // says otherwise), and may have outputs besides. One that needs several sums returns terms<T, n> and makes results of
 // them in finish(). Formulas of one method stand beside that method's equations, in its policy header.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstdint>

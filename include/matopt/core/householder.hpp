@@ -9,6 +9,8 @@
 // the reflections before it leave nothing but rounding counts as zero, and its reflection is that of a unit vector: the
 // directions that X lacks are completed by those reflections of unit vectors. T from V^T V: Puglisi (SIAM J. Sci. Stat.
 // Comput. 13, 1992). FLOPs: 4 n^2 (m - n / 3).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <limits>

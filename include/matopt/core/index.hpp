@@ -1,4 +1,6 @@
 // The signed index type of every shape, stride and count, and the marker for code that runs on host and device.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <limits>

@@ -1,4 +1,6 @@
 // How large the numbers are that a step takes from its caller, and those that it squares.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <limits>

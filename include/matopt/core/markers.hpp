@@ -1,4 +1,6 @@
 // Markers: what a policy says of itself to the rest of the step; and what a decorator hands on of the policy inside.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "pass.hpp"
 #include "state_layout.hpp"

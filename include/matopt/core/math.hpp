@@ -1,5 +1,7 @@
 // Small host and device functions that every elementwise formula may use. finite() looks at the bits, so that it also
 // holds in programs compiled with -ffast-math.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cmath>

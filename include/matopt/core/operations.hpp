@@ -1,4 +1,6 @@
 // Operations of policies as the step and other policies run them: with what remains of each as a formula.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <type_traits>

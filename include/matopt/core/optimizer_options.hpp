@@ -1,4 +1,6 @@
 // optimizer_options: what an optimizer does beside its rule; and step_status, what it says of past steps.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <limits>

@@ -3,6 +3,8 @@
 //
 // A view is taken as nested progressions of runs of bytes (a footprint). Levels with the same stride in both, which
 // blocks of one matrix have, cost a constant; others cost as much as the smaller count of runs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <array>

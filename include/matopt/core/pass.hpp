@@ -1,5 +1,7 @@
 // pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guards filled
 // in), scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -7,6 +7,8 @@
 // A normal is the inverse distribution function of one 32-bit word, by the rational approximations of Wichura's PPND7
 // (AS 241, Applied Statistics 37, 1988; relative error about 1e-7). Every multiply-add is an explicit fma and the
 // logarithm is a series of our own: no compiler's contraction and no library's log can change a bit.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <bit>

@@ -23,6 +23,8 @@
 // What each slot may return besides stands above its concept. lift returns the lifted gradient: as a formula with
 // update_slot for it, or in a view of its own; if it only looks at g, nothing. Scratch that an operation takes without
 // a frame lasts until the end of the step.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <string>

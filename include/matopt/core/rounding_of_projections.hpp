@@ -1,4 +1,6 @@
 // rounding_of_projections: what rounding leaves of a column that depends on the columns before it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

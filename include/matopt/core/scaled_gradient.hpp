@@ -6,6 +6,8 @@
 // calls back with s g and s reference, s = e.gradient_scale(), one scratch matrix each that lies as the weight does;
 // with two = false there is no reference, and s g stands for it. The caller's memory is only read. FLOPs: 1 per
 // element.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "pass.hpp"
 

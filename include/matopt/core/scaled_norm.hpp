@@ -1,4 +1,6 @@
 // The Frobenius norm of each matrix of a bucket, as two numbers that neither overflow nor vanish.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "pass.hpp"
 

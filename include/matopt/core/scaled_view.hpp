@@ -6,6 +6,8 @@
 //
 // It stands where verbs of a pass and formulas take a view that they only read. The functor sees the product, in the
 // arithmetic type of all arguments.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <tuple>

@@ -19,6 +19,8 @@
 // A value is double, index_t, bool, std::vector<double>, an enumeration E that has `constexpr auto enum_names(E)`
 // beside it (an array of std::string_view, in the order of the enumerators from 0), or a type of its own kind V with
 // `std::string text() const` and `static V parse(name, text)`, which throws bad_value.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <array>

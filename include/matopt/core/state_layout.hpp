@@ -12,6 +12,8 @@
 // What is kept may depend on the policy's settings and on l.row_count() and l.column_count(). A policy without state
 // declares neither. State begins as zeros. A policy whose state depends on the weight has a
 // member init(pass, state, weight).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <string>

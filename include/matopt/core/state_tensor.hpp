@@ -1,4 +1,6 @@
 // state_tensor: one tensor of state of one parameter, in the backend's memory; it may have no elements.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <string>

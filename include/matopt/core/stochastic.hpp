@@ -13,6 +13,8 @@
 //
 // It costs about 100 integer operations per element that is written, and passes that could go over a matrix as one line
 // go row by row. Gupta et al., arXiv 1502.02551.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstdint>

@@ -1,6 +1,8 @@
 // How stochastic<T> (stochastic.hpp) is rounded: not where it is stored, but by the formula that writes it. A pass
 // hands a backend the formula with a rounding behind it, and with three arguments more, which the random bits are made
 // of. So backends know nothing of it, and neither do policies.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <cstdint>

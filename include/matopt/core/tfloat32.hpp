@@ -1,5 +1,7 @@
 // tfloat32: a float whose products a backend may round to 11 significant bits before it multiplies (TF32 on NVIDIA
 // GPUs); sums are formed in float. It names a precision of products; stored, it is a float.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "index.hpp"
 

@@ -1,4 +1,6 @@
 // thin_svd: the decomposition A = U diag(s) V^T as an owning result, by a backend's svd verb, on host memory.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 

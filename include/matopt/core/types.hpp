@@ -1,4 +1,6 @@
 // Element types: which type arithmetic on stored elements happens in, and the four types of one optimizer.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <string_view>

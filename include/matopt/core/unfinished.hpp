@@ -1,5 +1,7 @@
 // unfinished: the update on its way through a step: where it lies in memory, if it does, and the formula that remains
 // to be done with it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <type_traits>
 

@@ -1,5 +1,7 @@
 // Names end up in checkpoints, whose text is UTF-8. is_utf8() tells whether one can; escaped() shows any text in an
 // error.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <string_view>

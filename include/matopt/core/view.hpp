@@ -6,6 +6,8 @@
 // Rows are fan-out and columns fan-in, whatever the storage. Row- and column-major storage, transposition, sub-blocks
 // and stacked layers are strides; matrices at scattered addresses are a table of base pointers. No operation here
 // copies. A view does not own its memory. It is trivially copyable, so it can be an argument of a device kernel.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <type_traits>

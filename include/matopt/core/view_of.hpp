@@ -15,6 +15,8 @@
 // A temporary is refused, because its memory goes with it. A class that only points to memory that others hold, like a
 // span or a reference-counted tensor, says matopt::points_to_memory<tensor> = true. The memory has to outlive the view
 // and stay where it is. docs/your-own-tensors.md has a whole example.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <concepts>
 #include <type_traits>

@@ -1,6 +1,8 @@
 // work: a functor and what it works on, before it runs. Verbs that do several things at a time take them in this form.
 //
 //   e.reduce_rows(square, sum, x)   as a work:   work_on(square, x)
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 #include <tuple>

@@ -1,6 +1,8 @@
 // The arguments of for_each and reduce as kernels see them: strides along a line and from line to line, whatever kind
 // of view or broadcast they were. A broadcast is a stride of 0, so that one kernel serves all kinds of one element
 // type.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <type_traits>

@@ -1,6 +1,8 @@
 // block_columns: products with a symmetric result from a library that has none: D's block columns from the diagonal
 // down, and then the rest by a mirror. Of the arithmetic (p + 1) / 2p is left with p of them; of the launches it takes
 // p and one more.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <type_traits>

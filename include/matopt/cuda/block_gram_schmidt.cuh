@@ -9,6 +9,8 @@
 // threads that has found that takes the matrix's columns one by one instead, each by as many projections as it needs,
 // and its R is not used: the device decides, and the launches are always the same. Zero columns do not count. In the
 // last round columns are orthonormal but for what the round before has left, and one that is shortened by half is not.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

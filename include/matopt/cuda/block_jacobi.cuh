@@ -1,5 +1,7 @@
 // Kernels of singular value decompositions by blocks of columns (block_jacobi_svd.cuh): a round's two launches, and
 // what comes before and after all rounds.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstddef>

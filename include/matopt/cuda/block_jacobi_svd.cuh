@@ -15,6 +15,8 @@
 //
 // Two factorisations do what pivots do for one (Drmac, Veselic: SIAM J. Matrix Anal. 29, 2008): where columns depend on
 // each other, one alone would leave them to the sweeps. Blocks: Becka, Oksa, Vajtersic (Parallel Computing 28, 2002).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstddef>

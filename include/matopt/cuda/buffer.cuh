@@ -1,4 +1,6 @@
 // buffer: zeroed memory of the current device that is freed with its owner, in whichever thread.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <string>

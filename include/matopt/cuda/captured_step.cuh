@@ -12,6 +12,8 @@
 // more and the graph brought up to date: that costs the host what an eager step costs it, and the device nothing. Rates
 // ("lr" among them) are numbers of the step, and cost nothing. Needs a stream of its own, not the default one. The
 // optimizer must outlive this. Errors: bad_value for the default stream; cuda_error.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -4,6 +4,8 @@
 // It decomposes the Gram matrix: singular values below eps sigma_1 are noise, and so are the columns of U that belong
 // to them. (gesvdp failed on some inputs that it had decomposed before, and gesvdj is slower and less exact. In double
 // gesvda loses half of the digits of U, so that doubles are left to the library.) Errors: cuda_error.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cusolverDn.h>
 

@@ -1,5 +1,7 @@
 // decompositions: the verbs of cuda_backend that factor matrices. They launch kernels and the backend's own products,
 // as many as the shape alone decides.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstddef>

@@ -1,4 +1,6 @@
 // device: what the backend has to know of the GPU that is current when the backend is made.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 

@@ -1,4 +1,6 @@
 // cuda_error: a failed call of CUDA or cuBLAS, with the verb that made it and where in the source that is.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cublasLt.h>
 #include <cuda_runtime.h>

@@ -1,4 +1,6 @@
 // How the elements of a batch are dealt out to threads: by packs of neighbouring elements of a line.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 

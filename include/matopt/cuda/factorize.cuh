@@ -1,5 +1,7 @@
 // Kernels of the small parts of orthonormalize, cholesky and solve_lower, blocks of 32 columns; all else is products.
 // Nothing depends on the host, and sums are formed in a fixed order.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

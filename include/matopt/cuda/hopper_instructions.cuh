@@ -3,6 +3,8 @@
 //
 // Shared memory holds boxes of 64 elements (128 bytes) by any number of lines, swizzled: the 16-byte chunk c of line l
 // lies at chunk c ^ (l mod 8). Boxes begin at multiples of 1024 bytes.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cuda.h>
 

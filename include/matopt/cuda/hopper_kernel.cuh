@@ -7,6 +7,8 @@
 // fill the diagonal and the last round.
 //
 // Nothing depends on timing: each element has one writer, and sums run along k.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "hopper_instructions.cuh"
 

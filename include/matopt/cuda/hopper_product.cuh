@@ -1,6 +1,8 @@
 // hopper::products: starts the kernel of hopper_kernel.cuh. Takes a product if the device has compute capability 9.0,
 // the program was compiled for it as sm_90a (plain sm_90 leaves these instructions out; why_not() tells), elements have
 // 16 bits, every matrix and line begins at a multiple of 16 bytes, and lines of D end at one.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -1,5 +1,7 @@
 // Kernels of orthonormal_basis (core/householder.hpp): one block makes the reflections of a block of columns of one
 // matrix, another the triangle that multiplies them out. All else is products.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

@@ -7,6 +7,8 @@
 // block of threads does a whole matrix of some dozen columns; larger ones are done by blocks of columns
 // (block_jacobi_svd.cuh). The host reads nothing back, so a graph can hold it: cuSOLVER's routines wait for the device.
 // The factor J is orthogonal even where singular values are zero; such columns of Y are zero.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

@@ -1,4 +1,6 @@
 // The kernel of for_each: f(x(i, j), y(i, j), ...) for all elements of all matrices of a batch.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../core/backend.hpp"
 #include "argument.cuh"

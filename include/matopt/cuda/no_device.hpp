@@ -1,5 +1,7 @@
 // why_no_device: what to do where CUDA finds no GPU, given the versions of driver and runtime (13000 is 13.0; a driver
 // that is missing has version 0). A driver serves every runtime of its own major version, and older ones.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 

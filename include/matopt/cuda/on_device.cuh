@@ -1,5 +1,7 @@
 // on_device: makes a device the calling thread's current one for as long as it lives. New threads begin with device 0,
 // and memory, launches and the default stream belong to the current device, whichever a backend works on.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../version.hpp"
 #include "error.cuh"

@@ -1,5 +1,7 @@
 // packed_svd: what an svd_library works on, at the head of its workspace: X = A / max |A|, of the transposed matrix
 // where that is taller, dense and column-major, with what is not finite as zero (routines need not end otherwise).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <limits>

@@ -13,6 +13,8 @@
 //
 // Needs 6 bytes of workspace per entry of A and B with float16 and 12 with tfloat32, of as many matrices as go through
 // at a time. (Markidis et al., arXiv 1803.04014.)
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cuda_fp16.h>
 

@@ -1,6 +1,8 @@
 // products: D = alpha A B + beta C for batches of matrices, by cuBLASLt. C may be D or lie elsewhere. What cuBLASLt
 // needs to know of a product (layouts, algorithm) is worked out the first time it is seen and kept in a table of fixed
 // size: the host allocates nothing later, and nothing is tuned by trying.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cstdint>

@@ -1,4 +1,6 @@
 // The kernel of random_normal: the numbers of core/philox.hpp, the same bits as on every backend.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../core/backend.hpp"
 #include "../core/philox.hpp"

@@ -1,6 +1,8 @@
 // The kernels of reduce and reduce_rows. Every sum is formed in an order that the shape alone fixes: first by threads,
 // in the arithmetic type, then across threads and blocks in double. A matrix that several blocks work on is finished by
 // the block that happens to come last, in the order of the blocks' numbers.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <type_traits>
 

@@ -1,4 +1,6 @@
 // The arguments of for_rows as its kernel sees them, and what a thread has of each in one row after the other.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <type_traits>

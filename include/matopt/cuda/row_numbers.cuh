@@ -1,5 +1,7 @@
 // row_numbers: the formula on the numbers of a row. Every thread of a team has them in registers; they come from memory
 // before the sums, from the sums, and go on to the formula on elements and, by one thread, to memory.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <tuple>
 #include <type_traits>

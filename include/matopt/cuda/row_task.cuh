@@ -1,5 +1,7 @@
 // row_task: what for_rows does with a row, a functor with its arguments, and how a team of threads goes over one row
 // after the other. What two tasks share stays in the registers of the first.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <tuple>
 #include <type_traits>

@@ -1,5 +1,7 @@
 // The kernel of for_rows: a team of threads reads a row and its numbers, sums, works on the numbers, and goes over the
 // row once more. Memory is waited for once a row.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <type_traits>
 #include <utility>

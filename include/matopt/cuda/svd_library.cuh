@@ -4,6 +4,8 @@
 //
 // A backend that was given one asks it for every decomposition that it takes. Such routines may wait for the device, so
 // that a step with them is no graph: captured_step refuses it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cuda_runtime.h>
 

@@ -8,6 +8,8 @@
 //
 // Outputs come first and are stored back. A functor is compiled once for each type of the arithmetic, whatever the
 // arguments' own types are.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <array>

@@ -1,6 +1,8 @@
 // decompositions: the verbs of eigen_backend that factor matrices. Blocks of columns are done here, a task per matrix;
 // the rest is products. (The functions that do the work have the names of the verbs, and so are called by their full
 // names.)
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstddef>

@@ -1,4 +1,6 @@
 // The small parts of factorizations, of one matrix, in place and without allocation; their large parts are products.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <Eigen/Core>
 #include <cmath>

@@ -1,4 +1,6 @@
 // Guards on the CPU: which matrices of a batch a verb works on.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 

@@ -1,4 +1,6 @@
 // Zeroed memory of the host that begins on a 256-byte boundary.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <cstdint>

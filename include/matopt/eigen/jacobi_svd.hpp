@@ -7,6 +7,8 @@
 // Rotating R^T instead of A makes the columns start nearly sorted and nearly orthogonal, so few sweeps do (Drmac,
 // Veselic: New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. 29, 2008). Small singular values keep their
 // relative accuracy, unlike through a Gram matrix. The order of rotations is fixed, so the result is deterministic.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>

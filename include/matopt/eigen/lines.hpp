@@ -1,5 +1,7 @@
 // The arguments of elementwise verbs and reductions along one line of a matrix, which is a row: of the transposed
 // matrix where that has the shorter stride. Arguments that are constant along a line are loaded once.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <type_traits>

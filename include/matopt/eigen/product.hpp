@@ -1,5 +1,7 @@
 // One tile of a product, single-threaded, through Eigen's packed kernel with packing buffers that the caller owns:
 // Eigen's public product takes them from the heap on each call.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <Eigen/Core>
 #include <algorithm>

@@ -5,6 +5,8 @@
 // task it holds. Which thread runs a task is not fixed: tasks must not depend on it, and then results do not depend on
 // the number of threads. No call allocates. Calls from several threads, and calls from inside a task, are not allowed.
 // A process that fork() made has none of the threads: there the caller does all tasks itself.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <atomic>

@@ -1,5 +1,7 @@
 // D = alpha A B + beta C for a batch of matrices by tiles, through Eigen's kernels; of a symmetric D only the tiles on
 // and below the diagonal, mirrored.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstddef>

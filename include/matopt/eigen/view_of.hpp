@@ -9,6 +9,8 @@
 // with `Eigen::Map<Eigen::MatrixXf>(g.data(), g.rows(), g.cols()) = gradient(w)`, or call opt.rebind("w", view_of(g))
 // afterwards; opt.check_bound("w", view_of(w), view_of(g)) throws if that was forgotten. A temporary matrix does not
 // compile; nor does an expression without memory of its own, like a + b.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <Eigen/Core>
 #include <type_traits>

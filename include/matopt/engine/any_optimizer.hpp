@@ -30,6 +30,8 @@
 // NaN or infinity, that step leaves every weight and all state untouched; poll_status() tells. A finite entry beyond
 // largest_input (limits.hpp; 2e31 in float) counts as infinity: sums and squares of such numbers are not finite. Not
 // thread-safe. Errors derive from matopt::error; after one, the optimizer is as before the call.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <functional>

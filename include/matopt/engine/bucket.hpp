@@ -4,6 +4,8 @@
 //
 // Both are known by the types that all rules of an optimizer share: shared_types<Types>, in which the type of the state
 // is left out. Rules whose state has different types can so step together.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <memory>

@@ -5,6 +5,8 @@
 //
 // Who has a claim is said by a number. Everything costs a logarithm of what is there at most. Only views whose bytes
 // interleave are compared with each other.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -4,6 +4,8 @@
 //   plan_         buckets, and where everything lies; made by finalize(), and anew when parameters come or go
 //
 // It is compiled once for all rules, and knows the types that they share: Types is shared_types<...>.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

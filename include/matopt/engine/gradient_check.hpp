@@ -6,6 +6,8 @@
 //   of each matrix: 1 if the step is skipped, or the matrix left out of it
 //
 // With max_norm the flags come out of the norms, so that gradients are read once.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

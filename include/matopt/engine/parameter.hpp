@@ -1,4 +1,6 @@
 // parameter: one matrix of the caller's with its gradient, and what may differ from one to the next.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <optional>

@@ -1,4 +1,6 @@
 // What is wrong with a weight and its gradient by themselves, before anything is known of other parameters.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <vector>

@@ -4,6 +4,8 @@
 // every one of these becomes a parameter. A view without elements (an empty shard) is one, too; a stack of none has no
 // parameter and takes its name only. Names and memory are claimed (core/claims.hpp). Errors name the view and what is
 // wrong with it; after one the list is as before.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstdint>

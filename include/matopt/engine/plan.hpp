@@ -1,4 +1,6 @@
 // memory_report: what an optimizer will allocate, by slot, before it allocates anything; and the dry run that finds it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <string>

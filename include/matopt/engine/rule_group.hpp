@@ -1,4 +1,6 @@
 // rule_group: a rule with its rate, its options and its schedules, and the label by which parameters name it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <functional>
 #include <memory>

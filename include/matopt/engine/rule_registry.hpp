@@ -6,6 +6,8 @@
 //   groups.add_group("hidden", rules.rule("muon", {{"momentum", "0.9"}}), 0.02);          for param_groups
 //
 // Errors: an unknown rule or setting names the nearest known one.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <functional>
 #include <map>

@@ -1,4 +1,6 @@
 // The state of a plan, tensor by tensor: for checkpoints, and for the plan that follows it.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cstring>

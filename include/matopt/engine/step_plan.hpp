@@ -4,6 +4,8 @@
 //   bucket    same-shape matrices with one rule, which step as one batch
 //   state     the first allocation: the control words, and the state of all buckets
 //   scratch   the second one: as much as the bucket that needs most
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <atomic>

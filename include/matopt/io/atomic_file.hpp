@@ -12,6 +12,8 @@
 // that hold across its hosts.
 //
 // Errors: bad_file, naming the path and the reason.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <fcntl.h>
 #include <sys/file.h>

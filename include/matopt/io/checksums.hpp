@@ -7,6 +7,8 @@
 // That of a piece of metadata is the CRC-32C of its text. That of a tensor is the CRC-32C of its type and shape as
 // text, "F32[2,3]", followed by its data. The two keys are there together, and the table names everything in the file:
 // a change of any bit that changes what the file says is noticed.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <map>
 #include <nlohmann/json.hpp>

@@ -4,6 +4,8 @@
 //
 // Each element is rounded once, to nearest with ties to even, also from double to a type of 16 bits. Infinities and NaN
 // stay what they are. A finite element that is not finite in the other type is not converted but reported.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cmath>

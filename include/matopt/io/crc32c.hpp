@@ -3,6 +3,8 @@
 //   std::uint32_t sum = crc32c(a, size_a);     sum = crc32c(b, size_b, sum);      of a followed by b
 //
 // It differs for any two inputs of one length that differ in a single bit, or within 32 neighbouring bits.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cstddef>

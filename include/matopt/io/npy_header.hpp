@@ -1,4 +1,6 @@
 // The header of an .npy file (npy.hpp): where it lies, and what the dictionary in it says.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
 #include <cstdint>

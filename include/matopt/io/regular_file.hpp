@@ -1,5 +1,7 @@
 // regular_file: a file to read from at any place. A folder, a pipe or a device is refused and never waited for.
 // Errors: bad_file, naming the path and the reason.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -5,6 +5,8 @@
 //
 // 1 <= coherence <= sqrt(rows): 1 for orthogonal rows, sqrt(rows) for parallel ones of equal norm. Muon's drift of the
 // spectral norm comes from the other factor (Muown, arXiv 2605.10797).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

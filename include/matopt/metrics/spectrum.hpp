@@ -6,6 +6,8 @@
 //   energy rank       least k with sum over i <= k of s_i^2 >= fraction of the whole
 //
 // Ranks of the zero matrix are 0.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <vector>

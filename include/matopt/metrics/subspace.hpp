@@ -4,6 +4,8 @@
 //
 // NuMuon, arXiv 2603.03597, section 5 (text and figures; the appendix says right vectors). Errors: bad_value for an
 // illegal k.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

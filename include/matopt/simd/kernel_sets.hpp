@@ -2,6 +2,8 @@
 //
 // Compiling them takes seconds. So a program compiles them once, in kernels.cpp, with MATOPT_SIMD_COMPILED set
 // everywhere; the CMake targets do this. Without that macro every file that includes this one compiles them.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <span>
 

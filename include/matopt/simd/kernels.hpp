@@ -1,4 +1,6 @@
 // Compiles kernels.inc for every processor target and says which of them run here. Needs Highway, and libhwy to link.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #ifdef MATOPT_HIGHWAY
 #include <cstddef>

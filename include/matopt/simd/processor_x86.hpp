@@ -1,4 +1,6 @@
 // What an x86 processor, and the system on it, offer to products of bfloat16.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>

@@ -6,6 +6,8 @@
 // diagonal is neither computed nor read from C, but mirrored by the task that finished its other half: exactly
 // symmetric. bfloat16 is rounded once, at the end (twice where the depth is more than 40960). One stride of D must be
 // 1; A, B and C may have any. C may be D. D may not overlap A or B. Nothing is allocated.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../core/view.hpp"
 #include "kernel_set.hpp"

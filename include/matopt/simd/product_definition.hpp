@@ -1,5 +1,7 @@
 // The definition of product(): compiled once per program with the kernels, or in every file without
 // MATOPT_SIMD_COMPILED.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 

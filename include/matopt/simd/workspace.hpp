@@ -3,6 +3,8 @@
 // An operand that does not fit is packed in parts. The size is a compromise: 20 MiB hold one operand of 2048 x 2560 in
 // float; pages that no product touches cost nothing. Large pages, where the system gives them, save the walks through
 // page tables that reading panels would need.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <memory>

@@ -1,5 +1,7 @@
 // torch_device<eigen_backend>: tensors in the memory of the CPU. The backend has as many threads as PyTorch has within
 // an operation.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/Parallel.h>
 

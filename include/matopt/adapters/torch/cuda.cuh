@@ -4,6 +4,8 @@
 // came in. Under another current stream a step is ordered after what that stream has to do so far, and before what it
 // gets later, by events; nobody waits on the host. Memory that a gradient gives back after the step is safe for that
 // reason. The current device is as before afterwards.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>

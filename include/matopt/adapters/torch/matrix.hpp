@@ -7,6 +7,8 @@
 //   (b, m, ...)       b matrices of m x (...), if the group says `stacked`
 //
 // A tensor whose strides do not make such a matrix (a convolution in channels_last) has none; it is copied.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -1,5 +1,7 @@
 // orthogonalized(backend, newton_schulz<>{}, x): a new tensor with every matrix of x, of shape (..., m, n), replaced by
 // about U V^T, where x = U S V^T. Any orthogonalizer will do. Tensors of 16 bits are computed in float. x is only read.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/Tensor.h>
 

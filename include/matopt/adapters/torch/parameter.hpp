@@ -1,5 +1,7 @@
 // torch_parameter: a tensor that a torch_optimizer steps, and what is kept of it from step to step; torch_step_tensors:
 // the memory that one step reads and writes, which is the tensor's own wherever that will do.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_strided.h>

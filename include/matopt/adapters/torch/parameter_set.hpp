@@ -2,6 +2,8 @@
 //
 // A step is prepared as a whole before any shard takes it: gradients are looked at and, where need be, copied; new
 // parameters enter; addresses are handed over. What goes wrong until then leaves weights and state as they were.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>

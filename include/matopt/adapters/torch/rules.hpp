@@ -6,6 +6,8 @@
 //   known.add(rules).add(double_rules).add(gpu_rules);                rule_registry<eigen_backend, types<double>>, ...
 //
 // Registries are copied. What depends on a rule is compiled where its registry is filled.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <map>
 #include <memory>

@@ -1,5 +1,7 @@
 // torch_shard: the parameters of one device and one compute type, as an optimizer of the engine. A torch_optimizer has
 // one for each pair that occurs, and knows them by this interface.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -1,4 +1,6 @@
 // The state of a parameter as tensors by name, and its master as state of matopt's.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>

@@ -6,6 +6,8 @@
 // and the Muon of modded-nanogpt include u W = 0, the Adam of modded-nanogpt and its optimization track do not
 // (cautious_strict). Included, a zero update decays all of W. State: none. FLOPs: 6 per parameter. Needs: elementwise
 // verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -7,6 +7,8 @@
 // the weight, and sees the update before the inner constraint adjusts it. State: none; scratch: 1 scalar per parameter
 // from before the step to after it. FLOPs: 5 per parameter. Needs: elementwise verbs.
 //   projected<cautious_decay_after, projected<radial_brake, projected<first_order_radius>>>
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "projected.hpp"
 

@@ -4,6 +4,8 @@
 //
 // NAMO and NAMO-D (arXiv 2602.17080), after the authors' code (minxin-zhg/namo); their paper has no clamps. lr is the
 // adapted rate, one per matrix or per column. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -6,6 +6,8 @@
 // -polar(W), the nuclear norm's subgradient; elsewhere it tilts the polar factor, by an amount that depends on ||G||.
 // Also the L2 form of SGD and of PNM (arXiv 2103.17182). Luon's decay is 0.5. Zero decay changes no bit. State: none.
 // FLOPs: 4 per parameter. Needs: elementwise verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -4,6 +4,8 @@
 //
 // SOAP (arXiv 2409.11321; nikhilvyas/SOAP). The update decays with the weight, by a factor 1 - lr decay that the other
 // order does not have. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -5,6 +5,8 @@
 // Loshchilov, Hutter (arXiv 1711.05101). As in every public Muon the decay takes the base rate: the scale never
 // multiplies it. With decay > 0 and ||u||_2 <= 1 the step is Frank-Wolfe on ||W||_2 <= scale / decay (Lion-K, arXiv
 // 2506.15054). State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -8,6 +8,8 @@
 // AdamW: arXiv 1711.05101; AdamC: arXiv 2506.02285, for layers that a normalization follows: give them a group of their
 // own. The three forms and "palm" are NVIDIA Emerging-Optimizers'. State: none. FLOPs: 4 per parameter. Needs:
 // elementwise verbs. Nothing keeps decay f(lr) below 1; above 1 it turns the weight around.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

@@ -10,6 +10,8 @@
 // and the rate of the step just made takes its place. look_ahead_lr is lr_0; 0 leaves the rate out. Skipped steps do
 // not count. resync() takes a weight that somebody has written as one without a shift. State: 2 scalars per parameter,
 // one of them of the compute type, and 2 per matrix. FLOPs: 7 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "projected.hpp"
 

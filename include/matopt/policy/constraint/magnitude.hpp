@@ -8,6 +8,8 @@
 //                     signum_magnitude: b1 = b2 = 0.9;  lion_magnitude: b1 = 0.9, b2 = 0.99
 //
 // Muown (arXiv 2605.10797) uses Adam; the others are the ablations of its official code. State: 0 to 2 scalars per row.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "../momentum/adam_direction.hpp"

@@ -29,6 +29,8 @@
 // State: 1 scalar of the compute type per parameter, and Inner's. FLOPs: none to nearest; stochastic about 100 integer
 // operations per parameter. Needs: elementwise verbs, and what Inner needs. Limits: with float as the compute type
 // rows, columns and steps are told apart up to 2^24; with double the master is rounded to float on its way to bfloat16.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cstdint>

@@ -7,6 +7,8 @@
 // alone goes to the target by 1 - k a step. The paper leaves open whether the norm is one tensor's or all weights';
 // here it is the matrix's, or each row's or column's (norm_axis). A zero line has no direction and stays. State: 1
 // scalar per line, none with norm_target. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"

@@ -10,6 +10,8 @@
 // Neither can leave zero: a matrix, or line, that begins at zero stays there. Inner must do without decay, which the
 // retraction would undo, and must leave its update in u's coordinates. State: 1 scalar per matrix or line. FLOPs: 10
 // per parameter. Needs: elementwise verbs, reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"

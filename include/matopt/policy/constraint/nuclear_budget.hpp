@@ -9,6 +9,8 @@
 // (CUDA graphs) last longer. `Inner` is what happens to the weight: decay, Muown's row norms, ... Paper: NuMuon, arXiv
 // 2603.03597. The k singular values of the update are 1; nothing is divided by k. The orthogonalizer must honour the
 // budget; one that would ignore it does not compile.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -12,6 +12,8 @@
 //
 // P says `static constexpr bool takes_column_rates = true` if lr may be one per column; `needs_svd = true` if it runs
 // e.svd; `needs_full_rank = true` if a rank budget would cut its own decompositions, too, and then none is allowed.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "decoupled_decay.hpp"
 

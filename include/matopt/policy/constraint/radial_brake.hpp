@@ -11,6 +11,8 @@
 // norm_brake is NVIDIA Emerging-Optimizers' hook. All have outward 0.5 and inward 1. first_order_radius undoes a decay
 // of its inner constraint. A zero weight is left to the step. State: none. FLOPs: 6 per parameter each. Needs:
 // elementwise verbs, reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "norm_sphere.hpp"
 

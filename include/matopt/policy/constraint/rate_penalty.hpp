@@ -13,6 +13,8 @@
 // Zero entries stay zero. ln Gamma by recurrence to 8 and Stirling's series, 1e-12 relative, the same on every backend.
 // State: nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs,
 // reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"

@@ -8,6 +8,8 @@
 // W as they reach the policy; lr does not enter, and the scale only with floor_counts_scale: then u counts as scale u.
 // A zero update stays zero, and an update of less than 1e-8 is raised as one of 1e-8, as in the track's code; a zero
 // weight gets none from relative_update. State: none. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "norm_sphere.hpp"
 

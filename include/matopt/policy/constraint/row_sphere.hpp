@@ -8,6 +8,8 @@
 // Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown. kappa does not multiply the radial rate;
 // neither the update nor the momentum is projected to the tangent space, as there. Rows of norm <= 1e-7 start with g =
 // sqrt(0.33). State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "weight_normalization.hpp"
 

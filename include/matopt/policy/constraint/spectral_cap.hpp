@@ -19,6 +19,8 @@
 // units of sqrt(fan_out / fan_in) unless spectral_relative is off.
 //
 // State: the estimate's. FLOPs: 8 m^2 n (soft), 8 m^2 (2n + m) (hard), m <= n. Needs: gemm.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <utility>
 

@@ -12,6 +12,8 @@
 // W is divided by its largest entry first: no product overflows.
 //
 // State: cols scalars per matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../detail/line_norms.hpp"
 #include "../detail/random_block.hpp"

@@ -8,6 +8,8 @@
 // sqrt(fan_out / fan_in) unless spectral_relative is off. The paper's decay is a number per step; here it follows lr,
 // as every decay does (spectral_decay_times_lr). State, FLOPs, accuracy: those of the estimate (spectral_norm.hpp), and
 // 4 per parameter. Several equal largest singular values: the hammer and the decay meet one of them per step.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

@@ -20,6 +20,8 @@
 // The settings of the inner orthogonalizer have the prefix sphere_. A zero weight stays where the step leaves it; its
 // lambda is 0. State: the estimate's. FLOPs: 3 + doublings + bisections polar factors per step. Needs: gemm, and what
 // the estimate and the orthogonalizer need.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "spectral_normalize.hpp"
 #include "weight_polar.hpp"

@@ -10,6 +10,8 @@
 // "Every k-th step" is not offered for the prox: a constraint runs the same verbs in every step, so a count in
 // its state would save nothing. spectral_most counts in units of sqrt(fan_out / fan_in) unless spectral_relative is
 // off. State: none. Needs: svd, gemm.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "spectral_normalize.hpp"
 

@@ -7,6 +7,8 @@
 // without the shift. Of the optimizer track of modded-nanogpt, whose settings these are: the last 500 of 2900 steps,
 // all matrices but the token embedding. Skipped steps do not count.
 // State: 2 scalars of the compute type per parameter, and 1 per matrix. FLOPs: 6 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "projected.hpp"
 

@@ -17,6 +17,8 @@
 //
 // State: 2 scalars per row and the magnitude rule's. FLOPs: about 15 per parameter. Needs: elementwise verbs, row
 // reductions.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

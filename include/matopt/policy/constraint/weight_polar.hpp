@@ -13,6 +13,8 @@
 // exact: five quintic Newton-Schulz steps leave singular values in [0.7, 1.2], and W would shake by that in every step.
 // An orthogonalizer that honours a rank budget would cut these factors, too, so there is no budget beside it. State:
 // none. FLOPs, needs: the orthogonalizer's.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../orthogonalizer/newton_schulz.hpp"
 #include "../orthogonalizer/svd_polar.hpp"

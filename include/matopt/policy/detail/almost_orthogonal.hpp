@@ -5,6 +5,8 @@
 // By Gershgorin's circles the eigenvalues of the new A are at most 1. Orthogonal rows all come to length 1, where a
 // norm of the whole matrix leaves short rows short. Rows are first divided by their own lengths n_i, so that A holds
 // cosines, which 16 bits can; then A_ij is n_i n_j times the cosine, and nothing else changes.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "norms.hpp"
 

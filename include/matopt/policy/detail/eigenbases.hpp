@@ -5,6 +5,8 @@
 //
 // The bases are orthonormal to rounding whatever the factors are: directions that a factor lacks (dead rows, equal
 // rows, zeros) are completed. They begin as identities. A renewal makes one step of orthogonal iteration: the Q of S Q.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <limits>

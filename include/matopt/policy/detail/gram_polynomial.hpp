@@ -6,6 +6,8 @@
 //
 // The minimax rows have large coefficients of both signs. N is small where the singular values are large, so that here
 // no two large terms cancel: b A + c A^2 + A^2 (d A + e A^2) in float16 sends a matrix of one row to infinity.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/pass.hpp"
 #include "../orthogonalizer/coefficients.hpp"

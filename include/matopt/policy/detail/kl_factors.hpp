@@ -1,4 +1,6 @@
 // What the rules of KL-Shampoo (arXiv 2509.03378) share: each factor averages the gradient whitened by the other one.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <limits>

@@ -1,4 +1,6 @@
 // Norms of whole matrices, of their rows or of their columns, by a setting: one number per line.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

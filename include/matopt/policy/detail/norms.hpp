@@ -1,4 +1,6 @@
 // Norms that neither overflow nor underflow, each in one pass.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/pass.hpp"
 #include "../../core/scaled_norm.hpp"

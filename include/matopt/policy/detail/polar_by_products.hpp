@@ -15,6 +15,8 @@
 // All steps have the standard form: the Gram form squares singular values and would lose the small ones. For 768
 // columns nine steps and two of r in float, 23 and three in double. FLOPs: 2 m^2 (2n + m) per step, m <= n, and
 // 4 m^2 (n + m) per step of r. Scratch per matrix: mn + 3 m^2 scalars, of as many matrices as go through at a time.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cmath>

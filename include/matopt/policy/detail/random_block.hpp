@@ -1,4 +1,6 @@
 // A random matrix that is the same for every matrix of a bucket: what a matrix gets must not depend on its place there.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 

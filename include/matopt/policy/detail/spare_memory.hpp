@@ -1,4 +1,6 @@
 // spare_memory: the memory of a matrix per member of the bucket that nobody reads any more, as scratch of another type.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
 #include <type_traits>

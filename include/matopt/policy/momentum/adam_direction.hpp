@@ -14,6 +14,8 @@
 // c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
 // State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. Of
 // a gradient's entry no more than largest_squared (5e18 in float) counts, in m and in v.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

@@ -12,6 +12,8 @@
 // decay included. r is kept, not its square, which would overflow or vanish:
 // gradients of 1e20 and, with a smaller eps, of 1e-30 give the rates of 1. State: Inner's, 1 scalar per matrix or
 // column, and 2 per matrix. FLOPs: 4 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 #include "../../core/policy.hpp"

@@ -8,6 +8,8 @@
 // orthogonalizer the plain form differs from `ema` only through the orthogonalizer's eps; the Nesterov form differs in
 // direction while t is small. 1 - beta^t is kept as state (c <- beta c + 1 - beta), so a skipped step does not advance
 // it. State: 1 scalar per parameter and 1 per matrix. FLOPs: 6 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

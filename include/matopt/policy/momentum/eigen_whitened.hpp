@@ -22,6 +22,8 @@
 //
 // State: Inner's, 1 scalar per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs per step: 6 mn(m + n), and 2 m^2 n + 2
 // mn^2 for norms; a renewal about 5 (m^3 + n^3) more. Needs: gemm, svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

@@ -19,6 +19,8 @@
 //
 // State: 2 scalars per parameter, 2 m^2 + 2 n^2 + m + n + 5 per matrix. FLOPs: 12 mn(m + n) + about 5 (m^3 + n^3) per
 // step. Needs: gemm, svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <limits>

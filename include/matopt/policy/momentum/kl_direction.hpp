@@ -26,6 +26,8 @@
 //
 // State: 2 scalars per parameter (kl_shampoo_direction: 1), 2 m^2 + 2 n^2 + m + n and 2 (1) per matrix. FLOPs: 8 mn(m +
 // n) per step, every f-th about 5 (m^3 + n^3) + 4 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <limits>

@@ -5,6 +5,8 @@
 // Chen et al.: Lion (arXiv 2302.06675). With sign_direction behind it this is Lion; with an orthogonalizer it is the
 // Muon of the Lion-K family (arXiv 2506.15054), where beta1 = beta_n beta_p, beta2 = beta_p. State: 1 scalar per
 // parameter. FLOPs: 6 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

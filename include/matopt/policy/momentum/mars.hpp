@@ -13,6 +13,8 @@
 // the gradient's memory is reused; here it is copied. With gamma = 1, no clip and an EMA this is the STORM estimator M
 // = G + beta (M - R). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1 scalar per parameter (mars) or
 // matrix (two_gradients). FLOPs: 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"

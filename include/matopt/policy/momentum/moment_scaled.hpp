@@ -9,6 +9,8 @@
 // magnitudes are lost, and a matrix of signs is often singular. An entry whose gradient has always been zero gives
 // zero. State: 2 scalars per parameter. FLOPs: 10 per parameter. Of a gradient's entry no more than largest_squared
 // counts.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

@@ -9,6 +9,8 @@
 // Moonlight, Muon+ and Muown keep the sum. Both give the same direction, but the buffers differ by 1 - beta, so
 // checkpoints do not mix, and a fixed epsilon in the orthogonalizer weighs 1 / (1 - beta) more against the mean. No
 // form corrects a bias. State: 1 scalar per parameter. FLOPs: 4 per parameter. Needs: elementwise verbs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -1,5 +1,7 @@
 // Remembers nothing: u = G. For orthogonalizers that keep a buffer of their own (dion), and for plain descent.
 // State: none.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

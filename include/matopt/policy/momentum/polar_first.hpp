@@ -2,6 +2,8 @@
 //
 // The polar_first form of PolarGrad (arXiv 2505.21799). The orthogonalizer slot then has nothing left to do. State:
 // Inner's and the orthogonalizer's. Needs: what the orthogonalizer needs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "../orthogonalizer/nuclear_scaled.hpp"

@@ -6,6 +6,8 @@
 //
 // Xie et al.: PNM (arXiv 2103.17182); follows the official code, which corrects no bias. Buffers change roles by a
 // parity kept as state, never by copies. State: 2 scalars per parameter. FLOPs: 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

@@ -6,6 +6,8 @@
 // Xie et al. (arXiv 2103.17182); follows the official code, amsgrad by default. Its correction 1 - beta1^t does not
 // match buffers that decay by beta1^2 every second step; it is kept for parity. State: 4 scalars per parameter, 3
 // without amsgrad. FLOPs: 20 per parameter. Of a gradient's entry no more than largest_squared counts.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "adam_direction.hpp"

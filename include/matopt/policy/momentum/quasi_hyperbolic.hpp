@@ -5,6 +5,8 @@
 // Ma, Yarats: QHM (arXiv 1810.06801, nu = 1 - gamma). One policy for several: gamma = 0 is `ema`, gamma = 1 - beta is
 // `nesterov_ema`, and any gamma is MARS-M in its approximate form without clipping (the "efficient" form of the
 // official code, arXiv 2510.21800, keeps a multiple of M). State: 1 scalar per parameter. FLOPs: 6 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

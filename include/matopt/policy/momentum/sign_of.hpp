@@ -1,6 +1,8 @@
 // The sign of another momentum's direction: u = sign(u), sign(0) = 0. AdaMuon orthogonalizes it (arXiv 2507.11005).
 // State and FLOPs: the inner policy's. Near zero the sign is a matter of rounding: two element types can differ by 2 in
 // an entry of u.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "momentum.hpp"

@@ -21,6 +21,8 @@
 //
 // State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 7 (m^3 +
 // n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

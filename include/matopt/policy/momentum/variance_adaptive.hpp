@@ -12,6 +12,8 @@
 // (`late_variance`); alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root.
 // State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. Of a gradient's entry no more than
 // largest_squared (1 - beta) / 4 counts.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/line_norms.hpp"

@@ -6,6 +6,8 @@
 // correction: the first update is rms times the sign of u, so a rounding that flips a tiny entry moves it by 2 rms. The
 // official Megatron file loses V outside of its distributed mode; that is not reproduced. Zero gives zero. State: 1
 // scalar per parameter. FLOPs: 8 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

@@ -6,6 +6,8 @@
 // and 1e-7, as in the official code, whose own option for it is ignored there; the paper's listing has 1e-8 by
 // third-party accounts. ||u||_F^2 ends as m for row and col_row, n for col and row_col, against min(m, n) for Muon: the
 // same rate is a larger step on matrices that are not square. State: none. FLOPs: 4 per parameter and pass.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

@@ -12,6 +12,8 @@
 // matrix. The hyperball form divides by sqrt(max(v_i, eps)) (`root_floor` max). NorDion2's mean moves only where the
 // direction does: a line of zeros leaves its own alone (`skip_zero`). Zero gives zero. State: 1 scalar per row. FLOPs:
 // 7 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cmath>

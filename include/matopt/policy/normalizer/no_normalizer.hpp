@@ -1,4 +1,6 @@
 // Leaves the update as it is.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

@@ -2,6 +2,8 @@
 //
 // The last step of REG, with Moonlight's constant 0.2 (both inferred, see row_column_scaling); the "update norm" that
 // Moonlight (arXiv 2502.16982) tried and replaced by the cheaper match_rms. State: none. FLOPs: 4 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

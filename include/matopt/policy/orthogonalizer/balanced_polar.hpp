@@ -8,6 +8,8 @@
 // (tilde-research/aurora-release, whose code it follows) has `iterations` 2, which are two polar factors. A square
 // matrix has rows of length 1 anyway, and gets Inner alone. A line of zeros stays zero. State: Inner's. Scratch: one
 // copy of U. FLOPs: Inner's, `iterations` times, and 4 per parameter each time.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"

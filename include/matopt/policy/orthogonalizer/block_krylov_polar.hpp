@@ -13,6 +13,8 @@
 // direction; the random block is drawn anew in each step and is the same for all matrices of a shape; `WarmStart`
 // continues from the last V_k. State: n n scalars per matrix with WarmStart. Needs: svd, orthonormalize, gemm,
 // random_normal.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
 #include <limits>

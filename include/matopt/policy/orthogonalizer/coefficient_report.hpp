@@ -10,6 +10,8 @@
 // 16 bits, want an hi above 1.
 //
 //   const auto report = report_coefficients(rows_of(coefficient_set::you));
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cmath>

@@ -2,6 +2,8 @@
 // the coefficients of x, x^3, x^5, x^7 and x^9, with commas between them and semicolons between rows.
 //
 //   coefficient_rows own{{1.5, -0.5}, {1.875, -1.25, 0.375}};       "1.5,-0.5;1.875,-1.25,0.375"
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

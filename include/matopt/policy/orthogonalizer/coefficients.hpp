@@ -31,6 +31,8 @@
 //
 // A safety factor s: the input is divided by s ||X||, and each row but the last evaluated at x / s. The minimax rows
 // are steep beyond 1, and without it rounding may leave their range for good.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <array>

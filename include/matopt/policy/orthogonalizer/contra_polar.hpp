@@ -8,6 +8,8 @@
 // it; here it is never below ||U||_F / sqrt(min(m, n)), so that nothing is divided by zero. Zero gives zero. State:
 // Inner's. Scratch: one copy of U. FLOPs: 4 per parameter and iteration, and 12 more. Needs: gemm, and what Inner
 // needs.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

@@ -11,6 +11,8 @@
 // step, so that it can come back. P Q^T is not exactly orthogonal: Q's columns are normalised, not orthogonalized.
 // Results do not depend on the signs of columns of Q. State: 1 scalar per parameter and min(m, n) times the rank.
 // Needs: gemm, orthonormalize, random_normal.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cmath>

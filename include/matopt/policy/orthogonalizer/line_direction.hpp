@@ -6,6 +6,8 @@
 // m x n = rows x columns. Scion's ColNorm and RowNorm (arXiv 2502.07529); eps sits where its official code
 // has it; the code's is 1e-8 (scion), the default of the policies 1e-36 (negligible_norm). On a
 // column vector column_direction is Scion's BiasRMS. Zero lines stay zero. State: none. FLOPs: 4 per parameter.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

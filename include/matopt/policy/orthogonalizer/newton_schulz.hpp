@@ -23,6 +23,8 @@
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 //   muon{.orthogonalizer = newton_schulz<>::with_rows({{1.5, -0.5}, {1.875, -1.25, 0.375}})}
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

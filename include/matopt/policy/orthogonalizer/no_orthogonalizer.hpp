@@ -1,4 +1,6 @@
 // Leaves the direction as it is; what AdamW has in the orthogonalizer slot.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 

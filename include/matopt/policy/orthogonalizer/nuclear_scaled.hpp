@@ -4,6 +4,8 @@
 // PolarGrad (arXiv 2505.21799); optax.contrib.muon's `adaptive`. The step then depends on the size of the gradient, and
 // the right learning rate on the problem. State: the inner policy's. Scratch: one copy of U. FLOPs: 4 per parameter
 // more.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../../core/policy.hpp"
 #include "newton_schulz.hpp"

@@ -12,6 +12,8 @@
 // so the host never looks at a value. `lower` must fit the precision: from float's 1.2e-7 two steps give singular
 // values in [0.73, 1], three 1e-5, four 3e-15; steps = 0 goes on until l + 5 eps >= 1. Zero gives zero. State: none.
 // Scratch per matrix of m x n, m >= n: 4 (m + n) n scalars. Needs: gemm, orthonormal_basis, cholesky, solve_lower.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <limits>

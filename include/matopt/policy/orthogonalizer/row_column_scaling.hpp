@@ -8,6 +8,8 @@
 // the number of sweeps and p are settings for that reason. Not the RACS of arXiv 2502.07752, another method. Norms are
 // not less than eps (1e-36; 1e-8 by third-party accounts), so zero lines stay zero. State: none. FLOPs: 6 per parameter
 // and sweep; no product.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <string_view>

@@ -1,5 +1,7 @@
 // The step direction of the largest-entry norm: u <- sign(u), sign(0) = 0. Lion, Signum, Scion's Sign norm.
 // State: none. Near zero the sign is a matter of rounding.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include "../momentum/sign_of.hpp"
 

@@ -11,6 +11,8 @@
 // `no_momentum`. Selected slices are gathered and put back by products with a matrix of zeros and ones. State: 1 scalar
 // per parameter. FLOPs: Inner's on k slices, 2 per parameter for the sums, 4 k per parameter for the products, and
 // slices^2 comparisons. Needs: gemm, and what Inner needs, which keeps no state.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
 #include <cmath>

@@ -24,6 +24,8 @@
 // Scratch per matrix: (m + n) k and what newton_schulz takes for m x k; mn more if the products' type is not the
 // compute type. FLOPs per iteration: 4 m n k and two polar factors of about 4 m k^2 + 8 k^3 steps; 2 m n k at the
 // end. Needs: gemm, random_normal.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <cstdint>

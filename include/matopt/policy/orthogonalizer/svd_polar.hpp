@@ -7,6 +7,8 @@
 // eq. 2). Where all directions are wanted and q = min(m, n) >= 64, the same comes from products alone, to the rounding
 // of the type (policy/detail/polar_by_products.hpp): 35 to 88 products instead of a decomposition. State: none. Scratch
 // per matrix: q (m + n + 1) scalars and the backend's workspace, or mn + 3 q^2 scalars. Needs: svd, gemm.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <limits>
 

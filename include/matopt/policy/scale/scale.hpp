@@ -7,6 +7,8 @@
 //   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
 //   convolution_ratio    sqrt(fan_out / channels) / kernel  Scion's SpectralConv; fan_in = channels * kernel
 //   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2: the RMS of AdamW's steps
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 

@@ -5,6 +5,8 @@
 //   cosine_rate           the same warm-up, then floor + (1 - floor)(1 + cos(pi p)) / 2 with
 //                         p = (t - warmup) / (total - warmup)
 //   warmup_stable_decay   the same warm-up, then 1, then linearly to floor over the last `decay` steps
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>

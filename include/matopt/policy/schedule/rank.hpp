@@ -7,6 +7,8 @@
 //
 // NuMuon, arXiv 2603.03597, section 3.4: cosine from 1 to 0.25, held for the first tenth of the training. The paper
 // asks that the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that.
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
 #include <numbers>

@@ -7,6 +7,8 @@
 //   opt.schedule("momentum", linear(0.85, 0.95, 300));
 //
 // Any function of a step serves as well: opt.schedule("decay", [&](index_t t) { return 0.1 * rate.factor(t); }).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 #include <string>
 #include <utility>
