@@ -8,9 +8,9 @@
 
 namespace small_gpt {
 // In the place of rules.cpp, which knows all rules and takes long to compile.
-const matopt::rule_registry<matopt::eigen_backend>& rules() {
-  static const auto known = [] {
-    matopt::rule_registry<matopt::eigen_backend> r;
+rule_book& rules() {
+  static rule_book known = [] {
+    rule_book r;
     r.add<matopt::adamw>("adamw").add<matopt::muon>("muon");
     return r;
   }();
