@@ -102,7 +102,7 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
   const bool versioned = file.metadata.contains(state_version_key);
   if (versioned ? text(state_version_key) != state_version : !theirs.empty())
     differences += "\n  format version: file " + text(state_version_key) + ", legal: " + state_version;
-  if (text("optimizer.rule") != opt.signature())
+  if (const std::string rule = text("optimizer.rule"); rule != opt.signature() && rule_name(rule) != opt.signature())
     differences += "\n  rule: file " + text("optimizer.rule") + ", here " + opt.signature();
   if (steps_of(text("optimizer.steps")) < 0)
     differences +=

@@ -185,12 +185,25 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 11> r
      {"decay_steps", "rate_decay"},
      {"clamp_c", "clamp"},
      {"cautious_decay_after", "cautious_after_decay"}}};
+// Names of policies in version 0.1, and what stands in their place now.
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 3> renamed_policies{
+    {{"row_norm<", "weight_normalization<"},
+     {"nuclear_scaled<svd_polar>", "nuclear_scaled<polar_factor>"},
+     {"polar_first<svd_polar,", "polar_first<polar_factor,"}}};
 }  // namespace detail
 
 // What a setting of that name in version 0.1 is called now: itself, if it is called as it was.
 inline std::string_view setting_name(std::string_view name) {
   for (const auto& [old, now] : detail::renamed_settings)
     if (name == old) return now;
+  return name;
+}
+
+// The name of a rule in version 0.1 with the policies as they are called now.
+inline std::string rule_name(std::string name) {
+  for (const auto& [old, now] : detail::renamed_policies)
+    for (std::size_t at = name.find(old); at != std::string::npos; at = name.find(old, at + now.size()))
+      name.replace(at, old.size(), now);
   return name;
 }
 

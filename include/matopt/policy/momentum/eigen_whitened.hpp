@@ -93,7 +93,7 @@ struct trust {
   template <class T>
   MATOPT_HD void operator()(T& gate, T agrees, T descends, T step) const {
     const T before = T(fade_end) - (step - T(1)), length = math::max(T(fade_end - floor_end), T(1e-30));
-    const T fading = math::one_if_less(T(0), before);
+    const T fading = math::min(math::max(before, T(0)), T(1));  // 0 or 1: steps are whole numbers
     const T lowest = T(floor) * math::min(before / length, T(1)) * fading;
     gate = math::min(math::max(agrees * descends, lowest), fading * T(cap) + (T(1) - fading));
   }
