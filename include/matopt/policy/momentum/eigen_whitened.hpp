@@ -92,9 +92,10 @@ struct trust {
   double floor, cap, floor_end, fade_end;
   template <class T>
   MATOPT_HD void operator()(T& gate, T agrees, T descends, T step) const {
-    const T before = T(fade_end) - (step - T(1)), length = math::max(T(fade_end - floor_end), T(1e-30));
-    const T fading = math::min(math::max(before, T(0)), T(1));  // 0 or 1: steps are whole numbers
-    const T lowest = T(floor) * math::min(before / length, T(1)) * fading;
+    // What depends on the step alone is chosen by factors: a branch would be one in the loop.
+    const T before = T(fade_end) - (step - T(1)), part = before / math::max(T(fade_end - floor_end), T(1e-20));
+    const T fading = math::one_if_less(T(0), before), whole = math::one_if_less(T(1), part);
+    const T lowest = T(floor) * (part * (T(1) - whole) + whole) * fading;
     gate = math::min(math::max(agrees * descends, lowest), fading * T(cap) + (T(1) - fading));
   }
 };
