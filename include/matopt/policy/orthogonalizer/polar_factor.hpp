@@ -6,7 +6,7 @@
 // Amsel et al.: The Polar Express (arXiv 2505.16932). Products are in 16 bits on NVIDIA GPUs, for floats: what is above
 // 1e-3 sigma_1 then comes to 1 within the rounding of float16, and what is below, the size of that rounding in M
 // itself, to less than 1. In double, on the CPU, and with a rank budget the factor is exact, noise left out. svd_polar
-// is exact everywhere, at ten times the cost. State: none. Needs: svd, gemm.
+// is exact everywhere, and takes about eight times as long there. State: none. Needs: svd, gemm.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
