@@ -187,6 +187,10 @@ TEST_CASE("metrics: worked examples", "[metrics]") {  // T-27
   CHECK(s.energy_rank(1) == 3);
   CHECK_THROWS_AS(s.energy_rank(0), bad_value);
   const dense<double> zero(3, 2);
+  CHECK(spectrum(std::vector{2.0, 1.0}).stable_rank() == 1.25);
+  CHECK_THROWS_WITH(spectrum(std::vector{1.0, 2.0}),
+                    Catch::Contains("a singular value") && Catch::Contains("the greatest first"));
+  CHECK_THROWS_AS(spectrum(std::vector{-1.0}), matopt::bad_value);
   CHECK(spectrum(cpu, zero.view()).stable_rank() == 0);
   CHECK(spectrum(cpu, zero.view()).effective_rank() == 0);
 

@@ -1,5 +1,6 @@
 #include "measurements.hpp"
 
+#include <Eigen/SVD>
 #include <algorithm>
 #include <map>
 #include <matopt/metrics/rows.hpp>
@@ -20,9 +21,18 @@ std::string layer_kind(const std::string& name) {
 
 namespace {
 
+// By a decomposition without vectors, which is many times as fast as one with them.
+matopt::spectrum spectrum_of(const matopt::view<const float>& w) {
+  Eigen::MatrixXd tall(std::max(w.rows, w.cols), std::min(w.rows, w.cols));
+  for (matopt::index_t i = 0; i < w.rows; ++i)
+    for (matopt::index_t j = 0; j < w.cols; ++j) (w.rows < w.cols ? tall(j, i) : tall(i, j)) = w(i, j);
+  if (!tall.allFinite()) throw matopt::bad_value("an entry of a matrix to measure", "not finite", "finite numbers");
+  const Eigen::VectorXd values = Eigen::BDCSVD<Eigen::MatrixXd>(tall).singularValues();
+  return matopt::spectrum(std::vector<double>(values.data(), values.data() + values.size()));
+}
+
 json of_matrix(const matopt::view<const float>& w) {
-  matopt::eigen_backend alone(1);
-  const matopt::spectrum s(alone, w);
+  const matopt::spectrum s = spectrum_of(w);
   const std::vector<double> rows = matopt::row_norms(w);
   json deciles = json::array();
   for (int d = 0; d <= 10; ++d)

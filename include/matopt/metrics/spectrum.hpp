@@ -10,6 +10,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "../core/thin_svd.hpp"
@@ -23,6 +25,12 @@ class spectrum {
   spectrum(B& backend, const view<T>& w) : spectrum(thin_svd::of(backend, dense<double>(w))) {}
   explicit spectrum(const thin_svd& d) {
     for (index_t i = 0; i < d.s.rows(); ++i) values_.push_back(d.s(i, 0));
+  }
+  // Of singular values that the caller has, descending. Error: bad_value if they do not descend to 0 or more.
+  explicit spectrum(std::vector<double> values) : values_(std::move(values)) {
+    for (std::size_t i = 0; i < values_.size(); ++i)
+      if (!(values_[i] >= 0 && (i == 0 || values_[i] <= values_[i - 1])))
+        throw bad_value("a singular value", std::to_string(values_[i]), "numbers from 0 up, the greatest first");
   }
 
   const std::vector<double>& values() const { return values_; }
