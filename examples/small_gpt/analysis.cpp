@@ -1,11 +1,14 @@
 #include "analysis.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
 #include "compression.hpp"
+#include "device.hpp"
 #include "files.hpp"
+#include "text_format.hpp"
 
 namespace small_gpt {
 
@@ -33,12 +36,15 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
                                   {"singular_values", r.values}});
   if (!o.compress) return result;
   const int windows = run.settings.eval_windows;
-  const calibration inputs = calibration::of(*m, o.calibration);
+  const bool gpu = run.settings.device != "cpu" && cuda_device_maker();
+  const loss_of loss = gpu ? on_gpu(*m, windows) : on_processor(*m, cpu, windows);
+  const calibration inputs = calibration::of(*m, cpu, o.calibration);
+  result["evaluated_on"] = gpu ? run.settings.device : "cpu";
   result["keep"] = o.keep, result["calibration"] = o.calibration;
   result["compressed"] = json::array();
   for (const double keep : o.keep) result["compressed"].push_back({{"keep", keep}});
   for (const auto& [name, how] : compressors) {
-    const auto all = compress(*m, cpu, inputs, how, o.keep, windows);
+    const auto all = compress(*m, cpu, inputs, how, o.keep, loss);
     for (std::size_t i = 0; i < all.size(); ++i) {
       json& entry = result["compressed"][i];
       entry[name] = all[i].loss;
@@ -50,25 +56,46 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
   return result;
 }
 
+// compressed.csv: a line for the model as it is, and one for each way of compressing it.
+void write_csv(const run_record& run, const json& found) {
+  const double bits =
+      run.validations.empty() ? NAN : run.validations.back().bits_per_byte / run.validations.back().loss;
+  std::string text = "method,keep,bytes,loss,bits_per_byte\n";
+  const auto line = [&](const std::string& name, double keep, const json& bytes, double loss) {
+    text += name + ',' + matopt::detail::text(keep) + ',' + bytes.dump() + ',' + fixed(loss, 6) + ',' +
+            fixed(loss * bits, 6) + '\n';
+  };
+  line("dense", 1, found.at("dense").at("bytes"), found.at("dense").at("loss").get<double>());
+  for (const auto& [name, how] : compressors)
+    for (const json& e : found.at("compressed"))
+      line(name, e.at("keep").get<double>(), e.at("bytes"), e.at(name).get<double>());
+  write_file(run.folder + "/compressed.csv", text);
+}
+
 }  // namespace
 
-json analysis_of(const run_record& run, matopt::eigen_backend& cpu, const analysis_options& o) {
+json known_analysis(const run_record& run, const analysis_options& o) {
   const std::string path = run.folder + "/analysis.json";
   std::error_code none;
-  if (std::filesystem::exists(path, none)) {
-    const json known = json::parse(read_file(path), nullptr, false);
-    const bool enough = known.is_object() && known.value("step", -1) == run.settings.iterations &&
-                        (!o.compress || (known.value("keep", json()) == json(o.keep) &&
-                                         known.value("calibration", 0) == o.calibration));
-    if (enough) return known;
-  }
+  if (!std::filesystem::exists(path, none)) return {};
+  json known = json::parse(read_file(path), nullptr, false);
+  if (!known.is_object() || known.value("step", -1) != run.settings.iterations) return {};
+  if (!o.compress || (o.any_known && known.contains("compressed"))) return known;
+  const bool same =
+      known.value("keep", json()) == json(o.keep) && known.value("calibration", json()) == json(o.calibration);
+  return same ? known : json();
+}
+
+json analysis_of(const run_record& run, matopt::eigen_backend& cpu, const analysis_options& o) {
+  if (json known = known_analysis(run, o); !known.is_null()) return known;
   try {
     const json found = analyse(run, cpu, o);
     if (found.at("step") != run.settings.iterations) return {};
-    write_file(path, found.dump(1) + '\n');
+    if (o.compress) write_csv(run, found);
+    write_file(run.folder + "/analysis.json", found.dump(1) + '\n');
     return found;
   } catch (const matopt::error& e) {
-    std::fprintf(stderr, "report: \"%s\" is not analysed: %s\n", run.folder.c_str(), e.what());
+    std::fprintf(stderr, "\"%s\" is not analysed: %s\n", run.folder.c_str(), e.what());
     return {};
   }
 }

@@ -15,12 +15,17 @@ struct analysis_options {
   int calibration = 128;  // training sequences behind the compressors
   std::string data;       // the text, if it is not where the run had it
   bool compress = true;
+  bool any_known = false;  // compressed models that analysis.json holds will do, whatever fractions it has
 };
 
 // JSON: "matrices" with name, shape, spectral_norm, stable_rank, effective_rank, row_norms, coherence, singular_values;
 // "dense" with loss and bytes; "compressed", one entry per fraction kept: keep, bytes, ridge, and the loss after each
-// method. What analysis.json holds already is not computed again. Null, with the reason on stderr, if the run has no
-// checkpoint of its end, or its text is gone.
+// method; "evaluated_on", the device of these losses: the run's, if this program has it. The losses are in
+// compressed.csv, too. What analysis.json holds already is not computed again. Null, with the reason on stderr, if the
+// run has no checkpoint of its end, or its text is gone.
 nlohmann::json analysis_of(const run_record& run, matopt::eigen_backend& cpu, const analysis_options& options);
+
+// What analysis.json holds, if that is enough; else null.
+nlohmann::json known_analysis(const run_record& run, const analysis_options& options);
 
 }  // namespace small_gpt

@@ -176,9 +176,13 @@ int run(int argc, char** argv, const rule_book& book) {
   c_report->add_option("runs", o.runs, "folders of runs, or folders that hold such")->required();
   auto* report_out = c_report->add_option("--out", o.out, "folder for the report; report unless given");
   c_report->add_option("--data", o.data, "the text, if it is not where the runs had it");
-  c_report->add_option("--keep", o.keep, "fractions for the compressed models")->delimiter(',')->capture_default_str();
-  c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
-      ->capture_default_str();
+  auto* report_keep =
+      c_report->add_option("--keep", o.keep, "fractions for the compressed models; unless given, those that a run has")
+          ->delimiter(',')
+          ->capture_default_str();
+  auto* report_calibration =
+      c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
+          ->capture_default_str();
   c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out");
 
   auto* c_tokenize = app.add_subcommand("tokenize", "write the tokens of a text as shards, which train --data reads");
@@ -226,6 +230,7 @@ int run(int argc, char** argv, const rule_book& book) {
     o.run.data = o.data;
     o.out_given = train_out->count() + sweep_out->count() + tokenize_out->count() > 0;
     if (*c_report && report_out->count() == 0) o.out = "report";
+    o.keep_given = report_keep->count() + report_calibration->count() > 0;
     if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
     // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
     std::signal(SIGXFSZ, SIG_IGN);

@@ -120,9 +120,9 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
       throw matopt::bad_value("--save", '"' + o.save + '"', "another file than the checkpoint, which it would replace");
   }
   const auto m = load(o, cpu, text_source::named(o.data));
-  const calibration c = calibration::of(*m, o.calibration);
+  const calibration c = calibration::of(*m, cpu, o.calibration);
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
-  const auto results = compress(*m, cpu, c, how, o.keep, windows(o, *m));
+  const auto results = compress(*m, cpu, c, how, o.keep, on_processor(*m, cpu, windows(o, *m)));
   std::printf("%-6s %12td %12ju %10.4f\n", "dense", results.front().dense_parameters, results.front().dense_bytes,
               results.front().dense_loss);
   for (std::size_t i = 0; i < o.keep.size(); ++i) {

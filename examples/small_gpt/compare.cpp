@@ -69,7 +69,9 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
       std::fprintf(stderr, "%s diverged at step %d: %s\n", runs[i].rule.c_str(), r.step, r.why.c_str());
     any = any || r.end == outcome::done;
   }
-  const std::string table = write_report(paths, o.out, cpu, {o.keep, o.calibration, "", true});
+  analysis_options analysis;
+  analysis.keep = o.keep, analysis.calibration = o.calibration;
+  const std::string table = write_report(paths, o.out, cpu, analysis);
   std::printf("\n%s\nreport: %s\n", table.c_str(), page.c_str());
   return any ? exit_status::done : exit_status::diverged;
 }

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
+#include <memory>
 #include <optional>
 
+#include "device.hpp"
 #include "temporary_file.hpp"
 
 namespace small_gpt {
@@ -19,32 +21,55 @@ method method_named(const std::string& name) {
   throw matopt::bad_value("--method", '"' + name + '"', "one of svd, asvd, whitened");
 }
 
-calibration calibration::of(trained_model& m, int sequences) {
+calibration calibration::of(trained_model& m, matopt::eigen_backend& cpu, int sequences) {
   if (sequences < 1 || sequences > 1000000)
     throw matopt::bad_value("--calibration", std::to_string(sequences), "1 to 1000000");
-  calibration c;
+  using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const int context = m.settings.context, per_batch = 16;
+  const auto parameters = m.model.parameters();
+  std::map<std::size_t, matrix> inputs;  // of one batch
+  struct piece {                         // of a sum of products: rows of its lower half
+    std::size_t index;
+    index_t first, rows;
+  };
+  std::vector<piece> pieces;
+  calibration c;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (parameters[i].kind != tensor_role::hidden) continue;
+    const index_t n = parameters[i].cols;
+    inputs[i].resize(per_batch * context, n);
+    c.layers[i] = {matopt::dense<double>(n, n), std::vector<double>(static_cast<std::size_t>(n), 0.0)};
+    for (index_t first = 0; first < n; first += 64) pieces.push_back({i, first, std::min<index_t>(64, n - first)});
+  }
   for (int first = 0; first < sequences; first += per_batch) {
     const int count = std::min(per_batch, sequences - first);
-    std::vector<std::int32_t> tokens(static_cast<std::size_t>(count * context)), targets(tokens.size());
+    const index_t rows = index_t{count} * context;
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows)), targets(tokens.size());
     m.text().batch(m.settings.seed ^ 0x5eedULL, static_cast<std::uint64_t>(first), tokens, targets);
-    m.model.observe_inputs(tokens, count, [&](std::size_t index, const float* x, index_t count_x, index_t n) {
-      layer& l = c.layers[index];
-      if (l.gram.rows() == 0) {
-        l.gram = matopt::dense<double>(n, n);
-        l.magnitude.assign(static_cast<std::size_t>(n), 0.0);
-      }
-      using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-      const matrix inputs =
-          Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x, count_x, n)
-              .cast<double>();
-      Eigen::Map<matrix>(l.gram.view().data, n, n).noalias() += inputs.transpose() * inputs;
-      for (index_t j = 0; j < n; ++j) l.magnitude[static_cast<std::size_t>(j)] += inputs.col(j).cwiseAbs().sum();
+    m.model.observe_inputs(
+        cpu.pool(), tokens, count, [&](std::size_t i, const float* x, index_t row, index_t count_x, index_t n) {
+          inputs.at(i).middleRows(row, count_x) =
+              Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x, count_x, n)
+                  .cast<double>();
+        });
+    cpu.pool().parallel_for(static_cast<index_t>(pieces.size()), [&](index_t task) {
+      const piece& p = pieces[static_cast<std::size_t>(task)];
+      layer& l = c.layers.at(p.index);
+      const auto x = inputs.at(p.index).topRows(rows);
+      const auto own = x.middleCols(p.first, p.rows);
+      Eigen::Map<matrix>(l.gram.view().data, x.cols(), x.cols())
+          .block(p.first, 0, p.rows, p.first + p.rows)
+          .noalias() += own.transpose() * x.leftCols(p.first + p.rows);
+      for (index_t j = 0; j < p.rows; ++j)
+        l.magnitude[static_cast<std::size_t>(p.first + j)] += own.col(j).cwiseAbs().sum();
     });
-    c.tokens += static_cast<index_t>(count) * context;
+    c.tokens += rows;
   }
-  for (auto& [index, l] : c.layers)
+  for (auto& [index, l] : c.layers) {
+    for (index_t i = 0; i < l.gram.rows(); ++i)
+      for (index_t j = i + 1; j < l.gram.cols(); ++j) l.gram(i, j) = l.gram(j, i);
     for (double& a : l.magnitude) a /= static_cast<double>(c.tokens);
+  }
   return c;
 }
 
@@ -56,20 +81,42 @@ struct weighed {
 };
 
 // What becomes of a model that goes to a file and comes back.
-weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, int windows) {
+weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, const loss_of& loss) {
   const temporary_file file;
   save_compressed(m, c, file.path());
   const auto again = load_model(matopt::tensor_file::load(file.path()), text_source::none(), cpu.pool());
-  return {validation_loss([&](auto tokens, auto targets,
-                              index_t count) { return again->model.loss(cpu.pool(), tokens, targets, count); },
-                          m.text(), windows),
-          std::filesystem::file_size(file.path())};
+  return {loss(*again), std::filesystem::file_size(file.path())};
 }
 
 }  // namespace
 
+loss_of on_processor(trained_model& m, matopt::eigen_backend& cpu, int windows) {
+  return [&m, &cpu, windows](trained_model& x) {
+    return validation_loss(
+        [&](auto tokens, auto targets, index_t count) { return x.model.loss(cpu.pool(), tokens, targets, count); },
+        m.text(), windows);
+  };
+}
+
+loss_of on_gpu(trained_model& m, int windows) {
+  struct place {
+    std::vector<float> weights;
+    std::unique_ptr<device> gpu;
+  };
+  const auto there = std::make_shared<place>();
+  there->weights.assign(m.model.weights().begin(), m.model.weights().end());
+  there->gpu = cuda_device_maker()(m.settings, m.model.config(), there->weights);
+  return [&m, windows, there](trained_model& x) {
+    std::copy(x.model.weights().begin(), x.model.weights().end(), there->weights.begin());
+    there->gpu->upload();
+    return validation_loss(
+        [&](auto tokens, auto targets, index_t count) { return there->gpu->loss(tokens, targets, count); }, m.text(),
+        windows);
+  };
+}
+
 std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, int windows) {
+                                       const std::vector<double>& keep, const loss_of& loss) {
   const auto parameters = m.model.parameters();
   std::vector<std::size_t> hidden;
   for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -89,7 +136,7 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
                                                      : matopt::truncation::whitened(alone, w, inputs.gram.view());
   });
 
-  const weighed dense = after_round_trip(m, cpu, {}, windows);
+  const weighed dense = after_round_trip(m, cpu, {}, loss);
   std::vector<compressed_model> results;
   for (const double ratio : keep) {
     compressed_model result;
@@ -104,7 +151,7 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
       result.ridge = std::max(result.ridge, f.ridge);
       result.layers.emplace(hidden[h], std::move(f));
     }
-    const weighed cut = after_round_trip(m, cpu, result, windows);
+    const weighed cut = after_round_trip(m, cpu, result, loss);
     result.loss = cut.loss, result.bytes = cut.bytes;
     result.dense_loss = dense.loss, result.dense_bytes = dense.bytes;
     results.push_back(std::move(result));

@@ -1,6 +1,7 @@
 // Compresses the hidden matrices of a trained model, and tells what that costs.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <matopt/compress/truncate.hpp>
 #include <matopt/eigen.hpp>
@@ -23,7 +24,7 @@ struct calibration {
   std::map<std::size_t, layer> layers;
   matopt::index_t tokens = 0;
 
-  static calibration of(trained_model& m, int sequences);
+  static calibration of(trained_model& m, matopt::eigen_backend& cpu, int sequences);
 };
 
 // Losses are always of a model that was written to a file and read back, and sizes are always of such a file.
@@ -36,10 +37,16 @@ struct compressed_model {
   double ridge = 0;                           // the largest that whitening needed
 };
 
+// Validation loss, in nats per token, of a model with the weights of its argument on the text of `m`: on the processor,
+// or on the GPU that the settings of `m` name, in their precision. `windows` of 0 are the whole text.
+using loss_of = std::function<double(trained_model&)>;
+loss_of on_processor(trained_model& m, matopt::eigen_backend& cpu, int windows);
+loss_of on_gpu(trained_model& m, int windows);
+
 // For each ratio: keeps that part of the parameters of each hidden matrix and measures the loss; the model is unchanged
 // afterwards.
 std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, int windows);
+                                       const std::vector<double>& keep, const loss_of& loss);
 
 // A checkpoint of the compressed model: "name.left" and "name.right" in place of "name".
 void save_compressed(trained_model& m, const compressed_model& c, const std::string& path);

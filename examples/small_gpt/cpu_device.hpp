@@ -30,6 +30,7 @@ class cpu_device : public device {
   void observe_next_step() override;
   std::vector<matrix_step> observed() override;
   void download() override {}
+  void upload() override {}
   void store(matopt::tensor_file& file) override;
   void restore(const matopt::tensor_file& file, bool other_settings) override;
   std::string table() const override { return groups_.table(); }

@@ -19,7 +19,7 @@ namespace small_gpt {
 struct step_report {
   double loss = 0;                   // mean cross entropy of the batch at the weights before the step, in nats
   double gradient_norm = 0;          // of all gradients together, before clipping
-  double optimizer_seconds = 0;      // part of the step's time; 0 if the device cannot tell
+  double optimizer_seconds = 0;      // part of the step's time
   std::vector<std::string> skipped;  // parameters whose gradients were not finite: then nothing has changed
 };
 
@@ -46,6 +46,8 @@ class device {
 
   // Brings the weights into the host's model, whose layout is that of gpt_layout.
   virtual void download() = 0;
+  // The other way.
+  virtual void upload() = 0;
   // The optimizer's state, and what else a step takes from the one before.
   virtual void store(matopt::tensor_file& file) = 0;
   // The weights have been put into the host's model before. `other_settings`: those of the rule may differ.

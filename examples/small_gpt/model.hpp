@@ -32,8 +32,10 @@ namespace small_gpt {
 template <class T>
 class gpt {
  public:
-  // Receives the inputs X [tokens, fan_in] of hidden layer `parameters()[index]`, Y = X W'.
-  using input_observer = std::function<void(std::size_t index, const T* x, index_t tokens, index_t fan_in)>;
+  // Receives the inputs X [tokens, fan_in] of hidden layer `parameters()[index]`, Y = X W', of the tokens from number
+  // `first` on.
+  using input_observer =
+      std::function<void(std::size_t index, const T* x, index_t first, index_t tokens, index_t fan_in)>;
 
   // `shards` = 0 takes one per thread of `pool`. Give the number to make results independent of the machine.
   gpt(const gpt_config& config, const matopt::thread_pool& pool, std::uint64_t seed = 0, int shards = 0)
@@ -92,14 +94,19 @@ class gpt {
     as_matrix(out.data(), vocabulary(), 1).noalias() = weight(layout_.head) * as_matrix(last, width(), 1);
   }
 
-  // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on this
-  // thread.
-  void observe_inputs(std::span<const std::int32_t> tokens, index_t batch, const input_observer& observe) {
+  // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on the
+  // pool's threads; two calls at once are never about the same tokens.
+  void observe_inputs(matopt::thread_pool& pool, std::span<const std::int32_t> tokens, index_t batch,
+                      const input_observer& observe) {
     check_size("tokens", tokens, batch);
     check_tokens("tokens", tokens);
-    workspace& ws = reserve(1).front();
-    for_chunks(0, batch, [&](index_t first, index_t sequences) {
-      forward(ws, tokens.data() + first * context(), sequences, context(), observe);
+    const index_t each = chunk_sequences(), chunks = (batch + each - 1) / each;
+    std::vector<workspace>& spaces = reserve(static_cast<std::size_t>(pool.size()));
+    pool.parallel_for(chunks, [&](index_t c, int worker) {
+      const index_t first = c * each, row = first * context();
+      forward(
+          spaces[static_cast<std::size_t>(worker)], tokens.data() + row, std::min(each, batch - first), context(),
+          [&](std::size_t index, const T* x, index_t, index_t rows, index_t n) { observe(index, x, row, rows, n); });
     });
   }
 
@@ -166,7 +173,6 @@ class gpt {
       ws.d_qkv.resize(rows * 3 * w);
       ws.d_hidden.resize(rows * 4 * w);
       ws.d_probability.resize(std::min(attention_block, context()) * context());
-      if (workspaces_.size() > 1) ws.gradient.resize(weights_.size());
     }
     return workspaces_;
   }
@@ -208,6 +214,7 @@ class gpt {
     pool.parallel_for(shards, [&](index_t s) {
       workspace& ws = spaces[static_cast<std::size_t>(s)];
       buffer<T>& gradient = s == 0 ? gradient_ : ws.gradient;
+      if (with_gradient) gradient.resize(gradient_.size());  // the first time only
       ws.loss = 0;
       if (with_gradient) gradient.setZero();
       for_chunks(batch * s / shards, batch * (s + 1) / shards, [&](index_t first, index_t sequences) {
@@ -256,7 +263,7 @@ class gpt {
       const layer_tensors& id = layout_.layers[i];
       layer_state& l = ws.layers[i];
       const auto shown = [&](std::size_t index, const T* data, index_t cols) {
-        if (observe) observe(index, data, rows, cols);
+        if (observe) observe(index, data, 0, rows, cols);
         return as_matrix(data, rows, cols);
       };
 

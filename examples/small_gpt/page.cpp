@@ -13,6 +13,7 @@
 #include "plot.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "size_curves.hpp"
 #include "text_format.hpp"
 
 namespace small_gpt {
@@ -41,6 +42,12 @@ std::string loss_cell(double value, bool best) {
 
 std::string with_unit(double tokens) {
   return tokens < 1e6 ? fixed(tokens / 1e3, 0) + " k" : fixed(tokens / 1e6, tokens < 1e7 ? 2 : 0) + " M";
+}
+
+std::string size_text(double bytes) {
+  return bytes < 1e4   ? fixed(bytes, 0) + " B"
+         : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
+                       : fixed(bytes / 1e6, 2) + " MB";
 }
 
 std::string count_of(double n, const char* one, const char* more) { return fixed(n, 0) + " " + (n == 1 ? one : more); }
@@ -133,6 +140,34 @@ std::string rate_table(const summary& s) {
   return out.str() + "</table>\n";
 }
 
+// Which configuration is ahead at which size, for each method.
+std::string crossings_text(const summary& s) {
+  std::ostringstream out;
+  for (const char* method : {"plain", "asvd", "whitened"}) {
+    const auto curves = size_curves(s, method);
+    if (curves.size() < 2) continue;
+    const auto changes = crossings(curves);
+    out << "<li><em>" << method << "</em>: ";
+    if (changes.empty()) {
+      const auto first = std::min_element(curves.begin(), curves.end(), [](const auto& a, const auto& b) {
+        return a.points.back().loss.median < b.points.back().loss.median;
+      });
+      out << html(s.configurations[first->configuration].label) << " is ahead at every size.";
+    } else {
+      out << html(s.configurations[changes.front().above].label) << " is ahead";
+      for (const size_crossing& x : changes)
+        out << "; below " << size_text(x.bytes) << ' ' << html(s.configurations[x.below].label);
+      out << '.';
+    }
+    out << "</li>\n";
+  }
+  const std::string list = out.str();
+  if (list.empty()) return list;
+  return "<p>Where the curves of loss against bytes cross, from the dense model to smaller files, by the medians and "
+         "straight lines between the points:</p>\n<ul>\n" +
+         list + "</ul>\n";
+}
+
 std::string compression_table(const summary& s) {
   const json* any = nullptr;
   for (const auto& c : s.configurations)
@@ -175,7 +210,7 @@ std::string compression_table(const summary& s) {
       << any->at("dense").at("bytes");
   for (const json& e : entries)
     out << ", " << matopt::detail::text(e.at("keep").get<double>()) << ": " << e.at("bytes");
-  return out.str() + ".</p>\n";
+  return out.str() + ".</p>\n" + crossings_text(s);
 }
 
 // One curve per configuration, of its example.
@@ -302,18 +337,25 @@ std::string plots(const summary& s, const std::string& folder) {
                        line.points.push_back({at, sum / static_cast<double>(matrices.size())});
                      }
                    })}}));
-  for (const char* method : {"whitened", "asvd", "plain"})
-    f.add(
-        std::string("size_") + method,
-        std::string("Validation loss against the bytes of the file, compressed by the method <em>") + method + "</em>.",
-        svg_plot("set xlabel 'bytes of the file'\nset format x '%.1s%cB'\n" + loss,
-                 {{"", each(s, [&](series& line, const summary::run& r) {
-                     if (!r.analysis.is_object() || !r.analysis.contains("compressed")) return;
-                     const json& dense = r.analysis.at("dense");
-                     line.points.push_back({dense.at("bytes").get<double>(), dense.at("loss").get<double>()});
-                     for (const json& e : r.analysis.at("compressed"))
-                       line.points.push_back({field(e, "bytes"), field(e, method)});
-                   })}}));
+  for (const char* method : {"whitened", "asvd", "plain"}) {
+    std::vector<series> lines;
+    bool several_seeds = false;
+    for (const size_curve& c : size_curves(s, method)) {
+      series line{s.configurations[c.configuration].label, {}, c.configuration >= 10, c.configuration};
+      for (const auto& p : c.points) {
+        line.points.push_back({p.bytes, p.loss.median, p.loss.least, p.loss.greatest});
+        several_seeds = several_seeds || p.loss.count > 1;
+      }
+      lines.push_back(std::move(line));
+    }
+    for (series& line : lines) line.bars = several_seeds;
+    f.add(std::string("size_") + method,
+          std::string("Validation loss against the bytes of the file, compressed by the method <em>") + method +
+              "</em>" + (several_seeds ? "; median, least and greatest over the seeds." : "."),
+          svg_plot(std::string("set xlabel 'bytes of the file'\nset format x '%.1s%cB'\n") +
+                       (in_bits_per_byte(s) ? "set ylabel 'bits per byte'\n" : loss),
+                   {{"", std::move(lines)}}));
+  }
 
   const auto timed = [&](const char* name, const char* caption, const char* more,
                          const std::function<double(const json&)>& q) {

@@ -8,6 +8,7 @@
 
 #include "files.hpp"
 #include "plot.hpp"
+#include "size_curves.hpp"
 #include "text_format.hpp"
 
 namespace small_gpt {
@@ -96,6 +97,7 @@ json as_json(const summary& s) {
          {"deviation_of_seeds", s.deviation ? json(*s.deviation) : json()},
          {"degrees_of_freedom", s.degrees_of_freedom},
          {"rules", json::array()},
+         {"crossings", json::array()},
          {"runs", json::array()}};
   const run_record& any = s.runs.front().record;
   j["processor"] = any.header.value("processor", "unknown"), j["threads"] = any.header.value("threads", 0);
@@ -146,6 +148,14 @@ json as_json(const summary& s) {
     }
     j["rules"].push_back(std::move(one));
   }
+  for (const char* method : {"plain", "asvd", "whitened"}) {
+    const auto curves = size_curves(s, method);
+    for (const size_crossing& x : crossings(curves))
+      j["crossings"].push_back({{"method", method},
+                                {"bytes", x.bytes},
+                                {"above", s.configurations[x.above].label},
+                                {"below", s.configurations[x.below].label}});
+  }
   for (const auto& r : s.runs)
     j["runs"].push_back({{"folder", fs::path(r.record.folder).filename().string()},
                          {"rule", r.record.settings.rule},
@@ -170,8 +180,12 @@ std::string write_report(const std::vector<std::string>& folders, const std::str
       std::fprintf(stderr, "report: left out: %s\n", e.what());
     }
   summary s = summary::of(std::move(runs));
-  for (const auto& c : s.configurations)
-    if (auto& r = s.runs[c.example]; !r.diverged()) r.analysis = analysis_of(r.record, cpu, options);
+  for (const auto& c : s.configurations) {
+    for (const std::size_t i : c.rates[c.best].runs)
+      if (auto& r = s.runs[i]; !r.diverged()) r.analysis = known_analysis(r.record, options);
+    if (auto& r = s.runs[c.example]; !r.diverged() && r.analysis.is_null())
+      r.analysis = analysis_of(r.record, cpu, options);
+  }
   for (const auto& r : s.runs) write_csv(r.record);
   const std::string table = table_of(s);
   write_file(out + "/report.json", as_json(s).dump(1, ' ', false, json::error_handler_t::replace) + '\n');

@@ -101,7 +101,7 @@ void run_folder::open(const std::string& resumed) {
     return;
   }
   for (const auto& [step, file] : kept_checkpoints(path_)) std::filesystem::remove(file, failure);
-  for (const char* derived : {"/steps.csv", "/measurements.csv", "/analysis.json"})
+  for (const char* derived : {"/steps.csv", "/measurements.csv", "/analysis.json", "/compressed.csv"})
     std::filesystem::remove(path_ + derived, failure);
 }
 

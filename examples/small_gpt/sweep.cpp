@@ -121,7 +121,7 @@ rate_search search_from(const json& table, double start) {
 }  // namespace
 
 sweep_plan sweep_plan::from_json(const json& file) {
-  refuse_unknown(file, "the sweep", {"out", "seeds", "settings", "rules"});
+  refuse_unknown(file, "the sweep", {"out", "seeds", "settings", "rules", "compress"});
   sweep_plan plan;
   if (const auto out = file.find("out"); out != file.end()) {
     if (!out->is_string()) throw bad_value("out", out->dump(), "the name of a folder");
@@ -131,6 +131,19 @@ sweep_plan sweep_plan::from_json(const json& file) {
   for (const double s : numbers(seeds, "seeds")) {
     if (!(s >= 0) || s != std::floor(s)) throw bad_value("seeds", seeds.dump(), "whole numbers >= 0");
     plan.seeds.push_back(static_cast<std::uint64_t>(s));
+  }
+  if (const auto table = file.find("compress"); table != file.end()) {
+    refuse_unknown(*table, "[compress]", {"keep", "calibration", "runs"});
+    analysis_options& how = plan.compression.emplace();
+    if (table->contains("keep")) how.keep = numbers(table->at("keep"), "keep of [compress]");
+    for (const double keep : how.keep) matopt::rank_for(keep, 1, 1);
+    const json calibration = table->value("calibration", json(how.calibration));
+    if (!calibration.is_number_integer() || calibration < 1 || calibration > 1000000)
+      throw bad_value("calibration of [compress]", calibration.dump(), "a whole number, 1 to 1000000");
+    how.calibration = calibration.get<int>();
+    const json runs = table->value("runs", json("best"));
+    if (runs != "best" && runs != "all") throw bad_value("runs of [compress]", runs.dump(), "\"best\" or \"all\"");
+    plan.compress_all = runs == "all";
   }
   const json rules_of_file = file.value("rules", json::array());
   if (!rules_of_file.is_array() || rules_of_file.empty())
@@ -224,6 +237,38 @@ std::vector<run_settings> sweep_plan::needed(const std::vector<losses>& known) c
       if (best[i]) add(i, *best[i], seeds[s]);
     }
   return jobs;
+}
+
+std::vector<run_settings> sweep_plan::to_compress(const std::vector<losses>& known) const {
+  std::vector<run_settings> chosen;
+  const std::vector<run_settings> missing = needed(known);
+  for (std::size_t i = 0; i < configurations.size(); ++i) {
+    run_settings s = configurations[i].settings;
+    const auto is_own = [&](const run_settings& other) {
+      run_settings same = s;
+      same.lr = other.lr, same.seed = other.seed;
+      return json(same) == json(other);
+    };
+    if (!compress_all && std::any_of(missing.begin(), missing.end(), is_own)) continue;
+    std::size_t most = 0;
+    for (const auto& [rate, runs] : known[i]) most = std::max(most, runs.size());
+    std::optional<double> best;
+    double least = std::numeric_limits<double>::infinity();
+    for (const auto& [rate, runs] : known[i]) {
+      std::vector<double> found;
+      for (const auto& [seed, loss] : runs) found.push_back(loss);
+      std::sort(found.begin(), found.end());
+      if (const double median = found[found.size() / 2]; runs.size() == most && median < least)
+        least = median, best = rate;
+    }
+    for (const auto& [rate, runs] : known[i])
+      for (const auto& [seed, loss] : runs)
+        if (std::isfinite(loss) && (compress_all || rate == best)) {
+          s.lr = rate, s.seed = seed;
+          chosen.push_back(s);
+        }
+  }
+  return chosen;
 }
 
 std::string sweep_plan::label_of(const run_settings& s) const {

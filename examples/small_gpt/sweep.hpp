@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "analysis.hpp"
 #include "rate_search.hpp"
 #include "run_record.hpp"
 
@@ -29,11 +30,16 @@ class sweep_plan {
 
   // The runs that are needed now: all that a grid has left, the next one of a search.
   std::vector<run_settings> needed(const std::vector<losses>& known) const;
+  // The runs whose models are to be compressed by now, of those that are known: all, or of each configuration that
+  // lacks none, all seeds at its best rate.
+  std::vector<run_settings> to_compress(const std::vector<losses>& known) const;
   std::string label_of(const run_settings& s) const;  // for the run's folder
 
   std::string out;  // empty if the file does not name it
   std::vector<configuration> configurations;
   std::vector<std::uint64_t> seeds;
+  std::optional<analysis_options> compression;  // if the file asks for it
+  bool compress_all = false;                    // or those at the best rates
 };
 
 // What makes two runs the same: the settings in effect, but for the name of the text and what changes no result.

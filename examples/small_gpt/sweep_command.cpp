@@ -7,6 +7,7 @@
 #include <set>
 #include <thread>
 
+#include "analysis.hpp"
 #include "commands.hpp"
 #include "files.hpp"
 #include "stop_signals.hpp"
@@ -87,13 +88,15 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
       c.settings.vocabulary = words.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
       c.settings.vocabulary_size = words.size();
     }
+  if (plan.compression) plan.compression->data = plan.configurations.front().settings.data;
   run_index index(plan.out, source.digest);
   int trained = 0;
+  std::set<std::string> compressed;  // or found to be impossible to compress
   for (;;) {
     index.look();
     // What is known, for the plan to say what is missing.
+    std::vector<sweep_plan::losses> known(plan.configurations.size());
     const auto jobs_of = [&] {
-      std::vector<sweep_plan::losses> known(plan.configurations.size());
       // A grid's or search's rates become known as the plan asks for them.
       for (;;) {
         bool news = false;
@@ -114,6 +117,21 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
       }
     };
     const std::vector<run_settings> jobs = jobs_of();
+    if (plan.compression && !o.dry_run)
+      for (const run_settings& s : plan.to_compress(known)) {
+        const std::string folder = index.find(s)->folder;
+        if (compressed.contains(folder)) continue;
+        try {
+          run_folder place(folder, existing_run::replace);
+          place.claim();
+          const run_record record = run_record::read(folder);
+          if (known_analysis(record, *plan.compression).is_null())
+            std::fprintf(stderr, "--- %s: its model compressed\n", plan.label_of(s).c_str());
+          analysis_of(record, cpu, *plan.compression);
+          compressed.insert(folder);
+        } catch (const folder_in_use&) {  // another process is at it
+        }
+      }
     if (jobs.empty()) break;
     if (o.dry_run) {
       for (const auto& s : jobs) std::printf("%s\n", plan.label_of(s).c_str());

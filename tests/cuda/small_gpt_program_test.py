@@ -34,6 +34,13 @@ class SmallGptOnTheGpu(Runs):
                     first = [self.losses(names[d], "gradient_norm")[0] for d in ("cpu", precision)]
                     self.assertAlmostEqual(first[0], first[1], delta=first[0] * tolerance)
 
+    def test_the_optimizer_s_share_of_the_time(self):
+        self.train("a", "--device", "cuda")
+        for line in self.log("a"):
+            if "optimizer_share" in line:
+                self.assertGreater(line["optimizer_share"], 0)
+                self.assertLess(line["optimizer_share"], 1)
+
     def test_two_gradients(self):
         usual = ("--rule", "mars_m_exact")
         self.train("cpu", *usual)

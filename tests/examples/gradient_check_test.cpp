@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <mutex>
 #include <numbers>
 #include <span>
 #include <string>
@@ -187,21 +188,24 @@ TEST_CASE("small_gpt: next-token logits are those of the loss", "[small_gpt]") {
 TEST_CASE("small_gpt: observers see the inputs of every hidden layer", "[small_gpt]") {
   const auto arch = GENERATE(architecture::nanogpt, architecture::modern);
   const gpt_config config = odd_sizes(arch);
-  matopt::thread_pool pool(1);
+  matopt::thread_pool pool(3);
   gpt<double> model(config, pool, 1);
   randomise(model);
   const auto list = model.parameters();
-  std::vector<index_t> seen(list.size(), 0);
+  std::vector<std::vector<int>> seen(list.size(), std::vector<int>(500));  // tokens of each layer
+  std::mutex one_at_a_time;
   const auto tokens = random_tokens(100 * 5, 11, 2);
-  model.observe_inputs(tokens, 100, [&](std::size_t i, const double* x, index_t rows, index_t cols) {
-    REQUIRE(i < list.size());
-    CHECK(list[i].kind == small_gpt::tensor_role::hidden);
-    CHECK(list[i].cols == cols);
-    CHECK(std::isfinite(x[rows * cols - 1]));
-    seen[i] += rows;
-  });
+  model.observe_inputs(pool, tokens, 100,
+                       [&](std::size_t i, const double* x, index_t first, index_t rows, index_t cols) {
+                         const std::scoped_lock lock(one_at_a_time);
+                         REQUIRE(i < list.size());
+                         CHECK(list[i].kind == small_gpt::tensor_role::hidden);
+                         CHECK(list[i].cols == cols);
+                         CHECK(std::isfinite(x[rows * cols - 1]));
+                         for (index_t r = 0; r < rows; ++r) ++seen[i].at(static_cast<std::size_t>(first + r));
+                       });
   for (std::size_t i = 0; i < list.size(); ++i)
-    CHECK(seen[i] == (list[i].kind == small_gpt::tensor_role::hidden ? 500 : 0));
+    CHECK(seen[i] == std::vector<int>(500, list[i].kind == small_gpt::tensor_role::hidden));
 }
 
 TEST_CASE("small_gpt: the parameter table covers the buffers", "[small_gpt]") {

@@ -336,6 +336,37 @@ class Sweeps(Runs):
             self.assertEqual(list(losses[seed]), [best])
         self.assertIn("0 runs trained now", self.sweep(search))
 
+    def test_a_sweep_compresses_its_best_models(self):
+        rules = '[[rules]]\nname = "muon"\nrates = [0.0001, 0.02]\n[[rules]]\nname = "adamw"\nrates = [0.005]\n[compress]\nkeep = [0.8, 0.3]\ncalibration = 8\n'
+        self.sweep(self.grid(rules))
+        compressed = {path.parent.name: path for path in self.folder.glob("runs/*/analysis.json")}
+        self.assertEqual(set(compressed), {f"{rule},seed={seed}" for rule in ("muon,lr=0.02", "adamw,lr=0.005") for seed in (1, 2)})
+        for name, path in compressed.items():
+            found = json.loads(path.read_text())
+            self.assertEqual([entry["keep"] for entry in found["compressed"]], [0.8, 0.3])
+            with open(path.with_name("compressed.csv")) as file:
+                rows = list(csv.DictReader(file))
+            self.assertEqual([(row["method"], row["keep"]) for row in rows],
+                             [("dense", "1")] + [(method, keep) for method in ("plain", "asvd", "whitened") for keep in ("0.8", "0.3")])
+            last = [line for line in self.log(f"runs/{name}") if "validation" in line][-1]
+            self.assertAlmostEqual(float(rows[0]["loss"]), last["validation"], places=4)
+            self.assertAlmostEqual(float(rows[0]["bits_per_byte"]), last["bits_per_byte"], places=4)
+            printed = run("compress", path.with_name("checkpoint.safetensors"), "--keep", 0.3, "--calibration", 8).splitlines()[-1].split()
+            self.assertEqual(printed[2], rows[-1]["bytes"])
+            self.assertAlmostEqual(float(printed[3]), float(rows[-1]["loss"]), places=4)
+        # Nothing is done twice, and a report needs no more than these files.
+        before = {path: path.stat().st_mtime_ns for path in compressed.values()}
+        self.assertIn("0 runs trained now", run("sweep", self.folder / "sweep.toml"))
+        self.assertEqual({path: path.stat().st_mtime_ns for path in compressed.values()}, before)
+        for path in self.folder.glob("runs/*/checkpoint.safetensors"):
+            path.unlink()
+        run("report", self.folder / "runs", "--out", self.folder / "report")
+        report = json.loads((self.folder / "report/report.json").read_text())
+        self.assertEqual([len(one["compressed"]) for one in report["rules"]], [2, 2])
+        for key, value in (("keep", "[2.0]"), ("calibration", 0), ("runs", '"some"'), ("method", '"asvd"')):
+            with self.subTest(key):
+                self.assertIn(key, self.sweep(self.grid(rules.split("[compress]")[0] + f"[compress]\n{key} = {value}"), code=FAILED))
+
     def test_what_a_sweep_refuses(self):
         for rules, expected in (
             ("", "[[rules]]"),
@@ -417,6 +448,28 @@ class Reports(Runs):
             self.assertIn(text, page)
         self.assertEqual(page.count("<tr><td>run"), len(logs))
         self.assertTrue((self.out / "plots/plateau.svg").exists())
+
+    def test_where_curves_cross_is_right(self):
+        logs = [self.log_of(rule, 0.02, seed, [3, loss]) for rule, loss in (("muon", 2.0), ("numuon", 2.1), ("adamw", 2.3)) for seed in (1, 2, 3)]
+        losses = {"muon": (2.0, 2.4, 4.0), "numuon": (2.1, 2.2, 3.0), "adamw": (2.3, 2.6, 2.8)}  # of 1000, 600 and 200 bytes
+        for i, log in enumerate(logs):
+            folder = self.folder / "runs" / f"group{i % 2}" / f"run{i}"
+            folder.mkdir(parents=True)
+            rule, d = list(losses)[i // 3], (0, 0.02, -0.02)[i % 3]
+            dense, half, fifth = (loss + d for loss in losses[rule])
+            entries = [{"keep": keep, "bytes": size, "ridge": 0, **dict.fromkeys(("plain", "asvd", "whitened"), loss)}
+                       for keep, size, loss in ((0.5, 600, half), (0.2, 200, fifth))]
+            matrices = [{"stable_rank": 1, "spectral_norm": 1, "singular_values": [1, 0.5]}]
+            (folder / "analysis.json").write_text(json.dumps({"step": 20, "matrices": matrices, "keep": [0.5, 0.2], "calibration": 8,
+                                                              "dense": {"loss": dense, "bytes": 1000}, "compressed": entries}))
+        crossings = [x for x in self.report(logs)["crossings"] if x["method"] == "whitened"]
+        self.assertEqual([(x["above"], x["below"]) for x in crossings], [("muon", "numuon"), ("numuon", "adamw")])
+        # The lead of 0.1 at 1000 bytes is one of -0.2 at 600; that of 0.4 at 600 is one of -0.2 at 200.
+        self.assertAlmostEqual(crossings[0]["bytes"], 1000 - 400 * 0.1 / 0.3)
+        self.assertAlmostEqual(crossings[1]["bytes"], 600 - 400 * 0.4 / 0.6)
+        page = (self.out / "report.html").read_text()
+        self.assertIn("<em>whitened</em>: muon is ahead; below 867 B numuon; below 333 B adamw.", page)
+        self.assertIn("median, least and greatest over the seeds", page)
 
     def test_what_differs_has_a_name(self):
         r = self.report([self.log_of("muon", 0.02, 1, [2, 1.5], set=["momentum=0.9"]), self.log_of("muon", 0.02, 1, [2, 1.6]),

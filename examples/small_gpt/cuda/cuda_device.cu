@@ -90,6 +90,7 @@ class cuda_device : public device {
     recorded_.step(factor);
     step_report report;
     report.loss = step_.loss();
+    report.optimizer_seconds = step_.optimizer_seconds();
     report.gradient_norm = groups_.gradient_norm();
     if (const auto status = groups_.poll_status(); !status) report.skipped = status.parameters;
     return report;
@@ -115,6 +116,12 @@ class cuda_device : public device {
   void download() override {
     const on_device here(gpu_.device());
     gpu_.download(host_.data(), model_.weights().data(), model_.weights().bytes());
+  }
+  void upload() override {
+    const on_device here(gpu_.device());
+    gpu_.upload(model_.weights().data(), host_.data(), model_.weights().bytes());
+    if (step_.previous().size() > 0) gpu_.upload(step_.previous().data(), host_.data(), model_.weights().bytes());
+    model_.refresh_weights();
   }
   void store(matopt::tensor_file& file) override {
     const on_device here(gpu_.device());
@@ -157,11 +164,6 @@ class cuda_device : public device {
     matopt::optimizer_options options;
     options.max_norm = clip > 0 ? clip : std::numeric_limits<double>::infinity();
     return cuda_rules().make(rule, gpu_, settings, options);
-  }
-  void upload() {
-    gpu_.upload(model_.weights().data(), host_.data(), model_.weights().bytes());
-    if (step_.previous().size() > 0) gpu_.upload(step_.previous().data(), host_.data(), model_.weights().bytes());
-    model_.refresh_weights();
   }
 
   std::span<float> host_;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "batch_upload.cuh"
+#include "device_stopwatch.cuh"
 #include "gpu_gpt.cuh"
 
 namespace small_gpt::gpu {
@@ -52,6 +53,9 @@ class training_step {
     gpu_->download(&value, loss_.data(), sizeof value);
     return value;
   }
+  // Of the last step that is over, as after loss(): how long the device was at the optimizer. It is taken by two events
+  // in the stream, for which nothing waits.
+  double optimizer_seconds() const { return optimizer_time_.seconds(); }
   // The gradient alone.
   void enqueue_gradient() {
     const double rows = static_cast<double>(losses_.size());
@@ -84,7 +88,9 @@ class training_step {
   void enqueue() {
     if (previous_.size() > 0) enqueue_reference();
     enqueue_gradient();
+    optimizer_time_.begin(gpu_->stream());
     groups_->enqueue();
+    optimizer_time_.end(gpu_->stream());
     model_->refresh_weights();
   }
   const std::vector<index_t>& ranks() const { return groups_->ranks(); }
@@ -114,6 +120,7 @@ class training_step {
   matopt::cuda_backend* gpu_;
   index_t batch_;
   batch_upload upload_;
+  device_stopwatch optimizer_time_;
   device_array<float> losses_;
   device_array<double> loss_;
   device_array<float> previous_, reference_;
