@@ -746,6 +746,7 @@ TEST_CASE("settings have the names of their members, and take those of version 0
   CHECK(rule.constraint.rank.total == 80);
   for (const auto& s : settings_of(rule)) CHECK(setting_name(s.name) == s.name);
   CHECK(setting_name("rank_hold_steps") == "rank_hold");
+  CHECK(setting_name("weight_decay") == "decay");
   CHECK_THROWS_WITH(set_setting(rule, "rank_hold_step", "8"), Contains("nearest: \"rank_hold\""));
 }
 

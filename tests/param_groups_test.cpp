@@ -253,6 +253,7 @@ TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[role
       {{"shared.weight", {32128, 512}}, role::embedding},
       {{"decoder.block.0.SelfAttention.relative_attention_bias.weight", {32, 8}}, role::vector},
       {{"layer1.0.conv1.weight", {64, 64, 3, 3}}, role::hidden},
+      {{"layer4.0.conv2.weight", {512, 1024, 3, 3}}, role::hidden},  // as wide as a vocabulary
       {{"fc.weight", {1000, 512}}, role::head},
       {{"encoder.fc.weight", {1000, 512}}, role::hidden},
       {{"conv1d.weight", {1536, 1, 4}}, role::vector},
@@ -277,7 +278,7 @@ TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[role
   wrong[0] = role::hidden;
   CHECK_THROWS_WITH(require_confirmed(all, wrong, {"lm_head.weight"}), Contains("wte") && Contains("embedding"));
   wrong.pop_back();
-  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 22"));
+  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 23"));
   std::vector<role> cautious(all.size(), role::vector);  // the other way round nothing goes wrong silently
   require_confirmed(all, cautious);
 }

@@ -105,6 +105,7 @@ void save_npy(const std::string& path, const view<const T>& v) {
   const std::string header = detail::npy_header_text(element_type_of<T>(), fortran, stack, v.batch, v.rows, v.cols);
   atomic_file out(path);
   out.write(header.data(), header.size());
+  if (v.rows == 0 || v.cols == 0 || v.batch == 0) return out.commit();  // its other sides may be of any length
   std::vector<T> line(static_cast<std::size_t>(fortran ? v.rows : v.cols));
   const view<const T> lines = fortran ? v.t() : v;
   for (index_t b = 0; b < lines.batch; ++b)

@@ -10,8 +10,8 @@
 //
 //   vector      one dimension, or a matrix (the first dimension x all others) with a side below 8, and "bias" in the
 //               name
-//   embedding   a part of the name begins with "embed", or is emb, embd, wte, wpe, vocab, or a side is at least 8192
-//               and eight times the other one, as of a vocabulary
+//   embedding   a part of the name begins with "embed", or is emb, embd, wte, wpe, vocab, or the shape has two dimensions
+//               and a side of at least 8192 that is eight times the other one, as of a vocabulary
 //   head        a part is lm_head, head, heads, classifier, logits, score, unembed..., or the name begins with
 //               "output." or "fc." and has no other part before its end
 //   hidden      everything else
@@ -73,7 +73,7 @@ inline role suggest_role(std::string_view name, std::span<const index_t> shape) 
           [](const auto& p) {
             return p.starts_with("embed") || detail::is_one_of(p, {"emb", "embd", "wte", "wpe", "vocab"});
           }) ||
-      (wide >= 8192 && wide >= 8 * narrow))
+      (shape.size() == 2 && wide >= 8192 && wide >= 8 * narrow))
     return role::embedding;
   return role::hidden;
 }

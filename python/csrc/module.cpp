@@ -85,13 +85,14 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       }))
       .def("add_param_group",
            [](torch_optimizer& o, std::vector<at::Tensor> params, std::vector<std::string> names, std::string rule,
-              std::optional<double> lr, const texts& settings, bool master_weights, bool stacked) {
+              std::optional<double> lr, const texts& settings, bool master_weights, bool stacked, bool confirmed) {
              o.add_param_group({.params = std::move(params),
                                 .rule = std::move(rule),
                                 .lr = lr,
                                 .settings = settings_from(settings),
                                 .master_weights = master_weights,
                                 .stacked = stacked,
+                                .confirmed = confirmed,
                                 .names = std::move(names)});
            })
       .def("set", &torch_optimizer::set)
@@ -124,6 +125,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("rule_facts", [](const std::string& rule, const texts& settings) {
     const auto facts = all_rules().of(at::kCPU, at::kFloat).of(rule, settings_from(settings));
     return std::make_tuple(texts_from(facts.settings), facts.needs_reference, facts.steps_vectors);
+  });
+  m.def("suggest_role", [](const std::string& name, const std::vector<index_t>& shape) {
+    return std::string(enum_names(role{})[static_cast<std::size_t>(suggest_role(name, shape))]);
   });
   m.def("orthogonalize", &orthogonalize_tensor, release());
 }

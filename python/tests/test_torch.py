@@ -561,6 +561,47 @@ class Groups(unittest.TestCase):
         run(optimizer, ours, 1)
 
 
+class Roles(unittest.TestCase):
+    def test_suggested(self):
+        model = nn.ModuleDict({"wte": nn.Embedding(64, 16), "mlp": nn.Linear(16, 24), "lm_head": nn.Linear(16, 64)})
+        names, params = zip(*model.named_parameters())
+        self.assertEqual(names, ("wte.weight", "mlp.weight", "mlp.bias", "lm_head.weight", "lm_head.bias"))
+        roles = mt.suggest_roles(names, [p.shape for p in params])
+        self.assertEqual(roles, ["embedding", "hidden", "vector", "head", "vector"])
+        with self.assertRaises(ValueError):
+            mt.suggest_roles(names, [(2, 2)])
+
+    def test_an_embedding_or_a_head_is_no_matrix_unless_confirmed(self):
+        def named(name, *shape):
+            return (name, nn.Parameter(torch.zeros(*shape)))
+
+        for rule in ("muon", "muown", "numuon", "soap_muon"):
+            own = {"rank_total": 20} if "rank_total" in mt.settings(rule) else {}
+            for name, shape, words in (("wte.weight", (64, 16), r'"wte.weight" \(64, 16\).*' + rule + ".*embedding"),
+                                       ("lm_head.weight", (64, 16), "output head"), ("any", (8192, 32), "embedding")):
+                with self.subTest(rule=rule, name=name):
+                    with self.assertRaisesRegex(ValueError, words):
+                        mt.Optimizer([named(name, *shape)], rule=rule, **own)
+                    mt.Optimizer([named(name, *shape)], rule=rule, confirmed=True, **own)
+        optimizer = mt.Optimizer([named("h.0.mlp", 16, 8)])
+        with self.assertRaisesRegex(ValueError, "confirmed"):
+            optimizer.add_param_group({"params": [named("wpe.weight", 16, 8)]})
+        with self.assertRaisesRegex(ValueError, "confirmed"):
+            mt.Optimizer([nn.Parameter(torch.zeros(16, 10000))])  # no name: the shape tells
+        self.assertEqual(len(optimizer.param_groups), 1)
+        optimizer.add_param_group({"params": [named("head.weight", 16, 8)], "confirmed": True})
+        optimizer.add_param_group({"params": [named("wte.weight", 16, 8)], "rule": "adamw"})
+        optimizer.load_state_dict(optimizer.state_dict())
+        mt.Optimizer([nn.Parameter(torch.zeros(512, 1024, 3, 3))])  # a convolution has no vocabulary
+
+    def test_muon_warns(self):
+        for take in (mt.Muon, torch.optim.Muon):  # the shipped one takes them without a word
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                take([("wte.weight", nn.Parameter(torch.zeros(64, 16))), ("mlp", nn.Parameter(torch.zeros(8, 8)))])
+            self.assertEqual(["wte.weight" in str(w.message) for w in said], [True] if take is mt.Muon else [])
+
+
 class State(unittest.TestCase):
     def go_on(self, make, dtype=torch.float32, shapes=SHAPES):
         ours = parameters(dtype, shapes)

@@ -197,7 +197,7 @@ TEST_CASE("rates and settings of groups", "[torch]") {
   both.add_param_group({.params = hidden, .rule = "torch_muon", .lr = 0.02, .settings = {{"decay", "0"}}});
   both.add_param_group({.params = others, .rule = "adamw"});
   CHECK(both.groups()[1].lr == 1e-3);
-  one_group one(parameters(), "torch_muon", {.params = {}, .rule = {}, .settings = {{"decay", "0"}}});
+  one_group one(parameters(), "torch_muon", {.params = {}, .rule = {}, .settings = {{"weight_decay", "0"}}});
   one_group two(parameters(at::kFloat, {{5}, {}, {3, 4}}), "adamw", {.params = {}, .rule = {}, .lr = 1e-3});
   for (int t = 0; t < 6; ++t) {
     if (t == 3)
@@ -214,6 +214,24 @@ TEST_CASE("rates and settings of groups", "[torch]") {
   run(both, hidden, 1, 6);
   one.go(1, 6);
   CHECK(same(hidden, one.all));
+}
+
+TEST_CASE("an embedding or a head goes to a matrix rule only if that is confirmed", "[torch]") {
+  torch_optimizer opt(rules());
+  const auto add = [&](const char* name, std::vector<std::int64_t> shape, const char* rule, bool confirmed) {
+    opt.add_param_group({.params = {at::zeros(shape).set_requires_grad(true)},
+                         .rule = rule,
+                         .lr = 0.02,
+                         .confirmed = confirmed,
+                         .names = {name}});
+  };
+  CHECK_THROWS_WITH(add("wte", {16, 8}, "torch_muon", false), Contains("\"wte\"") && Contains("embedding"));
+  CHECK_THROWS_WITH(add("lm_head.weight", {16, 8}, "torch_muon", false), Contains("output head"));
+  CHECK_THROWS_WITH(add("any", {8, 8192}, "torch_muon", false), Contains("confirmed"));
+  CHECK(opt.size() == 0);
+  add("wte", {16, 8}, "torch_muon", true), add("lm_head.weight", {16, 8}, "adamw", false);
+  add("conv", {8, 1024, 3, 3}, "torch_muon", false);
+  CHECK(opt.size() == 3);
 }
 
 TEST_CASE("groups that come late keep the others' state", "[torch]") {

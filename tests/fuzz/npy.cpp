@@ -14,6 +14,7 @@ FUZZ(npy) {
       const matopt::npy_array again = matopt::npy_array::load(path);
       const matopt::view<const T> w = again.as<T>();
       fuzz::require(v.rows == w.rows && v.cols == w.cols && v.batch == w.batch, "another shape came back");
+      if (v.rows == 0 || v.cols == 0) return;  // nothing to compare, and the other sides may be of any length
       for (matopt::index_t b = 0; b < v.batch; ++b)
         for (matopt::index_t i = 0; i < v.rows; ++i)
           for (matopt::index_t j = 0; j < v.cols; ++j)

@@ -22,6 +22,10 @@
 // a parameter, masters and norms that are kept of it are renewed; after a write past the counter (`p.data().mul_()`)
 // call resync().
 //
+// A matrix rule on an embedding or on an output head trains badly, and nothing fails. So a tensor of two dimensions that
+// looks like one, by its name and shape (suggest_roles.hpp), is refused in a group with such a rule, unless the group
+// says `confirmed`.
+//
 // A gradient that is not finite skips the step of all tensors of its device and compute type; poll_status() tells.
 // State: state(), or matopt::save_state(opt, path) of state_io.hpp. Errors: bad_value, before anything has changed.
 // Not thread-safe, except that different optimizers may step in different threads.
@@ -39,6 +43,7 @@
 #include <utility>
 #include <vector>
 
+#include "../suggest_roles.hpp"
 #include "torch/cpu.hpp"
 #include "torch/parameter_set.hpp"
 #include "torch/rules.hpp"
@@ -52,6 +57,7 @@ struct torch_group {
   std::vector<setting> settings{};   // of the rule; others have its defaults
   bool master_weights = false;       // for tensors of 16 bits
   bool stacked = false;              // the first dimension counts matrices (experts)
+  bool confirmed = false;            // its tensors are meant for its rule, also those that look like embeddings
   std::vector<std::string> names{};  // for errors and checkpoints: one for each tensor, or none
 };
 
@@ -98,6 +104,7 @@ class torch_optimizer {
       const auto& catalog = rules_.of(t.device().type(), p.compute_type());
       facts = catalog.of(g.rule, g.settings), published = catalog.published_lr(g.rule);
       check_shape(p, g.rule, facts->steps_vectors);
+      if (!facts->steps_vectors && !g.confirmed) check_role(p, g.rule);
       once.push_back(t), names.push_back(p.name), fresh.push_back(std::move(p));
     }
     if (!facts) throw bad_value("number of parameters of a group", "0", "at least 1");
@@ -215,6 +222,16 @@ class torch_optimizer {
       throw bad_value("shape of \"" + p.name + '"', detail::text(p.tensor.sizes()),
                       "of two dimensions or more: rule \"" + rule +
                           "\" steps matrices; put vectors into a group with a rule such as \"adamw\"");
+  }
+  static void check_role(const detail::torch_parameter& p, const std::string& rule) {
+    if (p.tensor.dim() != 2) return;
+    const index_t shape[] = {p.tensor.size(0), p.tensor.size(1)};
+    const role seems = suggest_role(p.name, shape);
+    if (seems == role::embedding || seems == role::head)
+      throw bad_value("rule of \"" + p.name + "\" " + detail::text(p.tensor.sizes()), '"' + rule + '"',
+                      "one for vectors, such as \"adamw\": it looks like an " +
+                          std::string(seems == role::head ? "output head" : "embedding") +
+                          "; or say that its group is confirmed");
   }
 
   torch_rules rules_;

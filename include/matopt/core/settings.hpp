@@ -173,8 +173,9 @@ void validate_settings(const Policy& policy) {
 
 namespace detail {
 // Names of version 0.1, and what they are called now.
-inline constexpr std::array<std::pair<std::string_view, std::string_view>, 11> renamed_settings{
-    {{"rank_hold_steps", "rank_hold"},
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 12> renamed_settings{
+    {{"weight_decay", "decay"},  // PyTorch's and optax' name
+     {"rank_hold_steps", "rank_hold"},
      {"rank_end_step", "rank_total"},
      {"norm_mode", "norm_order"},
      {"spectral_max", "spectral_most"},
@@ -192,7 +193,7 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 3> re
      {"polar_first<svd_polar,", "polar_first<polar_factor,"}}};
 }  // namespace detail
 
-// What a setting of that name in version 0.1 is called now: itself, if it is called as it was.
+// What a setting of that name in version 0.1, or in PyTorch, is called now: itself, if it is called as it was.
 inline std::string_view setting_name(std::string_view name) {
   for (const auto& [old, now] : detail::renamed_settings)
     if (name == old) return now;
@@ -208,7 +209,8 @@ inline std::string rule_name(std::string name) {
 }
 
 // Sets the hyperparameter called `key` from text. A key that is unknown (the error names the nearest known one) or that
-// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 still work.
+// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1
+// work, too, and weight_decay for decay.
 template <class Policy>
 void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   Policy changed = policy;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Union
 
@@ -68,6 +68,22 @@ def to_native(values: Mapping[str, object]) -> list[tuple[str, str]]:
 
 def from_native(values: list[tuple[str, str]]) -> dict[str, Setting]:
     return {"weight_decay" if name == "decay" else name: from_text(v) for name, v in values}
+
+
+def suggest_roles(names: Iterable[str], shapes: Iterable[Sequence[int]]) -> list[str]:
+    """What each parameter seems to be, by its name and shape: ``"hidden"`` (a matrix for rules such as Muon),
+    ``"embedding"``, ``"head"`` or ``"vector"`` (for AdamW). A proposal: print it, look at it, correct it.
+
+    >>> names, params = zip(*model.named_parameters())
+    >>> roles = matopt.torch.suggest_roles(names, [p.shape for p in params])
+    >>> matrices = [(n, p) for n, p, role in zip(names, params, roles) if role == "hidden"]
+
+    Args:
+        names: of the parameters, such as ``"transformer.wte.weight"``; parts are told apart by dots, slashes and
+            underscores.
+        shapes: as many; rows (fan-out) first.
+    """
+    return [native.suggest_role(name, list(shape)) for name, shape in zip(names, shapes, strict=True)]
 
 
 def orthogonalize(x: torch.Tensor, coefficients: str = "keller", steps: int | None = None) -> torch.Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Optional
 
 import torch
 
+from ._functions import suggest_roles
 from ._optimizer import Optimizer, ParamsT
 
 _SCALES = {None: "torch_muon", "original": "torch_muon", "match_rms_adamw": "torch_muon_match_rms",
@@ -40,6 +42,7 @@ class Muon(Optimizer):
     """
 
     _own_keys = ("nesterov", "adjust_lr_fn", "ns_coefficients", "eps")
+    _always_confirmed = True  # a warning instead, because torch.optim.Muon takes them
     _state_names = {"momentum": "momentum_buffer"}
 
     def __init__(
@@ -63,6 +66,11 @@ class Muon(Optimizer):
             p = p[1] if isinstance(p, tuple) else p
             if isinstance(p, torch.Tensor) and p.ndim != 2:
                 raise ValueError(f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}")
+        for i, p in enumerate(group["params"]):
+            name, p = p if isinstance(p, tuple) else (f"number {i} of a group", p)
+            if isinstance(p, torch.Tensor) and (role := suggest_roles([name], [p.shape])[0]) in ("embedding", "head"):
+                warnings.warn(f"matopt: the parameter {name} of {tuple(p.shape)} looks like an embedding or an output "
+                              f"head ({role}); these train better with AdamW", stacklevel=2)
 
     def _rule_of(self, group: dict[str, Any]) -> str:
         if group["adjust_lr_fn"] not in _SCALES:

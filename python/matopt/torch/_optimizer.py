@@ -13,7 +13,7 @@ from ._functions import Setting, lr_of, native, setting_names, settings, to_nati
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
 # What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
-_OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "initial_lr", "max_lr",
+_OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "confirmed", "initial_lr", "max_lr",
                "min_lr", "swa_lr", "base_momentum", "max_momentum"}
 
 
@@ -38,6 +38,10 @@ class Optimizer(torch.optim.Optimizer):
     a rule for matrices refuses them. Embeddings and heads are matrices, too, and usually belong to ``adamw``: the shape
     does not tell, so you say it by groups.
 
+    A parameter of two dimensions that looks like an embedding or a head, by its name (if it has one here) and its
+    shape, is refused in a group with a rule for matrices, unless the group says ``"confirmed": True``.
+    ``matopt.torch.suggest_roles`` proposes who belongs where.
+
     Gradients that are None leave a parameter out of that step. A gradient that is not finite skips the step of all
     parameters of its device and compute type. float64 is computed in float64, everything else in float32, with state
     in float32. State of a parameter begins with the first step in which it requires a gradient or has one.
@@ -50,11 +54,13 @@ class Optimizer(torch.optim.Optimizer):
         master_weights: keep a float32 copy of bfloat16 and float16 parameters, so that small steps are not lost when
             they are rounded (default: False). It is part of the state.
         stacked: parameters are ``(count, m, n)``, stacks of matrices such as experts (default: False).
+        confirmed: parameters are meant for their rule, also those that look like embeddings or heads (default: False).
         nonfinite: ``"skip"`` (default), or ``"ignore"``, which does not look whether gradients are finite.
         **settings: those of the rule, by the names and with the defaults of ``matopt.torch.settings(rule)``;
             ``weight_decay`` stands for ``decay``. All of them are in ``param_groups`` and may be changed between steps.
     """
 
+    _always_confirmed = False  # if groups have no such key
     _state_names: dict[str, str] = {}  # the library's names of state -> those in state dicts
 
     def __init__(
@@ -65,12 +71,13 @@ class Optimizer(torch.optim.Optimizer):
         *,
         master_weights: bool = False,
         stacked: bool = False,
+        confirmed: bool = False,
         nonfinite: str = "skip",
         **settings_of_rule: Setting,
     ) -> None:
         self._lr_given = lr is not None
         defaults: dict[str, Any] = {"lr": lr if lr is not None else lr_of(rule), "rule": rule,
-                                    "master_weights": master_weights, "stacked": stacked}
+                                    "master_weights": master_weights, "stacked": stacked, "confirmed": confirmed}
         self._build(params, None, {**defaults, **settings(rule, **settings_of_rule)}, nonfinite)
 
     def _build(self, params: ParamsT, lr: float | torch.Tensor | None, defaults: dict[str, Any],
@@ -128,7 +135,8 @@ class Optimizer(torch.optim.Optimizer):
     def _hand_over(self, to: Any, group: dict[str, Any]) -> tuple[str, dict[str, str]]:
         rule, own = self._rule_of(group), dict(to_native(self._settings_of(group)))
         to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
-                           bool(group.get("master_weights", False)), bool(group.get("stacked", False)))
+                           bool(group.get("master_weights", False)), bool(group.get("stacked", False)),
+                           bool(group.get("confirmed", self._always_confirmed)))
         return rule, own
 
     def _sync(self) -> None:
