@@ -172,7 +172,7 @@ void validate_settings(const Policy& policy) {
 }
 
 namespace detail {
-// Names of version 0.1, and what they are called now.
+// Names that settings have in version 0.1 or in PyTorch, and what they are called here.
 inline constexpr std::array<std::pair<std::string_view, std::string_view>, 12> renamed_settings{
     {{"weight_decay", "decay"},  // PyTorch's and optax' name
      {"rank_hold_steps", "rank_hold"},
@@ -209,8 +209,8 @@ inline std::string rule_name(std::string name) {
 }
 
 // Sets the hyperparameter called `key` from text. A key that is unknown (the error names the nearest known one) or that
-// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1
-// work, too, and weight_decay for decay.
+// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 work
+// as well, and so does weight_decay for decay.
 template <class Policy>
 void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   Policy changed = policy;
