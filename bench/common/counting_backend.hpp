@@ -72,6 +72,15 @@ class counting_backend {
     touch(x);
   }
   template <class T>
+  void quantize(guard, const matopt::block_format&, view<const T> x, view<std::uint8_t> codes, view<float> scales) {
+    touch(x), touch(codes), touch(scales);
+  }
+  template <class T>
+  void dequantize(guard, const matopt::block_format&, view<const std::uint8_t> codes, view<const float> scales,
+                  view<T> x) {
+    touch(codes), touch(scales), touch(x);
+  }
+  template <class T>
   std::size_t svd_workspace(index_t, index_t, index_t) const {
     return 0;
   }

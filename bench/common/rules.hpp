@@ -36,6 +36,9 @@ void add_variants(matopt::rule_registry<B, T>& r) {
   r.template add<soft>("muon_soft_cap").template add<hard>("muon_hard_cap");
   krylov.constraint.rank = quarter.constraint.rank;
   r.add("numuon_krylov_rank_quarter", krylov);
+  muon_8bit dynamic, e4m3;
+  dynamic.momentum.map = code_map::dynamic, e4m3.momentum.map = code_map::e4m3;
+  r.add("muon_8bit_dynamic", dynamic).add("muon_8bit_e4m3", e4m3);
   dion low;
   low.orthogonalizer.rank_fraction = 0.25;
   soap spread;

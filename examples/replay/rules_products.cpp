@@ -1,6 +1,7 @@
 // Newer rules by products alone: other inputs of the orthogonalizer, parts of a matrix, spheres, and what looks ahead.
 #include <matopt/aurora.hpp>
 #include <matopt/muon2.hpp>
+#include <matopt/muon_8bit.hpp>
 #include <matopt/muon_h.hpp>
 #include <matopt/nordion2.hpp>
 #include <matopt/normuon_h.hpp>
@@ -141,6 +142,17 @@ void add_product_rules(rule_table<B, T>& table) {
   });
   table.add("turbo_muon", [](B& b, settings_reader& s, bool) {
     return nesterov_or<ema>(s, any_turbo{}, [&](auto r) { return finish<B, T>(b, s, turbo_settings(s, r)); });
+  });
+  table.add("muon_8bit", [](B& b, settings_reader& s, bool) {
+    const auto make = [&](auto r) {
+      momentum_and_decay(s, r);
+      s.put(r, "map", "momentum_map");
+      s.put(r, "block", "momentum_block");
+      r.orthogonalizer = iteration(s, "newton_schulz5");
+      r.scale = any_scale::of(s, "sqrt_max1");
+      return finish<B, T>(b, s, r);
+    };
+    return nesterov_or<quantized<ema>>(s, muon_8bit::with_scale<any_scale>{}, make);
   });
   const auto on_sphere = []<class Rule>(Rule rule) {
     return [=](B& b, settings_reader& s, bool) {

@@ -37,7 +37,13 @@ std::string state_cost(const std::string& rule) {
   std::map<std::string, int> kinds;
   for (const auto& t : o.state_tensors()) {
     const bool tall = t.rows == rows, wide = t.cols == cols;
-    ++kinds[tall && wide                       ? "1 parameter"
+    const std::size_t infix = t.name.find(matopt::absmax_infix);
+    if (infix != t.name.npos) {
+      ++kinds["4 block of " + t.name.substr(infix + matopt::absmax_infix.size())];
+      continue;
+    }
+    ++kinds[holds_codes(t.type)                ? "1 parameter, in 8 bits"
+            : tall && wide                     ? "1 parameter"
             : tall && t.cols == 1              ? "2 row"
             : wide && t.rows == 1              ? "3 column"
             : t.rows == 1 && t.cols == 1       ? "4 matrix"

@@ -41,6 +41,7 @@
 #include "cuda/on_device.cuh"
 #include "cuda/piecewise_product.cuh"
 #include "cuda/product.cuh"
+#include "cuda/quantize.cuh"
 #include "cuda/random.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/rows.cuh"
@@ -250,6 +251,22 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
                     static_cast<unsigned>(std::min(cuda::most_batch, x.batch)));
     cuda::random_normal_kernel<<<grid, cuda::block_size, 0, stream_>>>(guard, x, seed, counter);
     cuda::check_launch("random_normal");
+  }
+
+  // x as codes and scales, and back (core/block_codes.hpp).
+  template <class T>
+  void quantize(const status_word* guard, const block_format& format, view<const T> x, view<std::uint8_t> codes,
+                view<float> scales) {
+    const cuda::on_device here(device());
+    cuda::quantize(stream_, guard, format, x, codes, scales);
+    cuda::check_launch("quantize");
+  }
+  template <class T>
+  void dequantize(const status_word* guard, const block_format& format, view<const std::uint8_t> codes,
+                  view<const float> scales, view<T> x) {
+    const cuda::on_device here(device());
+    cuda::dequantize(stream_, guard, format, codes, scales, x);
+    cuda::check_launch("dequantize");
   }
 
  private:

@@ -24,6 +24,7 @@
 
 #include "core/backend.hpp"
 #include "core/broadcast.hpp"
+#include "core/coded_blocks.hpp"
 #include "core/philox.hpp"
 #include "core/types.hpp"
 #include "eigen/blocks.hpp"
@@ -121,6 +122,20 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
     });
   }
 
+  // x as codes and scales, and back (core/block_codes.hpp).
+  template <class T>
+  void quantize(const status_word* guard, const block_format& format, view<const T> x, view<std::uint8_t> codes,
+                view<float> scales) {
+    each_block(guard, format, x.rows * x.cols, x.batch,
+               [&](index_t block, index_t b) { detail::quantize_block(format, block, x, codes, scales, b); });
+  }
+  template <class T>
+  void dequantize(const status_word* guard, const block_format& format, view<const std::uint8_t> codes,
+                  view<const float> scales, view<T> x) {
+    each_block(guard, format, x.rows * x.cols, x.batch,
+               [&](index_t block, index_t b) { detail::dequantize_block(format, block, codes, scales, x, b); });
+  }
+
  private:
   static constexpr index_t grain = 16384;  // elements worth a task
 
@@ -172,6 +187,16 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
       const index_t end = std::min(units, (task + 1) * per_task);
       for (index_t unit = task * per_task; unit < end; ++unit) f(unit);
     });
+  }
+
+  // f(block, matrix) for the blocks of matrices that are not guarded.
+  template <class F>
+  void each_block(const status_word* guard, const block_format& format, index_t elements, index_t batch, F&& f) {
+    const index_t blocks = format.blocks(elements);
+    if (blocks > 0)
+      run_units(batch * blocks, std::min(elements, format.block), [&](index_t unit) {
+        if (const index_t b = unit / blocks; !guard || !guard[b]) f(unit % blocks, b);
+      });
   }
 
   // A batch of 1 x 1 matrices as one row.

@@ -28,6 +28,7 @@
 #include "moonlight.hpp"
 #include "muon.hpp"
 #include "muon2.hpp"
+#include "muon_8bit.hpp"
 #include "muon_h.hpp"
 #include "muon_mvr.hpp"
 #include "muon_nsr.hpp"
@@ -61,7 +62,7 @@ void add_muon_rules(rule_registry<B, T>& r) {
   r.template add<torch_muon_match_rms>("torch_muon_match_rms").template add<optax_muon>("optax_muon");
   r.template add<optax_muon_rms>("optax_muon_rms").template add<optax_muon_adaptive>("optax_muon_adaptive");
   r.template add<moonlight>("moonlight").template add<luon>("luon").template add<nadamw>("nadamw");
-  r.template add<turbo_muon>("turbo_muon");
+  r.template add<turbo_muon>("turbo_muon").template add<muon_8bit>("muon_8bit");
 }
 // Muon with a normalizer.
 template <class B, class T>

@@ -26,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/coded_blocks.hpp"
 #include "core/error.hpp"
 #include "core/settings.hpp"
 #include "core/state_tensor.hpp"
@@ -162,10 +163,28 @@ void for_each_part(const stepping_rule& rule, const std::string& name, const std
   }
 }
 
+// The scales of codes, and in `block` how many of these share one.
+template <class Optimizer>
+state_tensor scales_of(const Optimizer& opt, const state_tensor& codes, index_t& block) {
+  for (const state_tensor& t : opt.state_tensors())
+    if ((block = block_of_scales(t.name, codes.name)) > 0) return t;
+  throw bad_value("scales of \"" + codes.name + '"', "not there", "in the state beside the codes");
+}
+
 template <class Optimizer, class T>
 void write_matrix(Optimizer& opt, const stepping_rule& rule, const std::string& name,
                   const std::vector<state_tensor>& tensors, const view<const T>& v, double factor) {
   for_each_part(rule, name, tensors, v, [&](const state_tensor& t, const view<const T>& part) {
+    if (holds_codes(t.type)) {
+      std::vector<double> values;
+      for (index_t i = 0; i < t.rows; ++i)
+        for (index_t j = 0; j < t.cols; ++j) values.push_back(factor * static_cast<double>(part(i, j)));
+      index_t block = 0;
+      const state_tensor scales = scales_of(opt, t, block);
+      const coded_values coded = encode_values({code_map_of(t.type), block}, values);
+      opt.write_state(t, coded.codes.data()), opt.write_state(scales, coded.scales.data());
+      return;
+    }
     std::vector<std::byte> host(bytes_of(t));
     for (index_t i = 0; i < t.rows; ++i)
       for (index_t j = 0; j < t.cols; ++j)
@@ -180,10 +199,21 @@ void read_matrix(const Optimizer& opt, const stepping_rule& rule, const std::str
   for_each_part(rule, name, tensors, v, [&](const state_tensor& t, const view<T>& part) {
     std::vector<std::byte> host(bytes_of(t));
     opt.read_state(t, host.data());
+    std::vector<double> values;
+    if (holds_codes(t.type)) {
+      index_t block = 0;
+      const state_tensor scales = scales_of(opt, t, block);
+      std::vector<std::byte> by(bytes_of(scales));
+      opt.read_state(scales, by.data());
+      values = decode_values({code_map_of(t.type), block}, host, by);
+    } else {
+      for (std::size_t at = 0; at < host.size(); at += size_of(t.type))
+        values.push_back(element(host.data() + at, t.type));
+    }
     for (index_t i = 0; i < t.rows; ++i)
       for (index_t j = 0; j < t.cols; ++j)
-        part(i, j) = static_cast<T>(static_cast<arithmetic_t<T>>(
-            factor * element(host.data() + static_cast<std::size_t>(i * t.cols + j) * size_of(t.type), t.type)));
+        part(i, j) =
+            static_cast<T>(static_cast<arithmetic_t<T>>(factor * values[static_cast<std::size_t>(i * t.cols + j)]));
   });
 }
 template <class Optimizer>

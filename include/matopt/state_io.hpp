@@ -15,12 +15,14 @@
 #include <charconv>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "io/convert_elements.hpp"
+#include "io/recode_state.hpp"
 #include "optimizer.hpp"
 #include "tensor_file.hpp"
 
@@ -31,7 +33,7 @@ inline constexpr const char* state_prefix = "optimizer.";
 // What may differ between the file and the optimizer. The rule may not, whatever they say.
 struct restore_options {
   bool other_settings = false;  // the settings of the rule; the optimizer's stay
-  bool convert = false;         // the element types of the state; numbers are rounded to nearest
+  bool convert = false;         // the element types of the state, codes of 8 bits among them; rounded to nearest
   bool partial = false;         // parameters, their shapes, and element types: what fits is loaded
 };
 
@@ -180,7 +182,7 @@ inline std::vector<state_write> match_tensors(const std::vector<state_tensor>& h
       if (!o.partial) unlike(t.name, theirs, ours);
     } else if (const auto bytes = static_cast<std::size_t>(t.rows * t.cols) * size_of(type); data.size() != bytes) {
       unlike(t.name, std::to_string(data.size()) + " bytes", std::to_string(bytes));
-    } else if (type != t.type && !o.convert && !o.partial) {
+    } else if (type != t.type && ((!o.convert && !o.partial) || holds_codes(type) || holds_codes(t.type))) {
       unlike(t.name, theirs, ours);
     } else {
       fitting.emplace_back(&t, saved);
@@ -237,7 +239,11 @@ restore_report restore_state(Optimizer& opt, const tensor_file& file, const rest
   restore_report report;
   const std::vector<state_tensor> here = opt.state_tensors();
   std::string refused = detail::metadata_differences(opt, file, options, report.note);
-  const auto writes = detail::match_tensors(here, file, options, report, refused);
+  const bool any_format = options.convert || options.partial;
+  const auto recoded = any_format ? detail::recode_state(here, file, state_prefix) : std::nullopt;
+  if (recoded)
+    for (const auto& c : recoded->changes) report.converted.push_back({c.name, c.file, c.here});
+  const auto writes = detail::match_tensors(here, recoded ? recoded->file : file, options, report, refused);
   if (!refused.empty()) throw bad_file("the saved state does not fit this optimizer:" + refused);
 
   for (const auto& w : writes) opt.write_state(*w.to, w.from);

@@ -9,7 +9,7 @@
 // every piece of metadata (io/checksums.hpp). load() verifies them; a file without any is another program's, or of
 // matopt 0.1, and `note` then says that it could not be verified. Everything that safetensors does not allow is
 // refused: names that occur twice, holes, overlaps and bytes behind the tensors, headers above 100 MB; memory is
-// bounded by a multiple of the file's size. Types F32, F64, BF16, F16. Needs nlohmann_json. Errors: bad_file, naming
+// bounded by a multiple of the file's size. Types F32, F64, BF16, F16, I8, U8, F8_E4M3. Needs nlohmann_json. Errors: bad_file, naming
 // the file and what is wrong with it.
 //
 // SPDX-License-Identifier: MIT
@@ -257,7 +257,8 @@ class tensor_file {
   static element_type type_named(const std::string& tensor, const std::string& name) {
     for (const element_type t : element_types)
       if (name == name_of(t)) return t;
-    throw broken("element type of " + quoted(tensor) + " is " + quoted(name) + "; legal: F32, F64, BF16, F16");
+    throw broken("element type of " + quoted(tensor) + " is " + quoted(name) +
+                 "; legal: F32, F64, BF16, F16, I8, U8, F8_E4M3");
   }
   static std::string quoted(const std::string& text) { return '"' + detail::escaped(text) + '"'; }
 };

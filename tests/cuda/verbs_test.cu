@@ -3,6 +3,7 @@
 #define CATCH_CONFIG_NO_CPP17_UNCAUGHT_EXCEPTIONS
 #include <catch2/catch.hpp>
 
+#include <matopt/core/coded_blocks.hpp>
 #include <matopt/policy/momentum/momentum.hpp>
 
 #include "../support/spans.hpp"
@@ -771,4 +772,56 @@ TEMPLATE_TEST_CASE("GPU: orthonormal columns, Cholesky factors and triangular so
   status_word flag = 9;
   gpu.download(&flag, word.data(), sizeof flag);
   CHECK(flag == 1);
+}
+
+TEMPLATE_TEST_CASE("GPU: codes of 8 bits are those of the CPU, and so is what they stand for", "[cuda]", float,
+                   double) {
+  using T = TestType;
+  cuda_backend gpu;
+  for (const size n : awkward)
+    for (const layout l : {layout::row_major, layout::column_major})
+      for (const index_t block : {1, 3, 8, 256, 700, 2048, 1 << 20})
+        for (const code_map map : {code_map::linear, code_map::dynamic, code_map::e4m3}) {
+          CAPTURE(n.rows, n.cols, block, static_cast<int>(map));
+          constexpr index_t batch = 3;
+          const block_format f{map, block};
+          const index_t each = n.rows * n.cols, blocks = f.blocks(each);
+          on_device<T> x(gpu, n.rows, n.cols, l, batch), back(gpu, n.rows, n.cols, l, batch);
+          x.host.fill_random(4);
+          x.up();
+          const auto count = static_cast<std::size_t>(each * batch),
+                     scale_bytes = sizeof(float) * static_cast<std::size_t>(blocks * batch);
+          std::vector<std::uint8_t> ours(count, 9), theirs(count, 9);
+          std::vector<float> our_scales(static_cast<std::size_t>(blocks * batch), 7), their_scales = our_scales;
+          std::vector<T> our_values(count);
+          cuda_backend::buffer codes = gpu.allocate(count), scales = gpu.allocate(scale_bytes),
+                               guards = gpu.allocate(3 * sizeof(status_word));
+          gpu.upload(codes.data(), ours.data(), count), gpu.upload(scales.data(), our_scales.data(), scale_bytes);
+          const status_word guard[batch] = {0, 1, 0};
+          gpu.upload(guards.data(), guard, sizeof guard);
+          const auto of = [&](std::uint8_t* c, float* s) {
+            return std::pair{row_major(c, n.rows, n.cols, batch), row_major(s, 1, blocks, batch)};
+          };
+          const auto [gc, gs] =
+              of(reinterpret_cast<std::uint8_t*>(codes.data()), reinterpret_cast<float*>(scales.data()));
+          const auto [cc, cs] = of(ours.data(), our_scales.data());
+          gpu.quantize(reinterpret_cast<const status_word*>(guards.data()), f, x.cv(), gc, gs);
+          for (index_t b = 0; b < batch; ++b)
+            for (index_t k = 0; k < blocks && guard[b] == 0; ++k)
+              matopt::detail::quantize_block(f, k, x.host.cv(), cc, cs, b);
+          gpu.download(theirs.data(), codes.data(), count);
+          gpu.download(their_scales.data(), scales.data(), scale_bytes);
+          REQUIRE(ours == theirs);
+          REQUIRE(our_scales == their_scales);
+          gpu.dequantize(nullptr, f, as_const(gc), as_const(gs), back.v());
+          back.down();
+          for (index_t b = 0; b < batch; ++b)
+            for (index_t k = 0; k < blocks; ++k)
+              matopt::detail::dequantize_block(f, k, as_const(cc), as_const(cs),
+                                               row_major(our_values.data(), n.rows, n.cols, batch), b);
+          for (index_t b = 0; b < batch; ++b)
+            for (index_t i = 0; i < n.rows; ++i)
+              for (index_t j = 0; j < n.cols; ++j)
+                REQUIRE(back.host.cv()(i, j, b) == our_values[static_cast<std::size_t>(b * each + i * n.cols + j)]);
+        }
 }

@@ -123,6 +123,17 @@ class deferred_backend {
   }
 
   template <class T>
+  void quantize(const status_word* guard, const block_format& format, view<const T> x, view<std::uint8_t> codes,
+                view<float> scales) {
+    record([=, this] { inner_.quantize(guard, format, x, codes, scales); });
+  }
+  template <class T>
+  void dequantize(const status_word* guard, const block_format& format, view<const std::uint8_t> codes,
+                  view<const float> scales, view<T> x) {
+    record([=, this] { inner_.dequantize(guard, format, codes, scales, x); });
+  }
+
+  template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
     return inner_.template svd_workspace<T>(rows, cols, batch);
   }

@@ -97,6 +97,16 @@ class fenced_backend {
     const opened o(memory_);
     inner_.random_normal(a...);
   }
+  template <class... A>
+  void quantize(const A&... a) {
+    const opened o(memory_);
+    inner_.quantize(a...);
+  }
+  template <class... A>
+  void dequantize(const A&... a) {
+    const opened o(memory_);
+    inner_.dequantize(a...);
+  }
   template <class T>
   std::size_t svd_workspace(index_t rows, index_t cols, index_t batch) const {
     return inner_.template svd_workspace<T>(rows, cols, batch);

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "block_codes.hpp"
 #include "functors.hpp"
 #include "types.hpp"
 #include "view.hpp"
@@ -84,6 +85,15 @@ concept factoring_backend = backend<B, C> &&
   { b.orthonormal_basis(guard, m, workspace) } -> std::same_as<void>;      // columns, rows >= columns; one that depends on earlier ones is replaced
   { b.cholesky(guard, m, view<status_word>{}) } -> std::same_as<void>;     // A = L L^T in place, upper part zeroed; status 1 if not positive
   { b.solve_lower(guard, c, m, true) } -> std::same_as<void>;              // X = L^-1 X, or L^-T X
+};
+
+// What state of 8 bits needs besides. The order of a matrix is row after row, whatever the strides; there is one scale per block, in a row.
+template <class B, class C>
+concept quantizing_backend = backend<B, C> &&
+  requires(B b, const status_word* guard, const block_format& format, view<C> m, view<const C> c, view<std::uint8_t> codes,
+           view<const std::uint8_t> read_codes, view<float> scales, view<const float> read_scales) {
+  { b.quantize(guard, format, c, codes, scales) } -> std::same_as<void>;
+  { b.dequantize(guard, format, read_codes, read_scales, m) } -> std::same_as<void>;
 };
 // clang-format on
 

@@ -40,6 +40,12 @@ struct dry_backend {
   void gemm_symmetric(A&&...) {}
   template <class... A>
   void random_normal(A&&...) {}
+  template <class T>
+  void quantize(const status_word*, const block_format&, const view<T>&, const view<std::uint8_t>&,
+                const view<float>&) requires quantizing_backend<B, std::remove_const_t<T>> {}
+  template <class T>
+  void dequantize(const status_word*, const block_format&, const view<const std::uint8_t>&, const view<const float>&,
+                  const view<T>&) requires quantizing_backend<B, T> {}
   template <class T, class Of>
   std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch, Of of) const requires
       requires(const B& b) {

@@ -29,6 +29,8 @@ MATOPT_MARKER(needs_reference)
 MATOPT_MARKER(rates_by_column)
 // Momentum: what it gives is the gradient itself.
 MATOPT_MARKER(remembers_nothing)
+// Momentum: keeps its matrices in codes of 8 bits.
+MATOPT_MARKER(keeps_codes)
 // Orthogonalizer: keeps to pass.rank() and pass.tail().
 MATOPT_MARKER(honours_rank)
 // Orthogonalizer: has a buffer of its own in the place of the momentum's.

@@ -34,6 +34,7 @@ class pass {
   template <class T>
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
+  static constexpr bool can_quantize = quantizing_backend<B, C>;
   template <class T>
   static constexpr bool can_multiply = multiplies_type<B, T>;
   using product = typename detail::product_type<B, C>::type;  // what a chain of products is best done in
@@ -195,6 +196,15 @@ class pass {
   template <class T>
   void solve_lower(view<const given<T>> l, view<T> x, bool transpose) requires can_factor {
     backend_.solve_lower(guard_of(x), l, x, transpose);
+  }
+  // x as codes and scales (core/block_codes.hpp), and back.
+  void quantize(const block_format& format, view<const C> x, view<std::uint8_t> codes,
+                view<float> scales) requires can_quantize {
+    backend_.quantize(guard_of(codes), format, x, codes, scales);
+  }
+  void dequantize(const block_format& format, view<const std::uint8_t> codes, view<const float> scales,
+                  view<C> x) requires can_quantize {
+    backend_.dequantize(guard_of(codes), format, codes, scales, x);
   }
 
  private:

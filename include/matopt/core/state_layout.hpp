@@ -4,6 +4,8 @@
 //   template <class Layout, class S> void layout(Layout& l, S& s) const {
 //     s.buffer = l.matrix("momentum");   // rows x cols, in the state type, stored in the order of the weight
 //     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar(), block(name, m, n)
+//     s.v = l.squares("second_moment");  // as matrix(), of numbers that are never negative and divide: an average of
+//                                        // squares, say. quantized<> keeps a matrix() in 8 bits, and these not
 //   }
 //
 // Checkpoints name the state "<parameter>.<name>", so a name has no dot in it. When a policy's state changes its name
@@ -16,6 +18,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -44,10 +47,18 @@ class state_layout {
       : memory_(memory), rows_(rows), cols_(cols), batch_(batch), column_major_(column_major) {}
 
   view<State> matrix(std::string_view name) { return add<State>(name, rows_, cols_); }
+  view<State> squares(std::string_view name) { return matrix(name); }
   view<Compute> rows(std::string_view name) { return add<Compute>(name, rows_, 1); }
   view<Compute> columns(std::string_view name) { return add<Compute>(name, 1, cols_); }
   view<Compute> scalar(std::string_view name) { return add<Compute>(name, 1, 1); }
   view<Compute> block(std::string_view name, index_t rows, index_t cols) { return add<Compute>(name, rows, cols); }
+  // A matrix in codes of 8 bits, row after row whatever the order of the weight, and the scales of its blocks.
+  view<std::uint8_t> codes(std::string_view name, element_type type) {
+    return place<std::uint8_t>(name, rows_, cols_, type, false);
+  }
+  view<float> scales(std::string_view name, index_t blocks) {
+    return place<float>(name, 1, blocks, element_type::f32, false);
+  }
 
   index_t row_count() const { return rows_; }
   index_t column_count() const { return cols_; }
@@ -57,10 +68,14 @@ class state_layout {
  private:
   template <class T>
   view<T> add(std::string_view name, index_t rows, index_t cols) {
+    return place<T>(name, rows, cols, element_type_of<T>(), column_major_);
+  }
+  template <class T>
+  view<T> place(std::string_view name, index_t rows, index_t cols, element_type type, bool column_major) {
     const std::size_t before = memory_.top;
-    const view<T> v = memory_.take<T>(rows, cols, batch_, column_major_);
-    entries_.push_back({std::string(name), element_type_of<T>(), v.data, v.rows, v.cols, v.row_stride, v.col_stride,
-                        v.batch, v.batch_stride, memory_.top - before});
+    const view<T> v = memory_.take<T>(rows, cols, batch_, column_major);
+    entries_.push_back({std::string(name), type, v.data, v.rows, v.cols, v.row_stride, v.col_stride, v.batch,
+                        v.batch_stride, memory_.top - before});
     return v;
   }
 

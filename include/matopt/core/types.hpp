@@ -44,8 +44,9 @@ struct types {
   static_assert(std::is_floating_point_v<Compute>, "matopt: the compute type is float or double");
 };
 
-// An element type at run time; the names are those of the safetensors format.
-enum class element_type { f32, f64, bf16, f16 };
+// An element type at run time; the names are those of the safetensors format. The types of 8 bits hold codes
+// (core/block_codes.hpp), which mean something only with their scales.
+enum class element_type { f32, f64, bf16, f16, i8, u8, f8 };
 
 template <class T>
 constexpr element_type element_type_of() {
@@ -64,11 +65,17 @@ constexpr element_type element_type_of() {
 }
 
 inline constexpr element_type element_types[] = {element_type::f32, element_type::f64, element_type::bf16,
-                                                 element_type::f16};
+                                                 element_type::f16, element_type::i8,  element_type::u8,
+                                                 element_type::f8};
 constexpr std::string_view name_of(element_type t) {
-  constexpr std::string_view names[] = {"F32", "F64", "BF16", "F16"};
+  constexpr std::string_view names[] = {"F32", "F64", "BF16", "F16", "I8", "U8", "F8_E4M3"};
   return names[static_cast<int>(t)];
 }
-constexpr std::size_t size_of(element_type t) { return t == element_type::f64 ? 8 : t == element_type::f32 ? 4 : 2; }
+constexpr bool holds_codes(element_type t) {
+  return t == element_type::i8 || t == element_type::u8 || t == element_type::f8;
+}
+constexpr std::size_t size_of(element_type t) {
+  return t == element_type::f64 ? 8 : t == element_type::f32 ? 4 : holds_codes(t) ? 1 : 2;
+}
 
 }  // namespace MATOPT_NAMESPACE

@@ -19,7 +19,10 @@ inline at::ScalarType scalar_type_of(element_type t) {
   return t == element_type::f64    ? at::kDouble
          : t == element_type::f32  ? at::kFloat
          : t == element_type::bf16 ? at::kBFloat16
-                                   : at::kHalf;
+         : t == element_type::f16  ? at::kHalf
+         : t == element_type::i8   ? at::kChar
+         : t == element_type::u8   ? at::kByte
+                                   : at::kFloat8_e4m3fn;
 }
 
 inline constexpr const char* master_name = "master";
@@ -51,9 +54,14 @@ inline at::Tensor take_saved(torch_state& saved, const torch_parameter& p, const
   if (found == saved.end()) throw bad_value(what, "missing", "given, as this rule keeps it");
   const at::Tensor from = found->second;
   saved.erase(found);
-  if (!from.defined() || from.numel() != t.rows * t.cols || !at::isFloatingType(from.scalar_type()))
+  // Codes are no numbers that could be converted.
+  const bool right_type =
+      from.defined() && (holds_codes(t.type) ? from.scalar_type() == scalar_type_of(t.type)
+                                             : at::isFloatingType(from.scalar_type()) && from.element_size() > 1);
+  if (!right_type || from.numel() != t.rows * t.cols)
     throw bad_value(what, from.defined() ? "of shape " + text(from.sizes()) : "undefined",
-                    std::to_string(t.rows) + "x" + std::to_string(t.cols) + " numbers");
+                    std::to_string(t.rows) + "x" + std::to_string(t.cols) +
+                        (holds_codes(t.type) ? " codes of type " + std::string(name_of(t.type)) : " numbers"));
   return from.detach().to(at::kCPU, scalar_type_of(t.type)).contiguous();
 }
 

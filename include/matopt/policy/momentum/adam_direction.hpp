@@ -92,8 +92,8 @@ struct adam_direction {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
-    if (amsgrad) s.largest = l.matrix("largest_second_moment");
+    s.m = l.matrix("first_moment"), s.v = l.squares("second_moment");
+    if (amsgrad) s.largest = l.squares("largest_second_moment");
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }
 

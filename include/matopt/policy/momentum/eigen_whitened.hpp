@@ -163,7 +163,7 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.v = l.matrix("whitening_moment");
+    s.v = l.squares("whitening_moment");
     detail::lay_out_factors(l, s.factors, math::max(l.row_count(), l.column_count()));
     lay_out(inner, l, s.inner);
   }

@@ -119,7 +119,7 @@ struct emerging_kl_direction {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
+    s.m = l.matrix("first_moment"), s.v = l.squares("second_moment");
     detail::lay_out_factors(l, s.factors, math::max(l.row_count(), l.column_count()));
     s.left_eigenvalues = l.rows("left_eigenvalues"), s.right_eigenvalues = l.columns("right_eigenvalues");
     s.correction = l.scalar("factor_correction"), s.c1 = l.scalar("first_correction");

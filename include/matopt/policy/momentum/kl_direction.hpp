@@ -122,7 +122,7 @@ struct kl_direction {
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
     s.m = l.matrix("first_moment");
-    if constexpr (Adam) s.v = l.matrix("second_moment"), s.size = l.scalar("gradient_size");
+    if constexpr (Adam) s.v = l.squares("second_moment"), s.size = l.scalar("gradient_size");
     detail::lay_out_factors(l, s.factors, math::max(l.row_count(), l.column_count()));
     s.left_roots = l.rows("left_inverse_root"), s.right_roots = l.columns("right_inverse_root");
     s.started = l.scalar("started");

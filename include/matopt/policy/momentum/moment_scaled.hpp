@@ -58,7 +58,7 @@ struct basic_moment_scaled {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.buffer = l.matrix("momentum"), s.moment = l.matrix("second_moment");
+    s.buffer = l.matrix("momentum"), s.moment = l.squares("second_moment");
   }
 
   template <class E, class St, class G, class U>

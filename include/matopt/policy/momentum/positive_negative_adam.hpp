@@ -53,8 +53,8 @@ struct positive_negative_adam {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.odd = l.matrix("odd_momentum"), s.even = l.matrix("even_momentum"), s.v = l.matrix("second_moment");
-    if (amsgrad) s.largest = l.matrix("largest_second_moment");
+    s.odd = l.matrix("odd_momentum"), s.even = l.matrix("even_momentum"), s.v = l.squares("second_moment");
+    if (amsgrad) s.largest = l.squares("largest_second_moment");
     s.parity = l.scalar("parity"), s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction");
   }
 

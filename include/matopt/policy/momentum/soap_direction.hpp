@@ -94,7 +94,7 @@ struct soap_direction {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.m = l.matrix("first_moment"), s.v = l.matrix("second_moment");
+    s.m = l.matrix("first_moment"), s.v = l.squares("second_moment");
     detail::lay_out_factors(l, s.factors, max_precond_dim);
     s.c1 = l.scalar("first_correction"), s.c2 = l.scalar("second_correction"), s.started = l.scalar("started");
   }

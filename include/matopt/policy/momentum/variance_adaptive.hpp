@@ -74,7 +74,7 @@ struct variance_adaptive {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.buffer = l.matrix("momentum"), s.variance = l.matrix("variance"), s.correction = l.scalar("momentum_correction");
+    s.buffer = l.matrix("momentum"), s.variance = l.squares("variance"), s.correction = l.scalar("momentum_correction");
   }
 
   template <class E, class St, class G, class U>

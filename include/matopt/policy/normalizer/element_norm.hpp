@@ -58,7 +58,7 @@ struct element_norm {
   };
   template <class Layout, class St>
   void layout(Layout& l, St& s) const {
-    s.v = l.matrix("update_second_moment");
+    s.v = l.squares("update_second_moment");
   }
 
   template <class E, class St, class U>

@@ -1,0 +1,13 @@
+// expect: momentum_policy
+#include <matopt/eigen.hpp>
+#include <matopt/muon_8bit.hpp>
+
+#ifdef MATOPT_MAKE_IT_FAIL
+struct backend : matopt::eigen_backend {
+  void quantize() = delete;  // hides the real one
+};
+#else
+using backend = matopt::eigen_backend;
+#endif
+
+template class matopt::optimizer<matopt::muon_8bit, backend>;
