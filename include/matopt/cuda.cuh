@@ -178,7 +178,8 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
             view<const std::type_identity_t<T>> b, arithmetic_t<T> beta, view<const std::type_identity_t<T>> c,
             view<T> d) {
     const cuda::on_device here(device());
-    if (d.rows == 0 || d.cols == 0 || d.batch == 0 || by_own_kernel(alpha, a, b, beta, c, d, false)) return;
+    if (d.rows == 0 || d.cols == 0 || d.batch == 0) return;
+    if (by_own_kernel(guard, alpha, a, b, beta, c, d, false)) return;
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
     if (beta == 0) {
       c = d;  // not read
@@ -203,23 +204,12 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     return 0;
   }
   void gemm(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
-            view<const float> c, view<float> d, std::byte* workspace, factor_entries of) {
-    const cuda::on_device here(device());
-    if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), workspace, of);
-    if (beta == 0) {
-      c = d;  // not read
-    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
-      for_each(guard, fn::assign{}, d, c);
-      c = d;
-    }
-    if (of == factor_entries::bounded)
-      pieces_.run<float16>(products_, stream_, alpha, a, b, beta, c, d, workspace);
-    else
-      pieces_.run<tfloat32>(products_, stream_, alpha, a, b, beta, c, d, workspace);
+            view<const float> c, view<float> d, std::byte* workspace, factor_entries of, bool few = false) {
+    by_pieces(guard, alpha, a, b, beta, c, d, workspace, of, few, false);
   }
   void gemm_symmetric(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
-                      view<const float> c, view<float> d, std::byte* workspace, factor_entries of) {
-    gemm(guard, alpha, a, b, beta, c, d, workspace, of);
+                      view<const float> c, view<float> d, std::byte* workspace, factor_entries of, bool few = false) {
+    if (by_pieces(guard, alpha, a, b, beta, c, d, workspace, of, few, true)) return;
     const cuda::on_device here(device());
     cuda::mirror(stream_, d.col_stride == 1 ? d : d.t());  // the pieces of the two sides are not the same
     cuda::check_launch("gemm_symmetric");
@@ -229,7 +219,7 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
                       view<const std::type_identity_t<T>> b, arithmetic_t<T> beta,
                       view<const std::type_identity_t<T>> c, view<T> d) {
     const cuda::on_device here(device());
-    if (by_own_kernel(alpha, a, b, beta, c, d, true)) return;
+    if (by_own_kernel(guard, alpha, a, b, beta, c, d, true)) return;
     const index_t n = d.rows, count = cuda::block_columns<T>(n);
     if (count == 1 || (d.col_stride != 1 && d.row_stride != 1)) return gemm(guard, alpha, a, b, beta, c, d);
     if (d.col_stride != 1) return gemm_symmetric(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
@@ -270,13 +260,31 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   }
 
  private:
+  // Returns whether D is symmetric to the last bit.
+  bool by_pieces(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
+                 view<const float> c, view<float> d, std::byte* workspace, factor_entries of, bool few,
+                 bool symmetric) {
+    const cuda::on_device here(device());
+    if (d.row_stride != 1 && d.rows != 1)
+      return by_pieces(guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), workspace, of, few, symmetric);
+    if (beta == 0) {
+      c = d;  // not read
+    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
+      for_each(guard, fn::assign{}, d, c);
+      c = d;
+    }
+    return of == factor_entries::bounded ? pieces_.run<float16>(hopper_, products_, stream_, guard, alpha, a, b, beta,
+                                                                c, d, workspace, few, symmetric)
+                                         : pieces_.run<tfloat32>(hopper_, products_, stream_, guard, alpha, a, b, beta,
+                                                                 c, d, workspace, few, symmetric);
+  }
   template <class T>
-  bool by_own_kernel(arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b, arithmetic_t<T> beta,
-                     const view<const T>& c, const view<T>& d, bool symmetric) {
+  bool by_own_kernel(const status_word* guard, arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b,
+                     arithmetic_t<T> beta, const view<const T>& c, const view<T>& d, bool symmetric) {
     if constexpr (sizeof(T) == 2) {
       if (a.cols == 0 || !hopper_.pays(d.rows, d.cols, d.batch, symmetric)) return false;
-      return d.col_stride == 1 ? hopper_.run<T>(stream_, alpha, a, b, beta, c, d, symmetric)
-                               : hopper_.run<T>(stream_, alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
+      return d.col_stride == 1 ? hopper_.run<T>(stream_, guard, alpha, a, b, beta, c, d, symmetric)
+                               : hopper_.run<T>(stream_, guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
     }
     return false;
   }

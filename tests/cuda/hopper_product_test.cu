@@ -79,7 +79,7 @@ class subject {
     gpu_.gemm<double>(nullptr, 0.75, as_const(exact_a.v), as_const(exact_b.v), beta, as_const(expected.v), expected.v);
 
     auto& out = in_place ? c : d;
-    const bool taken = kernel_.run<T>(gpu_.stream(), 0.75F, as_const(a.v), right, static_cast<float>(beta),
+    const bool taken = kernel_.run<T>(gpu_.stream(), nullptr, 0.75F, as_const(a.v), right, static_cast<float>(beta),
                                       as_const(c.v), out.v, symmetric);
     REQUIRE(taken == (s.n % 8 == 0));
     if (!taken)
@@ -106,7 +106,7 @@ class subject {
 
   // Whether a call is taken at all.
   bool takes(view<const T> a, view<const T> b, view<const T> c, view<T> d) const {
-    return kernel_.run<T>(gpu_.stream(), 1, a, b, 1, c, d, false);
+    return kernel_.run<T>(gpu_.stream(), nullptr, 1, a, b, 1, c, d, false);
   }
 
  private:
@@ -282,9 +282,10 @@ TEST_CASE("GPU: the kernel leaves what it cannot take to cuBLAS", "[cuda]") {
 TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
   stream s;
   cuda_backend gpu(s.s);
+  bool few = false;  // by the library's own kernel, where it takes the shape
   const auto check = [&](factor_entries of, index_t m, index_t n, index_t k, index_t batch, layout la, layout lb,
                          layout ld, double beta, double size) {
-    CAPTURE(of == factor_entries::bounded, m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, size);
+    CAPTURE(few, of == factor_entries::bounded, m, n, k, batch, name_of(la), name_of(lb), name_of(ld), beta, size);
     on_device<float> a(gpu, m, k, la, batch), b(gpu, k, n, lb, batch), c(gpu, m, n, ld, batch), d(gpu, m, n, ld, batch);
     a.host.fill_random(1, size), b.host.fill_random(2, of == factor_entries::bounded ? size : 1 / size);
     c.host.fill_random(3);
@@ -294,7 +295,7 @@ TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
                                   ? cuda::piecewise_product::workspace<float16>(m, n, k, batch)
                                   : cuda::piecewise_product::workspace<tfloat32>(m, n, k, batch);
     const cuda_backend::buffer workspace = gpu.allocate(bytes);
-    gpu.gemm(nullptr, 0.75F, a.cv(), b.cv(), static_cast<float>(beta), c.cv(), d.v(), workspace.data(), of);
+    gpu.gemm(nullptr, 0.75F, a.cv(), b.cv(), static_cast<float>(beta), c.cv(), d.v(), workspace.data(), of, few);
     d.down();
     for (index_t z = 0; z < batch; ++z) {
       const mat x = to_mat(a.host.cv().matrix(z)), y = to_mat(b.host.cv().matrix(z));
@@ -314,10 +315,48 @@ TEST_CASE("GPU: products in pieces are float products", "[cuda]") {
     check(of, 65, 70, 2500, 2, layout::row_major, layout::row_major, layout::row_major, 0.5, 1);
     check(of, 130, 200, 257, 70, layout::transposed, layout::row_major, layout::column_major, -1, 1);
   }
+  few = true;
+  for (const layout la : all_layouts)
+    for (const layout ld : {layout::row_major, layout::column_major})
+      for (const double beta : {0.0, 0.5}) {
+        check(factor_entries::bounded, 264, 520, 96, 3, la, layout::row_major, ld, beta, 1);
+        check(factor_entries::bounded, 128, 64, 1700, 2, la, layout::row_major, ld, beta, 1);
+      }
+  check(factor_entries::bounded, 65, 40, 31, 2, layout::row_major, layout::row_major, layout::row_major, 0.5, 1);
+  few = false;
   for (const double size : {1e-30, 1e-3, 1e25})
     check(factor_entries::any, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
   for (const double size : {1e-3, 60.0})
     check(factor_entries::bounded, 70, 60, 90, 2, layout::row_major, layout::row_major, layout::row_major, 0, size);
+}
+
+TEST_CASE("GPU: the library's own kernel leaves out matrices whose guard is raised", "[cuda]") {
+  if (!has_kernel()) return;
+  stream s;
+  cuda_backend gpu(s.s);
+  cuda_backend::buffer words = gpu.allocate(3 * sizeof(status_word));
+  const status_word raised[3] = {0, 7, 0};
+  gpu.upload(words.data(), raised, sizeof raised);
+  const auto* guard = reinterpret_cast<const status_word*>(words.data());
+  for (const bool symmetric : {false, true}) {
+    on_device<float> a(gpu, 264, 96, layout::row_major, 3), d(gpu, 264, 264, layout::row_major, 3);
+    a.host.fill_random(5), d.host.fill([](index_t, index_t, index_t) { return 3.0; });
+    a.up(), d.up();
+    const cuda_backend::buffer workspace = gpu.allocate(cuda::piecewise_product::workspace<float16>(264, 264, 96, 3));
+    const auto of = factor_entries::bounded;
+    if (symmetric)
+      gpu.gemm_symmetric(guard, 1.0F, a.cv(), a.cv().t(), 0.0F, d.cv(), d.v(), workspace.data(), of, true);
+    else
+      gpu.gemm(guard, 1.0F, a.cv(), a.cv().t(), 0.0F, d.cv(), d.v(), workspace.data(), of, true);
+    d.down();
+    for (index_t b = 0; b < 3; ++b) {
+      const mat x = to_mat(a.host.cv().matrix(b)), y = to_mat(d.host.cv().matrix(b));
+      if (b == 1)
+        for (index_t i = 0; i < 264; ++i) REQUIRE(y(i, (7 * i) % 264) == 3);
+      else
+        CHECK(largest(y - x * transposed(x)) <= 0x1p-18 * 96);
+    }
+  }
 }
 
 TEST_CASE("GPU: a float product takes its workspace where that pays, and is symmetric where it must be", "[cuda]") {
@@ -334,14 +373,15 @@ TEST_CASE("GPU: a float product takes its workspace where that pays, and is symm
     for (const layout l : all_layouts)
       for (const index_t k : {70, 1700}) {
         CAPTURE(of == factor_entries::bounded, name_of(l), k);
-        on_device<float> a(gpu, 130, k, l, 2), d(gpu, 130, 130, layout::row_major, 2);
-        a.host.fill_random(5), a.up();
-        const cuda_backend::buffer workspace =
-            gpu.allocate(cuda::piecewise_product::workspace<tfloat32>(130, 130, k, 2));
-        gpu.gemm_symmetric(nullptr, 1.0F, a.cv(), a.cv().t(), 0.0F, d.cv(), d.v(), workspace.data(), of);
-        d.down();
-        const mat x = to_mat(a.host.cv().matrix(1)), y = to_mat(d.host.cv().matrix(1));
-        CHECK(largest(y - x * transposed(x)) <= 0x1p-18 * static_cast<double>(k));
-        CHECK(largest(y - transposed(y)) == 0);
+        for (const auto& [n, few] : {std::pair<index_t, bool>{130, false}, {136, true}, {648, true}}) {
+          on_device<float> a(gpu, n, k, l, 2), d(gpu, n, n, layout::row_major, 2);
+          a.host.fill_random(5), a.up();
+          const cuda_backend::buffer workspace = gpu.allocate(cuda::piecewise_product::workspace<tfloat32>(n, n, k, 2));
+          gpu.gemm_symmetric(nullptr, 1.0F, a.cv(), a.cv().t(), 0.0F, d.cv(), d.v(), workspace.data(), of, few);
+          d.down();
+          const mat x = to_mat(a.host.cv().matrix(1)), y = to_mat(d.host.cv().matrix(1));
+          CHECK(largest(y - x * transposed(x)) <= 0x1p-18 * static_cast<double>(k));
+          CHECK(largest(y - transposed(y)) == 0);
+        }
       }
 }

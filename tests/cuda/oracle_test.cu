@@ -6,12 +6,19 @@
 #include <matopt/core/pass.hpp>
 #include <matopt/core/state_layout.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/optimizer.hpp>
 #include <matopt/orthogonalize.hpp>
+#include <matopt/policy/constraint/spectral_cap.hpp>
+#include <matopt/policy/constraint/weight_polar.hpp>
+#include <matopt/policy/momentum/no_momentum.hpp>
+#include <matopt/policy/normalizer/no_normalizer.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>
 #include <matopt/policy/orthogonalizer/polar_factor.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/policy/scale/scale.hpp>
 
 #include "../support/tolerance.hpp"
 #include "device.cuh"
@@ -214,4 +221,61 @@ TEST_CASE("GPU: an orthogonalizer_plan does what the CPU's does, and can be reco
   x.down();
   const std::vector<double> values = singular_values(to_mat(x.host.cv()));
   for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] == Approx(i < 3 ? 1 : 0).margin(1e-4));
+}
+
+namespace {
+using plain_step = rule<no_momentum, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale>;
+
+// Steps in float and in double from the same numbers: the largest difference after each, of the largest entry.
+template <class Projection>
+std::vector<double> off_double(cuda_backend& gpu, const Projection& projection, index_t m, index_t n, double size,
+                               double lr) {
+  using constraint = projected<Projection, decoupled_decay>;
+  plain_step::with_constraint<constraint> r;
+  r.constraint.projection = projection;
+  on_device<float> w(gpu, m, n, layout::row_major, 3), g(gpu, m, n, layout::row_major, 3);
+  on_device<double> exact(gpu, m, n, layout::row_major, 3), exact_g(gpu, m, n, layout::row_major, 3);
+  const double unit = 1 / (std::sqrt(static_cast<double>(m)) + std::sqrt(static_cast<double>(n)));
+  w.host.fill_random(1, unit * size), g.host.fill_random(2, unit);
+  exact.host.fill([&](index_t i, index_t j, index_t b) { return static_cast<double>(w.host(i, j, b)); });
+  exact_g.host.fill([&](index_t i, index_t j, index_t b) { return static_cast<double>(g.host(i, j, b)); });
+  w.up(), g.up(), exact.up(), exact_g.up();
+  optimizer<decltype(r), cuda_backend> in_float(gpu, r);
+  optimizer<decltype(r), cuda_backend, types<double>> in_double(gpu, r);
+  in_float.add("w", w.v(), g.cv()), in_double.add("w", exact.v(), exact_g.cv());
+  in_float.finalize(), in_double.finalize();
+  std::vector<double> off;
+  for (int t = 0; t < 4; ++t) {
+    in_float.step(lr), in_double.step(lr);
+    w.down(), exact.down();
+    double most = 0, largest_entry = 0;
+    for (index_t b = 0; b < 3; ++b) {
+      const mat x = to_mat(w.host.cv().matrix(b)), y = to_mat(exact.host.cv().matrix(b));
+      most = std::max(most, largest(x - y)), largest_entry = std::max(largest_entry, largest(y));
+    }
+    off.push_back(most / largest_entry);
+  }
+  return off;
+}
+}  // namespace
+
+TEST_CASE("GPU: caps, spectral norms and retractions in float are those in double", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{96, 96}, {264, 96}, {100, 170}, {40, 24}, {768, 768}}) {
+    CAPTURE(m, n);
+    const auto most = [&](const auto& projection, double size, double lr) {
+      const std::vector<double> off = off_double(gpu, projection, m, n, size, lr);
+      return *std::max_element(off.begin(), off.end());
+    };
+    const double rounding = cuda_accuracy.template limit<float>(false);
+    CHECK(most(spectral_normalize<>{.relative = false}, 2, .02) <= rounding);
+    CHECK(most(soft_cap<>{.relative = false}, 1.7, .02) <= rounding);
+    CHECK(most(soft_cap<>{.relative = false}, 30, .1) <= 2 * rounding);
+    CHECK(most(hard_cap<>{.relative = false}, 1.7, .02) <= rounding);
+    // The first steps are from far above the bound.
+    for (const double size : {4., 30.}) CHECK(most(hard_cap<>{.relative = false}, size, .02) <= rounding);
+    // The first step is from far, the others from nearby, or (0.9) not; fill_random is uniform in [-size, size].
+    for (const double lr : {.02, .2, .9}) CHECK(most(polar_retraction<>{}, 1.7, lr) <= 20 * rounding);
+  }
 }

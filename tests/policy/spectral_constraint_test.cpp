@@ -124,10 +124,10 @@ TEST_CASE("power_iteration: warm starts, scale, zero", "[constraint]") {
 // --- caps ---
 
 TEST_CASE("soft_cap: the coefficient", "[constraint]") {
-  double shrink = -1;
+  double shrink = -1, k = -1;
   const auto alpha = [&](double most, double step, double decay = 0, double sigma = 0) {
     double a = -1;
-    fn::soft_cap_coefficient{most, decay / .1, step / .1}(a, shrink, sigma, .1);
+    fn::soft_cap_coefficient{most, decay / .1, step / .1}(a, k, shrink, sigma, .1);
     return a;
   };
   CHECK(alpha(1, .1) == Approx(.158864419151).epsilon(1e-11));
@@ -171,8 +171,8 @@ TEST_CASE("soft_cap: the matrix", "[constraint]") {
         return y + a * y * y * y;
       };
     };
-    double a = 0, one = 0;
-    fn::soft_cap_coefficient{1, .1, 1}(a, one, 1.0, .1);
+    double a = 0, k = 0, one = 0;
+    fn::soft_cap_coefficient{1, .1, 1}(a, k, one, 1.0, .1);
     CHECK(largest(stepped(c, w, none, .1) - mapped(w, f(a))) < 1e-12);
     // the scale of the rule is part of the step's bound
     using doubled = bare<cap>::with_scale<match_rms>;
@@ -186,7 +186,7 @@ TEST_CASE("soft_cap: the matrix", "[constraint]") {
     relative.projection.relative = true;
     const double unit = std::sqrt(static_cast<double>(w.rows) / static_cast<double>(w.cols));
     double shrink = 0;
-    fn::soft_cap_coefficient{1, 0, 1 / unit}(a, shrink, 1 / unit, .1);
+    fn::soft_cap_coefficient{1, 0, 1 / unit}(a, k, shrink, 1 / unit, .1);
     CHECK(largest(stepped(relative, w, none, .1) - unit * mapped((shrink / unit) * w, f(a))) < 1e-12);
     // far outside of the bound: at it after one step
     CHECK(spectral_norm(stepped(c, base, none, .1)) == Approx(1).epsilon(1e-12));

@@ -12,8 +12,8 @@
 // only the running program can know, says whether one from float to float is done faster in bfloat16, with `arithmetic`
 // times as many operations; `template <class T> index_t product_batch(m, n, batch) const` is how many matrices of m x
 // n, m <= n, are best taken through such a chain at a time; `template <class T> std::size_t gemm_workspace(m, n, k,
-// batch, factor_entries) const` is how many bytes a product is faster with, and gemm and gemm_symmetric then take them
-// and the promise as two arguments more. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the work of three
+// batch, factor_entries) const` is how many bytes a product is faster with, and gemm and gemm_symmetric then take them,
+// the promise, and whether most guards are probably raised as three arguments more. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the work of three
 // verbs at once.
 //
 // SPDX-License-Identifier: MIT

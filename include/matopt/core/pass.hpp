@@ -65,7 +65,18 @@ class pass {
   index_t batch() const { return batch_; }  // matrices in the bucket
   // The pass of some members of the bucket, for views of these members alone.
   pass part(index_t first, index_t count) const {
-    return {backend_, scratch_, guard_ ? guard_ + first : nullptr, numbers_, count, rank_, phase_};
+    pass p{backend_, scratch_, guard_ ? guard_ + first : nullptr, numbers_, count, rank_, phase_};
+    p.few_ = few_;
+    return p;
+  }
+  // The pass of the members whose word is 0. For a second way that few matrices need: kernels return at once for the
+  // others, and so do products where the backend can; what either way writes is guarded by for_each.
+  view<status_word> take_words() { return {take_batch<status_word>(1, batch_, 1).data, 1, 1, 1, 1, batch_, 1}; }
+  pass only(view<status_word> words) const {
+    if (guard_) backend_.for_each(nullptr, fn::raise{}, words, view<const status_word>{guard_, 1, 1, 1, 1, batch_, 1});
+    pass p{backend_, scratch_, words.data, numbers_, batch_, rank_, phase_};
+    p.few_ = true;
+    return p;
   }
   // Matrices of m x n, m <= n, that are best taken through a chain of products at a time.
   template <class T>
@@ -212,7 +223,7 @@ class pass {
   const status_word* guard_of(const view<T>& v) const {
     return v.batch == batch_ ? guard_ : nullptr;
   }
-  // product(workspace, of), or product() where the backend takes no memory for such a product.
+  // product(workspace, of, few_), or product() where the backend takes no memory for such a product.
   template <class T, class Product>
   void with_workspace(const view<const T>& a, const view<const T>& b, [[maybe_unused]] factor_entries of,
                       Product product) {
@@ -220,7 +231,7 @@ class pass {
       const std::size_t bytes = backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of);
       if (bytes > 0) {
         const arena_frame held(scratch_);
-        return product(scratch_.bytes(bytes), of);
+        return product(scratch_.bytes(bytes), of, few_);
       }
     }
     product();
@@ -238,6 +249,7 @@ class pass {
   const status_word* guard_;
   step_numbers<C>* numbers_;  // in the backend's memory: only its address is used here
   index_t batch_, rank_, phase_;
+  bool few_ = false;  // most members' guards are expected to be raised
 };
 
 }  // namespace MATOPT_NAMESPACE

@@ -41,13 +41,15 @@ class products {
     const index_t rows = (m + tile_rows - 1) / tile_rows, columns = (n + tile_columns - 1) / tile_columns;
     return rows * columns * batch > (symmetric ? 1 : 3) * multiprocessors_;
   }
-  // Starts D = alpha A B + beta C, or returns false. D is stored by rows; where beta is 0, C is not read.
-  template <class T>
-  bool run(cudaStream_t stream, float alpha, const view<const T>& a, const view<const T>& b, float beta,
-           const view<const T>& c, const view<T>& d, bool symmetric) const {
-    static_assert(sizeof(T) == 2);
+  // Starts D = alpha A B + beta C, or returns false. D is stored by rows; where beta is 0, C is not read. D may be of
+  // floats where A lies by rows and B by columns. `guard`: one word for each matrix, or null.
+  template <class T, class D>
+  bool run(cudaStream_t stream, const status_word* guard, float alpha, const view<const T>& a, const view<const T>& b,
+           float beta, const view<const D>& c, const view<D>& d, bool symmetric) const {
+    static_assert(sizeof(T) == 2 && (std::is_same_v<D, T> || std::is_same_v<D, float>));
+    constexpr bool to_float = std::is_same_v<D, float>;
     if (!encode_ || d.col_stride != 1) return false;
-    const view<const T> read_c = beta == 0 ? as_const(d) : c;
+    const view<const D> read_c = beta == 0 ? as_const(d) : c;
     if (a.batch != d.batch || b.batch != d.batch || read_c.batch != d.batch) return false;
     const lines of_a = lines::along_columns(a), of_b = lines::along_columns(b), of_c = lines::along_columns(read_c),
                 of_d = lines::along_columns(d);
@@ -56,32 +58,51 @@ class products {
     const bool a_lines_are_k = of_a.transposed, b_lines_are_k = !of_b.transposed;
     CUtensorMap map_a, map_b, map_c, map_d, mirror;
     if (!map<T>(map_a, a.data, of_a, d.batch, a_lines_are_k ? box : 128) ||
-        !map<T>(map_b, b.data, of_b, d.batch, b_lines_are_k ? box : 128) ||
-        !map<T>(map_c, read_c.data, of_c, d.batch, box) || !map<T>(map_d, d.data, of_d, d.batch, box) ||
-        !map<T>(mirror, d.data, of_d, d.batch, 128))
+        !map<T>(map_b, b.data, of_b, d.batch, b_lines_are_k ? box : 128))
       return false;
-    const work w = plan(d.rows, d.cols, a.cols, d.batch, alpha, beta, symmetric);
-    // Each translation unit has kernels of its own: the limit has to be raised where the kernel is started.
-    const auto start = [&](auto kernel) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "gemm");
-      cudaLaunchAttribute early{};  // its start overlaps the end of a product before it
-      early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      early.val.programmaticStreamSerializationAllowed = 1;
-      cudaLaunchConfig_t how{};
-      how.gridDim = dim3(static_cast<unsigned>(multiprocessors_)), how.blockDim = dim3(threads);
-      how.dynamicSmemBytes = shared_bytes, how.stream = stream;
-      how.attrs = &early, how.numAttrs = 1;
-      check(cudaLaunchKernelEx(&how, kernel, map_a, map_b, map_c, map_d, mirror, w), "gemm");
-    };
-    if (a_lines_are_k)
-      b_lines_are_k ? start(product_kernel<T, true, true>) : start(product_kernel<T, true, false>);
-    else
-      b_lines_are_k ? start(product_kernel<T, false, true>) : start(product_kernel<T, false, false>);
+    work w = plan(d.rows, d.cols, a.cols, d.batch, alpha, beta, symmetric);
+    w.guard = guard;
+    if constexpr (to_float) {
+      if (a_lines_are_k || b_lines_are_k) return false;
+      const float_result r{d.data,
+                           read_c.data,
+                           d.row_stride,
+                           d.batch_stride,
+                           read_c.row_stride,
+                           read_c.batch_stride,
+                           static_cast<int>(d.rows),
+                           static_cast<int>(d.cols)};
+      start(stream, product_kernel<T, false, false, true>, map_a, map_b, map_a, map_a, map_a, w, r);
+    } else {
+      if (!map<T>(map_c, read_c.data, of_c, d.batch, box) || !map<T>(map_d, d.data, of_d, d.batch, box) ||
+          !map<T>(mirror, d.data, of_d, d.batch, 128))
+        return false;
+      const auto run = [&](auto kernel) {
+        start(stream, kernel, map_a, map_b, map_c, map_d, mirror, w, float_result{});
+      };
+      if (a_lines_are_k)
+        b_lines_are_k ? run(product_kernel<T, true, true>) : run(product_kernel<T, true, false>);
+      else
+        b_lines_are_k ? run(product_kernel<T, false, true>) : run(product_kernel<T, false, false>);
+    }
     return true;
   }
 
  private:
+  // Each translation unit has kernels of its own: the limit has to be raised where the kernel is started.
+  template <class Kernel, class... A>
+  void start(cudaStream_t stream, Kernel kernel, const A&... arguments) const {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+          "gemm");
+    cudaLaunchAttribute early{};  // its start overlaps the end of a product before it
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how{};
+    how.gridDim = dim3(static_cast<unsigned>(multiprocessors_)), how.blockDim = dim3(threads);
+    how.dynamicSmemBytes = shared_bytes, how.stream = stream;
+    how.attrs = &early, how.numAttrs = 1;
+    check(cudaLaunchKernelEx(&how, kernel, arguments...), "gemm");
+  }
   using encoder = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
                                const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
                                CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);

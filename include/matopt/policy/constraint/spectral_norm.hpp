@@ -9,12 +9,24 @@
 // The power iteration's sigma is never too large, and relatively too small by O((sigma_2 / sigma_1)^(4 iterations))
 // from a random start; warm starts carry the accuracy from step to step. The first start is random and the same for
 // every matrix of a shape. A start without any part along u_1 gets one by rounding only, so never if W is diagonal.
-// W is divided by its largest entry first: no product overflows.
+// W is divided by its largest entry first: no product overflows (by powers: unless that of a row of W and v does).
 //
-// State: cols scalars per matrix. FLOPs: 4 per parameter and iteration. Needs: gemm, random_normal; exact_norm: svd.
+// Where the backend's products are narrower than the arithmetic (floats on a GPU), all iterations but the last go by
+// powers of A = W^T W, or of W W^T if that is smaller, as many as multiply v by the same:
+//
+//   v <- A^4 v, as often as there are four iterations left;  then A^2 v, A v;      A / ||W||_F^2 and A^2 in 16 bits
+//
+// The last one is by W itself, in the arithmetic. sigma is u^T W v of two unit vectors, so that the rounding of A enters
+// it squared. One pass over W for each of 40 becomes three products and four passes.
+//
+// State: cols scalars per matrix. FLOPs: 4 per parameter and iteration, or 2 m^2 (n + 2m), m <= n. Needs: gemm,
+// random_normal; exact_norm: svd.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cstdint>
+#include <utility>
+
 #include "../detail/line_norms.hpp"
 #include "../detail/random_block.hpp"
 #include "projected.hpp"
@@ -98,11 +110,26 @@ struct power_iteration {
   template <class E, class St, class W, class C>
   void estimate(E& e, St& s, view<W> w, const singular_triple<C>& t) const {
     const auto frame = e.frame();
-    const auto [x, largest] = detail::take_scaled(e, w);
     const auto known = e.take(1, 1);
     detail::random_block(e, t.right, static_cast<std::uint64_t>(seed));
     e.reduce(fn::abs_max{}, known, as_const(s.right));
     e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
+    if (by_powers<E> && iterations > 4)
+      iterate_by_powers(e, w, t);
+    else
+      iterate(e, w, t);
+    e.for_each(fn::assign{}, s.right, as_const(t.right));
+  }
+
+ private:
+  // Whether products take so much less time than passes over W.
+  template <class E>
+  static constexpr bool by_powers = sizeof(typename E::product) < sizeof(typename E::compute);
+
+  template <class E, class W, class C>
+  void iterate(E& e, view<W> w, const singular_triple<C>& t) const {
+    const auto frame = e.frame();
+    const auto [x, largest] = detail::take_scaled(e, w);
     for (index_t i = 0; i < iterations; ++i) {
       e.gemm(C(1), x, t.right, C(0), t.left, t.left);
       unit(e, t.left, t.value);
@@ -110,10 +137,50 @@ struct power_iteration {
       unit(e, t.right, t.value);
     }
     e.for_each(fn::multiply{}, t.value, as_const(largest));
-    e.for_each(fn::assign{}, s.right, as_const(t.right));
   }
+  template <class E, class W, class C>
+  void iterate_by_powers(E& e, view<W> w, const singular_triple<C>& t) const {
+    using T = typename E::product;
+    using A = arithmetic_t<T>;
+    const auto frame = e.frame();
+    const bool tall = w.rows > w.cols;
+    const view<T> whole = e.template take_like<T>(w), x = tall ? whole.t() : whole;
+    const view<T> one = e.template take<T>(x.rows, x.rows), two = e.template take<T>(x.rows, x.rows),
+                  four = e.template take<T>(x.rows, x.rows);
+    detail::normalize_by(e, whole, as_const(w), detail::normalizing_factors(e, detail::frobenius(e, w), 1, 0, true));
+    // The elements of A / ||W||_F^2 are about 1/m, too small for the square of a float16; none is above 1.
+    double up = 1;
+    while (up < 16384 && 2 * up <= static_cast<double>(x.rows)) up *= 2;
+    e.gemm_symmetric(A(up), x, x.t(), A(0), one, one);
+    e.gemm_symmetric(A(1 / up), one, one, A(0), two, two);
+    const view<C> size = e.take(1, 1);
+    detail::matrix_norm(e, size, two);
+    e.for_each(fn::over_norm{}, two, per_matrix(size));
+    e.gemm_symmetric(A(1), two, two, A(0), four, four);
 
- private:
+    view<C> v = tall ? t.right : t.left, next = e.take_like(v);
+    const auto along = [&](const auto& a, const view<C>& from, const view<C>& to) {
+      e.reduce_rows(fn::product{}, to, as_const(a), per_column(from.t()));
+    };
+    if (!tall) {
+      along(w, t.right, v);
+      unit(e, v, t.value);
+    }
+    // A^4 and A^2 have norms between 1/m and 1 here: v stays in range for four of them.
+    for (index_t left = iterations - 1, since = 0; left > 0; std::swap(v, next)) {
+      const index_t power = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      along(power == 4 ? four : power == 2 ? two : one, v, next);
+      if (++since % 4 == 0) unit(e, next, t.value);
+      left -= power;
+    }
+    if (tall)
+      along(w, v, t.left);
+    else if (v.data != t.left.data)
+      e.for_each(fn::assign{}, t.left, as_const(v));
+    unit(e, t.left, t.value);
+    along(w.t(), t.left, t.right);
+    unit(e, t.right, t.value);
+  }
   template <class E, class C>
   void unit(E& e, view<C> x, view<C> norm) const {
     detail::matrix_norm(e, norm, x);

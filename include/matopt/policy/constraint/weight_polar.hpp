@@ -96,7 +96,10 @@ struct polar_retraction {
     const auto frame = e.frame();
     const auto x = e.take_like(w);
     e.for_each(fn::assign{}, x, as_const(w));
-    detail::polar(orthogonalizer, e, x);
+    if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, x); })
+      orthogonalizer.orthogonalize_nearby(e, x);
+    else
+      detail::polar(orthogonalizer, e, x);
     e.for_each(fn::assign{}, w, as_const(x));
   }
 };

@@ -26,6 +26,15 @@ struct normalizing_factors {
     factor = math::divide_or_zero(T(1), sum * (n + e) + (T(1) - sum) * math::max(n, e));
   }
 };
+// 1 if s is at most `most`
+struct one_if_within {
+  using reduction = maximum;
+  double most;
+  template <class T>
+  MATOPT_HD T operator()(T s) const {
+    return s <= T(most) ? T(1) : T(0);
+  }
+};
 struct scale_twice {
   template <class T>
   MATOPT_HD void operator()(T& y, T x, T first, T second) const {

@@ -67,8 +67,9 @@ class exact_polar {
     for (index_t first = 0; first < m.batch; first += at_once) {
       const index_t count = math::min(at_once, m.batch - first);
       const view<T> x = m.matrices(first, count);
-      normalize_by(e, x, x, factors.matrices(first, count));
-      all.members(first, count, m.batch).converge(e, x, as_const(one.matrices(first, count)));
+      E part = e.part(first, count);
+      normalize_by(part, x, x, factors.matrices(first, count));
+      all.members(first, count, m.batch).converge(part, x, as_const(one.matrices(first, count)));
     }
   }
 
@@ -89,7 +90,7 @@ class exact_polar {
     constexpr factor_entries of =
         factor_entries::bounded;  // singular values are at most 2, of the polynomials of A at most 10
     const auto gram = [&] { e.gemm_symmetric(T(1), from, from.t(), T(0), a, a, of); };
-    divide_by_schatten_norm(e, spectral_bound::schatten8, from, a, b, one);
+    divide_by_schatten_norm(e, spectral_bound::schatten8, from, a, b, one, of);
     for (index_t i = 0; i < rows.size(); ++i, std::swap(from, to)) {
       if (i > 0) gram();
       gram_polynomial(e, rows[i], a, w, b, i == 0, of);

@@ -79,16 +79,17 @@ view<C> spectral_bound_of(E& e, spectral_bound bound, view<C> x) {
 
 // x, of ||x||_F = 1 or 0, times ratio / S; then a = x x^T and, for schatten8, square = a^2.
 template <class E, class T, class C>
-void divide_by_schatten_norm(E& e, spectral_bound bound, view<T> x, view<T> a, view<T> square, view<const C> ratio) {
+void divide_by_schatten_norm(E& e, spectral_bound bound, view<T> x, view<T> a, view<T> square, view<const C> ratio,
+                             factor_entries of = factor_entries::any) {
   using A = arithmetic_t<T>;
   const auto frame = e.frame();
   const view<C> s = e.take_batch(x.batch, 1, 1);
   // The elements of a flat spectrum's A are about 1/m, those of A^2 1/m^2, too small for float16; none is above 1.
   double up = 1;
-  while (up < 16384 && 2 * up <= static_cast<double>(x.rows)) up *= 2;
-  e.gemm_symmetric(A(up), x, x.t(), A(0), a, a);
+  while (sizeof(T) == 2 && up < 16384 && 2 * up <= static_cast<double>(x.rows)) up *= 2;
+  e.gemm_symmetric(A(up), x, x.t(), A(0), a, a, of);
   const bool eight = bound == spectral_bound::schatten8;
-  if (eight) e.gemm_symmetric(A(1 / up), a, a, A(0), square, square);
+  if (eight) e.gemm_symmetric(A(1 / up), a, a.t(), A(0), square, square, of);
   e.reduce(fn::norm{}, s, as_const(eight ? square : a));
   e.for_each(fn::schatten_factor{1 / up, eight}, s, as_const(s), ratio);
   e.for_each(fn::scaled{}, x, as_const(x), per_matrix(s));

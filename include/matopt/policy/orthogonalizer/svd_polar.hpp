@@ -14,6 +14,7 @@
 
 #include "../../core/policy.hpp"
 #include "../detail/polar_by_products.hpp"
+#include "../detail/polar_nearby.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -57,6 +58,14 @@ struct svd_polar {
     e.svd(m, u, s, v);
     const view<T> kept = detail::leading_directions(e, u, s, math::max(m.rows, m.cols));
     e.gemm(T(1), kept, v.col_block(0, kept.cols).t(), T(0), m, m);
+  }
+  // The same of what is probably nearly orthonormal, of all directions.
+  template <class E, class T>
+  requires E::can_factor void orthogonalize_nearby(E& e, view<T> m) const {
+    if constexpr (sizeof(typename E::product) < sizeof(T))
+      if (detail::polar_by_products_pays(m.rows, m.cols)) return detail::polar_nearby(e, m);
+    no_state none;
+    orthogonalize(e, none, m);
   }
 };
 
