@@ -112,6 +112,8 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   const method how = method_named(o.method);
   if (o.keep.empty()) throw matopt::bad_value("--keep", "empty", "one ratio or more in (0, 1]");
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  if (o.bits != 32 && o.bits != 8 && o.bits != 4)
+    throw matopt::bad_value("--bits", std::to_string(o.bits), "one of 32, 8, 4");
   if (!o.save.empty()) {
     if (o.keep.size() != 1)
       throw matopt::bad_value("--keep", std::to_string(o.keep.size()) + " ratios", "one, with --save");
@@ -122,14 +124,14 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   const auto m = load(o, cpu, text_source::named(o.data));
   const calibration c = calibration::of(*m, cpu, o.calibration);
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
-  const auto results = compress(*m, cpu, c, how, o.keep, on_processor(*m, cpu, windows(o, *m)));
+  const auto results = compress(*m, cpu, c, how, o.keep, on_processor(*m, cpu, windows(o, *m)), o.bits);
   std::printf("%-6s %12td %12ju %10.4f\n", "dense", results.front().dense_parameters, results.front().dense_bytes,
               results.front().dense_loss);
   for (std::size_t i = 0; i < o.keep.size(); ++i) {
     const compressed_model& r = results[i];
     std::printf("%-6g %12td %12ju %10.4f %10.1e\n", o.keep[i], r.parameters, r.bytes, r.loss, r.ridge);
   }
-  if (!o.save.empty()) save_compressed(*m, results.front(), o.save);
+  if (!o.save.empty()) save_compressed(*m, results.front(), o.save, o.bits);
   return exit_status::done;
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "device.hpp"
+#include "quantized_rows.hpp"
 #include "temporary_file.hpp"
 
 namespace small_gpt {
@@ -81,9 +82,10 @@ struct weighed {
 };
 
 // What becomes of a model that goes to a file and comes back.
-weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, const loss_of& loss) {
+weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, int bits,
+                         const loss_of& loss) {
   const temporary_file file;
-  save_compressed(m, c, file.path());
+  save_compressed(m, c, file.path(), bits);
   const auto again = load_model(matopt::tensor_file::load(file.path()), text_source::none(), cpu.pool());
   return {loss(*again), std::filesystem::file_size(file.path())};
 }
@@ -116,7 +118,7 @@ loss_of on_gpu(trained_model& m, int windows) {
 }
 
 std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, const loss_of& loss) {
+                                       const std::vector<double>& keep, const loss_of& loss, int bits) {
   const auto parameters = m.model.parameters();
   std::vector<std::size_t> hidden;
   for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -136,7 +138,7 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
                                                      : matopt::truncation::whitened(alone, w, inputs.gram.view());
   });
 
-  const weighed dense = after_round_trip(m, cpu, {}, loss);
+  const weighed dense = after_round_trip(m, cpu, {}, bits, loss);
   std::vector<compressed_model> results;
   for (const double ratio : keep) {
     compressed_model result;
@@ -151,7 +153,7 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
       result.ridge = std::max(result.ridge, f.ridge);
       result.layers.emplace(hidden[h], std::move(f));
     }
-    const weighed cut = after_round_trip(m, cpu, result, loss);
+    const weighed cut = after_round_trip(m, cpu, result, bits, loss);
     result.loss = cut.loss, result.bytes = cut.bytes;
     result.dense_loss = dense.loss, result.dense_bytes = dense.bytes;
     results.push_back(std::move(result));
@@ -159,10 +161,18 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
   return results;
 }
 
-void save_compressed(trained_model& m, const compressed_model& c, const std::string& path) {
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, int bits) {
   matopt::tensor_file file;
   store_model(m, file);
   const auto parameters = m.model.parameters();
+  const auto put = [&](const std::string& name, const float* values, index_t rows, index_t cols) {
+    bits == 32 ? store_tensor(file, name, values, rows, cols) : store_quantized(file, name, values, rows, cols, bits);
+  };
+  for (std::size_t i = 0; bits != 32 && i < parameters.size(); ++i)
+    if (const auto& p = parameters[i]; p.kind == tensor_role::hidden && !c.layers.contains(i)) {
+      file.tensors.erase("model." + p.name);
+      put("model." + p.name, p.value, p.rows, p.cols);
+    }
   for (const auto& [index, f] : c.layers) {
     const std::string name = "model." + parameters[index].name;
     file.tensors.erase(name);
@@ -170,7 +180,7 @@ void save_compressed(trained_model& m, const compressed_model& c, const std::str
       const double* values = d.view().data;
       std::vector<float> rounded(static_cast<std::size_t>(d.rows() * d.cols()));
       std::transform(values, values + rounded.size(), rounded.begin(), [](double x) { return static_cast<float>(x); });
-      store_tensor(file, name + side, rounded.data(), d.rows(), d.cols());
+      put(name + side, rounded.data(), d.rows(), d.cols());
     };
     store(".left", f.left), store(".right", f.right);
   }

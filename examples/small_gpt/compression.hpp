@@ -44,12 +44,14 @@ loss_of on_processor(trained_model& m, matopt::eigen_backend& cpu, int windows);
 loss_of on_gpu(trained_model& m, int windows);
 
 // For each ratio: keeps that part of the parameters of each hidden matrix and measures the loss; the model is unchanged
-// afterwards.
+// afterwards. `bits` (32, 8 or 4) are those of the elements of hidden matrices and their factors in the file, also of the
+// model as it is.
 std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, const loss_of& loss);
+                                       const std::vector<double>& keep, const loss_of& loss, int bits = 32);
 
-// A checkpoint of the compressed model: "name.left" and "name.right" in place of "name".
-void save_compressed(trained_model& m, const compressed_model& c, const std::string& path);
+// A checkpoint of the compressed model: "name.left" and "name.right" in place of "name". In 8 or 4 bits, all hidden
+// matrices are stored as quantized_rows.hpp says, and everything else stays as floats.
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, int bits = 32);
 
 // Spectra of the hidden matrices.
 struct matrix_report {

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <sstream>
 
 #include "files.hpp"
@@ -36,6 +37,38 @@ std::string style_of(const series& s) {
                                  : "linespoints pt 7 ps 0.5")
       << " lw 2 dt " << (s.dashed ? 2 : 1) << " lc rgb color[" << s.color % 10 + 1 << "]";
   return out.str();
+}
+
+// Commands that give an axis a range where all values on it are equal: gnuplot widens such a range itself, with a warning.
+// Otherwise what the plot asked for stays.
+std::string range_of_one_value(const char* axis, const std::vector<double>& values, bool logarithmic) {
+  const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+  if (*least != *greatest) return {};
+  const double at = *least, half = at == 0 ? 1 : std::abs(at) / 2;
+  if (logarithmic && !(at > 0)) return {};  // nothing to draw on such an axis
+  std::ostringstream out;
+  out << "set " << axis << "range [" << at - half << ':' << at + half << "]\n";
+  return out.str();
+}
+
+// Of the points as gnuplot reads them, which are rounded.
+std::string ranges(const std::string& commands, const panel& p) {
+  std::vector<double> x, y;
+  const auto read = [](double value) {
+    std::ostringstream text;
+    text << value;
+    return std::strtod(text.str().c_str(), nullptr);
+  };
+  for (const series& s : p.curves)
+    for (const auto& at : s.points) {
+      x.push_back(read(at.x)), y.push_back(read(at.y));
+      if (s.bars) y.push_back(read(at.low)), y.push_back(read(at.high));
+    }
+  std::erase_if(y, [](double value) { return !std::isfinite(value); });
+  const auto has = [&](const char* text) { return commands.find(text) != std::string::npos; };
+  return range_of_one_value("x", x, has("logscale x")) + (has("yrange [0:1]") || (has("yrange [0:*]") && y.front() != 0)
+                                                              ? ""
+                                                              : range_of_one_value("y", y, has("logscale y")));
 }
 
 }  // namespace
@@ -85,7 +118,6 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
       }
       script << "EOD\n";
     }
-  script << commands << '\n';
   const double below = static_cast<double>(key_height) / static_cast<double>(height);
   if (several) script << "set multiplot\nunset key\n";
   block = 0;
@@ -95,7 +127,9 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
       script << "set size " << w << ',' << h << "\nset origin " << static_cast<double>(i % columns) * w << ','
              << 1 - static_cast<double>(i / columns + 1) * h << '\n';
     }
-    script << "set title " << in_quotes(panels[i].title) << " noenhanced\nplot ";
+    script << "set xrange [*:*]\nset yrange [*:*]\n"
+           << commands << '\n'
+           << ranges(commands, panels[i]) << "set title " << in_quotes(panels[i].title) << " noenhanced\nplot ";
     for (std::size_t c = 0; c < panels[i].curves.size(); ++c) {
       const series& s = panels[i].curves[c];
       script << (c ? ", " : "") << "$d" << block++ << " with " << style_of(s)

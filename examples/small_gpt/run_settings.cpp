@@ -1,6 +1,7 @@
 #include "run_settings.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <matopt/core/limits.hpp>
 #include <set>
@@ -155,6 +156,25 @@ run_settings from_checked_json(const json& j) {
   } catch (const json::exception& e) {
     throw malformed(e.what());
   }
+}
+
+std::vector<matopt::setting> unlike_defaults(const std::string& rule, const std::vector<std::string>& set) {
+  std::vector<matopt::setting> found = parse_settings(set);
+  const auto names = rules().names();
+  if (std::find(names.begin(), names.end(), rule) == names.end()) return found;
+  const auto same = [](const std::string& a, const std::string& b) {
+    if (a == b) return true;
+    char *a_end = nullptr, *b_end = nullptr;
+    const double x = std::strtod(a.c_str(), &a_end), y = std::strtod(b.c_str(), &b_end);
+    return a_end != a.c_str() && b_end != b.c_str() && *a_end == 0 && *b_end == 0 && x == y;
+  };
+  std::erase_if(found, [&](const matopt::setting& s) {
+    const auto& known = rules().settings(rule);
+    return std::any_of(known.begin(), known.end(), [&](const matopt::setting& k) {
+      return matopt::setting_name(k.name) == matopt::setting_name(s.name) && same(k.value, s.value);
+    });
+  });
+  return found;
 }
 
 json effective_settings(const run_settings& asked) {

@@ -61,6 +61,10 @@ run_settings resolved(run_settings);
 std::vector<matopt::setting> rule_settings(const run_settings&);
 std::vector<matopt::setting> other_settings(const run_settings&);
 
+// Those of the settings "key=value" whose value is not the rule's default. All of them, if this program does not know the
+// rule, as when a report is made of another program's runs.
+std::vector<matopt::setting> unlike_defaults(const std::string& rule, const std::vector<std::string>& set);
+
 // As JSON, and back. A path of the text that is not UTF-8 goes in hexadecimal, as "data_hex". Reading throws a bad_file
 // that names what is unknown, missing, or of another type.
 nlohmann::json to_checked_json(const run_settings&);

@@ -102,7 +102,8 @@ summary summary::of(std::vector<run> given) {
     place.diverged += s.runs[i].diverged();
   }
 
-  // What all share; and the labels: the rule, and what tells it from others of the same rule.
+  // What all share; and the labels: the rule, those of its settings that are not its defaults, and what tells it from
+  // others of the same rule.
   std::map<std::string, std::set<std::string>> values;
   for (const auto& own : settings)
     for (const auto& [name, value] : own) values[name].insert(value.dump());
@@ -113,9 +114,12 @@ summary summary::of(std::vector<run> given) {
       s.common[name] = value;
   for (std::size_t c = 0; c < settings.size(); ++c) {
     configuration own;
+    std::set<std::string> unusual;
+    const run_settings& asked = s.runs[rates[c].begin()->second.runs.front()].record.settings;
+    for (const auto& given : unlike_defaults(asked.rule, asked.set)) unusual.insert("set." + given.name);
     own.label = settings[c].at("rule").get<std::string>();
     for (const auto& [name, value] : settings[c]) {
-      bool differs = false;
+      bool differs = unusual.contains(name);
       for (const auto& other : settings)
         differs = differs ||
                   (other.at("rule") == settings[c].at("rule") && (!other.contains(name) || other.at(name) != value));

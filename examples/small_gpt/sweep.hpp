@@ -17,7 +17,8 @@ class sweep_plan {
  public:
   // One row of the result: everything is set but the rate and the seed.
   struct configuration {
-    std::string label;  // the rule, and what is tried in more than one value
+    // The rule, what is tried in more than one value, and settings of the rule that are not its defaults.
+    std::string label;
     run_settings settings;
     std::vector<double> rates;          // a grid; or
     std::optional<rate_search> search;  // with the first seed; the others then train at the best rate

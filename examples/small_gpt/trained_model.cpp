@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "quantized_rows.hpp"
+
 namespace small_gpt {
 
 using matopt::bad_file;
@@ -64,11 +66,24 @@ void load_weights(gpt<float>& model, const matopt::tensor_file& file) {
       return reinterpret_cast<const float*>(t.data.data());
     };
     const float* left = tensor(".left", p.rows, -1);
+    const std::string name = "model." + p.name;
+    using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    if (const auto scales = file.tensors.find(name + ".right.scale");
+        scales != file.tensors.end() && scales->second.shape.size() == 2 &&
+        scales->second.shape[0] <= std::min(p.rows, p.cols)) {
+      const index_t k = scales->second.shape[0];
+      matrix l(p.rows, k), r(k, p.cols);
+      if (load_quantized(file, name + ".left", p.rows, k, l.data()) &&
+          load_quantized(file, name + ".right", k, p.cols, r.data())) {
+        Eigen::Map<matrix>(p.value, p.rows, p.cols).noalias() = l * r;
+        continue;
+      }
+    }
+    if (load_quantized(file, name, p.rows, p.cols, p.value)) continue;
     if (const float* w = tensor("", p.rows, p.cols)) {
       std::copy_n(w, p.rows * p.cols, p.value);
     } else if (const index_t k = left ? file.tensors.at("model." + p.name + ".left").shape[1] : -1;
                left && tensor(".right", k, p.cols)) {
-      using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
       Eigen::Map<matrix>(p.value, p.rows, p.cols).noalias() =
           Eigen::Map<const matrix>(left, p.rows, k) * Eigen::Map<const matrix>(tensor(".right", k, p.cols), k, p.cols);
     } else {

@@ -54,7 +54,8 @@ struct text_source {
   static text_source same(const std::string& path) { return {kind::same, path}; }
 };
 
-// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out.
+// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out, and
+// those in 8 or 4 bits (quantized_rows.hpp) become floats.
 std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const text_source& text,
                                           const matopt::thread_pool& pool);
 // Weights, settings, vocabulary, the digest of the text, and the version of all that.

@@ -280,7 +280,7 @@ class Sweeps(Runs):
         self.assertEqual(len(set(runs)), 16)
         self.assertIn(("muon", 0.02, 2, ("momentum=0.9", "ns_steps=4"), "wsd", 10), runs)
         self.assertIn(("adamw", 0.005, 2, (), "cosine", 10), runs)
-        self.assertTrue((self.folder / "runs/muon,momentum=0.9,lr=0.02,seed=1/checkpoint.safetensors").exists())
+        self.assertTrue((self.folder / "runs/muon,momentum=0.9,ns_steps=4,lr=0.02,seed=1/checkpoint.safetensors").exists())
         # No run twice; and what is added is trained alone, whatever the folders are called.
         self.assertIn("0 runs trained now", self.sweep(grid))
         self.assertEqual(self.runs(), runs)
@@ -481,6 +481,19 @@ class Reports(Runs):
         self.assertEqual(r["rules"][2]["validation"], 1.7)  # at equal tokens
         self.assertEqual(r["rules"][1]["verdict"], "+0.1000, noise unknown")
         self.assertIn("small differences mean nothing", (self.out / "report.html").read_text())
+
+    def test_a_setting_unlike_the_default_is_named(self):
+        r = self.report([self.log_of("muon", 0.02, 1, [2, 1.5], set=["momentum=0.9", "ns_steps=5"]), self.log_of("adamw", 0.02, 1, [2, 1.6])])
+        self.assertEqual([one["label"] for one in r["rules"]], ["muon momentum=0.9", "adamw"])
+        for page in ("report.html", "report.md"):
+            self.assertIn("muon momentum=0.9", (self.out / page).read_text())
+
+    def test_plots_of_one_value_need_no_warning(self):
+        for folder in ("runs/a", "runs/b"):
+            self.train(folder, "--rule", "muon" if folder == "runs/a" else "adamw", "--measure-interval", 0, "--eval-interval", 100, iterations=1)
+        command = [PROGRAM, "report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--calibration", "8"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_measured_runs_have_every_plot(self):
         for rule in ("muon", "adamw"):

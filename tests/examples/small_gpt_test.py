@@ -5,6 +5,7 @@ usage: small_gpt_test.py PROGRAM
 """
 import json
 import signal
+import struct
 import unittest
 
 from small_gpt_program import FAILED, TINY, USAGE, Runs, run
@@ -69,6 +70,59 @@ class SmallGpt(Runs):
             row = run("compress", c, "--keep", 0.5, "--method", method, "--save", small).splitlines()[-1].split()
             self.assertAlmostEqual(float(run("eval", small).split()[1]), float(row[3]), places=3)
             self.assertLess(small.stat().st_size, c.stat().st_size)
+
+    def test_rows_in_fewer_bits(self):
+        def tensors(path):
+            whole = path.read_bytes()
+            length = struct.unpack("<Q", whole[:8])[0]
+            header = json.loads(whole[8 : 8 + length])
+            header.pop("__metadata__")
+            begin = {name: 8 + length + t["data_offsets"][0] for name, t in header.items()}
+            return {name: (t["dtype"], t["shape"], whole[begin[name] : 8 + length + t["data_offsets"][1]]) for name, t in header.items()}
+
+        def floats(data):
+            return struct.unpack(f"<{len(data) // 4}f", data)
+
+        self.train("a", "--rule", "muon")
+        c = self.checkpoint("a")
+        sizes = {}
+        for bits in (32, 8, 4):
+            for keep in (1, 0.3):
+                small = self.folder / f"small{bits},{keep}"
+                rows = run("compress", c, "--keep", keep, "--bits", bits, "--calibration", 8, "--save", small).splitlines()
+                row = rows[-1].split()
+                # The loss is that of the file, and the size is that of the file.
+                self.assertAlmostEqual(float(run("eval", small).split()[1]), float(row[3]), delta=1e-4)
+                self.assertEqual(int(row[2]), small.stat().st_size)
+                sizes[bits, keep] = int(row[2])
+                if keep == 1:
+                    self.assertEqual(rows[-2].split()[2:4], row[2:4])  # the model that is not cut is stored in these bits, too
+        for keep in (1, 0.3):
+            self.assertGreater(sizes[32, keep], sizes[8, keep])
+            self.assertGreater(sizes[8, keep], sizes[4, keep])
+
+        name = "model.layer0.mlp_in"
+        dense = tensors(c)
+        rows, cols = dense[name][1]
+        w = floats(dense[name][2])
+        for bits, largest in ((8, 127), (4, 7)):
+            found = tensors(self.folder / f"small{bits},1")
+            self.assertNotIn(name, found)
+            for other in set(dense) & set(found):  # whatever is no hidden matrix stays as it is
+                self.assertEqual(dense[other], found[other])
+            kind, shape, data = found[name + ".q"]
+            scales = floats(found[name + ".scale"][2])
+            self.assertEqual((kind, shape), ("I8", [rows, cols]) if bits == 8 else ("U8", [rows, cols // 2]))
+            for i in range(rows):
+                row = w[i * cols : (i + 1) * cols]
+                self.assertAlmostEqual(scales[i] * largest, max(map(abs, row)), delta=1e-6 * max(map(abs, row)))
+                for j in range(cols):
+                    at = i * cols + j
+                    q = struct.unpack("b", data[at : at + 1])[0] if bits == 8 else (data[at // 2] >> 4 * (j % 2) & 15) - 8
+                    self.assertLessEqual(abs(q), largest)
+                    self.assertLessEqual(abs(q * scales[i] - row[j]), 0.5001 * scales[i])
+        for bits in (3, 0, 64):
+            self.assertIn("one of 32, 8, 4", run("compress", c, "--bits", bits, code=FAILED))
 
     def test_other_vocabularies_and_schedules(self):
         self.text.write_bytes(bytes(i * 37 % 256 for i in range(4000)))
