@@ -62,10 +62,6 @@ def main(root):
         if not condition:
             sys.exit(f"mutation-smoke: {what}")
 
-    def must(condition, what):
-        if not condition:
-            sys.exit(f"mutation-smoke: {what}")
-
     all_three = ["killed", "survived", "does not compile"]
     must("3 never run" in run("--status")[1], "a list without results is not reported as never run")
     status, said = run("--resume", "--only", "a - b")
@@ -77,6 +73,17 @@ def main(root):
     must("1 killed, 1 survived, 1 did not compile" in page and "**survived**" in page, f"the page says: {page}")
     must("every entry has a result" in run("--resume")[1], "--resume tries what has a result")
     must("0 of 3 tried" in run("--minutes", "0")[1], "--minutes does not stop the run")
+
+    # Several at a time.
+    (root / "tests" / "mutation-results.csv").unlink()
+    status, said = run("--workers", "3")
+    must(status == 1 and outcomes() == all_three and "3 of 3 tried, 1 killed" in said, f"three workers: {said}")
+    status, said = run("--workers", "2", "--minutes", "0")
+    must("0 of 3 tried" in said, f"--minutes does not stop workers: {said}")
+    (root / "tests" / "sum_test.cpp").write_text("import sys\nsys.exit(1)\n")
+    status, said = run("--workers", "2")
+    must(status == 1 and "without any fault, sum fails" in said, f"workers try faults of a test that is red: {said}")
+    (root / "tests" / "sum_test.cpp").write_text(FILES["tests/sum_test.cpp"])
 
     # A file that the test includes makes results stale; so does the header.
     (root / "tests" / "expected.hpp").write_text("// four, by hand\n4\n")
