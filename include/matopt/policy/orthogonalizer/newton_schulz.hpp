@@ -1,9 +1,10 @@
 // The Newton-Schulz family: an approximate polar factor by products only.
 //
 //   X = M / (margin ||M||_F + eps)                       transposed if rows > cols, so that the products are small
-//   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X
+//   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X      degree 5: Moonlight eq. 2
 //
-// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
+// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); Moonlight (arXiv 2502.16982), eq. 2; coefficient sets
+// in coefficients.hpp.
 // Where public implementations differ: most add eps 1e-7 to the norm, which shortens the update of a gradient whose
 // norm is not far above; torch.optim.Muon takes max(norm, eps); optax adds 1e-8. The default is 1e-36
 // (negligible_norm); rules that reproduce a code have the eps of that code. Publicly the iteration runs in bfloat16;
@@ -292,13 +293,13 @@ struct newton_schulz {
     const bool squared = first_product(e, x, gram, poly, ratio);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
       const odd_polynomial p = row(i);
-      if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
+      if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);  // Moonlight eq. 2: X X^T
       if (p.degree() == 3) {
         e.gemm(A(p.b), gram, x, A(p.a), x, y);
       } else {
         const view<T> w = p.degree() > 5 ? gram : poly;
-        detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);
-        e.gemm(A(1), w, x, A(p.a), x, y);
+        detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);  // eq. 2: b X X^T + c (X X^T)^2
+        e.gemm(A(1), w, x, A(p.a), x, y);                                 // eq. 2; Polar Express: X_t = p_t(X_{t-1})
       }
     }
   }
