@@ -10,6 +10,7 @@
 //   normuon_dion        microsoft/dion: summed momentum without Nesterov, Polar Express (1.02), eps 1e-8, sqrt(m / n),
 //                       lr 0.01, decay 0.01
 //   normuon_speedrun    modded-nanogpt PR 141: means over columns if m >= n, over rows otherwise
+//
 // State: 1 scalar per parameter and 1 per row. FLOPs: Muon's and 7 per parameter. For hidden matrices; split fused
 // ones.
 //
