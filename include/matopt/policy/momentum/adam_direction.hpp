@@ -1,4 +1,4 @@
-// The direction of Adam: elementwise first over root of second moment, both bias-corrected.
+// The direction of Adam: entry by entry the first moment over the root of the second, both corrected for their bias.
 //
 //   m <- beta1 m + (1 - beta1) G         v <- beta2 v + (1 - beta2) G^2                     AdamW Alg. 2, lines 7, 8
 //   c1 = 1 - beta1^t                     c2 = 1 - beta2^t                                   AdamW Alg. 2, lines 9, 10
@@ -8,12 +8,13 @@
 //   amsgrad:      the largest v so far in the place of v
 //
 // Kingma, Ba: Adam (arXiv 1412.6980, Algorithm 1); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
+//
 // Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight,
 // Megatron, Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
-// nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction).
-// c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
-// State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. Of
-// a gradient's entry no more than largest_squared (5e18 in float) counts, in m and in v.
+// nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction). c1 and c2 are
+// kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them. State: 2 scalars per parameter, 3
+// with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. An entry of a gradient counts as at most
+// largest_squared (5e18 in float), in m and in v.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -9,16 +9,16 @@
 //                into the new bases
 //
 // The numbers are those of the paper, which leaves out the first step, the bias corrections and the sorting. Vyas et
-// al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (the learning rate of
-// it is 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not turned. A
-// side longer than `max_precond_dim` has no preconditioner. The decay comes after the step there: `decay_after`. W does
-// not depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal eigenvalues: after one
+// al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (its learning rate is
+// 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not turned. A side
+// longer than `max_precond_dim` has no preconditioner. The decay comes after the step there: `decay_after`. W does not
+// depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal eigenvalues: after one
 // gradient the longer side has such a space, so trajectories on rectangular matrices differ between correct programs.
 // Whether a step renews the bases goes by the host's count of steps, skipped ones included; if the very first step is
 // skipped, the bases begin as identities. Bases are orthonormal to rounding on every gradient: what L and R lack (dead
-// rows, equal rows, zeros) is completed. In a direction that gradients lack, g is what rounding leaves of them in the
-// others; so v counts as at least (u ||G||)^2 in the quotient, with u the unit of rounding and ||G||^2 as the trace of
-// L has it.
+// rows, equal rows, zeros) is completed. In a direction in which gradients have no part, g is only what rounding leaves
+// of their other parts; therefore v counts as at least (u ||G||)^2 in the quotient, with u the unit of rounding and
+// ||G||^2 the trace of L.
 //
 // State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 7 (m^3 +
 // n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.

@@ -7,8 +7,8 @@
 // p is continuous and odd, so that the image of an interval is [least, largest] over its ends and the critical points
 // inside, and the image of the image is exact in every step. The slope is what the smallest singular values are
 // multiplied by. `ok`: nothing passes 1e30, no value of [lo, hi] comes to zero or changes its sign, none of (0, hi]
-// changes its sign, and sup is at most `limit`. A norm that only bounds singular values with a margin, and numbers of
-// 16 bits, want an hi above 1.
+// changes its sign, and sup is at most `limit`. Take an hi above 1 where a norm bounds singular values only up to a
+// margin, and for numbers of 16 bits.
 //
 //   const auto report = report_coefficients(rows_of(coefficient_set::you));
 //

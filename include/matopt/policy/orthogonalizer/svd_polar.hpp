@@ -1,4 +1,5 @@
-// The exact polar factor of the leading singular directions; the oracle of the others, and exact NuMuon.
+// The exact polar factor of the leading singular directions: what the other orthogonalizers are tested against, and
+// NuMuon without approximation.
 //
 //   M = U diag(s) V^T     ->     sum over i <= k of  t_i u_i v_i^T                           NuMuon eq. 13
 //   t_i = 1, except t_k = pass.tail()                                                       NuMuon Prop. 3.2, eq. 12
