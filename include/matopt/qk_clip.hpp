@@ -8,9 +8,9 @@
 //   rows of head h in Wq    are multiplied by gamma^alpha, the last `rotary` ones of them by gamma
 //   rows of group g in Wk   are multiplied by gamma^(1 - alpha)
 //
-// This is QK-clip of MuonClip, Kimi K2's Algorithm 1 (arXiv 2507.20534), by transcriptions: the report itself was not
-// read. The logits of a head are so scaled by gamma. A head at or below the threshold keeps its weights bit for bit,
-// and so does one whose maximum is zero or negative. Momentum, V and O are not touched.
+// This is QK-clip of MuonClip, Kimi K2's Algorithm 1, lines 9 to 17 (arXiv 2507.20534), by transcriptions: the report
+// itself was not read. The logits of a head are so scaled by gamma. A head at or below the threshold keeps its weights
+// bit for bit, and so does one whose maximum is zero or negative. Momentum, V and O are not touched.
 //
 //   eigen_backend cpu;
 //   qk_clip<eigen_backend> clip(cpu, {.heads = 8, .groups = 2, .head_dim = 64}, maxima);    maxima: 8 x 1, or 1 x 8
@@ -58,7 +58,7 @@ struct clip_factors {
   double threshold, alpha;
   template <class T>
   MATOPT_HD void operator()(T& query, T& rotary, T& key, T s) const {
-    const T gamma = T(threshold) / math::max(s, T(threshold));  // Kimi K2, Alg. 1
+    const T gamma = T(threshold) / math::max(s, T(threshold));  // Kimi K2, Alg. 1, lines 9 to 17
     query = math::pow(gamma, T(alpha)), rotary = gamma, key = math::pow(gamma, T(1 - alpha));
   }
 };
