@@ -132,7 +132,7 @@ struct carry_norm {
     if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;  // Muown Alg. 1: r = ||R_i||
   }
 };
-// The same, unless that changes g by rounding only.
+// g = n with the sign of g, unless that would change g by rounding only.
 struct take_written_norm {
   template <class T>
   MATOPT_HD void operator()(T& g, T n) const {

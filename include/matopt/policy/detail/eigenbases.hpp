@@ -115,8 +115,8 @@ void complete_basis(E& e, view<C> vectors, view<C> basis) {
   e.orthonormal_basis(all);
   e.for_each(fn::assign{}, basis, as_const(all));
 }
-// The eigenvectors of G G^T and G^T G are the singular vectors of G, which have not lost half of their digits to a
-// square; largest first.
+// The eigenvectors of G G^T and G^T G, largest first. They are taken as singular vectors of G, because squaring G would
+// lose half of the digits.
 template <class E, class C>
 requires E::can_factor void bases_of_gradient(E& e, const kronecker_factors<C>& f, view<C> g) {
   const auto frame = e.frame();

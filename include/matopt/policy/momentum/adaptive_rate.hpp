@@ -48,7 +48,7 @@ struct clamp_to_mean {
   double c, count;
   template <class T>
   MATOPT_HD void operator()(T& d, T sum) const {
-    // A mean that is 0 or not finite leaves d as it is: the bounds are then 0, and infinite or no number.
+    // Where the mean is 0 or not finite, d stays as it is: the lower bound is then 0, the upper one infinite or NaN.
     const T mean = sum / T(count), inverse = math::divide_or_zero(T(1), mean);
     const T is_mean = math::one_if_positive(inverse);
     d = math::min(math::max(d, T(c) * math::min(mean, std::numeric_limits<T>::max()) * is_mean),

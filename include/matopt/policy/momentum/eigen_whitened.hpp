@@ -231,7 +231,7 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
     const view<C> n = detail::spectral_bound_of(e, norm, u);
     e.for_each(fn::bring_to_norm{eps}, u, per_matrix(n), per_matrix(wanted));
   }
-  // Of a single gradient, its singular vectors; of several, what the factors have.
+  // After a single gradient its singular vectors, after several the eigenvectors of the factors.
   template <class E, class St, class C>
   void first_bases(E& e, St& s, view<C> gradient) const {
     if (basis_start == 1) return detail::bases_of_gradient(e, s.factors, gradient);

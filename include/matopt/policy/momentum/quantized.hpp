@@ -139,7 +139,7 @@ struct quantized {
     detail::coding_layout<Layout, typename St::compute> own{l, in, s.coded, s.rest};
     lay_out(inner, own, s.inner);
   }
-  // Inner's state may begin as something, but matrices begin as zeros; of these the codes need not be 0.
+  // Inner may set its state at the start, but matrices begin as zeros, and the codes of zeros need not be 0.
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
     detail::init(inner, e, s.inner, w);

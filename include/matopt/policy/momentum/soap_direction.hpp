@@ -141,7 +141,7 @@ struct soap_direction {
   }
 
  private:
-  // The trace of a preconditioner; without any nothing is turned and nothing lost by rounding: 0.
+  // The trace of a preconditioner. Without one nothing is rotated, so that rounding loses nothing: 0.
   template <class E, class C>
   auto mean_squares(E& e, const detail::kronecker_factors<C>& f) const {
     const auto sum = e.take(1, 1);

@@ -82,8 +82,8 @@ inline double value_at(const odd_polynomial& p, double x) {
   return x * (p.a + y * (p.b + y * (p.c + y * (p.d + y * p.e))));
 }
 inline singular_interval image(const odd_polynomial& p, singular_interval of) {
-  // p'(x) as a polynomial of x^2. Of an interval that reaches below 0, for which rows are refused, only the critical
-  // points above 0 are looked at.
+  // p'(x) as a polynomial of x^2. Rows are refused for an interval that reaches below 0, so only critical points above
+  // 0 are looked at.
   const small_polynomial slope{{p.a, 3 * p.b, 5 * p.c, 7 * p.d, 9 * p.e}};
   const double first = value_at(p, of.low), last = value_at(p, of.high), low = std::fmax(of.low, 0.0);
   singular_interval out{std::fmin(first, last), std::fmax(first, last)};
@@ -122,7 +122,7 @@ coefficient_report walk_coefficients(const Rows& row, index_t steps, double lo, 
 
 }  // namespace detail
 
-// Of one row per step. lo and hi are above 0, limit is what the largest singular value may come to.
+// The report of one row per step. lo and hi are above 0; limit is the most that a singular value may come to.
 inline coefficient_report report_coefficients(std::span<const odd_polynomial> rows, double lo = 1e-3, double hi = 1,
                                               double limit = 1.5) {
   std::vector<singular_interval> steps;

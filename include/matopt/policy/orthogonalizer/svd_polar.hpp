@@ -61,7 +61,7 @@ struct svd_polar {
     const view<T> kept = detail::leading_directions(e, u, s, math::max(m.rows, m.cols));
     e.gemm(T(1), kept, v.col_block(0, kept.cols).t(), T(0), m, m);  // NuMuon eq. 13: U_k V_k^T
   }
-  // The same of what is probably nearly orthonormal, of all directions.
+  // The same with all directions, for a matrix that is probably nearly orthonormal.
   template <class E, class T>
   requires E::can_factor void orthogonalize_nearby(E& e, view<T> m) const {
     if constexpr (sizeof(typename E::product) < sizeof(T))
