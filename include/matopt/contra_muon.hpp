@@ -5,8 +5,8 @@
 //
 // The direction of a record of the optimizer track of modded-nanogpt (contra 0.4, of which half is taken). That record
 // also evens out rows and columns and keeps updates above 0.35 of the weight (neuron_norm, update_floor), which is left
-// out here, and so its rate says nothing; lr 0.02 is Muon's. State: 1 scalar per parameter. FLOPs: Muon's with twelve
-// steps, and 32 per parameter.
+// out here, and so its rate does not apply here; lr 0.02 is Muon's. State: 1 scalar per parameter. FLOPs: Muon's with
+// twelve steps, and 32 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -7,7 +7,8 @@
 //   muon_nsr           NanoGPT: alpha 10, lr 6e-4, decay 0.1
 //   muon_nsr_suite_a   alpha 1000, lr 1e-3
 //   muon_nsr_suite_b   alpha 1000, eps of the norm 1e-5, scale sqrt(max(1, m / n)), lr 8e-3, gradients of norm below 1
-//                      amplified to it (set amplify_below = 0 to be rid of that)
+//                      amplified to it (amplify_below = 0 turns that off)
+//
 // State: 2 scalars per parameter and 1 per matrix. FLOPs: Muon's and 16 per parameter.
 //
 // SPDX-License-Identifier: MIT

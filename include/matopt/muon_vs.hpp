@@ -8,6 +8,7 @@
 //   muon_vs_suite_a   takes the deviation after the mean has moved: beta^2 times v; lr 1e-3
 //   muon_vs_suite_b   eps of the norm 1e-5, scale sqrt(max(1, m / n)), lr 8e-3, gradients of norm below 1 amplified
 //                     to it
+//
 // The limit of Muon-NSR for large alpha, up to a factor that the orthogonalizer removes. State: 2 scalars per parameter
 // and 1 per matrix. FLOPs: Muon's and 14 per parameter.
 //

@@ -7,6 +7,7 @@
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1. The decay goes by the adaptive rate: no
 // gradients, no decay.
 //   namo_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps
+//
 // State: 1 scalar per parameter and 3 per matrix. FLOPs: Muon's and 8 per parameter.
 //
 // SPDX-License-Identifier: MIT

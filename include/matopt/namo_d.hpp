@@ -7,6 +7,7 @@
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1, c = 0.75 (the class; its configurations have
 // 0.01 to 0.9). c = 1 gives all columns the mean of their ratios, which is not NAMO's ratio of norms.
 //   namo_d_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps at 1
+//
 // State: 1 scalar per parameter, 1 per column and 2 per matrix. FLOPs: Muon's and 8 per parameter.
 //
 // SPDX-License-Identifier: MIT

@@ -1,8 +1,10 @@
 // NuMuon: Muon whose update also obeys a nuclear-norm budget, which is a cap on its rank; training drifts to weights
 // that compress better.
 //
-//   M <- beta M + (1 - beta) G       k = ceil(r(t) min(m, n))       (U_k, V_k) = leading singular vectors of M
-//   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T
+//   M <- beta M + (1 - beta) G                                        eq. 1, Algorithm 1
+//   k = ceil(r(t) min(m, n))                                          section 3.4
+//   (U_k, V_k) = leading singular vectors of M                        Algorithm 3
+//   W <- (1 - lr decay) W - lr sqrt(fan_out / fan_in) U_k V_k^T       eq. 6, 13, 35
 //
 // Paper: NuMuon, arXiv 2603.03597 (no official code). Defaults of its Table 5: no Nesterov, cosine rank 1 -> 0.25, lr
 // 1e-2; its decay of 0.1 is not the default here, which is 0. The paper leaves beta open (0.95 here, as in torchtitan)

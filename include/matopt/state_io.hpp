@@ -43,8 +43,8 @@ struct restore_report {
     std::string name, file, here;
   };
   std::string note;                       // what could not be verified or compared; empty if everything was
-  std::vector<std::string> missing;       // tensors that the optimizer has and the file has not
-  std::vector<std::string> unexpected;    // tensors that the file has and the optimizer has not
+  std::vector<std::string> missing;       // tensors of the optimizer that are not in the file
+  std::vector<std::string> unexpected;    // tensors of the file that the optimizer does not have
   std::vector<difference> other_shape;    // tensors of another shape: F32 4x3 in the file, F32 5x3 here
   std::vector<difference> converted;      // loaded from another element type, or from a former name
   std::vector<std::string> not_restored;  // parameters whose state is as it was: some of it is missing or of another

@@ -31,8 +31,9 @@ inline constexpr std::string_view compute_name = std::is_same_v<C, double> ? "do
 // up, products with weights, sums over rows, norms.
 template <class... T>
 inline constexpr double largest_input = detail::all_double<T...> ? 0x1p1000 : 0x1p104;
-// Of a weight, a state and a compute type. float16 state has room for momentum that adds up a thousandfold, 64 of it:
-// larger gradients, such as those of a scaled loss, want a gradient scale.
+// The same by the types of a weight, of its state and of the computation. float16 state has to hold momentum that adds
+// up to a thousandfold, which leaves 64 for an entry of a gradient: larger gradients, such as those of a scaled loss,
+// need a gradient scale.
 template <class Weight, class State, class Compute>
 inline constexpr double largest_input<Weight, State, Compute> = detail::some_float16<State>                  ? 0x1p6
                                                                 : detail::all_double<Weight, State, Compute> ? 0x1p1000

@@ -31,13 +31,13 @@ MATOPT_MARKER(rates_by_column)
 MATOPT_MARKER(remembers_nothing)
 // Momentum: keeps its matrices in codes of 8 bits.
 MATOPT_MARKER(keeps_codes)
-// Orthogonalizer: keeps to pass.rank() and pass.tail().
+// Orthogonalizer: obeys pass.rank() and pass.tail().
 MATOPT_MARKER(honours_rank)
-// Orthogonalizer: has a buffer of its own in the place of the momentum's.
+// Orthogonalizer: keeps a buffer of its own in place of the momentum's.
 MATOPT_MARKER(replaces_momentum)
-// Orthogonalizer: orthogonalize(e, s, u, norm, to) in the place of orthogonalize(e, s, u); see there.
+// Orthogonalizer: has orthogonalize(e, s, u, norm, to) in place of orthogonalize(e, s, u); core/policy.hpp explains it.
 MATOPT_MARKER(takes_norm)
-// Orthogonalizer: and `to` may be who gets the result in parts.
+// Orthogonalizer: takes_norm, and `to` may be a function that gets the result in parts.
 MATOPT_MARKER(gives_parts)
 // Momentum, constraint: has an orthogonalizer of its own, so that the slot holds none.
 MATOPT_MARKER(orthogonalizes)

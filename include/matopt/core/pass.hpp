@@ -69,8 +69,9 @@ class pass {
     p.few_ = few_;
     return p;
   }
-  // The pass of the members whose word is 0. For a second way that few matrices need: kernels return at once for the
-  // others, and so do products where the backend can; what either way writes is guarded by for_each.
+  // The pass of the members whose word is 0: for the second of two methods, which only few matrices need. Kernels
+  // return at once for the others, and so do products where the backend can do that; for_each guards what either method
+  // writes.
   view<status_word> take_words() { return {take_batch<status_word>(1, batch_, 1).data, 1, 1, 1, 1, batch_, 1}; }
   pass only(view<status_word> words) const {
     if (guard_) backend_.for_each(nullptr, fn::raise{}, words, view<const status_word>{guard_, 1, 1, 1, 1, batch_, 1});

@@ -172,7 +172,7 @@ void validate_settings(const Policy& policy) {
 }
 
 namespace detail {
-// Names that settings have in version 0.1 or in PyTorch, and what they are called here.
+// Names of settings in version 0.1 or in PyTorch, and the names that they have here.
 inline constexpr std::array<std::pair<std::string_view, std::string_view>, 12> renamed_settings{
     {{"weight_decay", "decay"},  // PyTorch's and optax' name
      {"rank_hold_steps", "rank_hold"},
@@ -193,7 +193,7 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 3> re
      {"polar_first<svd_polar,", "polar_first<polar_factor,"}}};
 }  // namespace detail
 
-// What a setting of that name in version 0.1, or in PyTorch, is called now: itself, if it is called as it was.
+// What a setting with this name in version 0.1, or in PyTorch, is called now: the same name if it did not change.
 inline std::string_view setting_name(std::string_view name) {
   for (const auto& [old, now] : detail::renamed_settings)
     if (name == old) return now;

@@ -39,7 +39,7 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// a and k, and what brings a larger sigma to k; all in units of the cap's own
+// The coefficient a, the bound k, and the factor that brings a larger sigma down to k; all in units of the cap.
 struct soft_cap_coefficient {
   double most, decay, update;
   template <class T>
@@ -56,7 +56,7 @@ struct soft_cap_coefficient {
     shrink = sigma > k ? k / sigma : T(1);
   }
 };
-// what brings s to `most` where it is larger
+// The factor that brings s down to `most` where it is larger.
 struct shrink_to {
   double most;
   template <class T>

@@ -79,7 +79,7 @@ struct cosine_rank {
     if (step < hold) return start;
     if (step >= total) return end;
     const double p = static_cast<double>(step - hold) / static_cast<double>(total - hold);
-    return end + (start - end) * (1 + std::cos(std::numbers::pi * p)) / 2;
+    return end + (start - end) * (1 + std::cos(std::numbers::pi * p)) / 2;  // NuMuon, section 3.4: the cosine
   }
 };
 
