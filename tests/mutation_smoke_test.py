@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 script = pathlib.Path(sys.argv[1])
 FILES = {
@@ -62,10 +63,6 @@ def main(root):
         if not condition:
             sys.exit(f"mutation-smoke: {what}")
 
-    def must(condition, what):
-        if not condition:
-            sys.exit(f"mutation-smoke: {what}")
-
     all_three = ["killed", "survived", "does not compile"]
     must("3 never run" in run("--status")[1], "a list without results is not reported as never run")
     status, said = run("--resume", "--only", "a - b")
@@ -76,7 +73,31 @@ def main(root):
     page = (root / "docs" / "mutation-smoke.md").read_text()
     must("1 killed, 1 survived, 1 did not compile" in page and "**survived**" in page, f"the page says: {page}")
     must("every entry has a result" in run("--resume")[1], "--resume tries what has a result")
-    must("0 of 3 tried" in run("--minutes", "0")[1], "--minutes does not stop the run")
+    must("0 of 3 tried" in run("--until", "0")[1], "--until 0 does not stop the run")
+
+    # Several workers find the same, each in a copy of its own; the page can be written from the results alone.
+    (root / "tests" / "mutation-results.csv").unlink()
+    (root / "docs" / "mutation-smoke.md").unlink()
+    status, said = run("--resume", "--workers", "3")
+    must(status == 1 and outcomes() == all_three and "3 of 3 tried, 1 killed" in said, f"three workers: {said}")
+    must(all((work / str(i) / "tree").is_dir() for i in range(3)), "three workers share a copy")
+    (root / "docs" / "mutation-smoke.md").unlink()
+    must(run("--report")[0] == 0 and (root / "docs" / "mutation-smoke.md").read_text() == page, "--report writes another page")
+    must("--workers is 0" in run("--workers", "0")[1], "no workers are accepted")
+
+    # When the time is up, the fault that is being tried is left, its test is stopped, and the other results stand.
+    endless = ("sum.hpp : sum\n- plus(a, b): return\n"
+               "+ plus(a, b): import os, time; print(os.getpid(), flush=True); time.sleep(1000); return\n\n")
+    (root / "tests" / "mutations.txt").write_text(endless + FILES["tests/mutations.txt"])
+    (root / "tests" / "mutation-results.csv").unlink()
+    begin = time.monotonic()
+    status, said = run("--resume", "--workers", "2", "--until", "8")
+    must(time.monotonic() - begin < 60, "--until waits for a fault that takes long")
+    must(outcomes() == all_three and "3 of 3 tried" not in said and "8 seconds are over" in said, f"when the time is up: {said}")
+    pids = [line for i in range(2) for line in (work / str(i) / "log.txt").read_text().splitlines() if line.isdigit()]
+    must(len(pids) == 1 and not pathlib.Path("/proc", pids[0]).exists(), f"a test is running still: {pids}")
+    must("1 never run" in run("--status")[1], "a fault that was left has a result")
+    (root / "tests" / "mutations.txt").write_text(FILES["tests/mutations.txt"])
 
     # A file that the test includes makes results stale; so does the header.
     (root / "tests" / "expected.hpp").write_text("// four, by hand\n4\n")
