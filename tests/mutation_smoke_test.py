@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """mutation_smoke_test.py SCRIPT: what scripts/mutation-smoke keeps of its runs.
 
-The project is one header and one test, and is built by a stand-in for cmake: header and test are Python here, so that nothing
+The project is one header and two test programs, and is built by a stand-in for cmake: header and test are Python here, so that nothing
 is compiled.
 """
 import csv
@@ -15,7 +15,10 @@ import time
 
 script = pathlib.Path(sys.argv[1])
 FILES = {
-    "tests/CMakeLists.txt": "matopt_test(sum sum_test.cpp)\n",
+    "tests/CMakeLists.txt": "matopt_test(sum sum_test.cpp)\n"
+                            "matopt_test(both one_test.cpp two_test.cpp)\nmatopt_test_by_source(both)\n",
+    "tests/one_test.cpp": "#include <matopt/sum.hpp>\n# sum, sum\nimport sys\nsys.exit(plus(2, 2) != 4)\n",
+    "tests/two_test.cpp": "#include <matopt/sum.hpp>\nimport sys\nsys.exit(plus(1, 2) != 3)\n",
     "tests/sum_test.cpp": '#include "expected.hpp"\nimport sys\nsys.exit(plus(2, 2) != 4)\n',
     "tests/expected.hpp": "// four\n4\n",
     "include/matopt/sum.hpp": "def plus(a, b): return a + b\n",
@@ -29,12 +32,14 @@ CMAKE = """#!/usr/bin/env python3
 import pathlib, sys
 if sys.argv[1] == "--build":
     build = pathlib.Path(sys.argv[2])
-    text = "".join((build.parent / "tree" / f).read_text() for f in ("include/matopt/sum.hpp", "tests/sum_test.cpp"))
-    compile(text, "sum", "exec")
-    program = build / "tests" / "test_sum"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text("#!/usr/bin/env python3\\n" + text)
-    program.chmod(0o755)
+    for target in sys.argv[sys.argv.index("--target") + 1:]:
+        test = target.removeprefix("test_").removeprefix("both.").removesuffix("_test")
+        text = "".join((build.parent / "tree" / f).read_text() for f in ("include/matopt/sum.hpp", f"tests/{test}_test.cpp"))
+        compile(text, test, "exec")
+        program = build / "tests" / target
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/usr/bin/env python3\\n" + text)
+        program.chmod(0o755)
 """
 
 
@@ -111,6 +116,13 @@ def main(root):
     # A list that has changed: the result of an entry that is gone is dropped at the next run.
     (root / "tests" / "mutations.txt").write_text(FILES["tests/mutations.txt"].split("sum.hpp : sum\n- def")[0])
     must(run("--resume")[0] == 0 and outcomes() == ["killed"], "results of entries that are gone are kept")
+
+    # A program that is built source by source: what speaks most of the header is tried first, and what finds a fault is named.
+    product = "sum.hpp : both\n- return a + b\n+ return a * b\n\n"
+    (root / "tests" / "mutations.txt").write_text(product + product.replace("both", "both.one_test").replace("a * b", "b * a"))
+    status, said = run("--resume")
+    must(status == 1 and outcomes() == ["killed", "survived"], f"a program that is built source by source: {said}")
+    must("(both.two_test, " in said and said.index("both.one_test passes") < said.index("both.two_test passes"), f"in turn: {said}")
     must((root / "include" / "matopt" / "sum.hpp").read_text().endswith("a + b\n# the end\n"), "the tree was edited")
 
 
