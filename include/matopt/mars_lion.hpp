@@ -3,7 +3,7 @@
 //   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer       m <- 0.95 m + 0.05 c
 //   W <- (1 - lr decay) W - lr sign(m)
 //
-// Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, no decay. It has not Lion's
+// Yuan et al.: MARS (arXiv 2411.10438); follows AGI-Arena/MARS: lr 3e-3, gamma 0.025, no decay. It lacks Lion's
 // second interpolation. mars_lion_exact takes R from the caller. State: 2 scalars per parameter; exact: 1 and 1 per
 // matrix. FLOPs: 14 per parameter.
 //

@@ -6,7 +6,7 @@
 // Muon^2 (arXiv 2604.09967), in the form of the optimizer track of modded-nanogpt ("MuonSq", by another author):
 // Nesterov, eps outside of the root, the set speedrun12, lr 0.1, decay 0.0125. The paper's own equations were not
 // available; an account of them has neither Nesterov nor eps outside (moment_eps_place). It says that fewer
-// Newton-Schulz steps do. State: 2 scalars per parameter. FLOPs: Muon's with twelve steps, and 8 per parameter. For
+// Newton-Schulz steps are enough. State: 2 scalars per parameter. FLOPs: Muon's with twelve steps, and 8 per parameter. For
 // hidden matrices.
 //
 // SPDX-License-Identifier: MIT

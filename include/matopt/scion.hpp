@@ -11,7 +11,7 @@
 //
 // Pethick et al.: Training Deep Learning Models with Norm-Constrained LMOs (arXiv 2502.07529); follows
 // LIONS-EPFL/scion: its `momentum` is alpha, 1 - ours; 0.1 recommended, so momentum 0.9 here. lr 3.6e-4 with these
-// two radii; the others' 1 is not a published figure. No other decay: 1 - lr is one. Other flags of the official norms
+// two radii; the others' 1 is not a published figure. There is no other decay: 1 - lr is one. Other flags of the official norms
 // are other scales: fan_out_root (normalized = False), fan_ratio (max = True), unit_scale. State: 1 scalar per
 // parameter. FLOPs: Muon's, or 8 per parameter.
 //

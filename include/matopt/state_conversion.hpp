@@ -3,15 +3,15 @@
 //   set_momentum(opt, "w", buffer, momentum_form::mean);              torch.optim.Muon: "momentum_buffer"
 //   set_momentum(opt, "w", buffer, momentum_form::sum);               microsoft/dion and torch.optim.SGD: "momentum"
 //   set_momentum(opt, "w", mu, momentum_form::mean, count);           optax.contrib.muon: "mu", "count"
-//   set_adam_moments(opt, "w", exp_avg, exp_avg_sq, step);            torch.optim.AdamW; optax.adamw: "mu", "nu",
-//   "count" get_momentum(opt, "w", buffer, momentum_form::sum);               the other way const index_t step =
-//   get_adam_moments(opt, "w", exp_avg, exp_avg_sq);
+//   set_adam_moments(opt, "w", exp_avg, exp_avg_sq, step);            torch.optim.AdamW; optax.adamw: "mu", "nu"
+//   get_momentum(opt, "w", buffer, momentum_form::sum);               the other way
+//   const index_t step = get_adam_moments(opt, "w", exp_avg, exp_avg_sq);
 //
 // After finalize(), for an optimizer, any_optimizer or param_groups. "w" is what was added as "w": a stack or a matrix
-// with row blocks is taken as a whole, and views have its shape. A mean holds 1 - momentum times what a sum holds; what
-// the rule itself keeps, its signature tells, and its own `momentum` is the factor. Adam's moments are means
+// with row blocks is taken as a whole, and views have its shape. A mean holds 1 - momentum times what a sum holds. The
+// rule's signature tells which of the two it keeps, and its own `momentum` is the factor. Adam's moments are means
 // everywhere, and bias corrections follow from the steps. Numbers are converted to the state's type; set_steps() of the
-// optimizer is the caller's, for schedules of ranks and angles count by it. docs/migration.md has a table.
+// optimizer is left to the caller: schedules of ranks and angles count by it. docs/migration.md has a table.
 //
 // Errors: bad_value for a name that was not added, another shape, or a rule that keeps no such state; nothing has
 // changed then.

@@ -1,8 +1,8 @@
 // scaled_view: a matrix times one number, multiplied where it is read; no copy is stored.
 //
 //   scaled_view g{values, e.gradient_scale()};
-//   e.reduce_rows(fn::square{}, out, g);         e.for_each(fn::add{}, u, g);         elementwise(f, m, update_slot{},
-//   g)
+//   e.reduce_rows(fn::square{}, out, g);         e.for_each(fn::add{}, u, g);
+//   elementwise(f, m, update_slot{}, g)
 //
 // It stands where verbs of a pass and formulas take a view that they only read. The functor sees the product, in the
 // arithmetic type of all arguments.

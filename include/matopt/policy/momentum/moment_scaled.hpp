@@ -1,8 +1,8 @@
 // Momentum over the root of a running mean square, entry by entry.
 //
 //   M <- beta M + (1 - beta) G       V <- beta2 V + (1 - beta2) G^2
-//   u = m / (sqrt(V) + eps), or m / sqrt(V + eps) (eps_place = inside)        m = M, or Nesterov's (1 - beta) G + beta
-//   M
+//   u = m / (sqrt(V) + eps), or m / sqrt(V + eps) (eps_place = inside)
+//   m = M, or Nesterov's (1 - beta) G + beta M
 //
 // Muon^2 (arXiv 2604.09967) whitens by it before the orthogonalizer; as in its public code there is no bias correction,
 // which would be a factor of the whole matrix. The first step is a constant times the sign of G, up to eps: its

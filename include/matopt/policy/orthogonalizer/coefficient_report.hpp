@@ -1,7 +1,7 @@
 // What an iteration of odd polynomials does to singular values: into which interval [lo, hi] goes, step by step.
 //
-//   I_0 = [lo, hi]       I_k = p_k(I_{k-1})       sup: the upper end of what (0, hi] comes to       slope: p_1'(0)
-//   p_2'(0) ...
+//   I_0 = [lo, hi]       I_k = p_k(I_{k-1})       sup: the upper end of what (0, hi] comes to
+//   slope: p_1'(0) p_2'(0) ...
 //
 // p is continuous and odd, so that the image of an interval is [least, largest] over its ends and the critical points
 // inside, and the image of the image is exact in every step. The slope is what the smallest singular values are
