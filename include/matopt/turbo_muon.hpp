@@ -1,4 +1,4 @@
-// Turbo-Muon: Muon whose matrix is first made almost orthogonal row by row, so that four Newton-Schulz steps do.
+// Turbo-Muon: Muon whose matrix is first made almost orthogonal row by row, so that four Newton-Schulz steps suffice.
 //
 //   U = Nesterov(G)       s_i = (sum_j |U U^T|_ij)^(-1/2)       O = NS4(diag(s) U), columns in place of rows if m > n
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
