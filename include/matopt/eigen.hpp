@@ -1,6 +1,6 @@
 // eigen_backend: runs the verbs on the CPU, products through Eigen's kernels, over a small thread pool.
 //
-//   matopt::eigen_backend cpu;               one thread per core
+//   matopt::eigen_backend cpu;               one thread per hardware thread
 //   matopt::eigen_backend cpu(4);            four
 //
 // Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by
