@@ -9,6 +9,7 @@
 #include <matopt/numuon.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/rank.hpp>
+#include <matopt/policy/schedule/setting.hpp>
 
 using namespace matopt;
 using Catch::Matchers::Contains;
@@ -100,6 +101,21 @@ TEST_CASE("learning rate: warm-up, constant, cosine, stable and decay", "[schedu
   CHECK(w.factor(99) == Approx(0.24));
   CHECK(w.factor(100) == Approx(0.2));
   CHECK(warmup_stable_decay{.total = 10}.factor(9) == 1);  // no decay phase
+}
+
+TEST_CASE("the schedule of a setting: straight lines between its points", "[schedule]") {
+  const piecewise_linear s({{2, 1.0}, {6, 3.0}, {10, 2.0}});
+  CHECK(s(0) == 1);
+  CHECK(s(2) == 1);
+  CHECK(s(3) == 1.5);
+  CHECK(s(6) == 3);
+  CHECK(s(8) == 2.5);
+  CHECK(s(10) == 2);
+  CHECK(s(99) == 2);
+  CHECK(linear(0.5, 1.5, 4)(1) == 0.75);
+  CHECK_THROWS_WITH(piecewise_linear(std::vector<piecewise_linear::point>{}), Contains("at least one"));
+  CHECK_THROWS_WITH(piecewise_linear({{2, 1.0}, {2, 2.0}}), Contains("steps that increase"));
+  CHECK_THROWS_WITH(linear(0, 1, 0), Contains(">= 1"));
 }
 
 TEST_CASE("scales", "[schedule]") {
