@@ -8,8 +8,9 @@ import sys
 LAYERS = {
     "core": ({"core"}, set()),
     "policy": ({"core", "policy"}, set()),
-    "rule": ({"core", "policy", "rule"}, set()),
+    "rule": ({"core", "policy", "rule", "compiled"}, set()),
     "published": ({"core", "policy", "rule", "published"}, set()),
+    "compiled": ({"core", "policy", "rule", "eigen"}, set()),
     "simd": ({"core", "simd"}, {"hwy", "cpuid", "sys", "unistd"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolverDn", "cusolver", "nv"}),
