@@ -106,12 +106,12 @@ if(CASE STREQUAL "install")
 elseif(CASE STREQUAL "installed")
   use(installed -DCMAKE_PREFIX_PATH=${prefix})
 elseif(CASE STREQUAL "compiled")
-  # Of the two files of the library the one that the consumer needs, without debugging information: they take a while.
-  use(compiled -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE= -DMATOPT_COMPILED_TYPES=double)
+  # Of the library what the consumer needs, neither optimised nor with debugging information: it takes a while.
+  use(compiled -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE= -DMATOPT_COMPILED_TYPES=float)
   file(GLOB_RECURSE header ${prefix}/eigen.hpp)
   list(GET header 0 header)
   get_filename_component(include ${header} DIRECTORY)
-  execute_process(COMMAND ${COMPILER} -std=c++20 -DMATOPT_COMPILED -DMATOPT_COMPILED_DOUBLE -I${include}/.. -I${EIGEN_DIR}/../../../include/eigen3
+  execute_process(COMMAND ${COMPILER} -std=c++20 -DMATOPT_COMPILED -DMATOPT_COMPILED_FLOAT -I${include}/.. -I${EIGEN_DIR}/../../../include/eigen3
                           ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp -o ${build}/alone
                   RESULT_VARIABLE result ERROR_VARIABLE said OUTPUT_QUIET)
   if(result EQUAL 0 OR NOT said MATCHES "undefined reference to [^\n]*typed_rule")
