@@ -45,4 +45,8 @@ using adamuon_paper =
     rule<sign_of<heavy_ball>, newton_schulz<>, element_norm, decoupled_decay, unit_scale, adamuon_paper_defaults>;
 using adamuon_megatron = adamuon::with_momentum<sign_of<nesterov_heavy_ball>>;
 
+MATOPT_COMPILED_RULE(adamuon)
+MATOPT_COMPILED_RULE(adamuon_paper)
+MATOPT_COMPILED_RULE(adamuon_megatron)
+
 }  // namespace MATOPT_NAMESPACE

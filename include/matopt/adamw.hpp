@@ -27,4 +27,6 @@ struct adamw_defaults {
 
 using adamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adamw_defaults>;
 
+MATOPT_COMPILED_RULE(adamw)
+
 }  // namespace MATOPT_NAMESPACE

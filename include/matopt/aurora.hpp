@@ -30,4 +30,6 @@ struct aurora_defaults {
 
 using aurora = rule<nesterov_ema, balanced_polar<>, no_normalizer, decoupled_decay, fan_ratio, aurora_defaults>;
 
+MATOPT_COMPILED_RULE(aurora)
+
 }  // namespace MATOPT_NAMESPACE

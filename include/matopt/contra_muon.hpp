@@ -28,4 +28,6 @@ struct contra_muon_defaults {
 
 using contra_muon = rule<nesterov_ema, contra_polar<>, no_normalizer, decoupled_decay, fan_ratio, contra_muon_defaults>;
 
+MATOPT_COMPILED_RULE(contra_muon)
+
 }  // namespace MATOPT_NAMESPACE

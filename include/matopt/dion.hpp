@@ -25,4 +25,6 @@ struct dion_defaults {
 
 using dion = rule<no_momentum, dion_polar, no_normalizer, decoupled_decay, spectral_ratio, dion_defaults>;
 
+MATOPT_COMPILED_RULE(dion)
+
 }  // namespace MATOPT_NAMESPACE

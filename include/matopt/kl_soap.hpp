@@ -47,4 +47,8 @@ using kl_soap_h =
 using emerging_kl_soap = rule<emerging_kl_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale,
                               emerging_kl_soap_defaults>;
 
+MATOPT_COMPILED_RULE(kl_soap)
+MATOPT_COMPILED_RULE(kl_soap_h)
+MATOPT_COMPILED_RULE(emerging_kl_soap)
+
 }  // namespace MATOPT_NAMESPACE

@@ -24,4 +24,6 @@ struct lion_defaults {
 
 using lion = rule<lion_momentum, sign_direction, no_normalizer, decoupled_decay, unit_scale, lion_defaults>;
 
+MATOPT_COMPILED_RULE(lion)
+
 }  // namespace MATOPT_NAMESPACE

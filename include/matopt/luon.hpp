@@ -26,4 +26,6 @@ struct luon_defaults {
 
 using luon = rule<heavy_ball, newton_schulz<>, no_normalizer, coupled_decay, unit_scale, luon_defaults>;
 
+MATOPT_COMPILED_RULE(luon)
+
 }  // namespace MATOPT_NAMESPACE

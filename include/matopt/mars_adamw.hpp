@@ -34,4 +34,7 @@ using mars_adamw =
     rule<mars<adam_direction>, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, mars_adamw_defaults>;
 using mars_adamw_exact = mars_adamw::with_momentum<two_gradients<adam_direction>>;
 
+MATOPT_COMPILED_RULE(mars_adamw)
+MATOPT_COMPILED_RULE(mars_adamw_exact)
+
 }  // namespace MATOPT_NAMESPACE

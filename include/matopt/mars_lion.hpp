@@ -27,4 +27,7 @@ struct mars_lion_defaults {
 using mars_lion = rule<mars<ema>, sign_direction, no_normalizer, decoupled_decay, unit_scale, mars_lion_defaults>;
 using mars_lion_exact = mars_lion::with_momentum<two_gradients<ema>>;
 
+MATOPT_COMPILED_RULE(mars_lion)
+MATOPT_COMPILED_RULE(mars_lion_exact)
+
 }  // namespace MATOPT_NAMESPACE

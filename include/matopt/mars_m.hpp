@@ -37,4 +37,8 @@ using mars_m = rule<mars<ema>, newton_schulz<>, no_normalizer, decoupled_decay, 
 using mars_m_exact = mars_m::with_momentum<two_gradients<ema>>;
 using mars_m_efficient = mars_m::with_momentum<quasi_hyperbolic>;
 
+MATOPT_COMPILED_RULE(mars_m)
+MATOPT_COMPILED_RULE(mars_m_exact)
+MATOPT_COMPILED_RULE(mars_m_efficient)
+
 }  // namespace MATOPT_NAMESPACE

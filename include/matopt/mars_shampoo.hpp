@@ -31,4 +31,7 @@ using mars_shampoo =
     rule<mars<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, mars_shampoo_defaults>;
 using mars_shampoo_exact = mars_shampoo::with_momentum<two_gradients<heavy_ball>>;
 
+MATOPT_COMPILED_RULE(mars_shampoo)
+MATOPT_COMPILED_RULE(mars_shampoo_exact)
+
 }  // namespace MATOPT_NAMESPACE

@@ -29,4 +29,6 @@ struct moonlight_defaults {
 using moonlight =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, moonlight_defaults>;
 
+MATOPT_COMPILED_RULE(moonlight)
+
 }  // namespace MATOPT_NAMESPACE

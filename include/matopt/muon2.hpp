@@ -28,4 +28,6 @@ struct muon2_defaults {
 
 using muon2 = rule<nesterov_moment_scaled, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon2_defaults>;
 
+MATOPT_COMPILED_RULE(muon2)
+
 }  // namespace MATOPT_NAMESPACE

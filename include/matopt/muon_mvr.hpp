@@ -36,4 +36,7 @@ using muon_mvr2 =
     rule<two_gradients<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_mvr_defaults>;
 using muon_mvr3 = muon_mvr2;
 
+MATOPT_COMPILED_RULE(muon_mvr1)
+MATOPT_COMPILED_RULE(muon_mvr2)
+
 }  // namespace MATOPT_NAMESPACE

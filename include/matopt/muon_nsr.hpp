@@ -47,4 +47,8 @@ using muon_nsr_suite_a =
 using muon_nsr_suite_b =
     rule<noise_to_signal, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_nsr_suite_b_defaults>;
 
+MATOPT_COMPILED_RULE(muon_nsr)
+MATOPT_COMPILED_RULE(muon_nsr_suite_a)
+MATOPT_COMPILED_RULE(muon_nsr_suite_b)
+
 }  // namespace MATOPT_NAMESPACE

@@ -31,4 +31,6 @@ struct muon_plus_defaults {
 using muon_plus =
     rule<nesterov_heavy_ball, newton_schulz<>, line_norm, decoupled_decay, spectral_ratio, muon_plus_defaults>;
 
+MATOPT_COMPILED_RULE(muon_plus)
+
 }  // namespace MATOPT_NAMESPACE

@@ -30,4 +30,6 @@ struct muon_storm_defaults {
 using muon_storm =
     rule<two_gradients<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, muon_storm_defaults>;
 
+MATOPT_COMPILED_RULE(muon_storm)
+
 }  // namespace MATOPT_NAMESPACE

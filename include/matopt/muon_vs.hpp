@@ -48,4 +48,8 @@ using muon_vs_suite_a =
 using muon_vs_suite_b =
     rule<variance_scaled, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_vs_suite_b_defaults>;
 
+MATOPT_COMPILED_RULE(muon_vs)
+MATOPT_COMPILED_RULE(muon_vs_suite_a)
+MATOPT_COMPILED_RULE(muon_vs_suite_b)
+
 }  // namespace MATOPT_NAMESPACE

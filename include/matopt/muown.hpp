@@ -32,4 +32,6 @@ struct muown_defaults {
 using muown =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, weight_normalization<>, match_rms, muown_defaults>;
 
+MATOPT_COMPILED_RULE(muown)
+
 }  // namespace MATOPT_NAMESPACE

@@ -36,4 +36,7 @@ struct namo_official_defaults : namo_defaults {
 using namo = rule<norm_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_official_defaults>;
 using namo_paper = rule<norm_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_defaults>;
 
+MATOPT_COMPILED_RULE(namo)
+MATOPT_COMPILED_RULE(namo_paper)
+
 }  // namespace MATOPT_NAMESPACE

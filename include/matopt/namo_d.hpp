@@ -37,4 +37,7 @@ using namo_d = rule<column_rate<>, newton_schulz<>, no_normalizer, clamped_decay
 using namo_d_paper =
     rule<column_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_d_defaults>;
 
+MATOPT_COMPILED_RULE(namo_d)
+MATOPT_COMPILED_RULE(namo_d_paper)
+
 }  // namespace MATOPT_NAMESPACE

@@ -53,4 +53,9 @@ using normuon_dion =
 using normuon_speedrun =
     rule<nesterov_ema, newton_schulz<>, neuron_norm, decoupled_decay, fan_ratio, normuon_speedrun_defaults>;
 
+MATOPT_COMPILED_RULE(normuon)
+MATOPT_COMPILED_RULE(normuon_paper)
+MATOPT_COMPILED_RULE(normuon_dion)
+MATOPT_COMPILED_RULE(normuon_speedrun)
+
 }  // namespace MATOPT_NAMESPACE

@@ -41,4 +41,7 @@ using numuon = rule<ema, subspace_polar, no_normalizer, nuclear_budget<cosine_ra
                     numuon_defaults>;
 using numuon_krylov = numuon::with_orthogonalizer<block_krylov_polar<>>;
 
+MATOPT_COMPILED_RULE(numuon)
+MATOPT_COMPILED_RULE(numuon_krylov)
+
 }  // namespace MATOPT_NAMESPACE

@@ -34,4 +34,8 @@ using optax_muon =
 using optax_muon_rms = optax_muon::with_scale<match_rms>;
 using optax_muon_adaptive = optax_muon::with_orthogonalizer<nuclear_scaled<newton_schulz<>>>;
 
+MATOPT_COMPILED_RULE(optax_muon)
+MATOPT_COMPILED_RULE(optax_muon_rms)
+MATOPT_COMPILED_RULE(optax_muon_adaptive)
+
 }  // namespace MATOPT_NAMESPACE

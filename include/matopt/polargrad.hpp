@@ -36,4 +36,8 @@ using polargrad_qdwh = polargrad::with_orthogonalizer<nuclear_scaled<qdwh_polar>
 using polargrad_polar_first =
     polargrad::with_momentum<polar_first<polar_factor>>::with_orthogonalizer<no_orthogonalizer>;
 
+MATOPT_COMPILED_RULE(polargrad)
+MATOPT_COMPILED_RULE(polargrad_qdwh)
+MATOPT_COMPILED_RULE(polargrad_polar_first)
+
 }  // namespace MATOPT_NAMESPACE

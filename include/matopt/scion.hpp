@@ -46,4 +46,10 @@ using scion_column = rule<ema, column_direction, no_normalizer, frank_wolfe, inv
 using scion_row = rule<ema, row_direction, no_normalizer, frank_wolfe, unit_scale, scion_defaults<1>>;
 using scion_vector = rule<ema, column_direction, no_normalizer, frank_wolfe, unit_scale, scion_defaults<1>>;
 
+MATOPT_COMPILED_RULE(scion)
+MATOPT_COMPILED_RULE(scion_sign)
+MATOPT_COMPILED_RULE(scion_column)
+MATOPT_COMPILED_RULE(scion_row)
+MATOPT_COMPILED_RULE(scion_vector)
+
 }  // namespace MATOPT_NAMESPACE

@@ -26,4 +26,6 @@ struct soap_defaults {
 
 using soap = rule<soap_direction, no_orthogonalizer, no_normalizer, decay_after, unit_scale, soap_defaults>;
 
+MATOPT_COMPILED_RULE(soap)
+
 }  // namespace MATOPT_NAMESPACE

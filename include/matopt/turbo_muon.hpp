@@ -27,4 +27,6 @@ struct turbo_muon_defaults {
 
 using turbo_muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, turbo_muon_defaults>;
 
+MATOPT_COMPILED_RULE(turbo_muon)
+
 }  // namespace MATOPT_NAMESPACE

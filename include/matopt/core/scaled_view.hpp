@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "broadcast.hpp"
+#include "spread.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -79,8 +80,7 @@ auto parts_of(scaled_view<G, C> v) {
 template <class F, class Use, class... V>
 void with_scales_apart(F f, Use use, V... v) {
   if constexpr ((is_scaled<V> || ...))
-    std::apply([&](auto... part) { use(with_products<F, is_scaled<V>...>(f), part...); },
-               std::tuple_cat(parts_of(v)...));
+    spread([&](auto... part) { use(with_products<F, is_scaled<V>...>(f), part...); }, std::tuple_cat(parts_of(v)...));
   else
     use(f, v...);
 }
