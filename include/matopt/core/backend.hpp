@@ -13,8 +13,9 @@
 // times as many operations; `template <class T> index_t product_batch(m, n, batch) const` is how many matrices of m x
 // n, m <= n, are best taken through such a chain at a time; `template <class T> std::size_t gemm_workspace(m, n, k,
 // batch, factor_entries) const` is how many bytes a product is faster with, and gemm and gemm_symmetric then take them,
-// the promise, and whether most guards are probably raised as three arguments more. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the work of three
-// verbs at once.
+// the promise, and whether most guards are probably raised as three arguments more; `void where_any(guards, count, way)`
+// calls way(), and may arrange that what it launches is left out while all of these guards are raised. `for_rows` and
+// `for_rows_and_reduce` (core/pass.hpp) do the work of three verbs at once.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -207,7 +207,8 @@ struct hard_cap {
       const view<status_word> near = e.take_words();
       e.reduce(fn::one_if_within{near_range * bound}, near, as_const(top.value));
       E far = e.only(near);
-      const view<C> capped = by_quintics(far, w, shrink, bound);
+      view<C> capped;
+      far.where_any([&] { capped = by_quintics(far, w, shrink, bound); });
       by_one_polynomial(e, w, shrink, bound);
       far.for_each(fn::multiple{bound}, w, as_const(capped));
     } else {
