@@ -734,12 +734,6 @@ TEST_CASE("what a checkpoint says of a run is compared by name", "[state_io]") {
              Catch::Contains("format version: file (none)"));
   CHECK_THAT(with("optimizer.settings.matrix.momentum", "0.9"),
              Catch::Contains("setting matrix.momentum: file 0.9, here 0.95"));
-  // A file of an older version lacks the settings that came later. Their defaults are what that version did.
-  CHECK(refused([](tensor_file& f) { f.metadata.erase("optimizer.settings.matrix.momentum"); }).empty());
-  tensor_file older = whole;
-  older.metadata.erase("optimizer.settings.matrix.momentum");
-  CHECK_THAT(restore_state(p.groups, older).note,
-             Catch::Contains("the file has no setting matrix.momentum, which has its default here, 0.95"));
   CHECK_THAT(refused([](tensor_file& f) { f.metadata.erase("optimizer.settings.rest.beta2"); }),
              Catch::Contains("setting rest.beta2: file (none), here 0.95"));
   CHECK_THAT(with("optimizer.settings.matrix.novel", "1"),

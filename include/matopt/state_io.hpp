@@ -59,10 +59,11 @@ inline constexpr const char* state_version = "1";
 inline constexpr const char* state_version_key = "optimizer.format_version";
 inline constexpr const char* settings_prefix = "optimizer.settings.";
 
-// Settings, defaults and all, by the keys that they have as metadata.
-inline std::map<std::string, std::string> settings_metadata(const std::vector<setting>& settings) {
+// The settings that a run has in fact, defaults and all, by the keys that they have as metadata.
+template <class Optimizer>
+std::map<std::string, std::string> settings_metadata(const Optimizer& opt) {
   std::map<std::string, std::string> out;
-  for (const setting& s : settings) {
+  for (const setting& s : opt.settings()) {
     std::string key = settings_prefix + s.name;
     while (out.contains(key)) key += '+';  // a rule may have two of one name
     out[key] = s.value;
@@ -96,7 +97,7 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
     return at == file.metadata.end() ? std::string("(none)") : at->second;
   };
   std::string differences;
-  const auto ours = settings_metadata(opt.settings()), defaults = settings_metadata(opt.default_settings());
+  const auto ours = settings_metadata(opt);
   std::map<std::string, std::string> theirs;
   for (const auto& [key, value] : file.metadata)
     if (key.starts_with(settings_prefix)) theirs[key] = value;
@@ -115,13 +116,10 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
     keys.insert(ours.begin(), ours.end());
     for (const auto& [key, unused] : keys) {
       const auto here = ours.find(key);
-      const std::string name = key.substr(std::string(settings_prefix).size());
       const std::string value = here == ours.end() ? "(none)" : here->second;
-      if (here != ours.end() && !theirs.contains(key) && defaults.at(key) == value)
-        note +=
-            (note.empty() ? "" : "; ") + ("the file has no setting " + name + ", which has its default here, ") + value;
-      else if (text(key) != value)
-        differences += "\n  setting " + name + ": file " + text(key) + ", here " + value;
+      if (text(key) != value)
+        differences += "\n  setting " + key.substr(std::string(settings_prefix).size()) + ": file " + text(key) +
+                       ", here " + value;
     }
   }
   return differences;
@@ -229,7 +227,7 @@ void store_state(const Optimizer& opt, tensor_file& file) {
     if (!file.tensors.try_emplace(name, tensor_file::tensor{t.type, {t.rows, t.cols}, std::move(data)}).second)
       throw bad_value("state \"" + t.name + '"', "of two parameters", "of one; give them other names");
   }
-  file.metadata.merge(detail::settings_metadata(opt.settings()));
+  file.metadata.merge(detail::settings_metadata(opt));
   file.metadata[detail::state_version_key] = detail::state_version;
   file.metadata["optimizer.rule"] = opt.signature();
   file.metadata["optimizer.steps"] = std::to_string(opt.steps());

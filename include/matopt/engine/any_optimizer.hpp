@@ -270,11 +270,11 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   }
   // Of all rules, behind the labels of their groups if these have some; those that a schedule gives are not among them.
   std::vector<setting> settings() const {
-    return settings_by_group([](const auto& rule) { return rule.settings(); });
-  }
-  // The same ones with the values that they have in a rule of which nothing was set.
-  std::vector<setting> default_settings() const {
-    return settings_by_group([](const auto& rule) { return rule.default_settings(); });
+    std::vector<setting> all;
+    for (const auto& g : groups_)
+      for (const setting& s : g->rule->settings())
+        if (!g->schedules_setting(s.name)) all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
+    return all;
   }
 
   // The rule with its options, for a param_groups. This optimizer has no parameters, and is of no use afterwards.
@@ -290,16 +290,6 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
 
  protected:
   explicit any_optimizer(Backend& backend) : core(backend) {}
-
- private:
-  template <class Settings>
-  std::vector<setting> settings_by_group(Settings of) const {
-    std::vector<setting> all;
-    for (const auto& g : groups_)
-      for (const setting& s : of(*g->rule))
-        if (!g->schedules_setting(s.name)) all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
-    return all;
-  }
 };
 
 }  // namespace MATOPT_NAMESPACE

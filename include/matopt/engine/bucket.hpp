@@ -75,7 +75,6 @@ class any_rule {
   virtual std::unique_ptr<any_rule> copy() const = 0;
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
-  virtual std::vector<setting> default_settings() const = 0;
   // Sets one of them. An error leaves all as they were.
   virtual void set(std::string_view name, std::string_view value) = 0;
   // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
@@ -208,7 +207,6 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   std::unique_ptr<base> copy() const override { return std::unique_ptr<base>(new typed_rule(rule)); }
   std::string signature() const override { return Rule::name(); }
   std::vector<setting> settings() const override { return settings_of(rule); }
-  std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
   void set(std::string_view name, std::string_view value) override {
     Rule changed = rule;
     set_setting(changed, name, value);
