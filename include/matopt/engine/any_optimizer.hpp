@@ -269,13 +269,10 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     steps_ = steps;
   }
   // Of all rules, behind the labels of their groups if these have some; those that a schedule gives are not among them.
-  std::vector<setting> settings() const {
-    std::vector<setting> all;
-    for (const auto& g : groups_)
-      for (const setting& s : g->rule->settings())
-        if (!g->schedules_setting(s.name)) all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
-    return all;
-  }
+  std::vector<setting> settings() const { return list_settings(&core::any_rule_type::settings, false); }
+  // The same with the defaults of the rules, and the settings that a schedule gives, with their values of now.
+  std::vector<setting> default_settings() const { return list_settings(&core::any_rule_type::default_settings, false); }
+  std::vector<setting> scheduled_settings() const { return list_settings(&core::any_rule_type::settings, true); }
 
   // The rule with its options, for a param_groups. This optimizer has no parameters, and is of no use afterwards.
   auto take_group() { return core::take_group(); }
@@ -293,3 +290,13 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
 };
 
 }  // namespace MATOPT_NAMESPACE
+
+ private:
+  std::vector<setting> list_settings(std::vector<setting> (core::any_rule_type::*list)() const, bool scheduled) const {
+    std::vector<setting> all;
+    for (const auto& g : groups_)
+      for (const setting& s : (*g->rule.*list)())
+        if (g->schedules_setting(s.name) == scheduled)
+          all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
+    return all;
+  }

@@ -76,6 +76,7 @@ class any_rule {
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
   // Sets one of them. An error leaves all as they were.
+  virtual std::vector<setting> default_settings() const = 0;  // of a rule that nobody has set anything of
   virtual void set(std::string_view name, std::string_view value) = 0;
   // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
   // value, or with the name, is an error that leaves all as they were.
@@ -196,6 +197,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   }
   double number(std::string_view name) const override {
     double value = 0;
+  std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
     index_t found = 0;
     detail::visit_number(rule, name, [&](const double& x, const range&) { value = x, ++found; });
     if (found == 1) return value;

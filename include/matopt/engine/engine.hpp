@@ -37,7 +37,8 @@ class engine {
   using C = typename Types::compute;
   using group = rule_group<Backend, Types>;
   using plan = step_plan<Backend, Types>;
-  using rule_pointer = std::unique_ptr<any_rule<Backend, Types>>;
+  using any_rule_type = any_rule<Backend, Types>;
+  using rule_pointer = std::unique_ptr<any_rule_type>;
   using gradients = view<const std::type_identity_t<G>>;
   using narrowest = std::conditional_t<detail::all_double<W, C>, double, float>;  // a rate moves weights
 
