@@ -30,7 +30,10 @@ TEST_CASE("GPU training: groups step as optimizers side by side would", "[cuda][
   in_both([]<class World>(const World&) { training::groups_are_optimizers_side_by_side<World>(); });
 }
 TEST_CASE("GPU training: gradients and weights move between steps", "[cuda][training]") {
-  in_both([]<class World>(const World&) { training::gradients_move_between_steps<World>(); });
+  in_both([]<class World>(const World&) {
+    training::gradients_move_between_steps<World>();
+    training::reference_gradients_move_between_steps<World>();
+  });
 }
 TEST_CASE("GPU training: parameters without a gradient are left out", "[cuda][training]") {
   in_both([]<class World>(const World&) {

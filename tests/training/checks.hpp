@@ -15,6 +15,7 @@
 #include <matopt/angular_muown.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
+#include <matopt/muon_storm.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/namo.hpp>
 #include <matopt/normuon.hpp>
@@ -276,6 +277,53 @@ void gradients_move_between_steps() {
   step(0.02), fixed.step(0.02);
   for (index_t i = 0; i < 3; ++i) CHECK(same_bits(elsewhere.weight(i), b.weight(i)));
   CHECK(same_bits(a.weight(3), b.weight(3)));
+}
+
+// Both gradients of a rule that compares two move, each kind by one call or all together.
+template <class World>
+void reference_gradients_move_between_steps() {
+  World one, two;
+  model<World> a(one), b(two), a_reference(one), b_reference(two), spare(one), spare_reference(one);
+  const auto add = [](auto& opt, model<World>& m, model<World>& reference) {
+    opt.add_group("two", muon_storm{}, 1).add_group("one", adamw{}, 0.1);
+    opt.add("w", m.w.v(), m.g.cv(), reference.g.cv(), "two"), opt.add("v", m.v.v(), m.h.cv(), "one"), opt.finalize();
+  };
+  param_groups<typename World::backend> moved(one.b), fixed(two.b);
+  add(moved, a, a_reference), add(fixed, b, b_reference);
+  typename World::template stepping<decltype(moved)> step(moved);
+  for (int t = 0; t < 8; ++t) {
+    model<World>&now = t % 2 ? spare : a, &reference = t % 2 ? spare_reference : a_reference;
+    now.gradients(t), b.gradients(t), reference.gradients(t + 50), b_reference.gradients(t + 50);
+    const std::array<const float*, 2> pointers{now.g.cv().data, now.h.cv().data},
+        second{reference.g.cv().data, nullptr};
+    if (t < 4)
+      moved.rebind({}, pointers, second);
+    else  // (the reference goes first: no two may lie at one place at any time)
+      moved.rebind_references(second), moved.rebind(pointers);
+    step(0.02), fixed.step(0.02);
+    REQUIRE(same_bits(a.weights(), b.weights()));
+  }
+  const std::array<const float*, 1> few{a.g.cv().data};
+  CHECK_THROWS_WITH(moved.rebind_references(few),
+                    Contains("number of reference gradients is 1") && Contains("2, one for each view"));
+  const std::array<const float*, 2> on_weight{a.w.cv().data, nullptr}, on_gradient{spare.g.cv().data, nullptr};
+  CHECK_THROWS_WITH(moved.rebind_references(on_weight), Contains("reference gradient of \"w\"") && Contains("weight"));
+  CHECK_THROWS_WITH(moved.rebind_references(on_gradient), Contains("of \"w\"") && Contains("gradient of \"w\""));
+  // Without a reference gradient the parameter is left out, and the others go on.
+  const std::array<const float*, 2> none{};
+  moved.rebind_references(none);
+  const auto left = a.weight(0);
+  spare.gradients(9), b.gradients(9), step(0.02);
+  fixed.leave_out({"w"}), fixed.step(0.02);
+  CHECK(moved.poll_status());
+  CHECK(same_bits(a.weight(0), left));
+  CHECK(same_bits(a.weights(), b.weights()));
+  // It takes part again where it has one, by a call for all or for one.
+  moved.rebind_reference("w", spare_reference.g.cv()), fixed.leave_out({});
+  spare.gradients(10), b.gradients(10), spare_reference.gradients(60), b_reference.gradients(60);
+  step(0.02), fixed.step(0.02);
+  CHECK_FALSE(same_bits(a.weight(0), left));
+  CHECK(same_bits(a.weights(), b.weights()));
 }
 
 // --- parameters left out ---

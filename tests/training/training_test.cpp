@@ -26,6 +26,7 @@ TEST_CASE("training: gradients and weights move between steps", "[training]") {
   training::gradients_move_between_steps<world>();
 }
 TEST_CASE("training: parameters without a gradient are left out", "[training]") {
+  training::reference_gradients_move_between_steps<world>();
   training::no_gradient_is_left_out<world>();
 }
 TEST_CASE("training: a matrix that was left out goes on as if those steps had not been", "[training]") {

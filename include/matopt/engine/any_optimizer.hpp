@@ -194,10 +194,17 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     parameters_.rebind(name, r, &parameter<W, G>::r);
     this->tables_changed_ = true;
   }
+    this->look_for_gradients();
   // The gradients of all views that were added, in that order, for the steps that follow. A null pointer says that
   // there is no gradient: the parameter is left out of the steps until it has one again. Also weights may have moved.
   void rebind(std::span<const G* const> all) { rebind(std::span<W* const>(), all); }
-  void rebind(std::span<W* const> weights, std::span<const G* const> all) { this->rebind_all(weights, all); }
+  void rebind(std::span<W* const> weights, std::span<const G* const> all) { this->rebind_all(weights, all, {}); }
+  // The same with the reference gradients of rules that need one. Entries of other parameters are not looked at, and an
+  // empty span leaves everything of its kind where it is.
+  void rebind(std::span<W* const> weights, std::span<const G* const> all, std::span<const G* const> references) {
+    this->rebind_all(weights, all, references);
+  }
+  void rebind_references(std::span<const G* const> references) { this->rebind_all({}, {}, references); }
   // These take no part in the steps that follow, until the next call: their weights, state and counts stay as they are,
   // bit for bit, and their gradients are not read. By name of a parameter, a stack ("experts") or one matrix of it
   // ("experts.3"). A gradient of zeros is another thing: momentum goes on moving the weight for hundreds of steps.

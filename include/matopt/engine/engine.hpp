@@ -145,20 +145,24 @@ class engine {
       ++place;
     }
   }
-  void rebind_all(std::span<W* const> weights, std::span<const G* const> all) {
+  void rebind_all(std::span<W* const> weights, std::span<const G* const> all, std::span<const G* const> references) {
     for (std::size_t i = 0; i < std::min(all.size(), parameters_.views()); ++i)
       if (all[i] && all[i] != parameters_.gradient_at(i))
         require_memory({"gradient", parameters_.view_name(i)}, all[i]);
     for (std::size_t i = 0; i < std::min(weights.size(), parameters_.views()); ++i)
       if (weights[i] != parameters_.weight_at(i)) require_memory({"weight", parameters_.view_name(i)}, weights[i]);
-    tables_changed_ = parameters_.rebind(weights, all) || tables_changed_;
-    if (!all.empty()) look_for_gradients();
+    for (std::size_t i = 0; i < std::min(references.size(), parameters_.views()); ++i)
+      if (parameters_.has_reference(i) && references[i] && references[i] != parameters_.reference_at(i))
+        require_memory({"reference gradient", parameters_.view_name(i)}, references[i]);
+    tables_changed_ = parameters_.rebind(weights, all, references) || tables_changed_;
+    if (!all.empty() || !references.empty()) look_for_gradients();
   }
-  // A parameter takes part only if it has a gradient.
+  // A parameter takes part only if it has all gradients that its rule needs.
   void look_for_gradients() {
     without_gradient_.resize(parameters_.views());
     for (std::size_t i = 0; i < parameters_.views(); ++i) {
-      const bool none = parameters_.gradient_at(i) == nullptr && parameters_.has_elements(i);
+      const bool one_is_missing = parameters_.gradient_at(i) == nullptr || parameters_.reference_at(i) == nullptr;
+      const bool none = one_is_missing && parameters_.has_elements(i);
       left_out_changed_ = left_out_changed_ || without_gradient_[i] != none;
       without_gradient_[i] = none;
     }
