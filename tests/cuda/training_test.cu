@@ -70,3 +70,7 @@ TEST_CASE("GPU training: QK-clip scales the rows of heads whose logits are too l
   training::clipped_weights_last<gpu_world, adamw::with_constraint<master_weights<>>,
                                  types<bfloat16, bfloat16, float>>();
 }
+TEST_CASE("GPU training: writes without resync() are told where they would be undone", "[cuda][training]") {
+  training::unsynced_writes_are_told<gpu_world, muon>(false);
+  training::unsynced_writes_are_told<gpu_world, muown>(true);
+}

@@ -467,6 +467,45 @@ void writes_last_after_resync(bool kept_of_weight) {
   }
 }
 
+// With check_copies, a write without resync() is an error before the next step, which names the matrix, if the rule would
+// undo it.
+template <class World, class Rule, class Types = types<float>>
+void unsynced_writes_are_told(bool kept_of_weight) {
+  using W = typename Types::weight;
+  CAPTURE(Rule::name());
+  World one, two;
+  model<World, W> m(one), other(two);
+  optimizer<Rule, typename World::backend, Types> opt(one.b, {}, {.check_copies = true}), unchecked(two.b);
+  m.add_to(opt), opt.finalize(), other.add_to(unchecked), unchecked.finalize();
+  const auto step = [&](int t) { m.gradients(t), other.gradients(t), opt.step(0.02), unchecked.step(0.02); };
+  const auto write = [](model<World, W>& to, double value) {
+    to.w.down(), to.w.host.v()(1, 7, 1) = converted<W>(value), to.w.up();
+  };
+  for (int t = 0; t < 3; ++t) step(t);
+  CHECK(same_bits(m.weights(), other.weights()));
+  for (int t = 3; t < 6; ++t) {
+    write(m, 3.0 * t), write(other, 3.0 * t);
+    const auto written = m.weights();
+    if (kept_of_weight) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\"") && Contains("resync()"));
+    CHECK(opt.steps() == t);
+    CHECK(same_bits(m.weights(), written));
+    if (t == 4) opt.resync("w.0");  // another one: that does not help
+    if (kept_of_weight && t == 4) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\""));
+    opt.resync("w.1"), unchecked.resync("w.1");
+    if (t == 4) unchecked.resync("w.0");
+    step(t);
+    CHECK(same_bits(m.weights(), other.weights()));
+  }
+  // What is loaded between finalize() and the first step is a write, too; state that is loaded brings its copies along.
+  opt.release(), opt.finalize(), write(m, 1.0);
+  if (kept_of_weight) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\""));
+  for (const state_tensor& t : opt.state_tensors()) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type));
+    opt.read_state(t, bytes.data()), opt.write_state(t, bytes.data());
+  }
+  opt.step(0.02);
+}
+
 // --- parameters that come and go ---
 
 template <class World>

@@ -108,6 +108,7 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     plan_.reset();
     seen_ = {};
     stale_ = false;
+    this->writes_.forget();
   }
 
   // --- steps ---
@@ -193,8 +194,8 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     this->require_gradient(name, "reference gradient", r);
     parameters_.rebind(name, r, &parameter<W, G>::r);
     this->tables_changed_ = true;
-  }
     this->look_for_gradients();
+  }
   // The gradients of all views that were added, in that order, for the steps that follow. A null pointer says that
   // there is no gradient: the parameter is left out of the steps until it has one again. Also weights may have moved.
   void rebind(std::span<const G* const> all) { rebind(std::span<W* const>(), all); }
@@ -263,7 +264,10 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   }
   // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
   void read_state(const state_tensor& t, void* host) const { matopt::read_state(*backend_, t, host); }
-  void write_state(const state_tensor& t, const void* host) { matopt::write_state(*backend_, t, host); }
+  void write_state(const state_tensor& t, const void* host) {
+    matopt::write_state(*backend_, t, host);
+    this->writes_.forget();  // copies of weights come with the state
+  }
   std::string signature() const {
     std::string all;
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g->rule->signature();
@@ -284,6 +288,9 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   // The rule with its options, for a param_groups. This optimizer has no parameters, and is of no use afterwards.
   auto take_group() { return core::take_group(); }
 
+  // Whether a step looks at weights on the host, which no recorded step can (optimizer_options::check_copies).
+  bool checks_copies() const { return this->checks_copies_; }
+
   Backend& backend() const { return *backend_; }
   index_t size() const { return static_cast<index_t>(parameters_.size()); }
   bool empty() const { return parameters_.nothing_added(); }
@@ -294,9 +301,6 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
 
  protected:
   explicit any_optimizer(Backend& backend) : core(backend) {}
-};
-
-}  // namespace MATOPT_NAMESPACE
 
  private:
   std::vector<setting> list_settings(std::vector<setting> (core::any_rule_type::*list)() const, bool scheduled) const {
@@ -307,3 +311,6 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
           all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
     return all;
   }
+};
+
+}  // namespace MATOPT_NAMESPACE

@@ -26,6 +26,7 @@
 #include "gradient_check.hpp"
 #include "state_access.hpp"
 #include "step_plan.hpp"
+#include "unsynced_writes.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -57,6 +58,7 @@ class engine {
     auto fresh = std::make_unique<group>();
     fresh->label = label, fresh->rule = std::move(rule), fresh->options = options;
     fresh->set_number("lr", lr);
+    checks_copies_ = checks_copies_ || options.check_copies;
     groups_.push_back(std::move(fresh));
   }
   // The rule of the only group, for another optimizer.
@@ -105,6 +107,7 @@ class engine {
   void begin(double lr, double gradient_scale) {
     require_finalized("begin_step()");
     check_step(lr, gradient_scale);
+    if (checks_copies_) writes_.check(*backend_, *plan_, parameters_, groups_);
     if (follow_schedules(groups_, steps_)) take_settings();
     check_rates(lr);
     upload_what_changed();
@@ -144,6 +147,7 @@ class engine {
       if (after_bucket_) after_bucket_(place);
       ++place;
     }
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_);
   }
   void rebind_all(std::span<W* const> weights, std::span<const G* const> all, std::span<const G* const> references) {
     for (std::size_t i = 0; i < std::min(all.size(), parameters_.views()); ++i)
@@ -177,6 +181,8 @@ class engine {
       carry_state(*backend_, *plan_, *fresh);
     }
     plan_ = std::move(fresh);
+    writes_.forget();
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_);
     if (std::exchange(stale_, false)) left_out_.clear();  // others have their places now
     left_out_.resize(parameters_.size());
     look_for_gradients();
@@ -235,6 +241,7 @@ class engine {
       auto e = plan_->make_pass(*backend_, k, plan_->control.guards);
       k.rule->resync(e, k.w);
     }
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_, &chosen);
   }
 
   // --- what is refused ---
@@ -305,6 +312,8 @@ class engine {
   std::vector<bool> without_gradient_;  // of each view that was added
   std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
   std::function<void(std::size_t)> after_bucket_;
+  unsynced_writes<Backend, Types> writes_;
+  bool checks_copies_ = false;
   step_status seen_{};  // since the last poll, and before this plan
   index_t steps_ = 0;
   std::uint64_t settings_number_ = 0;
