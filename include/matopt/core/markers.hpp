@@ -96,6 +96,17 @@ void resync(const P& policy, E& e, St& s, view<W> w) {
   else if constexpr (decorator<P>)
     resync(policy.inner, e, inner_state(policy, s), w);
 }
+// Whether there is something for resync() to read.
+template <class P, class E, class St, class W>
+constexpr bool keeps_copy() {
+  if constexpr (requires(const P policy, E& e, St& s, view<W> w) { policy.resync(e, s, w); })
+    return true;
+  else if constexpr (decorator<P>)
+    return keeps_copy<typename P::decorates, E,
+                      std::remove_cvref_t<decltype(inner_state(std::declval<const P&>(), std::declval<St&>()))>, W>();
+  else
+    return false;
+}
 // The learning rate of the step: the pass's, unless the momentum has one of its own.
 template <class P, class E, class St>
 auto rate(const P& momentum, E& e, St& s) {

@@ -57,6 +57,7 @@ class bucket_rule {
   virtual void init(pass<Backend, compute>& e, weights w) = 0;
   // What the state copies of the weight is read from the weight again.
   virtual void resync(pass<Backend, compute>& e, weights w) = 0;
+  virtual bool keeps_copy() const = 0;  // resync() has something to read
   virtual void step(pass<Backend, compute>& e, weights w, gradients g, gradients reference) = 0;
   virtual bool limits_rank() const = 0;
   virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a limit
@@ -75,6 +76,7 @@ class any_rule {
   virtual std::unique_ptr<any_rule> copy() const = 0;
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
+  virtual std::vector<setting> default_settings() const = 0;  // of a rule that nobody has set anything of
   // Sets one of them. An error leaves all as they were.
   virtual void set(std::string_view name, std::string_view value) = 0;
   // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
@@ -167,6 +169,13 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
             typename base::gradients reference) override {
     detail::run_step(rule_, scales_gradient_, e, state_, w, g, reference);
   }
+  bool keeps_copy() const override {
+    bool any = false;
+    rule_.each_state(state_, [&]<class P, class St>(std::string_view, const P&, const St&) {
+      any = any || detail::keeps_copy<P, pass<Backend, C>, St, typename Types::weight>();
+    });
+    return any;
+  }
   bool limits_rank() const override { return matopt::limits_rank<typename Rule::constraint_type>; }
   double rank_budget(index_t step, index_t q) const override {
     if constexpr (matopt::limits_rank<typename Rule::constraint_type>)
@@ -207,6 +216,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   std::unique_ptr<base> copy() const override { return std::unique_ptr<base>(new typed_rule(rule)); }
   std::string signature() const override { return Rule::name(); }
   std::vector<setting> settings() const override { return settings_of(rule); }
+  std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
   void set(std::string_view name, std::string_view value) override {
     Rule changed = rule;
     set_setting(changed, name, value);

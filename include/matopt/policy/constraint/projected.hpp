@@ -83,7 +83,9 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
     detail::init(inner, e, s.inner, w);
   }
   template <class E, class St, class W>
-  void resync(E& e, St& s, view<W> w) const {
+  requires(detail::keeps_copy<Projection, E, decltype(St::projection), W>() ||
+           detail::keeps_copy<Inner, E, decltype(St::inner), W>())  //
+      void resync(E& e, St& s, view<W> w) const {
     detail::resync(projection, e, s.projection, w);
     detail::resync(inner, e, s.inner, w);
   }
