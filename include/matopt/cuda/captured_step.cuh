@@ -39,7 +39,8 @@ class captured_step {
       throw bad_value("backend of captured_step",
                       "one whose decompositions are done by a library that waits for the device",
                       "a backend without a library, or eager steps");
-    if (opt.checks_copies()) throw bad_value("check_copies of captured_step", "set", "not set, or eager steps");
+    if constexpr (requires { opt.checks_copies(); })
+      if (opt.checks_copies()) throw bad_value("check_copies of captured_step", "set", "not set, or eager steps");
   }
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;
