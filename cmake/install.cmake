@@ -9,7 +9,7 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/matopt-config.cmake.in $
                               INSTALL_DESTINATION ${matopt_package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/matopt-config-version.cmake COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
-install(FILES ${CMAKE_CURRENT_LIST_DIR}/packages.cmake ${CMAKE_CURRENT_LIST_DIR}/simd.cmake
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/packages.cmake ${CMAKE_CURRENT_LIST_DIR}/simd.cmake ${CMAKE_CURRENT_LIST_DIR}/compiled.cmake
               ${CMAKE_CURRENT_LIST_DIR}/cuda_toolkit.cmake ${CMAKE_CURRENT_LIST_DIR}/torch.cmake
               ${PROJECT_BINARY_DIR}/matopt-config.cmake ${PROJECT_BINARY_DIR}/matopt-config-version.cmake
         DESTINATION ${matopt_package_dir})

@@ -9,6 +9,7 @@ hold the words of its first line, "// expect: words". The first half guards agai
 second line is "// flags: ...", these flags are given besides, where the file must not compile.
 """
 import os
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,18 @@ def check_fail(compiler, include, eigen, path):
         sys.exit(f"{path}: the message does not say \"{expected}\":\n{bad.stderr}")
 
 
+def own_text(path, seen=None):
+    """A header and all of this project that it includes."""
+    seen = set() if seen is None else seen
+    if path in seen or not os.path.isfile(path):
+        return ""
+    seen.add(path)
+    with open(path) as f:
+        text = f.read()
+    included = re.findall(r'^#include "([^"]+)"', text, re.M)
+    return text + "".join(own_text(os.path.normpath(os.path.join(os.path.dirname(path), name)), seen) for name in included)
+
+
 def check_headers(compiler, include, eigen):
     failures = []
     # adapters and other backends need libraries of their own
@@ -50,9 +63,8 @@ def check_headers(compiler, include, eigen):
                 continue
             header = os.path.relpath(path, include)
             macros = HOSTILE + ([] if "eigen" in header else HOSTILE_TO_EIGEN)
-            with open(path) as f:
-                needs_json = "nlohmann" in f.read() or name == "state_io.hpp"
-            text = "#include <nlohmann/json.hpp>\n" if needs_json else ""  # before the macros, which it does not survive
+            # JSON goes before the macros, which it does not survive.
+            text = "#include <nlohmann/json.hpp>\n" if "nlohmann" in own_text(path) else ""
             text += "".join("#define " + m.replace("=", " ", 1) + "\n" for m in macros)
             text += f"#include <{header}>\n#include <{header}>\n"
             result = compile_only(compiler, include, eigen, "-x", "c++", "-", text=text)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""layers_test.py INCLUDE_DIR: holds every #include of the library against the layers in docs/design.md, "Layers"."""
+"""layers_test.py INCLUDE_DIR: holds every #include of the library against the layers in docs/design.md, "Layers", and looks
+for rules that the library matopt::compiled does not have."""
 import os
 import re
 import sys
@@ -8,8 +9,9 @@ import sys
 LAYERS = {
     "core": ({"core"}, set()),
     "policy": ({"core", "policy"}, set()),
-    "rule": ({"core", "policy", "rule"}, set()),
+    "rule": ({"core", "policy", "rule", "compiled"}, set()),
     "published": ({"core", "policy", "rule", "published"}, set()),
+    "compiled": ({"core", "policy", "rule", "eigen"}, set()),
     "simd": ({"core", "simd"}, {"hwy", "cpuid", "sys", "unistd"}),
     "eigen": ({"core", "eigen", "simd"}, {"Eigen", "pthread"}),
     "cuda": ({"core", "cuda"}, {"cuda", "cub", "thrust", "cublas", "cublasLt", "cusolverDn", "cusolver", "nv"}),
@@ -50,6 +52,17 @@ def misnamed_settings(path, text):
             if name != member and not name.endswith("_" + member) and (name, member) not in SETTINGS]
 
 
+def rules_not_compiled(texts):
+    """A rule with a name is in the library matopt::compiled, or is another name of one that is."""
+    everything = "\n".join(texts.values())
+    compiled = set(re.findall(r"^MATOPT_COMPILED_RULE\((\w+)\)$", everything, re.M))
+    aliases = dict(re.findall(r"^using (\w+) = (\w+);$", everything, re.M))
+    named = re.findall(r"add<(\w+)>\(\"", texts.get("published_rules.hpp", ""))
+    missing = [f"{rule}: its header does not say MATOPT_COMPILED_RULE({rule})"
+               for rule in named if rule not in compiled and aliases.get(rule) not in compiled]
+    return missing if named else ["published_rules.hpp names no rule"]
+
+
 def reaches(path, goal, included):
     seen, waiting = set(), [path]
     while waiting:
@@ -64,7 +77,7 @@ def reaches(path, goal, included):
 
 def main(include):
     root = os.path.join(include, "matopt")
-    errors, seen, included = [], 0, {}
+    errors, seen, included, texts = [], 0, {}, {}
     for folder, _, names in sorted(os.walk(root)):
         for name in sorted(n for n in names if n.endswith((".hpp", ".cuh"))):
             path = os.path.relpath(os.path.join(folder, name), root)
@@ -74,7 +87,7 @@ def main(include):
                 continue
             allowed, libraries = LAYERS[layer]
             text = open(os.path.join(folder, name)).read()
-            included[path] = []
+            included[path], texts[path] = [], text
             if "// SPDX-License-Identifier: MIT\n" not in text:
                 errors.append(f"{path}: no SPDX line")
             if not re.search(r"^#pragma once$", text, re.M):
@@ -99,6 +112,7 @@ def main(include):
             errors += misnamed_settings(path, text)
     errors += [f"{path}: does not include version.hpp, not through another header either: MATOPT_NAMESPACE is unknown"
                for path in included if not reaches(path, "version.hpp", included)]
+    errors += rules_not_compiled(texts)
     if seen < 50:
         errors.append(f"only {seen} includes found: is {root} the library?")
     if errors:

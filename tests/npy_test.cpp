@@ -45,6 +45,24 @@ TEST_CASE(".npy files that NumPy wrote are read as they lie", "[npy]") {
   CHECK_THROWS_WITH(load("f4-c").as<double>(), Contains("F32") && Contains("F64"));
 }
 
+TEST_CASE("a stack in Fortran order is read as it lies", "[npy]") {
+  const folder tmp;
+  const std::string header = "{'descr': '=f4', 'fortran_order': True, 'shape': (2, 4, 3), }";
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  bytes += static_cast<char>(header.size()), bytes += '\0', bytes += header;
+  for (int i = 0; i < 24; ++i) {
+    const auto x = static_cast<float>(i);
+    bytes.append(reinterpret_cast<const char*>(&x), sizeof x);
+  }
+  std::ofstream(tmp.file("stack.npy"), std::ios::binary) << bytes;
+  const npy_array a = npy_array::load(tmp.file("stack.npy"));
+  const auto v = a.as<float>();
+  REQUIRE((v.batch == 2 && v.rows == 4 && v.cols == 3));
+  for (index_t b = 0; b < 2; ++b)
+    for (index_t i = 0; i < 4; ++i)
+      for (index_t j = 0; j < 3; ++j) CHECK(v(i, j, b) == static_cast<float>(b + 2 * (i + 4 * j)));
+}
+
 TEST_CASE("views go to .npy files and come back", "[npy]") {
   const folder tmp;
   std::vector<double> x(24);
@@ -101,6 +119,7 @@ TEST_CASE("malformed .npy files are refused by what is wrong with them", "[npy]"
   refused("PK\x03\x04 an archive of arrays", "no .npy file");
   refused(with(good, std::string(24, '\0'), 4), "version is 4.0");
   refused(with(good).substr(0, 30), "cut off in its header");
+  refused(with(good).substr(0, 10 + good.size() - 5), "cut off in its header");
   refused(with(good, std::string(23, '\0')), "cut off");
   refused(with(good, std::string(25, '\0')), "25 stand behind");
   refused(edited("<f4", "<i4"), "\"<i4\"");

@@ -24,6 +24,7 @@
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
+#include <matopt/policy/schedule/setting.hpp>
 #include <matopt/state_io.hpp>
 
 using namespace matopt;
@@ -735,7 +736,7 @@ TEST_CASE("what a checkpoint says of a run is compared by name", "[state_io]") {
   CHECK_THAT(with("optimizer.settings.matrix.momentum", "0.9"),
              Catch::Contains("setting matrix.momentum: file 0.9, here 0.95"));
   CHECK_THAT(refused([](tensor_file& f) { f.metadata.erase("optimizer.settings.rest.beta2"); }),
-             Catch::Contains("setting rest.beta2: file (none), here 0.95"));
+             Catch::Contains("setting rest.beta2: file (none), which stands for the default, 0.999, here 0.95"));
   CHECK_THAT(with("optimizer.settings.matrix.novel", "1"),
              Catch::Contains("setting matrix.novel: file 1, here (none)"));
   CHECK_THAT(refused([](tensor_file& f) { f.tensors.at("optimizer.column.momentum").data.pop_back(); }),
@@ -774,6 +775,46 @@ TEST_CASE("what a checkpoint says of a run is compared by name", "[state_io]") {
   const tensor_file only = tensor_file::load(tmp.file("only"));
   CHECK(reused.tensors.size() == only.tensors.size());
   CHECK(reused.metadata.size() == only.metadata.size() + 1);
+}
+
+TEST_CASE("a checkpoint that is older than a setting loads where the setting has its default", "[state_io]") {
+  eigen_backend cpu(1);
+  float w[4] = {1, 2, 3, 4}, g[4] = {1, 1, 2, 5};
+  const auto make = [&](muon rule) {
+    cpu_optimizer opt(cpu, rule);
+    opt.add("w", row_major(w, 2, 2), row_major(g, 2, 2));
+    opt.finalize();
+    opt.step(0.1);
+    return opt;
+  };
+  const auto opt = make({});
+  tensor_file whole;
+  store_state(opt, whole);
+  for (const setting& s : opt.settings()) {
+    INFO(s.name);
+    tensor_file older = whole;
+    older.metadata.erase("optimizer.settings." + s.name);
+    cpu_optimizer fresh = make({});
+    const restore_report report = restore_state(fresh, older);
+    CHECK_THAT(report.note, Catch::Contains(s.name + " (the default, " + s.value + ")"));
+    CHECK(report.everything());
+  }
+  tensor_file older = whole;
+  older.metadata.erase("optimizer.settings.momentum"), older.metadata.erase("optimizer.settings.ns_eps");
+  cpu_optimizer other = make({.momentum = {.beta = 0.5}});
+  CHECK_THROWS_WITH(restore_state(other, older),
+                    Catch::Contains("setting momentum: file (none), which stands for the default, 0.95, here 0.5") &&
+                        !Catch::Contains("ns_eps"));
+  CHECK(restore_state(other, older, {.other_settings = true}).note.empty());
+
+  // A run that had a schedule of the setting is not an older one.
+  cpu_optimizer scheduled = make({});
+  scheduled.schedule("momentum", linear(0.85, 0.95, 300));
+  tensor_file with_schedule;
+  store_state(scheduled, with_schedule);
+  CHECK(restore_state(scheduled, with_schedule).note.empty());
+  cpu_optimizer without = make({});
+  CHECK_THROWS_WITH(restore_state(without, with_schedule), Catch::Contains("setting momentum: file (none), here 0.95"));
 }
 
 TEST_CASE("names of parameters go round through a file", "[state_io]") {

@@ -43,6 +43,10 @@ void add_training_options(CLI::App& c, run_settings& s) {
       ->capture_default_str();
   c.add_option("--lr-floor", s.lr_floor, "the rate's end as a fraction")->capture_default_str();
   c.add_option("--clip", s.clip, "bound of the global gradient norm; 0: none")->capture_default_str();
+  c.add_option("--qk-clip", s.qk_clip,
+               "with --arch nanogpt: heads whose largest logit of attention in a step is above this have their rows of "
+               "queries and keys scaled down after the step (QK-clip); 0: none")
+      ->capture_default_str();
   c.add_option("--seed", s.seed)->check(not_negative)->capture_default_str();
   c.add_option("--shards", s.shards, "parts of the batch that are added in fixed order")->capture_default_str();
   c.add_option("--eval-interval", s.eval_interval, "steps between validations")->capture_default_str();

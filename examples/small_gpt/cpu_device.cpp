@@ -7,6 +7,7 @@
 #include <matopt/state_io.hpp>
 #include <matopt/step_observer.hpp>
 
+#include "logit_clipping.hpp"
 #include "rules.hpp"
 
 namespace small_gpt {
@@ -51,6 +52,12 @@ cpu_device::cpu_device(trained_model& m, matopt::eigen_backend& cpu)
                   role_of(p.kind), {.row_blocks = p.row_blocks});
   }
   groups_.finalize();
+
+  if (m.settings.qk_clip > 0) {
+    model.measure_attention_logits();
+    clips_ = qk_clips<matopt::qk_clip<matopt::eigen_backend>>(
+        cpu, model.config(), m.settings.qk_clip, model.weights().data(), model.largest_attention_logits().data());
+  }
 }
 cpu_device::~cpu_device() = default;
 
@@ -85,6 +92,17 @@ double cpu_device::clip_gradients() {
   return norm;
 }
 
+// A rule that keeps something of the weights learns of what was scaled.
+void cpu_device::clip_logits(step_report& report) {
+  if (clips_.empty()) return;
+  for (auto& clip : clips_) clip();
+  const auto largest = model_->model.largest_attention_logits();
+  report.attention_logits.assign(largest.begin(), largest.end());
+  const run_settings& s = model_->settings;
+  for (const std::string& name : clipped_tensors(report.attention_logits, static_cast<std::size_t>(s.heads), s.qk_clip))
+    groups_.resync(name);
+}
+
 step_report cpu_device::train_step(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
                                    double factor) {
   step_report report;
@@ -92,6 +110,7 @@ step_report cpu_device::train_step(std::span<const std::int32_t> tokens, std::sp
   report.gradient_norm = clip_gradients();
   const auto before = std::chrono::steady_clock::now();
   groups_.step(factor);
+  clip_logits(report);
   report.optimizer_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
   if (const auto status = groups_.poll_status(); !status) report.skipped = status.parameters;
   has_stepped_ = true;

@@ -2,6 +2,7 @@
 #pragma once
 #include <matopt/eigen.hpp>
 #include <matopt/param_groups.hpp>
+#include <matopt/qk_clip.hpp>
 #include <memory>
 #include <vector>
 
@@ -41,10 +42,12 @@ class cpu_device : public device {
  private:
   double loss_and_gradients(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets);
   double clip_gradients();
+  void clip_logits(step_report& report);
 
   trained_model* model_;
   matopt::eigen_backend* cpu_;
   groups_type groups_;
+  std::vector<matopt::qk_clip<matopt::eigen_backend>> clips_;  // of each layer, with QK-clip
   std::unique_ptr<matopt::step_observer<groups_type>> observer_;
   // Only for a rule that estimates from two gradients: the weights before the last step, and the batch's gradient
   // there.

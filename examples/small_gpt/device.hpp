@@ -17,10 +17,11 @@ namespace small_gpt {
 
 // One training step.
 struct step_report {
-  double loss = 0;                   // mean cross entropy of the batch at the weights before the step, in nats
-  double gradient_norm = 0;          // of all gradients together, before clipping
-  double optimizer_seconds = 0;      // part of the step's time
-  std::vector<std::string> skipped;  // parameters whose gradients were not finite: then nothing has changed
+  double loss = 0;                      // mean cross entropy of the batch at the weights before the step, in nats
+  double gradient_norm = 0;             // of all gradients together, before clipping
+  std::vector<float> attention_logits;  // with QK-clip: the largest ones of the batch, [layers, heads]
+  double optimizer_seconds = 0;         // part of the step's time
+  std::vector<std::string> skipped;     // parameters whose gradients were not finite: then nothing but QK-clip changed
 };
 
 // What one step did to one matrix, as matopt::step_observer tells it.

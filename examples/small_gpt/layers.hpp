@@ -195,18 +195,27 @@ struct attention_shape {
 
 inline constexpr index_t attention_block = 64;
 
-// `cols` columns of a row are stored, the first `live` of them take part, the others become zero.
+// `cols` columns of a row are stored, the first `live` of them take part, the others become zero. Returns the largest of
+// these, before the softmax and without the scale.
 template <class T>
-void softmax_row(T* s, index_t cols, index_t live, T scale) {
+T softmax_row(T* s, index_t cols, index_t live, T scale) {
   auto row = as_array(s, cols);
   const T top = as_array(s, live).maxCoeff();
   row = ((row - top) * scale).exp();
   row.tail(cols - live).setZero();
   row *= T(1) / row.sum();
+  return top;
 }
 
+// Raises the maximum so far; a number that is none stays.
 template <class T>
-void attention_forward(const attention_shape& a, const T* qkv, T* probability, T* y) {
+void take_larger(T& largest, T value) {
+  if (value > largest || std::isnan(value)) largest = value;
+}
+
+// `largest`, if given, has a number for each head, which is raised to the largest entry of S up to the diagonal.
+template <class T>
+void attention_forward(const attention_shape& a, const T* qkv, T* probability, T* y, T* largest = nullptr) {
   const index_t n = a.length, d = a.head_width, w = a.width();
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   for (index_t s = 0; s < a.sequences; ++s) {
@@ -220,7 +229,10 @@ void attention_forward(const attention_shape& a, const T* qkv, T* probability, T
         const index_t rows = std::min(attention_block, n - first), cols = first + rows;
         auto tile = p.block(first, 0, rows, cols);
         tile.noalias() = q.middleRows(first, rows) * k.topRows(cols).transpose();
-        for (index_t r = 0; r < rows; ++r) softmax_row(tile.row(r).data(), cols, first + r + 1, scale);
+        for (index_t r = 0; r < rows; ++r) {
+          const T top = softmax_row(tile.row(r).data(), cols, first + r + 1, scale);
+          if (largest) take_larger(largest[h], scale * top);
+        }
         out.block(first, h * d, rows, d).noalias() = tile * v.topRows(cols);
       }
     }

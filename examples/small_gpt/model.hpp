@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -78,6 +79,14 @@ class gpt {
     return run(pool, tokens, targets, batch, true);
   }
 
+  // From now on loss_and_gradient() measures the largest logit of attention of each head, after the factor
+  // 1 / sqrt(head width): over the whole batch and all pairs of a token and one that it sees. The numbers of layer after
+  // layer, [layers, heads], are those of the last call, and stay where they are as long as the model.
+  void measure_attention_logits() {
+    attention_logits_.assign(static_cast<std::size_t>(config_.layers * config_.heads), T(0));
+  }
+  std::span<const T> largest_attention_logits() const { return attention_logits_; }
+
   // Logits of the token that follows `tokens` (1 to context of them); `out` holds `vocabulary` values.
   void logits(matopt::thread_pool&, std::span<const std::int32_t> tokens, std::span<T> out) {
     const auto length = static_cast<index_t>(tokens.size());
@@ -125,6 +134,7 @@ class gpt {
     buffer<T> x, logits;                                     // residual stream; logits, then their gradient
     buffer<T> dx, d_narrow, d_qkv, d_hidden, d_probability;  // gradients of the same shapes
     buffer<T> gradient;                                      // of the weights; shard 0 writes to the model's own
+    std::vector<T> attention_logits;                         // the largest ones, [layers, heads]; empty: not measured
     double loss = 0;
   };
 
@@ -216,6 +226,7 @@ class gpt {
       buffer<T>& gradient = s == 0 ? gradient_ : ws.gradient;
       if (with_gradient) gradient.resize(gradient_.size());  // the first time only
       ws.loss = 0;
+      ws.attention_logits.assign(with_gradient ? attention_logits_.size() : 0, -std::numeric_limits<T>::infinity());
       if (with_gradient) gradient.setZero();
       for_chunks(batch * s / shards, batch * (s + 1) / shards, [&](index_t first, index_t sequences) {
         const std::int32_t* ids = tokens.data() + first * context();
@@ -237,6 +248,12 @@ class gpt {
           gradient_.segment(first, n) += spaces[static_cast<std::size_t>(s)].gradient.segment(first, n);
       });
     }
+    if (with_gradient)
+      for (std::size_t i = 0; i < attention_logits_.size(); ++i) {
+        attention_logits_[i] = spaces.front().attention_logits[i];
+        for (index_t s = 1; s < shards; ++s)
+          take_larger(attention_logits_[i], spaces[static_cast<std::size_t>(s)].attention_logits[i]);
+      }
     double sum = 0;
     for (index_t s = 0; s < shards; ++s) sum += spaces[static_cast<std::size_t>(s)].loss;
     return sum / static_cast<double>(total);
@@ -248,6 +265,7 @@ class gpt {
                const input_observer& observe) const {
     const index_t w = width(), rows = sequences * length;
     const attention_shape shape{sequences, length, config_.heads, config_.head_width()};
+    const auto heads = static_cast<std::size_t>(config_.heads);
     auto x = as_matrix(ws.x.data(), rows, w);
 
     for (index_t r = 0; r < rows; ++r) x.row(r) = weight(layout_.embedding).row(tokens[r]);
@@ -271,7 +289,8 @@ class gpt {
       as_matrix(l.qkv.data(), rows, 3 * w).noalias() =
           shown(id.qkv, l.attention_norm.output(), w) * weight(id.qkv).transpose();
       if (modern()) qk_norm_rotary_forward(shape, rotary_, l.qkv.data(), l.qk_scale.data());
-      attention_forward(shape, l.qkv.data(), l.probability.data(), l.attended.data());
+      T* largest = ws.attention_logits.empty() ? nullptr : ws.attention_logits.data() + i * heads;
+      attention_forward(shape, l.qkv.data(), l.probability.data(), l.attended.data(), largest);
       x.noalias() += shown(id.attention_out, l.attended.data(), w) * weight(id.attention_out).transpose();
 
       norm_forward(norm(), x.data(), gain(id.mlp_gain), rows, w, l.mlp_norm);
@@ -343,6 +362,7 @@ class gpt {
   gpt_layout layout_;
   buffer<T> weights_, gradient_;
   rotary_table<T> rotary_;
+  std::vector<T> attention_logits_;
   std::vector<workspace> workspaces_;
 };
 

@@ -73,7 +73,9 @@ run_record run_record::read(const std::string& folder) {
                   number(line, "seconds"),
                   number(line, "elapsed"),
                   number(line, "tokens_per_second"),
-                  number(line, "optimizer_share")};
+                  number(line, "optimizer_share"),
+                  number(line, "qk_max"),
+                  number(line, "qk_clipped")};
       if (std::isnan(s.seconds)) s.seconds = before + (step - first) * r.tokens_per_step() / s.tokens_per_second;
       r.steps.push_back(s);
     } else if (line.contains("validation")) {
@@ -106,7 +108,7 @@ void write_csv(const run_record& r) {
   for (const auto& v : r.validations) validated[v.step] = &v;
   std::string steps =
       "step,tokens,loss,smoothed,lr,other_lr,gradient_norm,seconds,elapsed,tokens_per_second,optimizer_share,"
-      "validation,bits_per_byte\n";
+      "validation,bits_per_byte,qk_max,qk_clipped\n";
   for (const auto& s : r.steps) {
     steps += std::to_string(s.step);
     for (const double x : {s.step * r.tokens_per_step(), s.loss, s.smoothed, s.lr, s.other_lr, s.gradient_norm,
@@ -114,7 +116,7 @@ void write_csv(const run_record& r) {
       steps += ',' + cell(x);
     const auto v = validated.find(s.step);
     steps += v == validated.end() ? ",," : ',' + cell(v->second->loss) + ',' + cell(v->second->bits_per_byte);
-    steps += '\n';
+    steps += ',' + cell(s.qk_max) + ',' + cell(s.qk_clipped) + '\n';
   }
   write_file(r.folder + "/steps.csv", steps);
 

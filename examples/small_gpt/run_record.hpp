@@ -15,6 +15,7 @@ struct run_record {
     // Seconds are those of training steps; elapsed ones also hold validations, measurements and checkpoints. What an
     // old log does not tell is NaN.
     double loss, smoothed, lr, other_lr, gradient_norm, seconds, elapsed, tokens_per_second, optimizer_share;
+    double qk_max, qk_clipped;  // with QK-clip
   };
   struct validation_line {
     int step;

@@ -33,6 +33,13 @@ void check_rate(const char* name, double value) {
     throw bad_value(name, matopt::detail::text(value), "0, or at least 1.5e-45, the least number of a float");
 }
 
+// The threshold of QK-clip, which is compared with logits in float.
+void check_threshold(double value) {
+  check("--qk-clip", value, {.low = 0, .high = matopt::largest_input<float>});
+  if (value > 0 && static_cast<float>(value) < std::numeric_limits<float>::min())
+    throw bad_value("--qk-clip", matopt::detail::text(value), "0, or at least 1.2e-38, the least normal float");
+}
+
 template <class... Legal>
 void check_name(const char* name, const std::string& value, const Legal&... legal) {
   if (((value != legal) && ...)) {
@@ -84,6 +91,12 @@ void validate(const run_settings& s) {
   else
     check_name("--precision", s.precision, "", "float");
   check("--micro-batch", s.micro_batch, not_negative);
+  check_threshold(s.qk_clip);
+  if (s.qk_clip > 0 && s.architecture != "nanogpt")
+    throw bad_value("--qk-clip", matopt::detail::text(s.qk_clip),
+                    "0 unless --arch is nanogpt: the model " + s.architecture +
+                        " normalises queries and keys, which bounds its logits by sqrt(width / heads), and the length "
+                        "of the rows that QK-clip would scale has no effect");
   check("--warmup", s.warmup, {.low = -1});
   check_rate("--lr", s.lr);
   check_rate("--other-lr", s.other_lr);
@@ -186,8 +199,8 @@ json effective_settings(const run_settings& asked) {
 }
 
 void add_later_settings(json& settings) {
-  const json before{{"vocabulary_size", 4096}, {"measure_interval", 100}, {"checkpoints", "last"},
-                    {"device", "cpu"},         {"precision", "float"},    {"micro_batch", 0}};
+  const json before{{"vocabulary_size", 4096}, {"measure_interval", 100}, {"checkpoints", "last"}, {"device", "cpu"},
+                    {"precision", "float"},    {"micro_batch", 0},        {"qk_clip", 0.0}};
   for (const auto& [name, value] : before.items())
     if (!settings.contains(name)) settings[name] = value;
 }

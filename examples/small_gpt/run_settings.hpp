@@ -42,13 +42,14 @@ struct run_settings {
   std::string device = "cpu";        // or cuda, cuda:1, ...
   std::string precision;             // of products: float, or on a GPU bf16; empty: the device's own
   int micro_batch = 0;               // on a GPU: sequences that go through the model at once; 0: chosen by it
+  double qk_clip = 0;                // largest logit of attention that QK-clip tolerates; 0: no QK-clip
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width,
                                    context, rule, set, lr, other_lr, set_other, schedule, warmup, decay_fraction,
                                    lr_floor, clip, batch, iterations, seed, shards, eval_interval, eval_windows,
                                    checkpoint_interval, vocabulary_size, measure_interval, checkpoints, device,
-                                   precision, micro_batch)
+                                   precision, micro_batch, qk_clip)
 
 // Throws bad_value for the first setting outside its range; the model's shape is checked by gpt_config.
 void validate(const run_settings&);

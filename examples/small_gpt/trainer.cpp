@@ -12,6 +12,7 @@
 
 #include "command_line.hpp"
 #include "cpu_device.hpp"
+#include "logit_clipping.hpp"
 #include "measurements.hpp"
 #include "processor.hpp"
 #include "progress.hpp"
@@ -270,16 +271,21 @@ void trainer::train(train_result& result) {
                   loss, smoothed, s.lr * factor, rate, 100 * result.optimizer_share, duration(elapsed()).c_str(),
                   duration(left).c_str());
     bar.show(step_, text);
-    folder_.log({{"step", step_},
-                 {"loss", loss},
-                 {"smoothed", smoothed},
-                 {"lr", s.lr * factor},
-                 {"other_lr", s.other_lr * factor},
-                 {"gradient_norm", report.gradient_norm},
-                 {"seconds", seconds_before_ + result.seconds},
-                 {"elapsed", elapsed()},
-                 {"tokens_per_second", rate},
-                 {"optimizer_share", result.optimizer_share}});
+    json line{{"step", step_},
+              {"loss", loss},
+              {"smoothed", smoothed},
+              {"lr", s.lr * factor},
+              {"other_lr", s.other_lr * factor},
+              {"gradient_norm", report.gradient_norm},
+              {"seconds", seconds_before_ + result.seconds},
+              {"elapsed", elapsed()},
+              {"tokens_per_second", rate},
+              {"optimizer_share", result.optimizer_share}};
+    if (s.qk_clip > 0) {
+      line["qk_max"] = largest_of(report.attention_logits);
+      line["qk_clipped"] = heads_above(report.attention_logits, s.qk_clip);
+    }
+    folder_.log(line);
     if (measured) {
       device_->download();
       folder_.log({{"step", step_}, {"measurements", measurements(model_->model, *cpu_, device_->observed())}});

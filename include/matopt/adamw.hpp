@@ -1,6 +1,7 @@
 // AdamW: the rule for embeddings, heads and vectors, through the same template as every other.
 //
-//   m, v <- means of G, G^2       W <- (1 - lr decay) W - lr m^ / (sqrt(v^) + eps)
+//   m, v <- means of G, G^2                                              Algorithm 2, lines 7 and 8
+//   W <- (1 - lr decay) W - lr m^ / (sqrt(v^) + eps)                     lines 9, 10 and 12
 //
 // Loshchilov, Hutter (arXiv 1711.05101). Defaults of PyTorch: betas 0.9 and 0.999, eps 1e-8, lr 1e-3; its decay of 0.01
 // is not the default here, because embeddings and vectors usually have none. Where eps sits:
@@ -25,5 +26,7 @@ struct adamw_defaults {
 };
 
 using adamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adamw_defaults>;
+
+MATOPT_COMPILED_RULE(adamw)
 
 }  // namespace MATOPT_NAMESPACE

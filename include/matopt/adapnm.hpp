@@ -27,4 +27,7 @@ using adapnm =
     rule<positive_negative_adam, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, adapnm_defaults>;
 using adapnm_l2 = adapnm::with_constraint<coupled_decay>;
 
+MATOPT_COMPILED_RULE(adapnm)
+MATOPT_COMPILED_RULE(adapnm_l2)
+
 }  // namespace MATOPT_NAMESPACE

@@ -26,4 +26,6 @@ struct angular_muown_defaults {
 using angular_muown =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, row_sphere<>, fan_ratio, angular_muown_defaults>;
 
+MATOPT_COMPILED_RULE(angular_muown)
+
 }  // namespace MATOPT_NAMESPACE

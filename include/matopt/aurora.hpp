@@ -1,4 +1,4 @@
-// Aurora: Muon whose update has equally long rows where there are more of them than columns, and columns the other way.
+// Aurora: Muon whose update has equally long rows if there are more rows than columns, and else equally long columns.
 //
 //   U = Nesterov(G)       O = the polar factor of diag(d) U, with d such that the lines of O are equally long
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
@@ -29,5 +29,7 @@ struct aurora_defaults {
 };
 
 using aurora = rule<nesterov_ema, balanced_polar<>, no_normalizer, decoupled_decay, fan_ratio, aurora_defaults>;
+
+MATOPT_COMPILED_RULE(aurora)
 
 }  // namespace MATOPT_NAMESPACE

@@ -5,8 +5,8 @@
 //
 // The direction of a record of the optimizer track of modded-nanogpt (contra 0.4, of which half is taken). That record
 // also evens out rows and columns and keeps updates above 0.35 of the weight (neuron_norm, update_floor), which is left
-// out here, and so its rate says nothing; lr 0.02 is Muon's. State: 1 scalar per parameter. FLOPs: Muon's with twelve
-// steps, and 32 per parameter.
+// out here, and so its rate does not apply here; lr 0.02 is Muon's. State: 1 scalar per parameter. FLOPs: Muon's with
+// twelve steps, and 32 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -27,5 +27,7 @@ struct contra_muon_defaults {
 };
 
 using contra_muon = rule<nesterov_ema, contra_polar<>, no_normalizer, decoupled_decay, fan_ratio, contra_muon_defaults>;
+
+MATOPT_COMPILED_RULE(contra_muon)
 
 }  // namespace MATOPT_NAMESPACE

@@ -1,7 +1,7 @@
 // Dion: orthonormal updates of low rank, from one power iteration per step with error feedback.
 //
 //   M <- M + G       P = orth(M Q)       R = M^T P       M <- M - 0.05 P R^T       Q <- columns of R normalised
-//   W <- (1 - lr decay) W - lr sqrt(m / n) P Q^T
+//   W <- (1 - lr decay) W - lr sqrt(m / n) P Q^T                 Algorithm 1, which has neither decay nor scale
 //
 // Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion: lr 0.01, decay 0.01, full rank
 // (dion_rank_fraction 1). Equations and differences: dion_polar.hpp. State: 1 scalar per parameter and min(m, n) times
@@ -24,5 +24,7 @@ struct dion_defaults {
 };
 
 using dion = rule<no_momentum, dion_polar, no_normalizer, decoupled_decay, spectral_ratio, dion_defaults>;
+
+MATOPT_COMPILED_RULE(dion)
 
 }  // namespace MATOPT_NAMESPACE

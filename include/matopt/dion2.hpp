@@ -27,4 +27,6 @@ struct dion2_defaults {
 
 using dion2 = rule<no_momentum, sliced_polar<>, no_normalizer, decoupled_decay, spectral_ratio, dion2_defaults>;
 
+MATOPT_COMPILED_RULE(dion2)
+
 }  // namespace MATOPT_NAMESPACE

@@ -1,6 +1,6 @@
 // eigen_backend: runs the verbs on the CPU, products through Eigen's kernels, over a small thread pool.
 //
-//   matopt::eigen_backend cpu;               one thread per core
+//   matopt::eigen_backend cpu;               one thread per hardware thread
 //   matopt::eigen_backend cpu(4);            four
 //
 // Every verb has finished when it returns. Results do not depend on the number of threads: work is cut into tiles by
@@ -181,12 +181,17 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
 
   // f(unit) for units of `elements` each; a task is as many of them as are worth one.
   template <class F>
-  void run_units(index_t units, index_t elements, F&& f) {
-    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, elements));
-    run_tasks((units + per_task - 1) / per_task, units * elements, [&](index_t task) {
-      const index_t end = std::min(units, (task + 1) * per_task);
-      for (index_t unit = task * per_task; unit < end; ++unit) f(unit);
+  void run_units(index_t units, index_t elements, const F& f) {
+    run_ranges(units, elements, &f, [](const void* closure, index_t begin, index_t end) {
+      for (index_t unit = begin; unit < end; ++unit) (*static_cast<const F*>(closure))(unit);
     });
+  }
+  // Compiled once for all verbs.
+  [[gnu::noinline]] void run_ranges(index_t units, index_t elements, const void* closure,
+                                    void (*range)(const void* closure, index_t begin, index_t end)) {
+    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, elements));
+    run_tasks((units + per_task - 1) / per_task, units * elements,
+              [&](index_t task) { range(closure, task * per_task, std::min(units, (task + 1) * per_task)); });
   }
 
   // f(block, matrix) for the blocks of matrices that are not guarded.
@@ -271,8 +276,8 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
   }
 
   template <class T>
-  void product(arithmetic_t<T> alpha, view<const T> a, view<const T> b, arithmetic_t<T> beta, view<const T> c,
-               view<T> d, bool symmetric) {
+  [[gnu::noinline]] void product(arithmetic_t<T> alpha, view<const T> a, view<const T> b, arithmetic_t<T> beta,
+                                 view<const T> c, view<T> d, bool symmetric) {
 #ifdef MATOPT_HIGHWAY
     if constexpr (!std::is_same_v<T, double>)
       // What is tiny or only a line or two wide does not repay packing.

@@ -26,4 +26,6 @@ struct kl_shampoo_defaults {
 using kl_shampoo =
     rule<kl_shampoo_direction, no_orthogonalizer, no_normalizer, decay_after, unit_scale, kl_shampoo_defaults>;
 
+MATOPT_COMPILED_RULE(kl_shampoo)
+
 }  // namespace MATOPT_NAMESPACE

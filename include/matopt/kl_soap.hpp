@@ -8,7 +8,7 @@
 // decay 0.01 after the step, bases renewed every 10 steps. kl_soap_h is result "3040 steps" of the optimization track
 // of modded-nanogpt: lr 0.018, betas 0.95 and 0.9, bases renewed in every step, the first factors not scaled down,
 // roots up to 4000. emerging_kl_soap follows NVIDIA Emerging-Optimizers, but for its first step
-// (emerging_kl_direction.hpp); it names no rate there, 3e-3 is soap's. In all three the first step only measures:
+// (emerging_kl_direction.hpp); they name no rate, and 3e-3 is soap's. In all three the first step only measures:
 // weights stay. Equations: kl_direction.hpp and emerging_kl_direction.hpp. State: 2 scalars per parameter, 2 (m^2 +
 // n^2) + m + n and a few per matrix. Needs: svd, orthonormal_basis.
 //
@@ -46,5 +46,9 @@ using kl_soap_h =
     rule<kl_soap_direction, no_orthogonalizer, no_normalizer, projected<hyperball>, unit_scale, kl_soap_h_defaults>;
 using emerging_kl_soap = rule<emerging_kl_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale,
                               emerging_kl_soap_defaults>;
+
+MATOPT_COMPILED_RULE(kl_soap)
+MATOPT_COMPILED_RULE(kl_soap_h)
+MATOPT_COMPILED_RULE(emerging_kl_soap)
 
 }  // namespace MATOPT_NAMESPACE

@@ -1,6 +1,6 @@
 // Lion: the sign of an interpolated momentum.
 //
-//   u = sign(0.9 m + 0.1 G)       m <- 0.99 m + 0.01 G       W <- (1 - lr decay) W - lr u
+//   u = sign(0.9 m + 0.1 G)       m <- 0.99 m + 0.01 G       W <- (1 - lr decay) W - lr u          Alg. 2
 //
 // Chen et al.: Symbolic Discovery of Optimization Algorithms (arXiv 2302.06675); follows google/automl: lr 1e-4, no
 // decay. Take a rate 3 to 10 times smaller and a decay as much larger than AdamW's; betas 0.95 and 0.98 for language
@@ -23,5 +23,7 @@ struct lion_defaults {
 };
 
 using lion = rule<lion_momentum, sign_direction, no_normalizer, decoupled_decay, unit_scale, lion_defaults>;
+
+MATOPT_COMPILED_RULE(lion)
 
 }  // namespace MATOPT_NAMESPACE

@@ -3,10 +3,9 @@
 //   W <- (1 - lr decay) W - lr s u,  u of norm at most 1     solves  minimise F(W) subject to ||W|| <= s / decay
 //
 // in the norm whose dual ball the direction u comes from: the spectral norm for polar factors, the largest entry for
-// signs, the longest row for normalised rows. Chen, Li, Liu: Lion-K (arXiv 2506.15054). While lr
-// decay <= 1, the excess of ||W|| over the radius shrinks by 1 - lr decay per step, and a weight inside stays there.
-// Newton-Schulz with Keller's coefficients overshoots: its directions have norms up to 1.21, so the ball is that much
-// larger.
+// signs, the longest row for normalised rows. Chen, Li, Liu: Lion-K (arXiv 2506.15054). While lr decay <= 1, the excess
+// of ||W|| over the radius shrinks by 1 - lr decay per step, and a weight inside stays there. Newton-Schulz with
+// Keller's coefficients overshoots: its directions have norms up to 1.21, so the ball is that much larger.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

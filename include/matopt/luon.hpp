@@ -4,8 +4,8 @@
 //
 // github.com/JiaxuanZou0714/Luon: lr 0.02, decay 0.5, for the query and key projections only. Where decay W outweighs
 // the gradients the step is along minus the polar factor of W, the subgradient of its nuclear norm; elsewhere the decay
-// tilts the direction, by an amount that depends on the size of the gradient. State: 1 scalar per parameter. FLOPs: 5
-// m^2 4n.
+// tilts the direction, by an amount that depends on the size of the gradient. State: 1 scalar per parameter. FLOPs:
+// 20 m^2 n per m x n matrix, m <= n.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -25,5 +25,7 @@ struct luon_defaults {
 };
 
 using luon = rule<heavy_ball, newton_schulz<>, no_normalizer, coupled_decay, unit_scale, luon_defaults>;
+
+MATOPT_COMPILED_RULE(luon)
 
 }  // namespace MATOPT_NAMESPACE

@@ -31,4 +31,6 @@ struct muon_defaults {
 
 using muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_defaults>;
 
+MATOPT_COMPILED_RULE(muon)
+
 }  // namespace MATOPT_NAMESPACE

@@ -5,9 +5,9 @@
 //
 // Muon^2 (arXiv 2604.09967), in the form of the optimizer track of modded-nanogpt ("MuonSq", by another author):
 // Nesterov, eps outside of the root, the set speedrun12, lr 0.1, decay 0.0125. The paper's own equations were not
-// available; an account of them has neither Nesterov nor eps outside (moment_eps_place). It says that fewer
-// Newton-Schulz steps do. State: 2 scalars per parameter. FLOPs: Muon's with twelve steps, and 8 per parameter. For
-// hidden matrices.
+// available; an account of them has neither Nesterov nor eps outside (moment_eps_place). By that account fewer
+// Newton-Schulz steps are enough. State: 2 scalars per parameter. FLOPs: Muon's with twelve steps, and 8 per parameter.
+// For hidden matrices.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -27,5 +27,7 @@ struct muon2_defaults {
 };
 
 using muon2 = rule<nesterov_moment_scaled, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon2_defaults>;
+
+MATOPT_COMPILED_RULE(muon2)
 
 }  // namespace MATOPT_NAMESPACE

@@ -20,4 +20,6 @@ namespace MATOPT_NAMESPACE {
 
 using muon_8bit = with_8bit_momentum<muon>;
 
+MATOPT_COMPILED_RULE(muon_8bit)
+
 }  // namespace MATOPT_NAMESPACE

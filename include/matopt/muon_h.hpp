@@ -25,4 +25,6 @@ struct muon_h_defaults {
 
 using muon_h = rule<nesterov_ema, newton_schulz<>, no_normalizer, projected<hyperball>, unit_scale, muon_h_defaults>;
 
+MATOPT_COMPILED_RULE(muon_h)
+
 }  // namespace MATOPT_NAMESPACE

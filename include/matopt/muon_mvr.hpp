@@ -1,7 +1,8 @@
 // Muon-MVR: Muon on a variance-reduced momentum.
 //
-//   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer       M <- 0.95 M + c       O = NS5(M)
-//   W <- (1 - lr decay) W - lr 0.2 sqrt(max(m, n)) O
+//   c = G + kappa (G - R), kappa = gamma 0.95 / 0.05, to norm 1 if longer           as MARS Algorithm 1, lines 4 and 5
+//   M <- 0.95 M + c                                                                 as line 6, times 1 / 0.05
+//   O = NS5(M)       W <- (1 - lr decay) W - lr 0.2 sqrt(max(m, n)) O               as Moonlight eq. 2 and 4
 //
 // Chang et al.: On the Convergence of Muon and Beyond (arXiv 2509.15816); follows the same author's public code: lr
 // 3e-3, gamma 0.025, no decay (its CIFAR file: momentum 0.9, gamma 0.1, lr 0.05, no shape factor).
@@ -34,5 +35,8 @@ using muon_mvr1 = rule<mars<heavy_ball>, newton_schulz<>, no_normalizer, decoupl
 using muon_mvr2 =
     rule<two_gradients<heavy_ball>, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_mvr_defaults>;
 using muon_mvr3 = muon_mvr2;
+
+MATOPT_COMPILED_RULE(muon_mvr1)
+MATOPT_COMPILED_RULE(muon_mvr2)
 
 }  // namespace MATOPT_NAMESPACE

@@ -7,7 +7,8 @@
 //   muon_nsr           NanoGPT: alpha 10, lr 6e-4, decay 0.1
 //   muon_nsr_suite_a   alpha 1000, lr 1e-3
 //   muon_nsr_suite_b   alpha 1000, eps of the norm 1e-5, scale sqrt(max(1, m / n)), lr 8e-3, gradients of norm below 1
-//                      amplified to it (set amplify_below = 0 to be rid of that)
+//                      amplified to it (amplify_below = 0 turns that off)
+//
 // State: 2 scalars per parameter and 1 per matrix. FLOPs: Muon's and 16 per parameter.
 //
 // SPDX-License-Identifier: MIT
@@ -45,5 +46,9 @@ using muon_nsr_suite_a =
     rule<noise_to_signal, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_nsr_suite_a_defaults>;
 using muon_nsr_suite_b =
     rule<noise_to_signal, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_nsr_suite_b_defaults>;
+
+MATOPT_COMPILED_RULE(muon_nsr)
+MATOPT_COMPILED_RULE(muon_nsr_suite_a)
+MATOPT_COMPILED_RULE(muon_nsr_suite_b)
 
 }  // namespace MATOPT_NAMESPACE

@@ -6,9 +6,8 @@
 // Muon+ (arXiv 2602.21545); written from its equations, because the official repository has no licence. lr 1e-3, decay
 // 0.1; the official default of norm_order is none, its shipped configurations take col_row or row_col with rates of
 // 0.005 to 0.1. The scale has no max with 1. The update is larger than Muon's on matrices that are not square
-// (line_norm.hpp). The official split of heads is row_blocks here,
-// but each block is scaled by its own shape, and there by that of the whole matrix; its split of columns is several
-// views.
+// (line_norm.hpp). The official split of heads is row_blocks here, but each block is scaled by its own shape, and there
+// by that of the whole matrix; its split of columns is several views here.
 // State: 1 scalar per parameter. FLOPs: Muon's and up to 8 per parameter.
 //
 // SPDX-License-Identifier: MIT
@@ -31,5 +30,7 @@ struct muon_plus_defaults {
 
 using muon_plus =
     rule<nesterov_heavy_ball, newton_schulz<>, line_norm, decoupled_decay, spectral_ratio, muon_plus_defaults>;
+
+MATOPT_COMPILED_RULE(muon_plus)
 
 }  // namespace MATOPT_NAMESPACE

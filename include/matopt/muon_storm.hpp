@@ -2,6 +2,7 @@
 // the two was read.
 //
 //   M <- G + (1 - alpha) (M - R), M = G in the first step       R: this batch's gradient at the last weights
+//                                                               STORM, Algorithm 1
 //   W <- (1 - lr decay) W - lr NS5(M)
 //
 // The common estimator behind Qian et al., Muon is Provably Faster with Momentum Variance Reduction (arXiv 2512.16598),
@@ -28,5 +29,7 @@ struct muon_storm_defaults {
 
 using muon_storm =
     rule<two_gradients<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, muon_storm_defaults>;
+
+MATOPT_COMPILED_RULE(muon_storm)
 
 }  // namespace MATOPT_NAMESPACE

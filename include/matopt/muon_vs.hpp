@@ -8,6 +8,7 @@
 //   muon_vs_suite_a   takes the deviation after the mean has moved: beta^2 times v; lr 1e-3
 //   muon_vs_suite_b   eps of the norm 1e-5, scale sqrt(max(1, m / n)), lr 8e-3, gradients of norm below 1 amplified
 //                     to it
+//
 // The limit of Muon-NSR for large alpha, up to a factor that the orthogonalizer removes. State: 2 scalars per parameter
 // and 1 per matrix. FLOPs: Muon's and 14 per parameter.
 //
@@ -46,5 +47,9 @@ using muon_vs_suite_a =
     rule<variance_scaled, newton_schulz<>, no_normalizer, decoupled_decay, match_rms, muon_vs_suite_a_defaults>;
 using muon_vs_suite_b =
     rule<variance_scaled, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, muon_vs_suite_b_defaults>;
+
+MATOPT_COMPILED_RULE(muon_vs)
+MATOPT_COMPILED_RULE(muon_vs_suite_a)
+MATOPT_COMPILED_RULE(muon_vs_suite_b)
 
 }  // namespace MATOPT_NAMESPACE

@@ -1,7 +1,9 @@
 // Muown: Muon on row directions, Adam on row magnitudes; keeps the spectral norm of the weights from drifting.
 //
-//   W = Diag(g) D       d, G' = gradients of g and of the direction       M <- 0.95 M + G'       U = G' + 0.95 M
-//   R <- R - lr 0.2 sqrt(max(m, n)) NS5(U)       g <- g - lr Adam(d)       W <- Diag(g) R / row norms
+//   W = Diag(g) D       d, G' = gradients of g and of the direction                      Algorithm 1
+//   M <- 0.95 M + G'    U = G' + 0.95 M                                                  Algorithm 1, Appendix C
+//   R <- R - lr 0.2 sqrt(max(m, n)) NS5(U)                                               Algorithm 1, Appendix C
+//   g <- g - lr Adam(d)       W <- Diag(g) R / row norms                                 Algorithm 1
 //
 // Paper: Muown, arXiv 2605.10797; official code kcc-lion/muown (no licence: nothing of it is used). The equations and
 // every place where implementations differ are in policy/constraint/weight_normalization.hpp. lr 1e-3 to 1.6e-2, no
@@ -29,5 +31,7 @@ struct muown_defaults {
 
 using muown =
     rule<nesterov_heavy_ball, newton_schulz<>, no_normalizer, weight_normalization<>, match_rms, muown_defaults>;
+
+MATOPT_COMPILED_RULE(muown)
 
 }  // namespace MATOPT_NAMESPACE

@@ -25,4 +25,6 @@ struct nadamw_defaults {
 
 using nadamw = rule<adam_direction, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, nadamw_defaults>;
 
+MATOPT_COMPILED_RULE(nadamw)
+
 }  // namespace MATOPT_NAMESPACE

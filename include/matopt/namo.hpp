@@ -7,6 +7,7 @@
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1. The decay goes by the adaptive rate: no
 // gradients, no decay.
 //   namo_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps
+//
 // State: 1 scalar per parameter and 3 per matrix. FLOPs: Muon's and 8 per parameter.
 //
 // SPDX-License-Identifier: MIT
@@ -34,5 +35,8 @@ struct namo_official_defaults : namo_defaults {
 
 using namo = rule<norm_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_official_defaults>;
 using namo_paper = rule<norm_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_defaults>;
+
+MATOPT_COMPILED_RULE(namo)
+MATOPT_COMPILED_RULE(namo_paper)
 
 }  // namespace MATOPT_NAMESPACE

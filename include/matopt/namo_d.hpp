@@ -7,6 +7,7 @@
 // NAMO (arXiv 2602.17080); follows minxin-zhg/namo: lr 0.01, decay 0.1, c = 0.75 (the class; its configurations have
 // 0.01 to 0.9). c = 1 gives all columns the mean of their ratios, which is not NAMO's ratio of norms.
 //   namo_d_paper   as third parties read the paper: no Nesterov, no shape factor, no clamps at 1
+//
 // State: 1 scalar per parameter, 1 per column and 2 per matrix. FLOPs: Muon's and 8 per parameter.
 //
 // SPDX-License-Identifier: MIT
@@ -35,5 +36,8 @@ struct namo_d_official_defaults : namo_d_defaults {
 using namo_d = rule<column_rate<>, newton_schulz<>, no_normalizer, clamped_decay, match_rms, namo_d_official_defaults>;
 using namo_d_paper =
     rule<column_rate<ema>, newton_schulz<>, no_normalizer, decoupled_decay, unit_scale, namo_d_defaults>;
+
+MATOPT_COMPILED_RULE(namo_d)
+MATOPT_COMPILED_RULE(namo_d_paper)
 
 }  // namespace MATOPT_NAMESPACE

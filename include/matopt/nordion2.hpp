@@ -23,4 +23,6 @@ struct nordion2_defaults : dion2_defaults {
 
 using nordion2 = rule<no_momentum, sliced_polar<>, neuron_norm, decoupled_decay, spectral_ratio, nordion2_defaults>;
 
+MATOPT_COMPILED_RULE(nordion2)
+
 }  // namespace MATOPT_NAMESPACE

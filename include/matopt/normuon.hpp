@@ -4,12 +4,14 @@
 //   U = Nesterov(G)       O = NS5(U)       v_i <- 0.95 v_i + 0.05 mean_j O_ij^2       Y = O / (sqrt(v_i) + 1e-10)
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) Y ||O||_F / (||Y||_F + 1e-10)
 //
-// Li et al.: NorMuon (arXiv 2510.05491). Four forms:
+// Li et al.: NorMuon (arXiv 2510.05491, Algorithm 1: normuon_paper). Four forms:
+//
 //   normuon             zichongli5/NorMuon, above; lr 0.02, no decay
 //   normuon_paper       as third parties read the paper: no Nesterov; the update has RMS 0.2, not the norm it had
 //   normuon_dion        microsoft/dion: summed momentum without Nesterov, Polar Express (1.02), eps 1e-8, sqrt(m / n),
 //                       lr 0.01, decay 0.01
 //   normuon_speedrun    modded-nanogpt PR 141: means over columns if m >= n, over rows otherwise
+//
 // State: 1 scalar per parameter and 1 per row. FLOPs: Muon's and 7 per parameter. For hidden matrices; split fused
 // ones.
 //
@@ -50,5 +52,10 @@ using normuon_dion =
     rule<heavy_ball, newton_schulz<>, neuron_norm, decoupled_decay, spectral_ratio, normuon_dion_defaults>;
 using normuon_speedrun =
     rule<nesterov_ema, newton_schulz<>, neuron_norm, decoupled_decay, fan_ratio, normuon_speedrun_defaults>;
+
+MATOPT_COMPILED_RULE(normuon)
+MATOPT_COMPILED_RULE(normuon_paper)
+MATOPT_COMPILED_RULE(normuon_dion)
+MATOPT_COMPILED_RULE(normuon_speedrun)
 
 }  // namespace MATOPT_NAMESPACE

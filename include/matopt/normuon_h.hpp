@@ -22,4 +22,6 @@ struct normuon_h_defaults : muon_h_defaults {
 using normuon_h =
     rule<nesterov_ema, newton_schulz<>, neuron_norm, projected<hyperball>, unit_scale, normuon_h_defaults>;
 
+MATOPT_COMPILED_RULE(normuon_h)
+
 }  // namespace MATOPT_NAMESPACE

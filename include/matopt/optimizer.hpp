@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "compiled/rules.hpp"
 #include "engine/any_optimizer.hpp"
 
 namespace MATOPT_NAMESPACE {

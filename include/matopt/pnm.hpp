@@ -27,4 +27,7 @@ struct pnm_defaults {
 using pnm = rule<positive_negative, no_orthogonalizer, no_normalizer, decoupled_decay, unit_scale, pnm_defaults>;
 using pnm_l2 = pnm::with_constraint<coupled_decay>;
 
+MATOPT_COMPILED_RULE(pnm)
+MATOPT_COMPILED_RULE(pnm_l2)
+
 }  // namespace MATOPT_NAMESPACE

@@ -4,6 +4,7 @@
 //   polargrad               polar_factor: exact, but to the rounding of 16 bits where products are
 //   polargrad_qdwh          by QDWH, two steps from a bound of 1.2e-7, as the official code does
 //   polargrad_polar_first   O = polar(G), M <- 0.95 M + 0.05 O, W <- (1 - lr decay) W - lr <G, O> M
+//
 // Lau et al.: PolarGrad (arXiv 2505.21799); follows timlautk/polargrad: lr 0.02, no decay. The step is proportional to
 // the gradient, so the right rate depends on the problem: the authors' range from 4e-8 to 50. Two QDWH steps leave
 // singular values down to 0.73; set qdwh_steps = 0 for all of them. State: 1 scalar per parameter. Needs: svd, or
@@ -34,5 +35,9 @@ using polargrad =
 using polargrad_qdwh = polargrad::with_orthogonalizer<nuclear_scaled<qdwh_polar>>;
 using polargrad_polar_first =
     polargrad::with_momentum<polar_first<polar_factor>>::with_orthogonalizer<no_orthogonalizer>;
+
+MATOPT_COMPILED_RULE(polargrad)
+MATOPT_COMPILED_RULE(polargrad_qdwh)
+MATOPT_COMPILED_RULE(polargrad_polar_first)
 
 }  // namespace MATOPT_NAMESPACE

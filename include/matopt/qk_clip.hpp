@@ -1,19 +1,21 @@
 // qk_clip: keeps attention logits from growing without bound, by scaling rows of the query and key weights after a
 // step.
 //
-//   S_h     the largest logit of query head h before the softmax, with its factor 1 / sqrt(d); the caller measures it
-//   gamma   threshold / max(S, threshold), for each group of heads that share a key; S: the largest of the group's
-//   heads rows of head h in Wq   times gamma^alpha, the last `rotary` ones times gamma rows of group g in Wk  times
-//   gamma^(1 - alpha)
+//   S_h                     the largest logit of query head h before the softmax, with its factor 1 / sqrt(d); the
+//                           caller measures it
+//   S                       the largest S_h of the heads that share a key, a group
+//   gamma                   threshold / max(S, threshold), one number for each group
+//   rows of head h in Wq    are multiplied by gamma^alpha, the last `rotary` ones of them by gamma
+//   rows of group g in Wk   are multiplied by gamma^(1 - alpha)
 //
-// QK-clip of Kimi K2's MuonClip (arXiv 2507.20534, by transcriptions: the report itself was not read). The logits of a
-// head are so scaled by gamma. A head at or below the threshold keeps its weights bit for bit, and so does one whose
-// maximum is zero or negative. Momentum, V and O are not touched.
+// This is QK-clip of MuonClip, Kimi K2's Algorithm 1, lines 9 to 17 (arXiv 2507.20534), by transcriptions: the report
+// itself was not read. The logits of a head are so scaled by gamma. A head at or below the threshold keeps its weights
+// bit for bit, and so does one whose maximum is zero or negative. Momentum, V and O are not touched.
 //
 //   eigen_backend cpu;
 //   qk_clip<eigen_backend> clip(cpu, {.heads = 8, .groups = 2, .head_dim = 64}, maxima);    maxima: 8 x 1, or 1 x 8
-//   clip.add(wq, wk);                              512 x n and 128 x n; more pairs, such as biases (n = 1), by more
-//   calls opt.step(lr);  clip();  opt.resync();
+//   clip.add(wq, wk);            512 x n and 128 x n; further pairs, such as biases (n = 1), by further calls
+//   opt.step(lr);  clip();  opt.resync();
 //
 // Maxima are those since the last call: over micro-batches, and over all ranks if the heads or the data are spread;
 // they lie in the backend's memory, in the type that steps are computed in. Wk has groups x (head_dim - rotary) rows: a
@@ -56,7 +58,7 @@ struct clip_factors {
   double threshold, alpha;
   template <class T>
   MATOPT_HD void operator()(T& query, T& rotary, T& key, T s) const {
-    const T gamma = T(threshold) / math::max(s, T(threshold));
+    const T gamma = T(threshold) / math::max(s, T(threshold));  // Kimi K2, Alg. 1, lines 9 to 17
     query = math::pow(gamma, T(alpha)), rotary = gamma, key = math::pow(gamma, T(1 - alpha));
   }
 };

@@ -27,4 +27,6 @@ struct reg_defaults {
 
 using reg = rule<ema, row_column_scaling, target_rms, decoupled_decay, unit_scale, reg_defaults>;
 
+MATOPT_COMPILED_RULE(reg)
+
 }  // namespace MATOPT_NAMESPACE

@@ -1,6 +1,7 @@
 // SOAP: Adam in the slowly renewed eigenbasis of Shampoo's preconditioner.
 //
-//   g = Ql^T G Qr       m, v <- means of g, g^2       W <- W - lr sqrt(c2) / c1 Ql (m / (sqrt(v) + eps)) Qr^T
+//   g = Ql^T G Qr       m, v <- means of g, g^2                                                  Algorithm 3
+//   W <- W - lr sqrt(c2) / c1 Ql (m / (sqrt(v) + eps)) Qr^T                                      from its line 8 on
 //   W <- (1 - lr decay) W
 //
 // Vyas et al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: lr 3e-3, betas 0.95 and 0.95, decay 0.01 after the
@@ -24,5 +25,7 @@ struct soap_defaults {
 };
 
 using soap = rule<soap_direction, no_orthogonalizer, no_normalizer, decay_after, unit_scale, soap_defaults>;
+
+MATOPT_COMPILED_RULE(soap)
 
 }  // namespace MATOPT_NAMESPACE

@@ -44,4 +44,6 @@ struct soap_muon_defaults {
 using soap_muon = rule<eigen_whitened<>, newton_schulz<>, no_normalizer, soap_muon_defaults::constraint, fan_ratio,
                        soap_muon_defaults>;
 
+MATOPT_COMPILED_RULE(soap_muon)
+
 }  // namespace MATOPT_NAMESPACE

@@ -3,9 +3,9 @@
 //   set_momentum(opt, "w", buffer, momentum_form::mean);              torch.optim.Muon: "momentum_buffer"
 //   set_momentum(opt, "w", buffer, momentum_form::sum);               microsoft/dion and torch.optim.SGD: "momentum"
 //   set_momentum(opt, "w", mu, momentum_form::mean, count);           optax.contrib.muon: "mu", "count"
-//   set_adam_moments(opt, "w", exp_avg, exp_avg_sq, step);            torch.optim.AdamW; optax.adamw: "mu", "nu",
-//   "count" get_momentum(opt, "w", buffer, momentum_form::sum);               the other way const index_t step =
-//   get_adam_moments(opt, "w", exp_avg, exp_avg_sq);
+//   set_adam_moments(opt, "w", exp_avg, exp_avg_sq, step);            torch.optim.AdamW; optax: "mu", "nu", "count"
+//   get_momentum(opt, "w", buffer, momentum_form::sum);               the other way
+//   const index_t step = get_adam_moments(opt, "w", exp_avg, exp_avg_sq);
 //
 // After finalize(), for an optimizer, any_optimizer or param_groups. "w" is what was added as "w": a stack or a matrix
 // with row blocks is taken as a whole, and views have its shape. A mean holds 1 - momentum times what a sum holds; what

@@ -6,7 +6,8 @@
 //
 // Tensors are named "<parameter>.<state>" behind "optimizer." and stored dense and row-major, whatever the weight's
 // storage. Beside them stand a format version, the rule, its settings and the number of steps, as metadata. The rule,
-// its settings and every name, shape and type must agree on loading; if they do not, a bad_file lists both sides and
+// its settings and every name, shape and type must agree on loading (a setting that
+// the file lacks must have its default); if they do not, a bad_file lists both sides and
 // nothing has changed. restore_options say what may differ on purpose. Learning rates are the caller's, and not
 // compared. State that version 0.1 called or kept otherwise (core/state_layout.hpp) is loaded as what it is today.
 //
@@ -43,8 +44,8 @@ struct restore_report {
     std::string name, file, here;
   };
   std::string note;                       // what could not be verified or compared; empty if everything was
-  std::vector<std::string> missing;       // tensors that the optimizer has and the file has not
-  std::vector<std::string> unexpected;    // tensors that the file has and the optimizer has not
+  std::vector<std::string> missing;       // tensors of the optimizer that are not in the file
+  std::vector<std::string> unexpected;    // tensors of the file that the optimizer does not have
   std::vector<difference> other_shape;    // tensors of another shape: F32 4x3 in the file, F32 5x3 here
   std::vector<difference> converted;      // loaded from another element type, or from a former name
   std::vector<std::string> not_restored;  // parameters whose state is as it was: some of it is missing or of another
@@ -59,12 +60,14 @@ inline constexpr const char* state_version = "1";
 inline constexpr const char* state_version_key = "optimizer.format_version";
 inline constexpr const char* settings_prefix = "optimizer.settings.";
 
-// The settings that a run has in fact, defaults and all, by the keys that they have as metadata.
-template <class Optimizer>
-std::map<std::string, std::string> settings_metadata(const Optimizer& opt) {
+inline constexpr const char* scheduled_prefix = "optimizer.scheduled.";
+
+// Settings by the keys that they have as metadata.
+inline std::map<std::string, std::string> settings_metadata(const std::vector<setting>& settings,
+                                                            const char* prefix = settings_prefix) {
   std::map<std::string, std::string> out;
-  for (const setting& s : opt.settings()) {
-    std::string key = settings_prefix + s.name;
+  for (const setting& s : settings) {
+    std::string key = prefix + s.name;
     while (out.contains(key)) key += '+';  // a rule may have two of one name
     out[key] = s.value;
   }
@@ -97,7 +100,7 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
     return at == file.metadata.end() ? std::string("(none)") : at->second;
   };
   std::string differences;
-  const auto ours = settings_metadata(opt);
+  const auto ours = settings_metadata(opt.settings()), defaults = settings_metadata(opt.default_settings());
   std::map<std::string, std::string> theirs;
   for (const auto& [key, value] : file.metadata)
     if (key.starts_with(settings_prefix)) theirs[key] = value;
@@ -117,9 +120,16 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
     for (const auto& [key, unused] : keys) {
       const auto here = ours.find(key);
       const std::string value = here == ours.end() ? "(none)" : here->second;
-      if (text(key) != value)
-        differences += "\n  setting " + key.substr(std::string(settings_prefix).size()) + ": file " + text(key) +
-                       ", here " + value;
+      const std::string name = key.substr(std::string(settings_prefix).size());
+      if (text(key) == value) continue;
+      // The run may be older than the setting, and has then done what the default does.
+      const bool younger = !theirs.contains(key) && !file.metadata.contains(scheduled_prefix + name);
+      if (younger && defaults.at(key) == value)
+        note += (note.empty() ? "the file does not have the setting " : ", ") + name + " (the default, " + value + ")";
+      else
+        differences += "\n  setting " + name + ": file " + text(key) +
+                       (younger ? ", which stands for the default, " + defaults.at(key) : std::string()) + ", here " +
+                       value;
     }
   }
   return differences;
@@ -227,7 +237,8 @@ void store_state(const Optimizer& opt, tensor_file& file) {
     if (!file.tensors.try_emplace(name, tensor_file::tensor{t.type, {t.rows, t.cols}, std::move(data)}).second)
       throw bad_value("state \"" + t.name + '"', "of two parameters", "of one; give them other names");
   }
-  file.metadata.merge(detail::settings_metadata(opt));
+  file.metadata.merge(detail::settings_metadata(opt.settings()));
+  file.metadata.merge(detail::settings_metadata(opt.scheduled_settings(), detail::scheduled_prefix));
   file.metadata[detail::state_version_key] = detail::state_version;
   file.metadata["optimizer.rule"] = opt.signature();
   file.metadata["optimizer.steps"] = std::to_string(opt.steps());

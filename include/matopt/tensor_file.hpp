@@ -9,8 +9,8 @@
 // every piece of metadata (io/checksums.hpp). load() verifies them; a file without any is another program's, or of
 // matopt 0.1, and `note` then says that it could not be verified. Everything that safetensors does not allow is
 // refused: names that occur twice, holes, overlaps and bytes behind the tensors, headers above 100 MB; memory is
-// bounded by a multiple of the file's size. Types F32, F64, BF16, F16, I8, U8, F8_E4M3. Needs nlohmann_json. Errors: bad_file, naming
-// the file and what is wrong with it.
+// bounded by a multiple of the file's size. Types F32, F64, BF16, F16, I8, U8, F8_E4M3. Needs nlohmann_json. Errors:
+// bad_file, naming the file and what is wrong with it.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

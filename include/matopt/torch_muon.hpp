@@ -29,4 +29,7 @@ struct torch_muon_defaults {
 using torch_muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, torch_muon_defaults>;
 using torch_muon_match_rms = torch_muon::with_scale<match_rms>;
 
+MATOPT_COMPILED_RULE(torch_muon)
+MATOPT_COMPILED_RULE(torch_muon_match_rms)
+
 }  // namespace MATOPT_NAMESPACE

@@ -1,4 +1,4 @@
-// Turbo-Muon: Muon whose matrix is first made almost orthogonal row by row, so that four Newton-Schulz steps do.
+// Turbo-Muon: Muon whose matrix is first made almost orthogonal row by row, so that four Newton-Schulz steps suffice.
 //
 //   U = Nesterov(G)       s_i = (sum_j |U U^T|_ij)^(-1/2)       O = NS4(diag(s) U), columns in place of rows if m > n
 //   W <- (1 - lr decay) W - lr sqrt(max(1, m / n)) O
@@ -26,5 +26,7 @@ struct turbo_muon_defaults {
 };
 
 using turbo_muon = rule<nesterov_ema, newton_schulz<>, no_normalizer, decoupled_decay, fan_ratio, turbo_muon_defaults>;
+
+MATOPT_COMPILED_RULE(turbo_muon)
 
 }  // namespace MATOPT_NAMESPACE

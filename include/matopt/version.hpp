@@ -1,8 +1,8 @@
 // The version of the library, for the preprocessor: MATOPT_VERSION is 10203 for 1.2.3. Every header includes this one.
 // CMake reads the three numbers from here.
 //
-// Everything is in an inline namespace with the version in its name. matopt::muon is found as ever, and the symbols of
-// two versions in one program are different ones.
+// Everything is in an inline namespace with the version in its name. matopt::muon is found as before, and the symbols
+// of two versions in one program are different ones.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

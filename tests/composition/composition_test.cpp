@@ -222,14 +222,14 @@ std::string table() {
       }
   std::size_t all = rules;
   for (const auto& [unused, count] : refused) all += count;
-  out << "# What may be combined\n\nWritten by the test `composition`, which also runs every composition that is a "
-         "rule, each policy by itself. Each two policies of different slots that may be combined are besides run as a "
-         "user's "
-         "program runs them, with their formulas joined into common passes, and give the same weights.\n\n"
+  out << "# What may be combined\n\nThis page is written by the test `composition`, which runs every composition that "
+         "is a "
+         "rule, each policy by itself. For any two policies of different slots that may be combined, it also runs a "
+         "rule as a user's program does, with the formulas joined into common passes, and compares the weights.\n\n"
       << all_momenta().size() << " momenta x " << all_orthogonalizers().size() << " orthogonalizers x "
       << all_normalizers().size() << " normalizers x " << all_constraints().size() << " constraints = " << all
       << " compositions; " << rules
-      << " are rules. The others do not compile, by the first of these concepts that fails:\n\n"
+      << " are rules. The others do not compile. This table counts them by the first concept that fails:\n\n"
       << "| concept | refuses | compositions |\n|---|---|---|\n"
       << "| `rank_budget_is_honoured` | a constraint that caps the rank, with an orthogonalizer that would ignore it | "
       << refused["rank_budget_is_honoured"] << " |\n"

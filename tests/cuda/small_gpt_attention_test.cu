@@ -18,6 +18,8 @@ void attention_is_as_on_the_cpu(index_t sequences, index_t length, int heads, in
       dqkv(static_cast<std::size_t>(rows * 3 * w));
   const small_gpt::attention_shape shape{sequences, length, heads, head_width};
   small_gpt::attention_forward(shape, qkv.data(), probability.data(), y.data());
+  std::vector<double> largest(static_cast<std::size_t>(heads), -INFINITY);
+  small_gpt::attention_forward(shape, qkv.data(), probability.data(), y.data(), largest.data());
   small_gpt::attention_backward(shape, qkv.data(), probability.data(), dy.data(), scratch.data(), dqkv.data());
 
   const gpu::attention_shape a{sequences, length, heads, head_width};
@@ -30,6 +32,18 @@ void attention_is_as_on_the_cpu(index_t sequences, index_t length, int heads, in
   gpu::attention_backward<T>(d.stream, a, in.data(), out.data(), d_out.data(), log_sum.data(), delta.data(),
                              d_in.data());
   const error forward = error_of(to_host(out, d.stream), y);
+  // Measuring the largest logits changes nothing else; products of bfloat16 are exact in float.
+  gpu::device_array<float> tops(heads, d.stream);
+  gpu::nothing_yet(d.stream, tops.data(), heads);
+  const std::vector<double> unmeasured = to_host(out, d.stream), nothing = to_host(tops, d.stream);
+  CHECK(std::all_of(nothing.begin(), nothing.end(), [](double x) { return std::isnan(x); }));
+  gpu::attention_forward<T>(d.stream, a, in.data(), out.data(), log_sum.data(), tops.data());
+  CHECK(to_host(out, d.stream) == unmeasured);
+  const std::vector<double> measured = to_host(tops, d.stream);
+  for (std::size_t h = 0; h < largest.size(); ++h) {
+    SHOW("largest logit %s n %ld head %zu: %.8g, %.8g\n", name_of<T>(), (long)length, h, measured[h], largest[h]);
+    CHECK(std::abs(measured[h] - largest[h]) < 1e-5 * (1 + std::abs(largest[h])));
+  }
   const std::vector<double> gradient = to_host(d_in, d.stream);
   const double tolerance = is_float<T> ? 1e-5 : 1e-2;
   CHECK(forward.norm < tolerance);
@@ -63,6 +77,22 @@ TEST_CASE("GPU small_gpt: attention in bf16 is as on the CPU", "[cuda][small_gpt
   for (const index_t length : {1, 2, 63, 64, 65, 127, 128, 129, 200, 321})
     attention_is_as_on_the_cpu<bfloat16>(2, length, 3, 64);
   for (const int width : {8, 16, 32, 40, 64, 96, 128}) attention_is_as_on_the_cpu<bfloat16>(1, 150, 2, width);
+}
+TEST_CASE("GPU small_gpt: the largest of numbers of either sign", "[cuda][small_gpt]") {
+  device d;
+  // One head of one token: its only logit is q k, of any sign; and a maximum goes on from sequence to sequence.
+  gpu::device_array<float> y(1, d.stream), log_sum(1, d.stream), top(1, d.stream);
+  for (const std::vector<double>& logits :
+       {std::vector<double>{-2, -3, -1}, {-1, -0.0}, {-0.0, -1}, {3, -5, 4, 2}, {-1e30, -1e-30}, {1, INFINITY, 2}}) {
+    gpu::nothing_yet(d.stream, top.data(), 1);
+    double expected = -INFINITY;
+    for (const double x : logits) {
+      const auto qkv = to_device<float>({x, 1, 1}, d.stream);
+      gpu::attention_forward<float>(d.stream, {1, 1, 1, 1}, qkv.data(), y.data(), log_sum.data(), top.data());
+      expected = std::max(expected, x);
+      CHECK(to_host(top, d.stream).front() == Approx(expected).epsilon(1e-6));
+    }
+  }
 }
 TEST_CASE("GPU small_gpt: heads without a kernel are refused", "[cuda][small_gpt]") {
   device d;

@@ -60,10 +60,27 @@ class SmallGptOnTheGpu(Runs):
         self.assertGreater(len(all_of["cpu"]), 1)
         self.assertEqual(shape(all_of["cpu"]), shape(all_of["cuda"]))
 
+    def test_qk_clip_is_that_of_the_cpu_and_lasts(self):
+        for rule in ("muon", "muown"):  # the second one keeps the norms of rows
+            usual = ("--arch", "nanogpt", "--rule", rule, "--qk-clip", 0.002)
+            for precision, tolerance in (("float", 1e-3), ("bf16", 0.1)):
+                with self.subTest(rule=rule, precision=precision):
+                    still = ("--lr", 1e-9, "--other-lr", 1e-9)
+                    self.train(f"{rule}-cpu-{precision}", *usual, *still)
+                    out = f"{rule}-{precision}"
+                    self.train(out, *usual, *still, "--device", "cuda", "--precision", precision)
+                    tops, expected = self.losses(out, "qk_max"), self.losses(f"{rule}-cpu-{precision}", "qk_max")
+                    for a, b in zip(tops, expected, strict=True):
+                        self.assertAlmostEqual(a, b, delta=tolerance * b)
+                    self.assertGreater(tops[0], 0.004)
+                    self.assertLess(tops[-1], 0.003)
+                    self.assertGreater(self.losses(out, "qk_clipped")[0], 0)
+
     def test_resume_is_exact(self):
-        for rule in ("muon", "mars_m_exact"):
+        clipped = ("--arch", "nanogpt", "--qk-clip", 0.01)
+        for rule, more in (("muon", ()), ("mars_m_exact", ()), ("muown", clipped)):
             with self.subTest(rule):
-                usual = ("--rule", rule, "--device", "cuda")
+                usual = ("--rule", rule, "--device", "cuda", *more)
                 self.train(rule, *usual, iterations=2000)
                 out = rule + "-stopped"
                 p = self.start(*self.training(out, *usual, iterations=2000), steps=13)

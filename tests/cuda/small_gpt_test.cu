@@ -246,6 +246,74 @@ void reference_is_at_the_last_weights(architecture arch, double tolerance) {
   }
 }
 
+// QK-clip inside the recorded step, at a rate of zero: nothing else changes the weights.
+template <class T>
+void logits_are_clipped(double tolerance) {
+  const gpt_config config{architecture::nanogpt, 1, 4, 64, 40, 50};
+  constexpr index_t batch = 5, w = 64, d_head = 16;
+  device d;
+  matopt::cuda_backend backend(d.stream);
+  gpu::gpu_gpt<T> model(config, 2, d.stream);
+  matopt::param_groups<matopt::cuda_backend> groups(backend, matopt::muon{}, 1e-2, matopt::adamw{}, 1e-2);
+  gpu::training_step<T> step(model, groups, backend, batch);
+  gpu::add_parameters(model, groups);
+  groups.finalize();
+  std::vector<double> start = weights_of(config);
+  matopt::thread_pool pool(1);
+  gpt<double> exact(config, pool, 1);
+  exact.measure_attention_logits();
+  std::vector<std::int32_t> tokens, targets;
+  learnable_batch(config, batch, 1, tokens, targets);
+  std::copy(start.begin(), start.end(), exact.weights().begin());
+  exact.loss_and_gradient(pool, tokens, targets, batch);
+  std::vector<double> before(exact.largest_attention_logits().begin(), exact.largest_attention_logits().end());
+  std::vector<double> sorted = before;
+  std::sort(sorted.begin(), sorted.end());
+  REQUIRE(sorted[1] > 0);
+  const double threshold = 0.5 * (sorted[1] + sorted[2]);  // two heads are above it
+
+  step.clip_logits(threshold);
+  upload_weights(model, start, d.stream);
+  matopt::cuda::captured_step recorded(step);
+  std::vector<double> last;
+  for (int i = 0; i < 3; ++i) {  // the third one is a graph
+    step.put(tokens, targets);
+    recorded.step(0.0);
+    std::vector<float> measured = step.attention_logits();
+    const std::vector<double> weights = to_host(model.weights(), d.stream);
+    REQUIRE(measured.size() == 4);
+    CAPTURE(name_of<T>(), i, threshold);
+    for (std::size_t h = 0; h < 4; ++h) {
+      const double expected = i == 0 ? before[h] : std::min(threshold, before[h]);
+      SHOW("logit %s step %d head %zu: %.6f, expected %.6f\n", name_of<T>(), i, h, measured[h], expected);
+      CHECK(measured[h] == Approx(expected).epsilon(tolerance));
+    }
+    const small_gpt::gpt_layout::tensor& qkv = model.layout().tensors[model.layout().layers[0].qkv];
+    if (i == 0) {
+      for (index_t k = 0; k < model.layout().size(); ++k) {
+        const auto at = static_cast<std::size_t>(k);
+        const index_t row = (k - qkv.offset) / w;
+        const bool scaled = k >= qkv.offset && row < 2 * w;
+        const double s = scaled ? static_cast<double>(measured[static_cast<std::size_t>(row % w / d_head)]) : 0;
+        const auto value = static_cast<double>(static_cast<float>(start[at]));
+        if (s > threshold ? std::abs(weights[at] - value * std::sqrt(threshold / s)) > 2e-6 * std::abs(value)
+                          : weights[at] != value) {
+          CAPTURE(k, weights[at], value, s);
+          FAIL_CHECK("a weight is not scaled as it should be");
+        }
+      }
+    }
+    last = weights;
+  }
+  // An evaluation measures nothing.
+  const std::vector<float> kept = step.attention_logits();
+  std::reverse(tokens.begin(), tokens.end());
+  step.evaluate(tokens, targets, batch);
+  CHECK(step.attention_logits() == kept);
+  CHECK(to_host(model.weights(), d.stream) == last);
+  CHECK(recorded.nodes().size() == 1);
+}
+
 template <class T>
 void curve_is_that_of_the_cpu(architecture arch, double tolerance) {
   const gpt_config config{arch, 2, 2, 64, 32, 40};
@@ -273,6 +341,9 @@ TEST_CASE("GPU small_gpt: a second gradient at the weights before the last step"
     reference_is_at_the_last_weights<float>(arch, 1e-4);
     reference_is_at_the_last_weights<bfloat16>(arch, 5e-2);
   }
+}
+TEST_CASE("GPU small_gpt: QK-clip brings the logits of the batch to its threshold", "[cuda][small_gpt]") {
+  logits_are_clipped<float>(1e-4), logits_are_clipped<bfloat16>(0.05);
 }
 TEST_CASE("GPU small_gpt: the losses of 200 steps are those of the CPU", "[cuda][small_gpt][slow]") {
   for (const auto arch : {architecture::modern, architecture::nanogpt})

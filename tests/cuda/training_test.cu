@@ -30,7 +30,10 @@ TEST_CASE("GPU training: groups step as optimizers side by side would", "[cuda][
   in_both([]<class World>(const World&) { training::groups_are_optimizers_side_by_side<World>(); });
 }
 TEST_CASE("GPU training: gradients and weights move between steps", "[cuda][training]") {
-  in_both([]<class World>(const World&) { training::gradients_move_between_steps<World>(); });
+  in_both([]<class World>(const World&) {
+    training::gradients_move_between_steps<World>();
+    training::reference_gradients_move_between_steps<World>();
+  });
 }
 TEST_CASE("GPU training: parameters without a gradient are left out", "[cuda][training]") {
   in_both([]<class World>(const World&) {
@@ -66,4 +69,8 @@ TEST_CASE("GPU training: QK-clip scales the rows of heads whose logits are too l
   training::clipped_weights_last<gpu_world, muown, types<float>>();
   training::clipped_weights_last<gpu_world, adamw::with_constraint<master_weights<>>,
                                  types<bfloat16, bfloat16, float>>();
+}
+TEST_CASE("GPU training: writes without resync() are told where they would be undone", "[cuda][training]") {
+  training::unsynced_writes_are_told<gpu_world, muon>(false);
+  training::unsynced_writes_are_told<gpu_world, muown>(true);
 }

@@ -1,10 +1,12 @@
 // view_of reads every kind of Eigen storage in place, and refuses what has none; and it takes tensors of other classes,
 // whose authors or users say how.
 #include <catch2/catch.hpp>
+#include <cstdio>
 #include <matopt/adapters/dlpack.hpp>
 #include <matopt/adapters/mdspan.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/lion.hpp>
+#include <matopt/muon.hpp>
 #include <matopt/optimizer.hpp>
 #include <string>
 #include <utility>
@@ -179,6 +181,51 @@ TEST_CASE("view_of: an optimizer steps tensors of a foreign class", "[view_of]")
   CHECK(opt.size() == 3);
   for (long i = 0; i < 3 * 4 * 8; ++i)
     CHECK(weight.data()[i] == (i % 8 >= 5 ? 0 : i % 2 ? -0.25F : 0.25F));  // what pads the rows is not touched
+}
+
+// The next two tests have the code of docs/eigen.md.
+TEST_CASE("view_of: an optimizer steps blocks, transposes and maps of Eigen", "[eigen]") {
+  eigen_backend cpu(1);
+  Eigen::MatrixXf qkv = Eigen::MatrixXf::Random(24, 8), g_qkv = Eigen::MatrixXf::Random(24, 8);
+  Eigen::MatrixXf down = Eigen::MatrixXf::Random(16, 8), g_down = Eigen::MatrixXf::Random(16, 8);
+  std::vector<float> buffer(48, 1), g_buffer(48, 0.5F);
+  const Eigen::MatrixXf start = qkv, start_down = down;
+
+  optimizer<muon, eigen_backend> opt(cpu, {.momentum = {.beta = 0.9}, .constraint = {.decay = 0.01}});
+  opt.add("q", view_of(qkv.topRows(8)), view_of(g_qkv.topRows(8)));
+  opt.add("kv", view_of(qkv.bottomRows(16)), view_of(g_qkv.bottomRows(16)), {.row_blocks = {8, 8}});
+  opt.add("down", view_of(down.transpose()), view_of(g_down.transpose()));  // stored as inputs x outputs
+  Eigen::Map<row_major_matrix> map(buffer.data(), 6, 8), g_map(g_buffer.data(), 6, 8);
+  opt.add("map", map, g_map);
+  opt.finalize();
+  opt.step(0.02);
+
+  if (const step_status status = opt.poll_status(); !status)
+    for (const std::string& name : status.parameters) std::printf("the gradient of %s was not finite\n", name.c_str());
+
+  CHECK(opt.size() == 5);
+  CHECK(opt.poll_status());
+  // The same numbers in matrices of their own take the same step.
+  optimizer<muon, eigen_backend> plain(cpu, {.momentum = {.beta = 0.9}, .constraint = {.decay = 0.01}});
+  Eigen::MatrixXf parts[4], gradients[4];
+  for (int i = 0; i < 3; ++i) parts[i] = start.middleRows(8 * i, 8), gradients[i] = g_qkv.middleRows(8 * i, 8);
+  parts[3] = start_down.transpose(), gradients[3] = g_down.transpose();
+  for (int i = 0; i < 4; ++i) plain.add(std::to_string(i), parts[i], gradients[i]);
+  plain.finalize();
+  plain.step(0.02);
+  for (int i = 0; i < 3; ++i) CHECK((qkv.middleRows(8 * i, 8) - parts[i]).cwiseAbs().maxCoeff() < 1e-6F);
+  CHECK((down.transpose() - parts[3]).cwiseAbs().maxCoeff() < 1e-6F);
+  CHECK(buffer[0] < 1);
+}
+
+TEST_CASE("view_of: an optimizer steps Eigen's doubles", "[eigen]") {
+  eigen_backend cpu(1);
+  Eigen::MatrixXd w = Eigen::MatrixXd::Ones(3, 4), g = Eigen::MatrixXd::Ones(3, 4);
+  optimizer<lion, eigen_backend, types<double>> opt(cpu);
+  opt.add("w", view_of(w), view_of(g));
+  opt.finalize();
+  opt.step(0.25);
+  CHECK(w == Eigen::MatrixXd::Constant(3, 4, 0.75));
 }
 
 // The structs of DLPack, as a program may declare them itself.

@@ -208,6 +208,58 @@ TEST_CASE("small_gpt: observers see the inputs of every hidden layer", "[small_g
     CHECK(seen[i] == std::vector<int>(500, list[i].kind == small_gpt::tensor_role::hidden));
 }
 
+// All logits anew, from what goes into the weights of queries and keys, and a softmax of blocks that has no part in it.
+TEST_CASE("small_gpt: the largest logit of attention of each head is over the whole batch", "[small_gpt]") {
+  gpt_config config = odd_sizes(architecture::nanogpt);
+  const auto context = GENERATE(5, 70);
+  config.context = context;
+  const index_t batch = 9, w = config.width, d = config.head_width();
+  matopt::thread_pool pool(2);
+  gpt<double> model(config, pool, 1, 3);
+  randomise(model);
+  const auto size = static_cast<std::size_t>(batch * context);
+  const auto tokens = random_tokens(size, 11, 2), targets = random_tokens(size, 11, 3);
+  model.loss_and_gradient(pool, tokens, targets, batch);
+  CHECK(model.largest_attention_logits().empty());
+  model.measure_attention_logits();
+  const double loss = model.loss_and_gradient(pool, tokens, targets, batch);
+  CHECK(loss == model.loss(pool, tokens, targets, batch));
+  const auto largest = model.largest_attention_logits();
+  REQUIRE(largest.size() == 4);
+
+  std::vector<double> expected(4, -1e300);
+  const auto list = model.parameters();
+  std::mutex one_at_a_time;
+  model.observe_inputs(pool, tokens, batch, [&](std::size_t i, const double* x, index_t, index_t rows, index_t cols) {
+    if (!list[i].name.ends_with(".qkv")) return;
+    const std::scoped_lock lock(one_at_a_time);
+    const auto layer = static_cast<std::size_t>(list[i].name[5] - '0');
+    const auto project = [&](index_t token, index_t row) {
+      double sum = 0;
+      for (index_t c = 0; c < cols; ++c) sum += x[token * cols + c] * list[i].value[row * cols + c];
+      return sum;
+    };
+    for (index_t s = 0; s < rows; s += context)
+      for (index_t head = 0; head < 2; ++head)
+        for (index_t query = 0; query < context; ++query)
+          for (index_t key = 0; key <= query; ++key) {
+            double dot = 0;
+            for (index_t j = head * d; j < (head + 1) * d; ++j) dot += project(s + query, j) * project(s + key, w + j);
+            double& most = expected[2 * layer + static_cast<std::size_t>(head)];
+            most = std::max(most, dot / std::sqrt(static_cast<double>(d)));
+          }
+  });
+  for (std::size_t i = 0; i < 4; ++i) CHECK(largest[i] == Approx(expected[i]).epsilon(1e-12));
+
+  // Each call begins anew, and an evaluation leaves the numbers alone.
+  const std::vector<double> before(largest.begin(), largest.end());
+  model.loss(pool, targets, tokens, batch);
+  CHECK(before == std::vector<double>(largest.begin(), largest.end()));
+  for (double& value : model.weights()) value *= 0.5;
+  model.loss_and_gradient(pool, tokens, targets, batch);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(largest[i] < before[i]);
+}
+
 TEST_CASE("small_gpt: the parameter table covers the buffers", "[small_gpt]") {
   const auto arch = GENERATE(architecture::nanogpt, architecture::modern);
   matopt::thread_pool pool(1);

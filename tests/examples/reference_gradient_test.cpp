@@ -1,5 +1,6 @@
 // examples/small_gpt, the trainer: a rule that estimates from two gradients gets the batch's gradient at the weights
-// before the last step, through clipping and through a checkpoint. The rules are this file's own.
+// before the last step, through clipping and through a checkpoint; and QK-clip scales what it has to. The rules are this
+// file's own.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
@@ -146,4 +147,60 @@ TEST_CASE("small_gpt: a run with reference gradients continues bit for bit", "[s
   REQUIRE(file.tensors.erase("previous." + half.model().model.parameters().back().name) == 1);
   file.save(f / "longer");
   CHECK_THROWS_WITH(trainer(f / "longer", "", cpu, f / "refused"), Catch::Contains("weights before its last step"));
+}
+
+TEST_CASE("small_gpt: QK-clip brings the logits of the batch to its threshold", "[small_gpt]") {
+  const folder f;
+  matopt::eigen_backend cpu(1);
+  run_settings s = small_run(f, 1, 0);
+  s.rule = "adamw", s.lr = 1e-30;  // all that changes the weights is the clip
+  std::vector<std::int32_t> tokens(24), targets(24);
+  const auto maxima = [&](trainer& t) {
+    gpt<float>& model = t.model().model;
+    model.measure_attention_logits();
+    t.model().text().batch(s.seed, 0, tokens, targets);
+    model.loss_and_gradient(cpu.pool(), tokens, targets, s.batch);
+    const auto largest = model.largest_attention_logits();
+    return std::vector<float>(largest.begin(), largest.end());
+  };
+  trainer fresh(s, cpu, f / "fresh");
+  const std::vector<float> start = weights_of(fresh), before = maxima(fresh);
+  REQUIRE(before.size() == 2);
+  REQUIRE(before[0] > 0);
+  REQUIRE(before[1] > 0);
+
+  // One head above the threshold, both, none.
+  const auto [low, high] = std::minmax(before[0], before[1]);
+  for (const double threshold : {0.5 * (low + high), 1e-6, 2.0 * high}) {
+    CAPTURE(threshold, low, high);
+    s.qk_clip = threshold;
+    trainer clipped(s, cpu, f / ("clipped" + std::to_string(threshold)).c_str());
+    clipped.run();
+    const std::vector<float> result = weights_of(clipped), after = maxima(clipped);
+    const auto parameters = clipped.model().model.parameters();
+    const auto qkv =
+        std::find_if(parameters.begin(), parameters.end(), [](const auto& p) { return p.name == "layer0.qkv"; });
+    const auto first = static_cast<std::size_t>(qkv->value - parameters.front().value);
+    for (std::size_t i = 0; i < start.size(); ++i) {
+      const std::size_t row = (i - first) / 8, head = row % 8 / 4;
+      if (i >= first && row < 16 && before[head] > threshold)
+        CHECK(result[i] == Approx(start[i] * std::sqrt(threshold / before[head])).epsilon(1e-6));
+      else
+        CHECK(result[i] == start[i]);
+    }
+    for (std::size_t head = 0; head < 2; ++head)
+      CHECK(after[head] <= std::min<double>(threshold, before[head]) * (1 + 1e-5));
+
+    std::ifstream log(f / ("clipped" + std::to_string(threshold) + "/log.jsonl").c_str());
+    int steps = 0;
+    for (std::string text; std::getline(log, text);)
+      if (const auto line = nlohmann::json::parse(text); line.contains("loss")) {
+        ++steps;
+        CHECK(line.at("qk_max").get<float>() == high);
+        CHECK(line.at("qk_clipped") == (before[0] > threshold) + (before[1] > threshold));
+      }
+    CHECK(steps == 1);
+  }
+  s.architecture = "modern";
+  CHECK_THROWS_WITH(trainer(s, cpu, f / "refused"), Catch::Contains("--qk-clip") && Catch::Contains("nanogpt"));
 }

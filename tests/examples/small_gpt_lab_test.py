@@ -76,6 +76,29 @@ class Logs(Runs):
             self.assertEqual({row["kind"] for row in csv.DictReader(file)},
                              {"embedding", "q", "k", "v", "attention_out", "mlp_in", "mlp_out", "head"})
 
+    def test_qk_clip_lasts_and_resumes(self):
+        for rule in ("muon", "muown"):  # the second one keeps the norms of rows
+            free, held = (["--arch", "nanogpt", "--rule", rule, "--qk-clip", threshold] for threshold in (1000, 0.002))
+            still = ["--lr", 1e-9, "--other-lr", 1e-9]
+            self.train(f"{rule}-free", *free, *still)
+            self.train(f"{rule}-held", *held, *still)
+            logs = [[line for line in self.log(f"{rule}-{out}") if "loss" in line] for out in ("free", "held")]
+            self.assertEqual(logs[0][0]["qk_max"], logs[1][0]["qk_max"])
+            self.assertGreater(logs[0][-1]["qk_max"], 0.004)
+            self.assertLess(logs[1][-1]["qk_max"], 0.003)
+            self.assertEqual({line["qk_clipped"] for line in logs[0]}, {0})
+            self.assertGreater(logs[1][0]["qk_clipped"], 0)
+            with open(self.folder / f"{rule}-held/steps.csv") as file:
+                self.assertAlmostEqual(float(next(csv.DictReader(file))["qk_max"]), logs[1][0]["qk_max"], places=7)
+
+            self.train(f"{rule}-whole", *held, iterations=40)
+            p = self.start(*self.training(f"{rule}-half", *held, iterations=40), steps=13)
+            p.terminate()
+            p.wait(60)
+            run("train", "--resume", self.checkpoint(f"{rule}-half"))
+            self.assertEqual(*(self.checkpoint(f"{rule}-{out}").read_bytes() for out in ("whole", "half")))
+        self.assertIn("legal: 0 unless --arch is nanogpt", run(*self.training("modern", "--qk-clip", 5), code=FAILED))
+
     def test_the_time_goes_on_when_a_run_does(self):
         p = self.start(*self.training("a", iterations=60), steps=13)
         p.terminate()
@@ -139,7 +162,7 @@ class Checkpoints(Runs):
         p = self.start(*self.training("a", iterations=200), steps=13)
         p.terminate()
         p.wait(60)
-        later = ("vocabulary_size", "measure_interval", "checkpoints", "device", "precision", "micro_batch")
+        later = ("vocabulary_size", "measure_interval", "checkpoints", "device", "precision", "micro_batch", "qk_clip")
 
         def strip(metadata):
             for key in ("small_gpt.settings", "small_gpt.effective"):

@@ -2,6 +2,7 @@
 #
 #   install             installs the library without Eigen in sight, and moves the tree: both must make no difference
 #   installed           find_package with the eigen component, built and run
+#   compiled            the compiled component: the same program takes its rule from the library, and does not link without it
 #   pkg_config          without CMake: pkg-config's flags, and the program without run-time type information; the licence is there
 #   single_header       scripts/single-header muon eigen: one file in place of the include path
 #   core_only           find_package without components where no package can be found: configured, built and run
@@ -104,6 +105,18 @@ if(CASE STREQUAL "install")
   file(RENAME ${WORK}/first ${prefix})
 elseif(CASE STREQUAL "installed")
   use(installed -DCMAKE_PREFIX_PATH=${prefix})
+elseif(CASE STREQUAL "compiled")
+  # Of the library what the consumer needs, neither optimised nor with debugging information: it takes a while.
+  use(compiled -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE= -DMATOPT_COMPILED_TYPES=float)
+  file(GLOB_RECURSE header ${prefix}/eigen.hpp)
+  list(GET header 0 header)
+  get_filename_component(include ${header} DIRECTORY)
+  execute_process(COMMAND ${COMPILER} -std=c++20 -DMATOPT_COMPILED -DMATOPT_COMPILED_FLOAT -I${include}/.. -I${EIGEN_DIR}/../../../include/eigen3
+                          ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp -o ${build}/alone
+                  RESULT_VARIABLE result ERROR_VARIABLE said OUTPUT_QUIET)
+  if(result EQUAL 0 OR NOT said MATCHES "undefined reference to [^\n]*typed_rule")
+    message(FATAL_ERROR "a program that leaves its rule to the library should not link without it:\n${said}")
+  endif()
 elseif(CASE STREQUAL "pkg_config")
   file(GLOB_RECURSE licences ${prefix}/LICENSE)
   if(NOT licences)

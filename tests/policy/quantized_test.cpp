@@ -128,10 +128,10 @@ TEST_CASE("ties go to the even code, and the largest floats do not overflow", "[
     std::vector<float> x{127, 0.5, 1.5, 2.5, -0.5, -1.5, -126.5, 126.5};
     for (float& v : x) v *= unit;
     CHECK(codes(x, code_map::linear) == std::vector<std::uint8_t>{127, 0, 2, 2, 0, 254, 130, 126});
-    x = {448, 432, 464, 17, -19, 0x1p-10F, 0x3p-10F, -0x1p-9F};
+    x = {448, 432, 464, 17, -19, 0x1p-10F, 0x3p-10F, -0x1p-9F, -0x1p-12F};
     x[2] = 416;
     for (float& v : x) v *= unit / 2;
-    CHECK(codes(x, code_map::e4m3) == std::vector<std::uint8_t>{0x7e, 0x7e, 0x7d, 0x58, 0xda, 0, 2, 0x81});
+    CHECK(codes(x, code_map::e4m3) == std::vector<std::uint8_t>{0x7e, 0x7e, 0x7d, 0x58, 0xda, 0, 2, 0x81, 0});
   }
 }
 

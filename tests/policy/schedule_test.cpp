@@ -9,6 +9,7 @@
 #include <matopt/numuon.hpp>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/policy/schedule/rank.hpp>
+#include <matopt/policy/schedule/setting.hpp>
 
 using namespace matopt;
 using Catch::Matchers::Contains;
@@ -74,6 +75,25 @@ TEST_CASE("T-17 fixed and piecewise rank", "[schedule]") {
   CHECK_THROWS_WITH((piecewise_rank{{10, 10}, {1, 0.5, 0.2}}.validate()), Contains("increasing"));
 }
 
+TEST_CASE("schedules by fractions of a training", "[schedule]") {
+  const cosine_rank paper = cosine_rank::over(1000);
+  CHECK((paper.hold == 100 && paper.total == 800 && paper.start == 1 && paper.end == 0.25));
+  const cosine_rank quick = cosine_rank::over(10, 0, 0.5);
+  CHECK((quick.hold == 0 && quick.total == 5));
+  CHECK(cosine_rank::over(1).total == 1);  // a step is the least
+  CHECK_THROWS_WITH(cosine_rank::over(0), Contains("total") && Contains("legal: >= 1"));
+  CHECK_THROWS_WITH(cosine_rank::over(10, 0.1, 1.5), Contains("1.5") && Contains("legal: [0, 1]"));
+  CHECK_THROWS_WITH(cosine_rank::over(10, 0.6, 0.5), Contains("0.6") && Contains("legal: [0, 0.5]"));
+
+  const auto momentum = piecewise_linear::over(200, {{0, 0.85}, {0.1, 0.95}, {0.9, 0.95}, {1, 0.85}});
+  const piecewise_linear steps({{0, 0.85}, {20, 0.95}, {180, 0.95}, {200, 0.85}});
+  for (index_t t = 0; t < 220; ++t) REQUIRE(momentum(t) == steps(t));
+  CHECK_THROWS_WITH(piecewise_linear::over(0, {{0, 1}}), Contains("total") && Contains("legal: >= 1"));
+  CHECK_THROWS_WITH(piecewise_linear::over(10, {{-0.1, 1}}), Contains("-0.1") && Contains("legal: [0, 1]"));
+  CHECK_THROWS_WITH(piecewise_linear::over(10, {{0.5, 1}, {0.4, 2}}), Contains("0.4") && Contains("increase"));
+  CHECK_THROWS_WITH(piecewise_linear::over(10, {{0.5, 1}, {0.51, 2}}), Contains("0.51") && Contains("increase"));
+}
+
 // --- learning rates ---
 
 TEST_CASE("learning rate: warm-up, constant, cosine, stable and decay", "[schedule]") {
@@ -100,6 +120,21 @@ TEST_CASE("learning rate: warm-up, constant, cosine, stable and decay", "[schedu
   CHECK(w.factor(99) == Approx(0.24));
   CHECK(w.factor(100) == Approx(0.2));
   CHECK(warmup_stable_decay{.total = 10}.factor(9) == 1);  // no decay phase
+}
+
+TEST_CASE("the schedule of a setting: straight lines between its points", "[schedule]") {
+  const piecewise_linear s({{2, 1.0}, {6, 3.0}, {10, 2.0}});
+  CHECK(s(0) == 1);
+  CHECK(s(2) == 1);
+  CHECK(s(3) == 1.5);
+  CHECK(s(6) == 3);
+  CHECK(s(8) == 2.5);
+  CHECK(s(10) == 2);
+  CHECK(s(99) == 2);
+  CHECK(linear(0.5, 1.5, 4)(1) == 0.75);
+  CHECK_THROWS_WITH(piecewise_linear(std::vector<piecewise_linear::point>{}), Contains("at least one"));
+  CHECK_THROWS_WITH(piecewise_linear({{2, 1.0}, {2, 2.0}}), Contains("steps that increase"));
+  CHECK_THROWS_WITH(linear(0, 1, 0), Contains(">= 1"));
 }
 
 TEST_CASE("scales", "[schedule]") {

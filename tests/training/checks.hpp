@@ -15,6 +15,7 @@
 #include <matopt/angular_muown.hpp>
 #include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
+#include <matopt/muon_storm.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/namo.hpp>
 #include <matopt/normuon.hpp>
@@ -278,6 +279,53 @@ void gradients_move_between_steps() {
   CHECK(same_bits(a.weight(3), b.weight(3)));
 }
 
+// Both gradients of a rule that compares two move, each kind by one call or all together.
+template <class World>
+void reference_gradients_move_between_steps() {
+  World one, two;
+  model<World> a(one), b(two), a_reference(one), b_reference(two), spare(one), spare_reference(one);
+  const auto add = [](auto& opt, model<World>& m, model<World>& reference) {
+    opt.add_group("two", muon_storm{}, 1).add_group("one", adamw{}, 0.1);
+    opt.add("w", m.w.v(), m.g.cv(), reference.g.cv(), "two"), opt.add("v", m.v.v(), m.h.cv(), "one"), opt.finalize();
+  };
+  param_groups<typename World::backend> moved(one.b), fixed(two.b);
+  add(moved, a, a_reference), add(fixed, b, b_reference);
+  typename World::template stepping<decltype(moved)> step(moved);
+  for (int t = 0; t < 8; ++t) {
+    model<World>&now = t % 2 ? spare : a, &reference = t % 2 ? spare_reference : a_reference;
+    now.gradients(t), b.gradients(t), reference.gradients(t + 50), b_reference.gradients(t + 50);
+    const std::array<const float*, 2> pointers{now.g.cv().data, now.h.cv().data},
+        second{reference.g.cv().data, nullptr};
+    if (t < 4)
+      moved.rebind({}, pointers, second);
+    else  // (the reference goes first: no two may lie at one place at any time)
+      moved.rebind_references(second), moved.rebind(pointers);
+    step(0.02), fixed.step(0.02);
+    REQUIRE(same_bits(a.weights(), b.weights()));
+  }
+  const std::array<const float*, 1> few{a.g.cv().data};
+  CHECK_THROWS_WITH(moved.rebind_references(few),
+                    Contains("number of reference gradients is 1") && Contains("2, one for each view"));
+  const std::array<const float*, 2> on_weight{a.w.cv().data, nullptr}, on_gradient{spare.g.cv().data, nullptr};
+  CHECK_THROWS_WITH(moved.rebind_references(on_weight), Contains("reference gradient of \"w\"") && Contains("weight"));
+  CHECK_THROWS_WITH(moved.rebind_references(on_gradient), Contains("of \"w\"") && Contains("gradient of \"w\""));
+  // Without a reference gradient the parameter is left out, and the others go on.
+  const std::array<const float*, 2> none{};
+  moved.rebind_references(none);
+  const auto left = a.weight(0);
+  spare.gradients(9), b.gradients(9), step(0.02);
+  fixed.leave_out({"w"}), fixed.step(0.02);
+  CHECK(moved.poll_status());
+  CHECK(same_bits(a.weight(0), left));
+  CHECK(same_bits(a.weights(), b.weights()));
+  // It takes part again where it has one, by a call for all or for one.
+  moved.rebind_reference("w", spare_reference.g.cv()), fixed.leave_out({});
+  spare.gradients(10), b.gradients(10), spare_reference.gradients(60), b_reference.gradients(60);
+  step(0.02), fixed.step(0.02);
+  CHECK_FALSE(same_bits(a.weight(0), left));
+  CHECK(same_bits(a.weights(), b.weights()));
+}
+
 // --- parameters left out ---
 
 // `make(backend)` makes the optimizer. Matrix 1 of the stack takes no part in steps 3 to 5: nothing of it changes, and
@@ -417,6 +465,45 @@ void writes_last_after_resync(bool kept_of_weight) {
     for (int t = 0; t < 4; ++t) a.gradients(t), b.gradients(t), with.step(0.02), without.step(0.02), with.resync();
     CHECK(same_bits(a.weights(), b.weights()));
   }
+}
+
+// With check_copies, a write without resync() is an error before the next step, which names the matrix, if the rule would
+// undo it.
+template <class World, class Rule, class Types = types<float>>
+void unsynced_writes_are_told(bool kept_of_weight) {
+  using W = typename Types::weight;
+  CAPTURE(Rule::name());
+  World one, two;
+  model<World, W> m(one), other(two);
+  optimizer<Rule, typename World::backend, Types> opt(one.b, {}, {.check_copies = true}), unchecked(two.b);
+  m.add_to(opt), opt.finalize(), other.add_to(unchecked), unchecked.finalize();
+  const auto step = [&](int t) { m.gradients(t), other.gradients(t), opt.step(0.02), unchecked.step(0.02); };
+  const auto write = [](model<World, W>& to, double value) {
+    to.w.down(), to.w.host.v()(1, 7, 1) = converted<W>(value), to.w.up();
+  };
+  for (int t = 0; t < 3; ++t) step(t);
+  CHECK(same_bits(m.weights(), other.weights()));
+  for (int t = 3; t < 6; ++t) {
+    write(m, 3.0 * t), write(other, 3.0 * t);
+    const auto written = m.weights();
+    if (kept_of_weight) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\"") && Contains("resync()"));
+    CHECK(opt.steps() == t);
+    CHECK(same_bits(m.weights(), written));
+    if (t == 4) opt.resync("w.0");  // another one: that does not help
+    if (kept_of_weight && t == 4) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\""));
+    opt.resync("w.1"), unchecked.resync("w.1");
+    if (t == 4) unchecked.resync("w.0");
+    step(t);
+    CHECK(same_bits(m.weights(), other.weights()));
+  }
+  // What is loaded between finalize() and the first step is a write, too; state that is loaded brings its copies along.
+  opt.release(), opt.finalize(), write(m, 1.0);
+  if (kept_of_weight) CHECK_THROWS_WITH(opt.step(0.02), Contains("weight of \"w.1\""));
+  for (const state_tensor& t : opt.state_tensors()) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(t.rows * t.cols) * size_of(t.type));
+    opt.read_state(t, bytes.data()), opt.write_state(t, bytes.data());
+  }
+  opt.step(0.02);
 }
 
 // --- parameters that come and go ---

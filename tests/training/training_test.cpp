@@ -1,4 +1,6 @@
 // A training run on the CPU: checks.hpp says what is asked of it.
+#include <matopt/policy/constraint/projected.hpp>
+#include <matopt/policy/constraint/spectral_cap.hpp>
 #include <matopt/published_rules.hpp>
 
 #include "checks.hpp"
@@ -24,6 +26,7 @@ TEST_CASE("training: groups step as optimizers side by side would", "[training]"
 }
 TEST_CASE("training: gradients and weights move between steps", "[training]") {
   training::gradients_move_between_steps<world>();
+  training::reference_gradients_move_between_steps<world>();
 }
 TEST_CASE("training: parameters without a gradient are left out", "[training]") {
   training::no_gradient_is_left_out<world>();
@@ -45,6 +48,15 @@ TEST_CASE("training: weights written from outside last after resync()", "[traini
   using half = types<float16, float16, float>;
   training::writes_last_after_resync<world, adamw::with_constraint<master_weights<>>, half>(true);
   training::writes_last_after_resync<world, muown::with_constraint<master_weights<muown::constraint_type>>, mixed>(
+      true);
+}
+TEST_CASE("training: writes without resync() are told where they would be undone", "[training]") {
+  training::unsynced_writes_are_told<world, muon>(false);
+  training::unsynced_writes_are_told<world, muown>(true);
+  training::unsynced_writes_are_told<world, adamw::with_constraint<master_weights<>>, types<bfloat16, bfloat16, float>>(
+      true);
+  training::unsynced_writes_are_told<world, muon::with_constraint<projected<hard_cap<>>>>(false);
+  training::unsynced_writes_are_told<world, muown::with_constraint<projected<hard_cap<>, muown::constraint_type>>>(
       true);
 }
 TEST_CASE("training: parameters come and go", "[training]") { training::parameters_come_and_go<world>(); }

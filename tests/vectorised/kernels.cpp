@@ -69,6 +69,10 @@ struct recorder {
   void cholesky(A&&...) {}
   template <class... A>
   void solve_lower(A&&...) {}
+  template <class... A>
+  void quantize(A&&...) {}
+  template <class... A>
+  void dequantize(A&&...) {}
 };
 
 // In place of the engine: one step of each rule, with and without a gradient scale.

@@ -40,19 +40,22 @@ void launch(cudaStream_t stream, void (*kernel)(P...), unsigned blocks, int thre
 
 inline constexpr int attention_forward_warps = 8, attention_backward_warps = 4;
 
-// y [rows, width]; log_sum keeps a float for each row of each head of each sequence.
+// y [rows, width]; log_sum keeps a float for each row of each head of each sequence. `largest`, if given, has one for
+// each head, which begins as nothing_yet() and is raised to the head's largest logit, with its factor scale().
 template <class T>
-void attention_forward(cudaStream_t stream, const attention_shape& a, const T* qkv, T* y, float* log_sum) {
+void attention_forward(cudaStream_t stream, const attention_shape& a, const T* qkv, T* y, float* log_sum,
+                       float* largest = nullptr) {
   with_head_width<T>(a.head_width, [&](auto width) {
     constexpr int d = width();
     if constexpr (std::is_same_v<T, float>) {
-      launch(stream, attention_forward_kernel_float<d>, a.blocks(32), 256,
-             static_cast<int>(sizeof(float)) * (3 * float_tile<d>::floats + 32 * 33), a, a.scale_log2(), qkv, y,
-             log_sum);
+      launch(stream, largest ? attention_forward_kernel_float<d, true> : attention_forward_kernel_float<d, false>,
+             a.blocks(32), 256, static_cast<int>(sizeof(float)) * (3 * float_tile<d>::floats + 32 * 33), a,
+             a.scale_log2(), qkv, y, log_sum, largest);
     } else {
       constexpr int warps = attention_forward_warps, rows = 16 * warps;
-      launch(stream, attention_forward_kernel<d, warps>, a.blocks(rows), 32 * warps,
-             tile<d>::bytes(rows) + 4 * tile<d>::bytes(attention_columns), a, a.scale_log2(), qkv, y, log_sum);
+      launch(stream, largest ? attention_forward_kernel<d, warps, true> : attention_forward_kernel<d, warps, false>,
+             a.blocks(rows), 32 * warps, tile<d>::bytes(rows) + 4 * tile<d>::bytes(attention_columns), a,
+             a.scale_log2(), qkv, y, log_sum, largest);
     }
   });
 }

@@ -33,9 +33,10 @@ struct float_thread {
   int row = static_cast<int>(threadIdx.x) / 8, part = static_cast<int>(threadIdx.x) % 8;
 };
 
-template <int D>
+// With `Measure`, `largest` has a number for each head, which is raised to its largest logit.
+template <int D, bool Measure>
 __global__ void attention_forward_kernel_float(attention_shape a, float scale_log2, const float* qkv, float* y,
-                                               float* log_sum) {
+                                               float* log_sum, float* largest) {
   extern __shared__ float floats[];
   const float_tile<D> q{floats}, k{q.at + q.floats}, v{k.at + k.floats};
   float* p = v.at + v.floats;  // [32, 33]
@@ -71,6 +72,7 @@ __global__ void attention_forward_kernel_float(attention_shape a, float scale_lo
     }
   }
   sum = lane_sum(sum, 8);
+  if constexpr (Measure) raise_by_warp(largest + at.head, row < length ? top : -INFINITY);
   if (row >= length) return;
   for (int i = 0; i < D / 8; ++i)
     if (const int c = me.part + 8 * i; c < a.head_width) y[at.in_y + row * a.width() + c] = o[i] / sum;

@@ -40,4 +40,23 @@ struct head_place {
   }
 };
 
+// The largest logit of each head is kept as a float that begins as `nothing_yet`, a NaN with all bits set, which every
+// number replaces. Numbers from 0 on are ordered as integers, and numbers below 0 the other way round as unsigned ones,
+// whichever of the two is there already; the maximum does not depend on the order in which blocks come.
+__device__ inline void raise_to(float* largest, float x) {
+  if (x >= 0)
+    atomicMax(reinterpret_cast<int*>(largest), __float_as_int(fabsf(x)));  // -0 becomes 0
+  else
+    atomicMin(reinterpret_cast<unsigned*>(largest), __float_as_uint(x));
+}
+inline void nothing_yet(cudaStream_t stream, float* largest, index_t heads) {
+  matopt::cuda::check(cudaMemsetAsync(largest, 0xff, static_cast<std::size_t>(heads) * sizeof(float), stream),
+                      "clear the largest logits");
+}
+// A warp's part of it: the largest of the `top` of all lanes, which are scaled as exp2 wants them.
+__device__ inline void raise_by_warp(float* largest, float top) {
+  top = lane_max(top) * 0.693147181F;
+  if (threadIdx.x % warp_size == 0 && top > -INFINITY) raise_to(largest, top);
+}
+
 }  // namespace small_gpt::gpu

@@ -45,9 +45,11 @@ __device__ void mask(float (&s)[N][4], int row, int column, float value) {
       if (column + 8 * n + lane % 4 * 2 + k % 2 > row + lane / 4 + k / 2 * 8) s[n][k] = value;
 }
 
-template <int D, int Warps>
+// With `Measure`, `largest` has a number for each head, which is raised to its largest logit.
+template <int D, int Warps, bool Measure>
 __global__ void __launch_bounds__(32 * Warps, D > 64 ? 1 : 2)
-    attention_forward_kernel(attention_shape a, float scale_log2, const bfloat16* qkv, bfloat16* y, float* log_sum) {
+    attention_forward_kernel(attention_shape a, float scale_log2, const bfloat16* qkv, bfloat16* y, float* log_sum,
+                             float* largest) {
   extern __shared__ __align__(128) unsigned char memory[];
   constexpr int rows = 16 * Warps, columns = attention_columns, pieces = columns / 8;
   head_place at(a, rows);
@@ -93,6 +95,11 @@ __global__ void __launch_bounds__(32 * Warps, D > 64 ? 1 : 2)
 
   sum[0] = lane_sum(sum[0], 4), sum[1] = lane_sum(sum[1], 4);
   write_rows<D>(y + at.in_y, a.width(), mine, length, a.head_width, o, 1.0F / sum[0], 1.0F / sum[1]);
+  if constexpr (Measure) {
+    const int row = mine + lane / 4;
+    const float most = row + 8 < length ? fmaxf(top[0], top[1]) : row < length ? top[0] : -INFINITY;
+    raise_by_warp(largest + at.head, most * scale_log2);
+  }
   if (lane % 4 != 0) return;
 #pragma unroll
   for (int half = 0; half < 2; ++half)

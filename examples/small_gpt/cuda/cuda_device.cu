@@ -71,6 +71,7 @@ class cuda_device : public device {
  public:
   cuda_device(const run_settings& s, const gpt_config& config, std::span<float> weights)
       : host_(weights),
+        qk_clip_(s.qk_clip),
         gpu_(stream_.stream),
         model_(config, micro_batch_of<T>(s, config), stream_.stream),
         groups_(make(s.rule, rule_settings(s), s.clip), s.lr, make("adamw", other_settings(s), s.clip), s.other_lr),
@@ -80,6 +81,7 @@ class cuda_device : public device {
       step_.take_reference();
     gpu::add_parameters(model_, groups_, step_.reference());
     groups_.finalize();
+    if (s.qk_clip > 0) step_.clip_logits(s.qk_clip);
     upload();
   }
 
@@ -92,6 +94,10 @@ class cuda_device : public device {
     report.loss = step_.loss();
     report.optimizer_seconds = step_.optimizer_seconds();
     report.gradient_norm = groups_.gradient_norm();
+    report.attention_logits = step_.attention_logits();
+    // A rule that keeps something of the weights learns of what was scaled.
+    const auto heads = static_cast<std::size_t>(model_.config().heads);
+    for (const std::string& name : clipped_tensors(report.attention_logits, heads, qk_clip_)) groups_.resync(name);
     if (const auto status = groups_.poll_status(); !status) report.skipped = status.parameters;
     return report;
   }
@@ -167,6 +173,7 @@ class cuda_device : public device {
   }
 
   std::span<float> host_;
+  double qk_clip_;
   stream_owner stream_;
   matopt::cuda_backend gpu_;
   gpu::gpu_gpt<T> model_;

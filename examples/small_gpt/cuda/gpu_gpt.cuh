@@ -72,15 +72,26 @@ class gpu_gpt {
     if constexpr (!std::is_same_v<T, float>) convert(stream_, weights_.data(), copy_.data(), layout_.size());
   }
 
+  // From now on loss_and_gradient() measures the largest logit of attention of each head, as the CPU's model does. The
+  // numbers, [layers, heads], grow from part to part of a batch, and begin anew with begin_attention_logits().
+  void measure_attention_logits() {
+    attention_logits_ = device_array<float>(index_t{config_.layers} * config_.heads, stream_);
+    begin_attention_logits();
+  }
+  void begin_attention_logits() {
+    if (attention_logits_.size() > 0) nothing_yet(stream_, attention_logits_.data(), attention_logits_.size());
+  }
+  const device_array<float>& largest_attention_logits() const { return attention_logits_; }
+
   // losses[r] = the cross entropy of row r.
   void loss(const batch_part& part, float* losses) {
-    forward(part);
+    forward(part, nullptr);
     head(part, losses, 0, false);
   }
   // The same, and adds `weight` times the gradient of the sum of the losses to the gradients; `first` says that they
   // hold nothing yet.
   void loss_and_gradient(const batch_part& part, float weight, bool first, float* losses) {
-    forward(part);
+    forward(part, attention_logits_.data());
     head(part, losses, weight, first);
     backward(part, first);
   }
@@ -208,7 +219,8 @@ class gpu_gpt {
                   add, dx_.data());
   }
 
-  void forward(const batch_part& part) {
+  // `largest`: of attention's logits in each layer; null: not measured.
+  void forward(const batch_part& part, float* largest) {
     const index_t w = width(), rows = part.sequences * context();
     T* x = x_.data();
     if (modern())
@@ -226,7 +238,8 @@ class gpu_gpt {
       if (modern())
         qk_norm_rotary_forward(stream_, rows, context(), config_.heads, config_.head_width(), rotary_.data(), context(),
                                l.qkv.data(), l.qk_scale.data());
-      attention_forward(stream_, shape(part.sequences), l.qkv.data(), l.attended.data(), l.log_sum.data());
+      attention_forward(stream_, shape(part.sequences), l.qkv.data(), l.attended.data(), l.log_sum.data(), largest);
+      if (largest) largest += config_.heads;
       multiply(l.attended.data(), rows, id.attention_out, true, x);
 
       apply_norm(x, id.mlp_gain, rows, l.mlp_norm);
@@ -312,7 +325,7 @@ class gpu_gpt {
   norm_state embedding_norm_, final_norm_;
   device_array<T> x_, logits_;                        // residual stream; logits, then their gradient
   device_array<T> dx_, d_narrow_, d_qkv_, d_hidden_;  // gradients of the same shapes
-  device_array<float> rotary_, delta_, partial_;
+  device_array<float> rotary_, delta_, partial_, attention_logits_;
 };
 
 }  // namespace small_gpt::gpu

@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <matopt/cuda.cuh>
 #include <matopt/param_groups.hpp>
+#include <matopt/qk_clip.hpp>
 #include <span>
 #include <vector>
 
+#include "../logit_clipping.hpp"
 #include "batch_upload.cuh"
 #include "device_stopwatch.cuh"
 #include "gpu_gpt.cuh"
@@ -41,6 +43,20 @@ class training_step {
     previous_ = device_array<float>(model_->weights().size(), gpu_->stream());
     reference_ = device_array<float>(model_->weights().size(), gpu_->stream());
   }
+  // With QK-clip: after the optimizer has moved the weights, rows of heads are scaled whose logits in the batch were
+  // above the threshold. The maxima stay on the device.
+  void clip_logits(double threshold) {
+    model_->measure_attention_logits();
+    clips_ = qk_clips<matopt::qk_clip<matopt::cuda_backend>>(
+        *gpu_, model_->config(), threshold, model_->weights().data(), model_->largest_attention_logits().data());
+  }
+  // The largest logits of the last batch, [layers, heads]; empty without QK-clip. Waits.
+  std::vector<float> attention_logits() {
+    const device_array<float>& of = model_->largest_attention_logits();
+    std::vector<float> values(static_cast<std::size_t>(of.size()));
+    if (!values.empty()) gpu_->download(values.data(), of.data(), of.bytes());
+    return values;
+  }
   // Both are empty without take_reference(). The first step wants the weights themselves as the previous ones.
   const device_array<float>& previous() const { return previous_; }
   const device_array<float>& reference() const { return reference_; }
@@ -58,6 +74,7 @@ class training_step {
   double optimizer_seconds() const { return optimizer_time_.seconds(); }
   // The gradient alone.
   void enqueue_gradient() {
+    model_->begin_attention_logits();
     const double rows = static_cast<double>(losses_.size());
     upload_.for_parts(batch_, [&](const batch_part& part, index_t row) {
       model_->loss_and_gradient(part, static_cast<float>(1 / rows), row == 0, losses_.data() + row);
@@ -90,6 +107,7 @@ class training_step {
     enqueue_gradient();
     optimizer_time_.begin(gpu_->stream());
     groups_->enqueue();
+    for (auto& clip : clips_) clip();
     optimizer_time_.end(gpu_->stream());
     model_->refresh_weights();
   }
@@ -124,6 +142,7 @@ class training_step {
   device_array<float> losses_;
   device_array<double> loss_;
   device_array<float> previous_, reference_;
+  std::vector<matopt::qk_clip<matopt::cuda_backend>> clips_;  // of each layer, with QK-clip
 };
 
 // Gives every tensor of the model to the optimizer; with the reference gradients, if there are any.

@@ -6,15 +6,22 @@
 // (null: all are written). So a step is abandoned as a whole, or a matrix left out of it, without the host ever reading
 // anything. Products, svd and the factorizations write scratch only, and need not look at the guards.
 //
-// Optional members: `template <class T> static constexpr bool multiplies` says which storage types (bfloat16, float16,
-// tfloat32) products take besides float and double; `template <class C> using product_type` is the type in which a
-// chain of products that starts and ends in C is best done; `bool prefers_bfloat16(double arithmetic) const`, where
-// only the running program can know, says whether one from float to float is done faster in bfloat16, with `arithmetic`
-// times as many operations; `template <class T> index_t product_batch(m, n, batch) const` is how many matrices of m x
-// n, m <= n, are best taken through such a chain at a time; `template <class T> std::size_t gemm_workspace(m, n, k,
-// batch, factor_entries) const` is how many bytes a product is faster with, and gemm and gemm_symmetric then take them,
-// the promise, and whether most guards are probably raised as three arguments more. `for_rows` and `for_rows_and_reduce` (core/pass.hpp) do the work of three
-// verbs at once.
+// Optional members:
+//
+//   template <class T> static constexpr bool multiplies
+//       which storage types (bfloat16, float16, tfloat32) products take besides float and double
+//   template <class C> using product_type
+//       the type in which a chain of products that starts and ends in C is best done
+//   bool prefers_bfloat16(double arithmetic) const
+//       whether such a chain from float to float is done faster in bfloat16, with `arithmetic` times as many
+//       operations; for backends of which only the running program can know it
+//   template <class T> index_t product_batch(m, n, batch) const
+//       how many matrices of m x n, m <= n, are best taken through such a chain at a time
+//   template <class T> std::size_t gemm_workspace(m, n, k, batch, factor_entries) const
+//       how many bytes make a product faster; gemm and gemm_symmetric then take three more arguments: these bytes, the
+//       promise about the factors' entries, and whether most guards are probably raised
+//   for_rows, for_rows_and_reduce
+//       the work of three verbs at once (core/pass.hpp)
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -34,7 +34,7 @@ void check_marks(const view<T>& written, int number, const std::tuple<V...>& rea
   const auto well_marked = [&](const V&... v) {
     return ((same_memory(not_shared(v), written) == (number != no_shared_number && shared_number<V> == number)) && ...);
   };
-  if (!written.empty() && !std::apply(well_marked, readers))
+  if (!written.empty() && !spread(well_marked, readers))
     throw error(
         std::string("for_rows: the formula on ") + reader + " reads what " + writer +
         "; mark it, and nothing else, in both with one shared<number>(), a result of the sums with sum_result<k>()");
@@ -59,7 +59,7 @@ void check_row_works(const Sums&, const view<T>& out, const work<G, X...>& numbe
     if constexpr (requires { *not_shared(v).data = 0; })
       check_marks(not_shared(v), shared_number<V>, elements.on, "elements", "the formula on numbers writes");
   };
-  std::apply([&](const X&... v) { (check(v), ...); }, numbers.on);
+  spread([&](const X&... v) { (check(v), ...); }, numbers.on);
 }
 
 }  // namespace MATOPT_NAMESPACE::detail

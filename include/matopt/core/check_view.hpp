@@ -12,10 +12,13 @@
 
 namespace MATOPT_NAMESPACE::detail {
 
+inline std::string text_of_view(index_t rows, index_t cols, index_t row_stride, index_t col_stride, index_t batch) {
+  return std::to_string(rows) + "x" + std::to_string(cols) + " (strides " + std::to_string(row_stride) + ", " +
+         std::to_string(col_stride) + "; batch " + std::to_string(batch) + ")";
+}
 template <class T>
 std::string text(const view<T>& v) {
-  return std::to_string(v.rows) + "x" + std::to_string(v.cols) + " (strides " + std::to_string(v.row_stride) + ", " +
-         std::to_string(v.col_stride) + "; batch " + std::to_string(v.batch) + ")" + (v.empty() ? ", null" : "");
+  return text_of_view(v.rows, v.cols, v.row_stride, v.col_stride, v.batch) + (v.empty() ? ", null" : "");
 }
 
 // A view without elements, such as the empty shard of a matrix, has no memory to look at.

@@ -11,6 +11,7 @@ namespace MATOPT_NAMESPACE {
 
 template <class B>
 struct dry_backend {
+  static constexpr bool is_dry = true;  // a pass need not even prepare the arguments of its elementwise verbs
   const B& real;
 
   using buffer = typename B::buffer;

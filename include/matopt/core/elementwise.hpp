@@ -111,7 +111,7 @@ struct update_formula {
 template <class F, class... A>
 auto elementwise(F f, A... a) {
   if constexpr ((detail::is_scaled<A> || ...)) {
-    return std::apply(
+    return detail::spread(
         [&](auto... part) { return elementwise(detail::with_products<F, detail::is_scaled<A>...>(f), part...); },
         std::tuple_cat(detail::parts_of(a)...));
   } else {
@@ -192,31 +192,40 @@ requires(detail::is_formula<X>&& detail::is_formula<Y>) auto operator>>(const X&
 // The formula on u; with a reduction of u besides; or without storing u.
 template <class F, class... A, class U>
 auto work_of(const update_formula<F, A...>& x, view<U> u) {
-  return std::apply([&](auto... a) { return work_on(x.f, u, a...); }, x.arguments);
+  return detail::spread([&](auto... a) { return work_on(x.f, u, a...); }, x.arguments);
 }
 template <class R, class F, class... A, class U>
 auto work_of_and_reduce(const update_formula<F, A...>& x, view<U> u) {
-  return std::apply([&](auto... a) { return work_on(detail::then_reduce<F, R>(x.f), u, a...); }, x.arguments);
+  return detail::spread([&](auto... a) { return work_on(detail::then_reduce<F, R>(x.f), u, a...); }, x.arguments);
 }
 template <class F, class... A>
 auto work_of(const update_formula<F, A...>& x) {
-  return std::apply([&](auto... a) { return work_on(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+  return detail::spread([&](auto... a) { return work_on(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
+
+namespace detail {
+template <class E>
+inline constexpr bool is_dry = requires {
+  requires E::is_dry;
+};
+}  // namespace detail
 
 // Runs a formula on u ...
 template <class E, class F, class... A, class U>
 void run_formula(E& e, const update_formula<F, A...>& x, view<U> u) {
-  std::apply([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
+  if constexpr (!detail::is_dry<E>) detail::spread([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
 }
 // ... on u, with a reduction of it in the same pass ...
 template <class E, class R, class F, class... A, class U, class T>
 void run_formula_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>& x, view<U> u) {
-  std::apply([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
+  if constexpr (!detail::is_dry<E>)
+    detail::spread([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
 }
 // ... or without storing u.
 template <class E, class F, class... A>
 void run_formula(E& e, const update_formula<F, A...>& x) {
-  std::apply([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+  if constexpr (!detail::is_dry<E>)
+    detail::spread([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 
 template <class E, class T, class Sums, class Numbers, class Formula, class U>

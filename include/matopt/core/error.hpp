@@ -14,15 +14,17 @@
 
 namespace MATOPT_NAMESPACE {
 
+// Cold: what leads to an error is compiled for size, which takes less time.
 class error : public std::runtime_error {
  public:
-  explicit error(const std::string& what) : std::runtime_error("matopt: " + what) {}
+  [[gnu::cold, gnu::noinline]] explicit error(const std::string& what) : std::runtime_error("matopt: " + what) {}
 };
 
 // A parameter outside its legal range.
 class bad_value : public error {
  public:
-  bad_value(const std::string& parameter, const std::string& value, const std::string& legal)
+  [[gnu::cold, gnu::noinline]] bad_value(const std::string& parameter, const std::string& value,
+                                         const std::string& legal)
       : error(parameter + " is " + value + "; legal: " + legal) {}
 };
 

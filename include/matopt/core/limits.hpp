@@ -31,8 +31,9 @@ inline constexpr std::string_view compute_name = std::is_same_v<C, double> ? "do
 // up, products with weights, sums over rows, norms.
 template <class... T>
 inline constexpr double largest_input = detail::all_double<T...> ? 0x1p1000 : 0x1p104;
-// Of a weight, a state and a compute type. float16 state has room for momentum that adds up a thousandfold, 64 of it:
-// larger gradients, such as those of a scaled loss, want a gradient scale.
+// The same by the types of a weight, of its state and of the computation. float16 state has to hold momentum that adds
+// up to a thousandfold, which leaves 64 for an entry of a gradient: larger gradients, such as those of a scaled loss,
+// need a gradient scale.
 template <class Weight, class State, class Compute>
 inline constexpr double largest_input<Weight, State, Compute> = detail::some_float16<State>                  ? 0x1p6
                                                                 : detail::all_double<Weight, State, Compute> ? 0x1p1000
@@ -98,23 +99,21 @@ void check_number(const std::string& name, double x, const range& legal) {
                         text(static_cast<double>(std::numeric_limits<C>::epsilon()) / 2));
 }
 
+template <class C, class S>
+void check_field(const setting_field& f) {
+  if (f.kind == field_kind::whole) return;
+  f.each_number([&](double x) { check_number<C>(std::string(f.name), x, f.legal); });
+  if (f.kind == field_kind::number && f.legal.average != 0)
+    check_average<S>(std::string(f.name), f.number(), f.legal.average);
+}
+
 }  // namespace detail
 
 // Throws bad_value for the first hyperparameter that is legal as a double, but not as a C: a divisor that becomes 0, a
 // decay factor that becomes 1, anything that becomes infinite. And for an average too slow for the type S of the state.
 template <class C, class S = C, class Policy>
 void validate_settings_in(const Policy& policy) {
-  if constexpr (detail::has_settings<const Policy>) {
-    Policy::settings(policy, [](std::string_view name, const auto& value, range legal = {}) {
-      using V = std::decay_t<decltype(value)>;
-      if constexpr (std::is_same_v<V, double>) {
-        detail::check_number<C>(std::string(name), value, legal);
-        if (legal.average != 0) detail::check_average<S>(std::string(name), value, legal.average);
-      }
-      if constexpr (std::is_same_v<V, std::vector<double>>)
-        for (const double x : value) detail::check_number<C>(std::string(name), x, legal);
-    });
-  }
+  detail::setting_fields(policy).each(detail::check_field<C, S>);
 }
 
 }  // namespace MATOPT_NAMESPACE

@@ -31,13 +31,13 @@ MATOPT_MARKER(rates_by_column)
 MATOPT_MARKER(remembers_nothing)
 // Momentum: keeps its matrices in codes of 8 bits.
 MATOPT_MARKER(keeps_codes)
-// Orthogonalizer: keeps to pass.rank() and pass.tail().
+// Orthogonalizer: obeys pass.rank() and pass.tail().
 MATOPT_MARKER(honours_rank)
-// Orthogonalizer: has a buffer of its own in the place of the momentum's.
+// Orthogonalizer: keeps a buffer of its own in place of the momentum's.
 MATOPT_MARKER(replaces_momentum)
-// Orthogonalizer: orthogonalize(e, s, u, norm, to) in the place of orthogonalize(e, s, u); see there.
+// Orthogonalizer: has orthogonalize(e, s, u, norm, to) in place of orthogonalize(e, s, u); core/policy.hpp explains it.
 MATOPT_MARKER(takes_norm)
-// Orthogonalizer: and `to` may be who gets the result in parts.
+// Orthogonalizer: takes_norm, and `to` may be a function that gets the result in parts.
 MATOPT_MARKER(gives_parts)
 // Momentum, constraint: has an orthogonalizer of its own, so that the slot holds none.
 MATOPT_MARKER(orthogonalizes)
@@ -95,6 +95,17 @@ void resync(const P& policy, E& e, St& s, view<W> w) {
     policy.resync(e, s, w);
   else if constexpr (decorator<P>)
     resync(policy.inner, e, inner_state(policy, s), w);
+}
+// Whether there is something for resync() to read.
+template <class P, class E, class St, class W>
+constexpr bool keeps_copy() {
+  if constexpr (requires(const P policy, E& e, St& s, view<W> w) { policy.resync(e, s, w); })
+    return true;
+  else if constexpr (decorator<P>)
+    return keeps_copy<typename P::decorates, E,
+                      std::remove_cvref_t<decltype(inner_state(std::declval<const P&>(), std::declval<St&>()))>, W>();
+  else
+    return false;
 }
 // The learning rate of the step: the pass's, unless the momentum has one of its own.
 template <class P, class E, class St>

@@ -83,8 +83,8 @@ template <class T>
 MATOPT_HD constexpr T one_if(bool condition) {
   return condition ? T(1) : T(0);
 }
-// The same for x > 0, of an x that is not negative, from its bits: where two choices hang on one number, compilers
-// would make branches of their comparisons.
+// 1 if x > 0, else 0, for an x that is not negative. It looks at the bits of x: where two choices depend on one number,
+// compilers would turn their comparisons into branches.
 MATOPT_HD constexpr float one_if_positive(float x) {
   const std::uint32_t some = 0U - ((0U - std::bit_cast<std::uint32_t>(x)) >> 31);
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(1.0F) & some);

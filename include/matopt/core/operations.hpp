@@ -34,7 +34,7 @@ template <class P, class E, class St, class U>
 concept normalizes = requires(const P p, E& e, St& s, U u) {
   p.normalize(e, s, u);
 };
-// It takes what is no memory, and leaves it as it is.
+// Whether an operation does nothing: it takes an update that does not lie in memory, and returns nothing to be done.
 template <class P, class E, class St>
 concept leaves_direction = requires(const P p, E& e, St& s) {
   { p.orthogonalize(e, s, update_slot{}) } -> std::same_as<void>;
@@ -91,13 +91,13 @@ inline constexpr bool changes_gradient<P, E, St, W, G> =
 
 // --- for decorators, and for policies that use others: each returns what remains ---
 
-// With u as memory, or as an update_slot if the policy takes that.
+// A momentum's operation, with u in memory, or with an update_slot for it if the policy takes that.
 template <class P, class E, class St, class G, class U>
 requires accumulates<P, E, St, G, U>
 auto accumulate(const P& momentum, E& e, St& s, const G& g, U u) {
   return remains([&] { return momentum.accumulate(e, s, g, u); });
 }
-// Of a gradient that lies in u.
+// The same of a gradient that lies in u.
 template <class P, class E, class St, class C>
 auto accumulate_on(const P& momentum, E& e, St& s, view<C> u) {
   if constexpr (accumulates<P, E, St, update_slot, update_slot>)
@@ -107,7 +107,7 @@ auto accumulate_on(const P& momentum, E& e, St& s, view<C> u) {
   else
     return accumulate(momentum, e, s, as_const(u), u);
 }
-// Leaves nothing: u is written.
+// The same with nothing left to be done: the direction is written to u.
 template <class P, class E, class St, class G, class C>
 requires takes_gradient<P, E, St, G>
 void accumulate_all(const P& momentum, E& e, St& s, const G& g, view<C> u) {
@@ -136,7 +136,7 @@ constexpr bool takes_update() {
 template <class P, class E, class St>
 concept can_orthogonalize = takes_update<P, E, St>();
 
-// Leaves nothing: u is replaced.
+// An orthogonalizer's operation with nothing left to be done: the result replaces u.
 template <class P, class E, class St, class C>
 requires can_orthogonalize<P, E, St>
 void orthogonalize(const P& orthogonalizer, E& e, St& s, view<C> u) {

@@ -22,6 +22,9 @@ struct optimizer_options {
   // Gradients are multiplied by max_norm / (norm of all gradients together + 1e-6), if that is below 1; 0 = not at all.
   // Infinity measures the norm and changes nothing.
   double max_norm = 0;
+  // For debugging: begin_step() throws if the caller has written a weight without resync(), and the rule keeps a copy of
+  // it, so that the step would undo the write. Each step waits then, and copies such weights to the host.
+  bool check_copies = false;
 
   bool measures() const { return max_norm > 0; }
   // Whether rules see gradients that are multiplied by a number of the step.

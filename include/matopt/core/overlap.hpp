@@ -74,11 +74,12 @@ class footprints_meet {
   bool answer() const { return !a_.empty() && !b_.empty() && meet(0, 0, b_.first - a_.first); }
 
  private:
-  // What of a lies inside its levels before i begins at 0, that of b at `by`.
+  // Whether the parts of a and b meet that lie inside the levels from i and from j on, where a's part begins at byte 0
+  // and b's at byte `by`.
   bool meet(int i, int j, std::int64_t by) const {
     if (by >= a_.span(i) || -by >= b_.span(j)) return false;
     if (i == a_.levels && j == b_.levels) return true;
-    std::int64_t common = 0;  // what all runs keep of their distance, whichever they are
+    std::int64_t common = 0;  // distances of any two runs are equal modulo this number
     for (int k = i; k < a_.levels; ++k) common = std::gcd(common, a_.level_stride(k));
     for (int k = j; k < b_.levels; ++k) common = std::gcd(common, b_.level_stride(k));
     const std::int64_t apart = (by % common + common) % common;
@@ -94,7 +95,8 @@ class footprints_meet {
     return among(0, b_.level_count(j) - 1, sb, by, a_.span(i), b_.span(j + 1),
                  [&](std::int64_t at) { return meet(i, j + 1, at); });
   }
-  // Whether f(by + k stride) holds for a k of low .. high for which spans of a and b meet there.
+  // Whether f(by + k stride) holds for one of k = low .. high. Only such k are tried for which the spans of a and b
+  // meet at that distance.
   template <class F>
   static bool among(std::int64_t low, std::int64_t high, std::int64_t stride, std::int64_t by, std::int64_t span_a,
                     std::int64_t span_b, F f) {

@@ -31,6 +31,7 @@ template <class B, class C>
 class pass {
  public:
   using compute = C;
+  static constexpr bool is_dry = requires { B::is_dry; };
   template <class T>
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
@@ -69,8 +70,9 @@ class pass {
     p.few_ = few_;
     return p;
   }
-  // The pass of the members whose word is 0. For a second way that few matrices need: kernels return at once for the
-  // others, and so do products where the backend can; what either way writes is guarded by for_each.
+  // The pass of the members whose word is 0: for the second of two methods, which only few matrices need. Kernels
+  // return at once for the others, and so do products where the backend can do that; for_each guards what either method
+  // writes.
   view<status_word> take_words() { return {take_batch<status_word>(1, batch_, 1).data, 1, 1, 1, 1, batch_, 1}; }
   pass only(view<status_word> words) const {
     if (guard_) backend_.for_each(nullptr, fn::raise{}, words, view<const status_word>{guard_, 1, 1, 1, 1, batch_, 1});
@@ -112,21 +114,26 @@ class pass {
   // What is written for another number of matrices than the bucket has is scratch, and needs no guard.
   template <class F, class T, class... V>
   void for_each(F f, view<T> first, V... v) {
-    prepare([&](auto g, auto... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
+    if constexpr (!is_dry)
+      prepare([&](const auto& g, const auto&... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
-    prepare([&](auto g, auto... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
+    if constexpr (!is_dry)
+      prepare([&](const auto& g, const auto&... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
-    prepare([&](auto g, auto... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
+    if constexpr (!is_dry)
+      prepare([&](const auto& g, const auto&... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
   }
   // Sums of rows, to `out`, and a formula on numbers of rows.
   template <class Sums, class T, class Numbers>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers) {
-    std::apply([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
-    std::apply([&](auto... v) { for_each(numbers.f, not_shared(v)...); }, numbers.on);
+    if constexpr (!is_dry) {
+      detail::spread([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
+      detail::spread([&](auto... v) { for_each(numbers.f, not_shared(v)...); }, numbers.on);
+    }
   }
   // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
   // its elements. What one writes the next ones read of this row only, as numbers per row, and marked by shared() or
@@ -142,9 +149,9 @@ class pass {
                     backend_.for_rows(guards, sums, out, numbers, elements);
                   }) {
       backend_.for_rows(guards, sums, out, numbers, elements);
-    } else {
+    } else if constexpr (!is_dry) {
       for_rows(sums, out, numbers);
-      std::apply([&](auto... v) { for_each(elements.f, not_shared(v)...); }, elements.on);
+      detail::spread([&](auto... v) { for_each(elements.f, not_shared(v)...); }, elements.on);
     }
   }
   // The same with a reduction of the whole matrix last, to `total`.
@@ -158,19 +165,21 @@ class pass {
                     backend_.for_rows_and_reduce(guards, sums, out, numbers, elements, total);
                   }) {
       backend_.for_rows_and_reduce(guards, sums, out, numbers, elements, total);
-    } else {
+    } else if constexpr (!is_dry) {
       for_rows(sums, out, numbers);
-      std::apply([&](auto... v) { reduce(elements.f, total, not_shared(v)...); }, elements.on);
+      detail::spread([&](auto... v) { reduce(elements.f, total, not_shared(v)...); }, elements.on);
     }
   }
   template <class T>
-  void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-            view<const given<T>> c, view<T> d, factor_entries of = factor_entries::any) {
+  [[gnu::noinline]] void gemm(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b,
+                              arithmetic_t<T> beta, view<const given<T>> c, view<T> d,
+                              factor_entries of = factor_entries::any) {
     with_workspace<T>(a, b, of, [&](auto... more) { backend_.gemm(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
   template <class T>
-  void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b, arithmetic_t<T> beta,
-                      view<const given<T>> c, view<T> d, factor_entries of = factor_entries::any) {
+  [[gnu::noinline]] void gemm_symmetric(arithmetic_t<T> alpha, view<const given<T>> a, view<const given<T>> b,
+                                        arithmetic_t<T> beta, view<const given<T>> c, view<T> d,
+                                        factor_entries of = factor_entries::any) {
     with_workspace<T>(a, b, of,
                       [&](auto... more) { backend_.gemm_symmetric(guard_of(d), alpha, a, b, beta, c, d, more...); });
   }
@@ -238,9 +247,12 @@ class pass {
   }
   // use(f, v...) with arguments that a backend knows, and with the rounding of stochastic state behind f.
   template <class Use, class F, class... V>
-  void prepare(Use use, F f, V... v) {
-    detail::with_scales_apart(
-        f, [&](auto g, auto... x) { detail::with_rounding_apart(g, step(), use, x...); }, v...);
+  void prepare(const Use& use, const F& f, const V&... v) {
+    if constexpr (!(detail::is_scaled<V> || ...) && !detail::writes_stochastic<V...>)
+      use(f, v...);
+    else
+      detail::with_scales_apart(
+          f, [&](auto g, auto... x) { detail::with_rounding_apart(g, step(), use, x...); }, v...);
   }
   static matrix_broadcast<C> number(const C* p) { return {view<const C>{p, 1, 1, 1, 1}}; }
 

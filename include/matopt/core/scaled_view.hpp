@@ -1,8 +1,9 @@
 // scaled_view: a matrix times one number, multiplied where it is read; no copy is stored.
 //
 //   scaled_view g{values, e.gradient_scale()};
-//   e.reduce_rows(fn::square{}, out, g);         e.for_each(fn::add{}, u, g);         elementwise(f, m, update_slot{},
-//   g)
+//   e.reduce_rows(fn::square{}, out, g);
+//   e.for_each(fn::add{}, u, g);
+//   elementwise(f, m, update_slot{}, g)
 //
 // It stands where verbs of a pass and formulas take a view that they only read. The functor sees the product, in the
 // arithmetic type of all arguments.
@@ -15,6 +16,7 @@
 #include <utility>
 
 #include "broadcast.hpp"
+#include "spread.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -78,8 +80,7 @@ auto parts_of(scaled_view<G, C> v) {
 template <class F, class Use, class... V>
 void with_scales_apart(F f, Use use, V... v) {
   if constexpr ((is_scaled<V> || ...))
-    std::apply([&](auto... part) { use(with_products<F, is_scaled<V>...>(f), part...); },
-               std::tuple_cat(parts_of(v)...));
+    spread([&](auto... part) { use(with_products<F, is_scaled<V>...>(f), part...); }, std::tuple_cat(parts_of(v)...));
   else
     use(f, v...);
 }

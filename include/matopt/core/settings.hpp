@@ -81,11 +81,6 @@ inline std::string text(const range& r) {
   return (r.low_open ? "(" : "[") + low + ", " + high + (r.high_open ? ")" : "]");
 }
 
-template <class P>
-concept has_settings = requires(P p) {
-  P::settings(p, [](std::string_view, auto&, auto...) {});
-};
-
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -145,6 +140,74 @@ void parse(std::string_view name, std::string_view s, E& out) {
   throw bad_value(std::string(name), '"' + std::string(s) + '"', "one of " + legal);
 }
 
+// A setting with its type forgotten: what is done with settings is compiled once, and not for every policy.
+enum class field_kind { number, whole, list, other };
+struct setting_field {
+  std::string_view name;
+  void* value;
+  range legal;
+  field_kind kind;
+  std::string (*text_of)(const void* value);
+  void (*parse_into)(std::string_view name, std::string_view text, void* value);
+
+  std::string text() const { return text_of(value); }
+  double& number() const { return *static_cast<double*>(value); }
+  // use(x) for each number in it that has a range.
+  template <class Use>
+  void each_number(Use use) const {
+    if (kind == field_kind::number) use(number());
+    if (kind == field_kind::whole) use(static_cast<double>(*static_cast<const index_t*>(value)));
+    if (kind == field_kind::list)
+      for (const double x : *static_cast<const std::vector<double>*>(value)) use(x);
+  }
+};
+template <class V>
+inline constexpr field_kind kind_of = std::is_same_v<V, double>                ? field_kind::number
+                                      : std::is_same_v<V, index_t>             ? field_kind::whole
+                                      : std::is_same_v<V, std::vector<double>> ? field_kind::list
+                                                                               : field_kind::other;
+
+// The visitor of all lists of settings: hands each on as a setting_field.
+class field_visitor {
+ public:
+  template <class See>
+  explicit field_visitor(See& see)
+      : context_(&see), see_([](void* context, const setting_field& f) { (*static_cast<See*>(context))(f); }) {}
+  template <class V>
+  void operator()(std::string_view name, V& value, const range& legal = {}) const {
+    see_(context_, {name, &value, legal, kind_of<V>, [](const void* v) { return text(*static_cast<const V*>(v)); },
+                    [](std::string_view n, std::string_view s, void* v) { parse(n, s, *static_cast<V*>(v)); }});
+  }
+
+ private:
+  void* context_;
+  void (*see_)(void*, const setting_field&);
+};
+
+template <class P>
+concept has_settings = requires(P p, const field_visitor& visit) {
+  P::settings(p, visit);
+};
+
+// The settings of one policy.
+class setting_fields {
+ public:
+  // A policy that is only looked at is const all the same.
+  template <class Policy>
+  explicit setting_fields(const Policy& policy) : policy_(const_cast<Policy*>(&policy)) {
+    if constexpr (has_settings<Policy>)
+      walk_ = [](void* p, const field_visitor& visit) { Policy::settings(*static_cast<Policy*>(p), visit); };
+  }
+  template <class See>
+  void each(See see) const {
+    if (walk_) walk_(policy_, field_visitor(see));
+  }
+
+ private:
+  void* policy_;
+  void (*walk_)(void*, const field_visitor&) = nullptr;
+};
+
 }  // namespace detail
 
 // The known name nearest to a misspelt one, for error texts.
@@ -155,24 +218,22 @@ inline std::string nearest_name(std::string_view wrong, const std::vector<std::s
   return best == known.end() ? std::string() : *best;
 }
 
+namespace detail {
+inline void check_range(const setting_field& f) {
+  f.each_number([&](double x) {
+    if (!f.legal.contains(x)) throw bad_value(std::string(f.name), text(x), text(f.legal));
+  });
+}
+}  // namespace detail
+
 // Throws bad_value for the first hyperparameter that is not finite or outside its range.
 template <class Policy>
 void validate_settings(const Policy& policy) {
-  if constexpr (detail::has_settings<const Policy>) {
-    Policy::settings(policy, [](std::string_view name, const auto& value, range legal = {}) {
-      using V = std::decay_t<decltype(value)>;
-      const auto check = [&](double x) {
-        if (!legal.contains(x)) throw bad_value(std::string(name), detail::text(x), detail::text(legal));
-      };
-      if constexpr (std::is_same_v<V, double> || std::is_same_v<V, index_t>) check(static_cast<double>(value));
-      if constexpr (std::is_same_v<V, std::vector<double>>)
-        for (const double x : value) check(x);
-    });
-  }
+  detail::setting_fields(policy).each(detail::check_range);
 }
 
 namespace detail {
-// Names that settings have in version 0.1 or in PyTorch, and what they are called here.
+// Names of settings in version 0.1 or in PyTorch, and the names that they have here.
 inline constexpr std::array<std::pair<std::string_view, std::string_view>, 12> renamed_settings{
     {{"weight_decay", "decay"},  // PyTorch's and optax' name
      {"rank_hold_steps", "rank_hold"},
@@ -193,7 +254,7 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 3> re
      {"polar_first<svd_polar,", "polar_first<polar_factor,"}}};
 }  // namespace detail
 
-// What a setting of that name in version 0.1, or in PyTorch, is called now: itself, if it is called as it was.
+// What a setting with this name in version 0.1, or in PyTorch, is called now: the same name if it did not change.
 inline std::string_view setting_name(std::string_view name) {
   for (const auto& [old, now] : detail::renamed_settings)
     if (name == old) return now;
@@ -208,31 +269,35 @@ inline std::string rule_name(std::string name) {
   return name;
 }
 
-// Sets the hyperparameter called `key` from text. A key that is unknown (the error names the nearest known one) or that
-// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 work
-// as well, and so does weight_decay for decay.
-template <class Policy>
-void set_setting(Policy& policy, std::string_view key, std::string_view value) {
-  Policy changed = policy;
+namespace detail {
+inline void set_field(const setting_fields& fields, std::string_view key, std::string_view value) {
   std::vector<std::string> known;
-  if constexpr (detail::has_settings<Policy>)
-    Policy::settings(changed, [&](std::string_view name, auto&, range = {}) { known.emplace_back(name); });
+  fields.each([&](const setting_field& f) { known.emplace_back(f.name); });
   if (std::find(known.begin(), known.end(), key) == known.end()) key = setting_name(key);
   const auto found = std::count(known.begin(), known.end(), key);
   if (found > 1)
     throw error("setting \"" + std::string(key) + "\" is ambiguous: " + std::to_string(found) +
                 " policies of this rule have one of that name; set it in the policy that is meant");
-  if constexpr (detail::has_settings<Policy>)
-    Policy::settings(changed, [&](std::string_view name, auto& field, range = {}) {
-      if (name == key) detail::parse(name, value, field);
-    });
+  fields.each([&](const setting_field& f) {
+    if (f.name == key) f.parse_into(f.name, value, f.value);
+  });
   if (found == 0) {
     std::string names;
     for (const auto& k : known) names += (names.empty() ? "" : ", ") + k;
     throw error("unknown setting \"" + std::string(key) + "\"; nearest: \"" + nearest_name(key, known) +
                 "\"; known: " + names);
   }
-  validate_settings(changed);
+  fields.each(check_range);
+}
+}  // namespace detail
+
+// Sets the hyperparameter called `key` from text. A key that is unknown (the error names the nearest known one) or that
+// two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 work
+// as well, and so does weight_decay for decay.
+template <class Policy>
+void set_setting(Policy& policy, std::string_view key, std::string_view value) {
+  Policy changed = policy;
+  detail::set_field(detail::setting_fields(changed), key, value);
   policy = changed;
 }
 
@@ -240,15 +305,18 @@ struct setting {
   std::string name, value;
 };
 
+namespace detail {
+inline std::vector<setting> texts_of(const setting_fields& fields) {
+  std::vector<setting> out;
+  fields.each([&](const setting_field& f) { out.push_back({std::string(f.name), f.text()}); });
+  return out;
+}
+}  // namespace detail
+
 // Every hyperparameter with its value as text.
 template <class Policy>
 std::vector<setting> settings_of(const Policy& policy) {
-  std::vector<setting> out;
-  if constexpr (detail::has_settings<const Policy>)
-    Policy::settings(policy, [&](std::string_view name, const auto& value, range = {}) {
-      out.push_back({std::string(name), detail::text(value)});
-    });
-  return out;
+  return detail::texts_of(detail::setting_fields(policy));
 }
 
 }  // namespace MATOPT_NAMESPACE

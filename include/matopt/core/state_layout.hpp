@@ -4,16 +4,16 @@
 //   template <class Layout, class S> void layout(Layout& l, S& s) const {
 //     s.buffer = l.matrix("momentum");   // rows x cols, in the state type, stored in the order of the weight
 //     s.norms  = l.rows("row_norm");     // rows x 1, in the compute type; also columns(), scalar(), block(name, m, n)
-//     s.v = l.squares("second_moment");  // as matrix(), of numbers that are never negative and divide: an average of
-//                                        // squares, say. quantized<> keeps a matrix() in 8 bits, and these not
+//     s.v = l.squares("second_moment");  // as matrix(), for numbers that are never negative and divide, such as an
+//                                        // average of squares: quantized<> keeps a matrix() in 8 bits, but not these
 //   }
 //
 // Checkpoints name the state "<parameter>.<name>", so a name has no dot in it. When a policy's state changes its name
 // or its meaning, former_states below says how checkpoints of before are read.
 //
 // What is kept may depend on the policy's settings and on l.row_count() and l.column_count(). A policy without state
-// declares neither. State begins as zeros. A policy whose state depends on the weight has a
-// member init(pass, state, weight).
+// declares neither `state` nor `layout`. State begins as zeros; a policy whose state depends on the weight has a member
+// init(pass, state, weight).
 //
 // SPDX-License-Identifier: MIT
 #pragma once

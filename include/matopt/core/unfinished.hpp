@@ -19,7 +19,7 @@ struct unfinished {
   template <class C>
   static constexpr bool lies_in = std::is_same_v<At, view<C>>;
 
-  // All of it, for an update that is not stored.
+  // The whole update as one formula, where it is not stored.
   auto formula() const {
     if constexpr (is_view<At>)
       return elementwise(fn::assign{}, update_slot{}, as_const(at)) >> rest;

@@ -58,7 +58,7 @@ struct work {
 template <class F, class... V>
 auto work_on(F f, V... v) {
   if constexpr ((detail::is_scaled<V> || ...))
-    return std::apply(
+    return detail::spread(
         [&](auto... part) {
           using apart = detail::with_products<F, detail::is_scaled<V>...>;
           return work<apart, decltype(part)...>{apart(f), {part...}};

@@ -2,7 +2,7 @@
 // more than some dozen columns, without the host.
 //
 //   A = Q R, R^T = P L^T   by orthonormal_basis, tall side first; R = Q^T A and L^T = P^T R^T
-//   X = L                  n x n; its columns start much more orthogonal than A's, so fewer sweeps do
+//   X = L                  n x n; its columns start much more orthogonal than A's, so fewer sweeps are enough
 //   X J = Y S              J from rotations of pairs of blocks; Y's columns are orthonormal, or zero
 //   A = (Q Y) S (P J)^T    P J is orthogonal even where singular values are zero
 //

@@ -8,7 +8,7 @@
 // recording now and then (its rank_multiple makes that rare). The first step of a combination runs without a graph, to
 // load kernels; the second one records. After rebind(), leave_out() or resync() nothing needs to be recorded anew:
 // gradients are reached through tables, and who takes part is said by words in memory. After finalize() everything is,
-// for the memory is another. Where a setting of a rule has changed, by set() or a schedule, the step is recorded once
+// because the memory is a different one. Where a setting of a rule has changed, by set() or a schedule, the step is recorded once
 // more and the graph brought up to date: that costs the host what an eager step costs it, and the device nothing. Rates
 // ("lr" among them) are numbers of the step, and cost nothing. Needs a stream of its own, not the default one. The
 // optimizer must outlive this. Errors: bad_value for the default stream; cuda_error.
@@ -39,6 +39,8 @@ class captured_step {
       throw bad_value("backend of captured_step",
                       "one whose decompositions are done by a library that waits for the device",
                       "a backend without a library, or eager steps");
+    if constexpr (requires { opt.checks_copies(); })
+      if (opt.checks_copies()) throw bad_value("check_copies of captured_step", "set", "not set, or eager steps");
   }
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;

@@ -224,11 +224,11 @@ __global__ void __launch_bounds__(MATOPT_PRODUCT_THREADS, 1)
                                                    c_emptied);
       if constexpr (ToFloat) {
         store_floats<Columns>(sum, w, result, t, group, lane);
-        return;
+      } else {
+        if (w.beta == 0) meet(static_cast<std::uint32_t>(1 + group));
+        store<T, Columns>(sum, w, t, corner, group, lane, c_filled, parity, d, mirror);
+        storing = true, parity ^= 1;
       }
-      if (w.beta == 0) meet(static_cast<std::uint32_t>(1 + group));
-      store<T, Columns>(sum, w, t, corner, group, lane, c_filled, parity, d, mirror);
-      storing = true, parity ^= 1;
     });
     if (lane == 0) finish_stores();
   }

@@ -15,7 +15,6 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
-#include <tuple>
 #include <utility>
 
 #include "../core/functors.hpp"
@@ -251,16 +250,14 @@ void stretches(index_t begin, index_t n, Use use, const L&... line) {
   const index_t whole = (argument<A, L>::direct(line) && ...) ? n / width * width : 0;
   if (whole > 0) use(whole, argument<A, L>::whole(line, begin)...);
   if (whole == n) return;
-  std::tuple<argument<A, L>...> copies(line...);
-  std::apply(
-      [&](auto&... argument) {
-        for (index_t i = whole; i < n; i += staged) {
-          const index_t count = std::min(staged, n - i), padded = (count + width - 1) / width * width;
-          use(count, argument.load(begin + i, count, padded)...);
-          (argument.store(begin + i, count), ...);
-        }
-      },
-      copies);
+  const auto through_copies = [&](auto&&... copied) {
+    for (index_t i = whole; i < n; i += staged) {
+      const index_t count = std::min(staged, n - i), padded = (count + width - 1) / width * width;
+      use(count, copied.load(begin + i, count, padded)...);
+      (copied.store(begin + i, count), ...);
+    }
+  };
+  through_copies(argument<A, L>(line)...);
 }
 
 template <class A, class F, class... L>

@@ -20,11 +20,15 @@ V members(const V& v, index_t first, index_t count) {
     return v;
 }
 
+// How many matrices of a batch the guards stop. In every verb, and so not inlined.
+[[gnu::noinline]] inline index_t stopped_of(const status_word* guard, index_t batch) {
+  return guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
+}
 // Runs a verb on those of a batch that the guards let through: on all at once, or, where some are left out, on one
 // after the other.
 template <class Verb, class... V>
 void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&... v) {
-  const index_t stopped = guard ? batch - std::count(guard, guard + batch, status_word{0}) : 0;
+  const index_t stopped = stopped_of(guard, batch);
   if (stopped > 0 && stopped == batch) return;
   const index_t at_once = stopped == 0 ? batch : 1;
   index_t first = 0;
@@ -35,7 +39,7 @@ void guarded(const status_word* guard, index_t batch, const Verb& verb, const V&
 }
 // What writes scratch only runs for all matrices, or for none.
 inline bool all_stopped(const status_word* guard, index_t batch) {
-  return guard && batch > 0 && std::count(guard, guard + batch, status_word{0}) == 0;
+  return batch > 0 && stopped_of(guard, batch) == batch;
 }
 
 }  // namespace MATOPT_NAMESPACE::detail

@@ -4,9 +4,10 @@
 //   rotations   X J_1 J_2 ... = V' S: pairs of columns are made orthogonal until all cosines are below eps
 //   result      A = (Q J) S (P V')^T
 //
-// Rotating R^T instead of A makes the columns start nearly sorted and nearly orthogonal, so few sweeps do (Drmac,
-// Veselic: New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. 29, 2008). Small singular values keep their
-// relative accuracy, unlike through a Gram matrix. The order of rotations is fixed, so the result is deterministic.
+// Rotating R^T instead of A makes the columns start nearly sorted and nearly orthogonal, so few sweeps are enough
+// (Drmac, Veselic: New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. 29, 2008). Small singular values
+// keep their relative accuracy, unlike through a Gram matrix. The order of rotations is fixed, so the result is
+// deterministic.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -108,6 +108,7 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     plan_.reset();
     seen_ = {};
     stale_ = false;
+    this->writes_.forget();
   }
 
   // --- steps ---
@@ -193,11 +194,18 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     this->require_gradient(name, "reference gradient", r);
     parameters_.rebind(name, r, &parameter<W, G>::r);
     this->tables_changed_ = true;
+    this->look_for_gradients();
   }
   // The gradients of all views that were added, in that order, for the steps that follow. A null pointer says that
   // there is no gradient: the parameter is left out of the steps until it has one again. Also weights may have moved.
   void rebind(std::span<const G* const> all) { rebind(std::span<W* const>(), all); }
-  void rebind(std::span<W* const> weights, std::span<const G* const> all) { this->rebind_all(weights, all); }
+  void rebind(std::span<W* const> weights, std::span<const G* const> all) { this->rebind_all(weights, all, {}); }
+  // The same with the reference gradients of rules that need one. Entries of other parameters are not looked at, and an
+  // empty span leaves everything of its kind where it is.
+  void rebind(std::span<W* const> weights, std::span<const G* const> all, std::span<const G* const> references) {
+    this->rebind_all(weights, all, references);
+  }
+  void rebind_references(std::span<const G* const> references) { this->rebind_all({}, {}, references); }
   // These take no part in the steps that follow, until the next call: their weights, state and counts stay as they are,
   // bit for bit, and their gradients are not read. By name of a parameter, a stack ("experts") or one matrix of it
   // ("experts.3"). A gradient of zeros is another thing: momentum goes on moving the weight for hundreds of steps.
@@ -256,7 +264,10 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   }
   // One tensor of state to or from host memory, dense and row-major, bit for bit. They wait.
   void read_state(const state_tensor& t, void* host) const { matopt::read_state(*backend_, t, host); }
-  void write_state(const state_tensor& t, const void* host) { matopt::write_state(*backend_, t, host); }
+  void write_state(const state_tensor& t, const void* host) {
+    matopt::write_state(*backend_, t, host);
+    this->writes_.forget();  // copies of weights come with the state
+  }
   std::string signature() const {
     std::string all;
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g->rule->signature();
@@ -269,16 +280,16 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     steps_ = steps;
   }
   // Of all rules, behind the labels of their groups if these have some; those that a schedule gives are not among them.
-  std::vector<setting> settings() const {
-    std::vector<setting> all;
-    for (const auto& g : groups_)
-      for (const setting& s : g->rule->settings())
-        if (!g->schedules_setting(s.name)) all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
-    return all;
-  }
+  std::vector<setting> settings() const { return list_settings(&core::any_rule_type::settings, false); }
+  // The same with the defaults of the rules, and the settings that a schedule gives, with their values of now.
+  std::vector<setting> default_settings() const { return list_settings(&core::any_rule_type::default_settings, false); }
+  std::vector<setting> scheduled_settings() const { return list_settings(&core::any_rule_type::settings, true); }
 
   // The rule with its options, for a param_groups. This optimizer has no parameters, and is of no use afterwards.
   auto take_group() { return core::take_group(); }
+
+  // Whether a step looks at weights on the host, which no recorded step can (optimizer_options::check_copies).
+  bool checks_copies() const { return this->checks_copies_; }
 
   Backend& backend() const { return *backend_; }
   index_t size() const { return static_cast<index_t>(parameters_.size()); }
@@ -290,6 +301,16 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
 
  protected:
   explicit any_optimizer(Backend& backend) : core(backend) {}
+
+ private:
+  std::vector<setting> list_settings(std::vector<setting> (core::any_rule_type::*list)() const, bool scheduled) const {
+    std::vector<setting> all;
+    for (const auto& g : groups_)
+      for (const setting& s : (*g->rule.*list)())
+        if (g->schedules_setting(s.name) == scheduled)
+          all.push_back({(g->label.empty() ? "" : g->label + ".") + s.name, s.value});
+    return all;
+  }
 };
 
 }  // namespace MATOPT_NAMESPACE

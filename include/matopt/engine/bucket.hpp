@@ -57,6 +57,7 @@ class bucket_rule {
   virtual void init(pass<Backend, compute>& e, weights w) = 0;
   // What the state copies of the weight is read from the weight again.
   virtual void resync(pass<Backend, compute>& e, weights w) = 0;
+  virtual bool keeps_copy() const = 0;  // resync() has something to read
   virtual void step(pass<Backend, compute>& e, weights w, gradients g, gradients reference) = 0;
   virtual bool limits_rank() const = 0;
   virtual double rank_budget(index_t step, index_t q) const = 0;  // q without a limit
@@ -75,6 +76,7 @@ class any_rule {
   virtual std::unique_ptr<any_rule> copy() const = 0;
   virtual std::string signature() const = 0;
   virtual std::vector<setting> settings() const = 0;
+  virtual std::vector<setting> default_settings() const = 0;  // of a rule that nobody has set anything of
   // Sets one of them. An error leaves all as they were.
   virtual void set(std::string_view name, std::string_view value) = 0;
   // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
@@ -88,13 +90,18 @@ class any_rule {
 };
 
 namespace detail {
-// f(field) for each setting of that name that is a number with a fraction.
-template <class Rule, class F>
-void visit_number(Rule& r, std::string_view wanted, F f) {
-  std::remove_const_t<Rule>::settings(r, [&](std::string_view name, auto& field, range legal = {}) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, double>)
-      if (name == wanted) f(field, legal);
+// The settings of that name that are a number with a fraction; the last of them, and how many there are.
+struct number_field {
+  double* value = nullptr;
+  range legal{};
+  index_t count = 0;
+};
+inline number_field number_called(const setting_fields& fields, std::string_view wanted) {
+  number_field found;
+  fields.each([&](const setting_field& f) {
+    if (f.kind == field_kind::number && f.name == wanted) found = {&f.number(), f.legal, found.count + 1};
   });
+  return found;
 }
 // No policy of the rule asks for the directions of a matrix: of a vector, the only one is the vector itself. (A
 // momentum with phases renews bases in some of them.)
@@ -105,9 +112,28 @@ constexpr bool steps_vectors() {
           std::is_same_v<O, column_direction>)&&!orthogonalizes<typename Rule::momentum_type> &&
          !orthogonalizes<typename Rule::constraint_type> && count_phases<typename Rule::momentum_type>() == 1;
 }
-template <class Rule, class F>
-void visit_decay(Rule& r, F f) {
-  visit_number(r, "decay", [&](double& d, const range&) { f(d); });
+template <class C, class S>
+void check_changed(std::string_view name, double value, const range& legal) {
+  const double held = static_cast<double>(static_cast<C>(value));
+  if (!legal.contains(value) || !legal.contains(held)) check_number<C>(std::string(name), value, legal);
+  if (legal.average != 0) check_average<S>(std::string(name), value, legal.average);
+}
+inline void set_decays(const setting_fields& fields, double decay) {
+  fields.each([&](const setting_field& f) {
+    if (f.kind == field_kind::number && f.name == "decay") f.number() = decay;
+  });
+}
+// A rule may have a policy twice, for example in nested projections; each keeps state of its own.
+inline void append_state(std::vector<placed_state>& out, const std::vector<state_entry>& own, std::string_view slot) {
+  const auto taken = [&](const std::string& name) {
+    return std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.name == name; });
+  };
+  for (const state_entry& e : own) {
+    std::string name = e.name;
+    for (int n = 2; taken(name); ++n) name = e.name + "_" + std::to_string(n);
+    out.push_back({e, std::string(slot)});
+    out.back().name = name;
+  }
 }
 }  // namespace detail
 
@@ -130,13 +156,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
     rule_.each_state(state_, [&](std::string_view slot, const auto& policy, auto& own) {
       state_layout<typename Types::state, C> layout(memory, shape.rows, shape.cols, shape.batch, shape.column_major);
       lay_out(policy, layout, own);
-      for (const state_entry& e : layout.entries()) {
-        out.push_back({e, std::string(slot)});
-        // A rule may have a policy twice, for example in nested projections; each keeps state of its own.
-        for (int n = 2;
-             std::count_if(out.begin(), out.end(), [&](const auto& o) { return o.name == out.back().name; }) > 1; ++n)
-          out.back().name = e.name + "_" + std::to_string(n);
-      }
+      detail::append_state(out, layout.entries(), slot);
     });
     return out;
   }
@@ -148,6 +168,13 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
   void step(pass<Backend, C>& e, typename base::weights w, typename base::gradients g,
             typename base::gradients reference) override {
     detail::run_step(rule_, scales_gradient_, e, state_, w, g, reference);
+  }
+  bool keeps_copy() const override {
+    bool any = false;
+    rule_.each_state(state_, [&]<class P, class St>(std::string_view, const P&, const St&) {
+      any = any || detail::keeps_copy<P, pass<Backend, C>, St, typename Types::weight>();
+    });
+    return any;
   }
   bool limits_rank() const override { return matopt::limits_rank<typename Rule::constraint_type>; }
   double rank_budget(index_t step, index_t q) const override {
@@ -164,7 +191,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
 
  private:
   void override_decay() {
-    if (decay_) detail::visit_decay(rule_, [&](double& d) { d = *decay_; });
+    if (decay_) detail::set_decays(detail::setting_fields(rule_), *decay_);
   }
 
   Rule rule_;
@@ -183,47 +210,32 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
 
   std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
                                                                   bool scales_gradient) const override {
-    return std::make_unique<typed_bucket<Rule, Backend, Types>>(rule, decay, scales_gradient);
+    using bucket = bucket_rule<Backend, shared_types<Types>>;
+    return std::unique_ptr<bucket>(new typed_bucket<Rule, Backend, Types>(rule, decay, scales_gradient));
   }
-  std::unique_ptr<base> copy() const override { return std::make_unique<typed_rule>(rule); }
+  std::unique_ptr<base> copy() const override { return std::unique_ptr<base>(new typed_rule(rule)); }
   std::string signature() const override { return Rule::name(); }
   std::vector<setting> settings() const override { return settings_of(rule); }
+  std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
   void set(std::string_view name, std::string_view value) override {
     Rule changed = rule;
     set_setting(changed, name, value);
     validate(changed);
     rule = std::move(changed);
   }
-  double number(std::string_view name) const override {
-    double value = 0;
-    index_t found = 0;
-    detail::visit_number(rule, name, [&](const double& x, const range&) { value = x, ++found; });
-    if (found == 1) return value;
-    Rule unchanged = rule;
-    set_setting(unchanged, name, "");  // says what is wrong with the name
-    throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");
-  }
+  double number(std::string_view name) const override { return *number_field(name).value; }
   void set_number(std::string_view name, double value) override {
-    const double before = number(name);
-    detail::visit_number(rule, name, [&](double& x, const range& legal) {
-      const double held = static_cast<double>(static_cast<C>(value));
-      if (!legal.contains(value) || !legal.contains(held)) detail::check_number<C>(std::string(name), value, legal);
-      if (legal.average != 0) detail::check_average<typename Types::state>(std::string(name), value, legal.average);
-      x = value;
-    });
+    const detail::number_field found = number_field(name);
+    detail::check_changed<C, typename Types::state>(name, value, found.legal);
+    const double before = std::exchange(*found.value, value);
     try {
       rule.validate();
     } catch (...) {
-      detail::visit_number(rule, name, [&](double& x, const range&) { x = before; });
+      *found.value = before;
       throw;
     }
   }
-  index_t decays() const override {
-    index_t found = 0;
-    Rule own = rule;
-    detail::visit_decay(own, [&](double&) { ++found; });
-    return found;
-  }
+  index_t decays() const override { return detail::number_called(detail::setting_fields(rule), "decay").count; }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
   bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }
   double largest_gradient() const override { return largest_input<typename Types::weight, typename Types::state, C>; }
@@ -231,6 +243,13 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   Rule rule;
 
  private:
+  detail::number_field number_field(std::string_view name) const {
+    const auto found = detail::number_called(detail::setting_fields(rule), name);
+    if (found.count == 1) return found;
+    Rule unchanged = rule;
+    set_setting(unchanged, name, "");  // says what is wrong with the name
+    throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");
+  }
   static void validate(const Rule& r) {
     r.validate();
     validate_settings_in<C, typename Types::state>(r);

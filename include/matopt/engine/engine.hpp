@@ -26,6 +26,7 @@
 #include "gradient_check.hpp"
 #include "state_access.hpp"
 #include "step_plan.hpp"
+#include "unsynced_writes.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -37,7 +38,8 @@ class engine {
   using C = typename Types::compute;
   using group = rule_group<Backend, Types>;
   using plan = step_plan<Backend, Types>;
-  using rule_pointer = std::unique_ptr<any_rule<Backend, Types>>;
+  using any_rule_type = any_rule<Backend, Types>;
+  using rule_pointer = std::unique_ptr<any_rule_type>;
   using gradients = view<const std::type_identity_t<G>>;
   using narrowest = std::conditional_t<detail::all_double<W, C>, double, float>;  // a rate moves weights
 
@@ -56,6 +58,7 @@ class engine {
     auto fresh = std::make_unique<group>();
     fresh->label = label, fresh->rule = std::move(rule), fresh->options = options;
     fresh->set_number("lr", lr);
+    checks_copies_ = checks_copies_ || options.check_copies;
     groups_.push_back(std::move(fresh));
   }
   // The rule of the only group, for another optimizer.
@@ -104,6 +107,7 @@ class engine {
   void begin(double lr, double gradient_scale) {
     require_finalized("begin_step()");
     check_step(lr, gradient_scale);
+    if (checks_copies_) writes_.check(*backend_, *plan_, parameters_, groups_);
     if (follow_schedules(groups_, steps_)) take_settings();
     check_rates(lr);
     upload_what_changed();
@@ -143,21 +147,26 @@ class engine {
       if (after_bucket_) after_bucket_(place);
       ++place;
     }
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_);
   }
-  void rebind_all(std::span<W* const> weights, std::span<const G* const> all) {
+  void rebind_all(std::span<W* const> weights, std::span<const G* const> all, std::span<const G* const> references) {
     for (std::size_t i = 0; i < std::min(all.size(), parameters_.views()); ++i)
       if (all[i] && all[i] != parameters_.gradient_at(i))
         require_memory({"gradient", parameters_.view_name(i)}, all[i]);
     for (std::size_t i = 0; i < std::min(weights.size(), parameters_.views()); ++i)
       if (weights[i] != parameters_.weight_at(i)) require_memory({"weight", parameters_.view_name(i)}, weights[i]);
-    tables_changed_ = parameters_.rebind(weights, all) || tables_changed_;
-    if (!all.empty()) look_for_gradients();
+    for (std::size_t i = 0; i < std::min(references.size(), parameters_.views()); ++i)
+      if (parameters_.has_reference(i) && references[i] && references[i] != parameters_.reference_at(i))
+        require_memory({"reference gradient", parameters_.view_name(i)}, references[i]);
+    tables_changed_ = parameters_.rebind(weights, all, references) || tables_changed_;
+    if (!all.empty() || !references.empty()) look_for_gradients();
   }
-  // A parameter takes part only if it has a gradient.
+  // A parameter takes part only if it has all gradients that its rule needs.
   void look_for_gradients() {
     without_gradient_.resize(parameters_.views());
     for (std::size_t i = 0; i < parameters_.views(); ++i) {
-      const bool none = parameters_.gradient_at(i) == nullptr && parameters_.has_elements(i);
+      const bool one_is_missing = parameters_.gradient_at(i) == nullptr || parameters_.reference_at(i) == nullptr;
+      const bool none = one_is_missing && parameters_.has_elements(i);
       left_out_changed_ = left_out_changed_ || without_gradient_[i] != none;
       without_gradient_[i] = none;
     }
@@ -172,6 +181,8 @@ class engine {
       carry_state(*backend_, *plan_, *fresh);
     }
     plan_ = std::move(fresh);
+    writes_.forget();
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_);
     if (std::exchange(stale_, false)) left_out_.clear();  // others have their places now
     left_out_.resize(parameters_.size());
     look_for_gradients();
@@ -230,6 +241,7 @@ class engine {
       auto e = plan_->make_pass(*backend_, k, plan_->control.guards);
       k.rule->resync(e, k.w);
     }
+    if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_, &chosen);
   }
 
   // --- what is refused ---
@@ -300,6 +312,8 @@ class engine {
   std::vector<bool> without_gradient_;  // of each view that was added
   std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
   std::function<void(std::size_t)> after_bucket_;
+  unsynced_writes<Backend, Types> writes_;
+  bool checks_copies_ = false;
   step_status seen_{};  // since the last poll, and before this plan
   index_t steps_ = 0;
   std::uint64_t settings_number_ = 0;

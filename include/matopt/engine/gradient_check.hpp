@@ -2,8 +2,9 @@
 //
 //   flags     of each matrix: its gradient, times the gradient scale, is not finite or beyond what steps have room for
 //   norms     with max_norm: the Frobenius norm of each scaled gradient, infinite where the flag is 1; and of all of
-//   them scale     with max_norm: times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does guards
-//   of each matrix: 1 if the step is skipped, or the matrix left out of it
+//             them
+//   scale     with max_norm: times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does
+//   guards    of each matrix: 1 if the step is skipped, or the matrix left out of it
 //
 // With max_norm the flags come out of the norms, so that gradients are read once.
 //

@@ -111,31 +111,38 @@ class parameter_list {
     if (!was.two) was.r = g;
     for (auto p = first_of(was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
   }
-  // The gradients of all views, in the order in which they were added, and their weights, if there are any given. Takes
-  // linear time, but for a sort of addresses. Null: there is no gradient, and where the last one was may be another's
-  // memory by now. Returns whether anything has moved.
-  bool rebind(std::span<W* const> weights, std::span<const G* const> gradients) {
+  // The weights, gradients and reference gradients of all views, in the order in which they were added; an empty span
+  // leaves them where they are, and a view without a reference gradient does not look at its entry. Takes linear time,
+  // but for a sort of addresses. Null: there is no gradient, and where the last one was may be another's memory by now.
+  // Returns whether anything has moved.
+  bool rebind(std::span<W* const> weights, std::span<const G* const> gradients, std::span<const G* const> references) {
     check_count("weights", weights.size(), !weights.empty());
     check_count("gradients", gradients.size(), !gradients.empty());
+    check_count("reference gradients", references.size(), !references.empty());
     bool moved = false;
     for (std::size_t i = 0; i < added_.size() && !moved; ++i)
       moved = (!weights.empty() && weights[i] != added_[i].w.data) ||
-              (!gradients.empty() && gradients[i] != added_[i].g.data);
+              (!gradients.empty() && gradients[i] != added_[i].g.data) ||
+              (!references.empty() && added_[i].two && references[i] != added_[i].r.data);
     if (!moved) return false;
     auto now = places_of_all();
     for (std::size_t i = 0; i < added_.size(); ++i) {
       place& to = now[i];
       if (!weights.empty()) to.w.data = weights[i];
       if (!gradients.empty()) to.g.data = gradients[i];
+      if (!added_[i].two)
+        to.r = to.g;
+      else if (!references.empty())
+        to.r.data = references[i];
       if (to.w.data != added_[i].w.data) check_moved(detail::label{"weight", added_[i].name}, to.w, added_[i].w);
       if (to.g.data && to.g.data != added_[i].g.data)
         check_moved(detail::label{"gradient", added_[i].name}, to.g, added_[i].g);
+      if (added_[i].two && to.r.data && to.r.data != added_[i].r.data)
+        check_moved(detail::label{"reference gradient", added_[i].name}, to.r, added_[i].r);
     }
     check_apart(now);
-    for (std::size_t i = 0; i < added_.size(); ++i) {
-      added_[i].w = now[i].w, added_[i].g = now[i].g;
-      if (!added_[i].two) added_[i].r = now[i].g;
-    }
+    for (std::size_t i = 0; i < added_.size(); ++i)
+      added_[i].w = now[i].w, added_[i].g = now[i].g, added_[i].r = now[i].r;
     std::size_t i = 0;  // both are in the order of addition
     for (auto& p : items_) {
       while (added_[i].number != p.view_number) ++i;
@@ -164,6 +171,8 @@ class parameter_list {
   std::size_t view_number(std::size_t i) const { return added_[i].number; }
   W* weight_at(std::size_t i) const { return added_[i].w.data; }
   const G* gradient_at(std::size_t i) const { return added_[i].g.data; }
+  bool has_reference(std::size_t i) const { return added_[i].two; }
+  const G* reference_at(std::size_t i) const { return added_[i].r.data; }
   bool has_elements(std::size_t i) const { return !detail::no_elements(added_[i].w); }
   // The group of what was added as `name`.
   std::size_t group_of(const std::string& name) const { return find(name).group; }
@@ -198,7 +207,7 @@ class parameter_list {
   };
   struct place {
     view<W> w;
-    view<const G> g;
+    view<const G> g, r;
   };
 
   static void bind(parameter<W, G>& p, const added_view& to) {
@@ -208,7 +217,7 @@ class parameter_list {
   void claim_memory(const added_view& v) {
     weights_.add(detail::footprint_of(v.w), v.number);
     if (v.g.data) gradients_.add(detail::footprint_of(v.g), v.number);
-    if (v.two) gradients_.add(detail::footprint_of(v.r), v.number);
+    if (v.two && v.r.data) gradients_.add(detail::footprint_of(v.r), v.number);
   }
   // Numbers grow with the order of addition.
   const std::string& name_of(std::size_t number) const {
@@ -241,7 +250,7 @@ class parameter_list {
   std::vector<place> places_of_all() const {
     std::vector<place> out;
     out.reserve(added_.size());
-    for (const added_view& v : added_) out.push_back({v.w, v.g});
+    for (const added_view& v : added_) out.push_back({v.w, v.g, v.r});
     return out;
   }
   void check_count(const char* what, std::size_t count, bool given) const {
@@ -270,13 +279,13 @@ class parameter_list {
     };
     for (std::size_t i = 0; i < all.size(); ++i) {
       add(all[i].w, i, 0), add(all[i].g, i, 1);
-      if (added_[i].two) add(added_[i].r, i, 2);
+      if (added_[i].two) add(all[i].r, i, 2);
     }
     std::sort(spans.begin(), spans.end(), [](const span_of& a, const span_of& b) { return a.first < b.first; });
     const auto bytes = [&](const span_of& s) {
       return s.kind == 0   ? detail::footprint_of(all[s.view].w)
              : s.kind == 1 ? detail::footprint_of(all[s.view].g)
-                           : detail::footprint_of(added_[s.view].r);
+                           : detail::footprint_of(all[s.view].r);
     };
     std::size_t begin = 0;  // of the spans that may reach as far as the next one
     std::int64_t end = std::numeric_limits<std::int64_t>::min();

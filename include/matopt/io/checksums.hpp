@@ -1,8 +1,8 @@
 // The checksums of a tensor_file, kept in its metadata under two keys:
 //
 //   matopt.format_version   "1"
-//   matopt.crc32c           {"metadata": {"<key>": "<8 hex digits>", ...}, "tensors": {"<name>": "<8 hex digits>",
-//   ...}}
+//   matopt.crc32c           {"metadata": {"<key>": "<8 hex digits>", ...},
+//                            "tensors": {"<name>": "<8 hex digits>", ...}}
 //
 // That of a piece of metadata is the CRC-32C of its text. That of a tensor is the CRC-32C of its type and shape as
 // text, "F32[2,3]", followed by its data. The two keys are there together, and the table names everything in the file:

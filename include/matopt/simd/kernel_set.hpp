@@ -4,8 +4,8 @@
 //
 // A panel holds `rows` lines of A, or `cols` lines of B^T, one step of the depth after the other: panel[step][line]. A
 // step is one float per line, or, where the processor multiplies pairs of bfloat16, two of them. (What a kernel packs
-// for itself, it may order otherwise within `step_multiple` steps.) Lines beyond the edge
-// of the matrix repeat the last one: what they give is never written. kernel_sets.hpp makes the sets.
+// for itself, it may order otherwise within `step_multiple` steps.) Lines beyond the edge of the matrix repeat the last
+// one: what they give is never written. kernel_sets.hpp makes the sets.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

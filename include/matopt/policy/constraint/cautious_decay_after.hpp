@@ -19,7 +19,7 @@ namespace fn {
 struct shrinking {
   template <class T>
   MATOPT_HD void operator()(T& m, T u, T w) const {
-    m = T(math::sign(u) * math::sign(w) > T(0));
+    m = T(math::sign(u) * math::sign(w) > T(0));  // Cautious Weight Decay, Alg. 1, but for u W = 0
   }
 };
 // w = w - lr decay m w

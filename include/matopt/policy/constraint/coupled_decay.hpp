@@ -19,7 +19,7 @@ struct penalized_gradient {
   double decay;
   template <class T>
   MATOPT_HD void operator()(T& u, T g, T w) const {
-    u = g + T(decay) * w;
+    u = g + T(decay) * w;  // AdamW Alg. 2, line 6: the L2 form
   }
 };
 // w = w - lr scale u

@@ -1,8 +1,9 @@
 // The unconstrained weight with decoupled decay.
 //
-//   g' = G                    W <- (1 - lr decay) W - lr scale u
+//   g' = G                    W <- (1 - lr decay) W - lr scale u              Moonlight eq. 3; NuMuon eq. 5 and 6
 //
-// Loshchilov, Hutter (arXiv 1711.05101). As in every public Muon the decay takes the base rate: the scale never
+// Loshchilov, Hutter (arXiv 1711.05101). In NuMuon (arXiv 2603.03597) eq. 5 is the step without decay, and eq. 6 the
+// step with it, as one of Frank and Wolfe. As in every public Muon the decay takes the base rate: the scale never
 // multiplies it. With decay > 0 and ||u||_2 <= 1 the step is Frank-Wolfe on ||W||_2 <= scale / decay (Lion-K, arXiv
 // 2506.15054). State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
 //
@@ -17,7 +18,7 @@ struct decay_and_step {
   double decay, scale;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    w = w * (T(1) - lr * T(decay)) - lr * T(scale) * u;
+    w = w * (T(1) - lr * T(decay)) - lr * T(scale) * u;  // Moonlight eq. 3, 4; NuMuon eq. 6; Scion Alg. 2, line 4
   }
 };
 }  // namespace fn

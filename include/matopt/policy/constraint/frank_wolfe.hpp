@@ -1,7 +1,8 @@
 // The Frank-Wolfe step on a norm ball: u is the ball's linear minimisation oracle, of unit norm.
 //
 //   constrained:    W <- (1 - lr) W - lr radius scale u        stays in the ball of norm radius scale once it is inside
-//   unconstrained:  W <- W - lr radius scale u
+//                                                              Scion Alg. 2, line 4 (SCG)
+//   unconstrained:  W <- W - lr radius scale u                 Scion Alg. 1, line 4 (uSCG)
 //
 // Scion (arXiv 2502.07529; LIONS-EPFL/scion): scale = sqrt(fan_out / fan_in) with a spectral u; radius 50 for hidden
 // layers and 3000 for the head in the authors' nanoGPT. 1 - lr is decoupled decay of strength 1, so there is none
@@ -28,6 +29,7 @@ struct frank_wolfe {
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
+    // Scion Alg. 2, line 4, and Alg. 1, line 4; u is the negative of the paper's lmo.
     return elementwise(fn::decay_and_step{constrained ? 1.0 : 0.0, radius * scale}, w, u, lr);
   }
 };

@@ -1,7 +1,8 @@
 // Decoupled decay whose strength does not follow the learning rate, or follows it otherwise.
 //
 //   W <- (1 - decay f(lr)) W - lr scale u
-//   decay_rate = independent    f = 1                        what the paper of AdamW means by decoupled
+//   decay_rate = independent    f = 1                        what the paper of AdamW means by decoupled: its Alg. 2,
+//                                                            line 12
 //                coupled        f = lr                       decoupled_decay, as PyTorch has it
 //                squared        f = lr^2 / decay_lr_max      "palm" with decay_lr_max = 1; AdamC with the peak rate
 //
@@ -27,7 +28,7 @@ struct polynomial_decay_and_step {
   double c0, c1, c2, scale;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    w = w * (T(1) - (T(c0) + lr * (T(c1) + lr * T(c2)))) - lr * T(scale) * u;
+    w = w * (T(1) - (T(c0) + lr * (T(c1) + lr * T(c2)))) - lr * T(scale) * u;  // AdamW Alg. 2, line 12
   }
 };
 }  // namespace fn

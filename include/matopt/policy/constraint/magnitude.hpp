@@ -7,7 +7,8 @@
 //   sign_magnitude    g <- g - lr sign(b1 m + (1 - b1) d);  m <- b2 m + (1 - b2) d
 //                     signum_magnitude: b1 = b2 = 0.9;  lion_magnitude: b1 = 0.9, b2 = 0.99
 //
-// Muown (arXiv 2605.10797) uses Adam; the others are the ablations of its official code. State: 0 to 2 scalars per row.
+// Muown (arXiv 2605.10797, Algorithm 1) uses Adam; the others are the ablations of its official code. State: 0 to 2
+// scalars per row.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -23,7 +24,7 @@ struct adam_step {
   MATOPT_HD void operator()(T& g, T& m, T& v, T d, T c1, T c2, T lr) const {
     T u;
     adam{beta1, beta2, eps, largest, true}(m, v, u, d, c1, c2);
-    g -= lr * u;
+    g -= lr * u;  // Muown Alg. 1: Adam's step of the magnitude
   }
 };
 struct sgd_step {

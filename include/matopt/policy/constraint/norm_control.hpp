@@ -2,11 +2,11 @@
 //
 //   W <- W - k (1 - target / ||W||) W           target = norm_ratio ||W_0||, or norm_target if that is set
 //
-// AdamWN (Loshchilov, arXiv 2311.11446). Its k is not multiplied by the learning rate; norm_rate_times_lr does that,
-// and with ratio 0 is decoupled decay of the new weight. k = 1 jumps to the target; the default k is ours. The norm
-// alone goes to the target by 1 - k a step. The paper leaves open whether the norm is one tensor's or all weights';
-// here it is the matrix's, or each row's or column's (norm_axis). A zero line has no direction and stays. State: 1
-// scalar per line, none with norm_target. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
+// AdamWN (Loshchilov, arXiv 2311.11446, eq. 1 and 2). Its k is not multiplied by the learning rate; norm_rate_times_lr
+// does that, and with ratio 0 is decoupled decay of the new weight. k = 1 jumps to the target; the default k is ours.
+// The norm alone goes to the target by 1 - k a step. The paper leaves open whether the norm is one tensor's or all
+// weights'; here it is the matrix's, or each row's or column's (norm_axis). A zero line has no direction and stays.
+// State: 1 scalar per line, none with norm_target. FLOPs: 5 per parameter. Needs: elementwise verbs, reductions.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -22,7 +22,7 @@ struct pull_to_norm {
   template <class T>
   MATOPT_HD void operator()(T& w, T n, T target, T lr) const {
     const T pull = math::one_if_positive(n) * (T(fixed) + T(by_lr) * lr);
-    w -= pull * (w - T(ratio) * target * math::divide_or_zero(w, n));
+    w -= pull * (w - T(ratio) * target * math::divide_or_zero(w, n));  // AdamWN eq. 1 and 2
   }
 };
 }  // namespace fn

@@ -1,8 +1,10 @@
 // NuMuon's feasible set: the update lies in a spectral ball and, scaled to it, in a nuclear ball of radius r(t) q, q =
 // min(m, n).
 //
-//   minimise <M, D>  subject to  ||D||_2 <= 1,  ||D||_* <= tau        D = - sum t_i u_i v_i^T
-//   t_i = 1 for i <= floor(tau),  t_i = tau - floor(tau) for the next,  0 after                     (Proposition 3.2)
+//   minimise <M, D>  subject to  ||D||_2 <= 1,  ||D||_* <= tau                                      eq. 9 and 10
+//   D = - sum t_i u_i v_i^T                                                                         Proposition 3.1
+//   t_i = 1 for i <= floor(tau),  t_i = tau - floor(tau) for the next,  0 after                     Prop. 3.2, eq. 12
+//   t_i = 1 for i <= k, 0 after, with k = ceil(r(t) q)                                              eq. 13, section 3.4
 //
 // The paper ignores the residual direction and takes the rank k = ceil(r(t) q) itself, tau = k; `residual = true` keeps
 // it, with tau = r(t) q; else k is rounded up to `rank_multiple`, 1 in the paper: a larger one lets a recorded step
@@ -44,10 +46,10 @@ struct nuclear_budget {
 
   // The 1e-9 keeps a product that is whole up to rounding (0.625 * 64 = 40) from gaining a rank.
   double rank_budget(index_t step, index_t q) const {
-    const double tau = rank.fraction(step) * static_cast<double>(q);
-    if (residual) return std::min(tau, static_cast<double>(q));
+    const double tau = rank.fraction(step) * static_cast<double>(q);  // NuMuon, section 3.4
+    if (residual) return std::min(tau, static_cast<double>(q));       // NuMuon Prop. 3.2, eq. 12
     const double multiple = static_cast<double>(rank_multiple);
-    return std::clamp(multiple * std::ceil((tau - 1e-9) / multiple), 1.0, static_cast<double>(q));
+    return std::clamp(multiple * std::ceil((tau - 1e-9) / multiple), 1.0, static_cast<double>(q));  // section 3.4: k
   }
 
   template <class E, class St, class W, class U, class Rate>

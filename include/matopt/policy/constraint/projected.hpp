@@ -34,7 +34,7 @@ concept acts_after_step =
   requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
     p.after(e, s, w, lr, scale);
   };
-// (The update is not for `after`, which would not be called if it asked for it.)
+// `after` is called without the update; one that asks for it would never be called, and is refused.
 template <class P>
 concept acts_after_without_update =
   !requires(const P p, detail::any_pass& e, state_for<P, float, float>& s, view<float> w, matrix_broadcast<float> lr, double scale) {
@@ -83,7 +83,9 @@ requires(master_is_outermost<Inner> && (!limits_rank<Inner> || !matopt::needs_fu
     detail::init(inner, e, s.inner, w);
   }
   template <class E, class St, class W>
-  void resync(E& e, St& s, view<W> w) const {
+  requires(detail::keeps_copy<Projection, E, decltype(St::projection), W>() ||
+           detail::keeps_copy<Inner, E, decltype(St::inner), W>())  //
+      void resync(E& e, St& s, view<W> w) const {
     detail::resync(projection, e, s.projection, w);
     detail::resync(inner, e, s.inner, w);
   }

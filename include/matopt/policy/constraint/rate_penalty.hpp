@@ -6,9 +6,8 @@
 // BackSlash (arXiv 2504.16968): nu is the shape of the generalised Gaussian that the weights look like, 1 for Laplace,
 // 2 for Gauss, estimated in each step over [0.1, 3]. Formulas after a published summary and a re-implementation, which
 // applies the gradient decoupled, with lambda 2e3 and eps 1. Both look nu up in a table of step 0.01; here 40
-// bisections find it. Whether their lambda is multiplied by the learning
-// rate could not be read; here lr multiplies it, as every decoupled term.
-// penalty_estimate = false keeps nu at penalty_shape: 1 is an L1 penalty.
+// bisections find it. Whether their lambda is multiplied by the learning rate could not be read; here lr multiplies it,
+// as it does every decoupled term. penalty_estimate = false keeps nu at penalty_shape: 1 is an L1 penalty.
 //
 // Zero entries stay zero. ln Gamma by recurrence to 8 and Stirling's series, 1e-12 relative, the same on every backend.
 // State: nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs,

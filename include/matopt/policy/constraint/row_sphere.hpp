@@ -5,9 +5,10 @@
 //   retract   V = U - lr scale kappa u       g <- magnitude rule(d), |g| >= 1e-7       W <- Diag(g) Diag(1 / ||V_i||) V
 //   kappa     (1 + c max(0, t - warmup))^-p, t = 0 in the first step
 //
-// Paper: AngularMuown, arXiv 2606.23637; official code fhueb/angular-muown. kappa does not multiply the radial rate;
-// neither the update nor the momentum is projected to the tangent space, as there. Rows of norm <= 1e-7 start with g =
-// sqrt(0.33). State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row reductions.
+// Paper: AngularMuown, arXiv 2606.23637; written from the official code, fhueb/angular-muown. kappa does not multiply
+// the radial rate; neither the update nor the momentum is projected to the tangent space, as there. Rows of norm <=
+// 1e-7 start with g = sqrt(0.33). State: 1 scalar per row and the magnitude rule's. Needs: elementwise verbs, row
+// reductions.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -39,7 +39,7 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// a and k, and what brings a larger sigma to k; all in units of the cap's own
+// The coefficient a, the bound k, and the factor that brings a larger sigma down to k; all in units of the cap.
 struct soft_cap_coefficient {
   double most, decay, update;
   template <class T>
@@ -56,7 +56,7 @@ struct soft_cap_coefficient {
     shrink = sigma > k ? k / sigma : T(1);
   }
 };
-// what brings s to `most` where it is larger
+// The factor that brings s down to `most` where it is larger.
 struct shrink_to {
   double most;
   template <class T>
@@ -204,12 +204,12 @@ struct hard_cap {
     const view<C> shrink = e.take(1, 1);
     e.for_each(fn::shrink_to{3 * bound}, shrink, as_const(top.value));
     if constexpr (sizeof(typename E::product) < sizeof(C)) {
-      const view<status_word> near = e.take_words();
-      e.reduce(fn::one_if_within{near_range * bound}, near, as_const(top.value));
-      E far = e.only(near);
-      const view<C> capped = by_quintics(far, w, shrink, bound);
+      const view<status_word> close = e.take_words();
+      e.reduce(fn::one_if_within{near_range * bound}, close, as_const(top.value));
+      E beyond = e.only(close);
+      const view<C> capped = by_quintics(beyond, w, shrink, bound);
       by_one_polynomial(e, w, shrink, bound);
-      far.for_each(fn::multiple{bound}, w, as_const(capped));
+      beyond.for_each(fn::multiple{bound}, w, as_const(capped));
     } else {
       e.for_each(fn::multiple{bound}, w, as_const(by_quintics(e, w, shrink, bound)));
     }

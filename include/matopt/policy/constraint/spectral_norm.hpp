@@ -16,8 +16,8 @@
 //
 //   v <- A^4 v, as often as there are four iterations left;  then A^2 v, A v;      A / ||W||_F^2 and A^2 in 16 bits
 //
-// The last one is by W itself, in the arithmetic. sigma is u^T W v of two unit vectors, so that the rounding of A enters
-// it squared. One pass over W for each of 40 becomes three products and four passes.
+// The last one is by W itself, in the arithmetic. sigma is u^T W v of two unit vectors, so the rounding of A enters it
+// only squared. One pass over W for each of 40 becomes three products and four passes.
 //
 // State: cols scalars per matrix. FLOPs: 4 per parameter and iteration, or 2 m^2 (n + 2m), m <= n. Needs: gemm,
 // random_normal; exact_norm: svd.

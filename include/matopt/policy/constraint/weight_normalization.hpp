@@ -1,15 +1,18 @@
 // Muown's geometry: W = Diag(g) D, D with unit rows, R = Diag(r) D the unnormalised direction. The matrix rule moves R,
 // the magnitude rule moves g.
 //
-//   lift      D = Diag(1/g) W       d = rowsum(G . D)       g' = Diag(g / r) (G - Diag(d) D)
-//   retract   R <- Diag(r) D - lr scale u       g <- magnitude rule(d)       r <- ||R_i||       W <- Diag(g / r) R
+//   lift      D = Diag(1/g) W       d = rowsum(G . D)       g' = Diag(g / r) (G - Diag(d) D)                Alg. 1
+//   retract   R <- Diag(r) D - lr scale u       g <- magnitude rule(d)       r <- ||R_i||                   Alg. 1
+//             W <- Diag(g / r) R - lr decay W_old                                                  Alg. 1, App. C
 //
-// R is not stored: D and r give it back. Paper: Muown, arXiv 2605.10797, Algorithm 1 and Appendix C.
+// R is not stored: D and r give it back. Paper: Muown, arXiv 2605.10797, Algorithm 1, and for Nesterov's form, the
+// scale and the decay Appendix C.
 // Where public implementations differ, and what this one does:
 //
-// * Decay. decay_on = weight (the official code's, and the default): W <- W - lr decay W_old, then g <- ||W_i|| with
-//   the sign of g kept; the official code drops the sign, which turns a row around when g is negative. decay_on = magnitude
-//   (NVIDIA's): g <- g (1 - lr decay). The double decay of the official data-parallel class is not offered.
+// * Decay. decay_on = weight (Appendix C and the official code, and the default): W <- W - lr decay W_old, then
+//   g <- ||W_i|| with the sign of g kept; the official code drops the sign, which turns a row around when g is
+//   negative. decay_on = magnitude (NVIDIA's): g <- g (1 - lr decay). The double decay of the official data-parallel
+//   class is not offered.
 // * Zero rows. Rows with ||W_i|| <= 1e-12 start with g = r = sqrt(0.33), as in the authors' record runs; the official
 //   class divides by zero. In the step that gives such a row its direction r stays, or the row would turn by 45 degrees
 //   in the next one. |g| never falls below 1e-7.
@@ -57,18 +60,18 @@ struct magnitude_sums {
     return {{sum[0], sum[1]}};
   }
 };
-// d = d / g, a = g / r, b = d / r: the numbers of a row in its gradient (g / r) (G - d W / g) = a G - b W. c = r / g: R
-// = c W.
+// The numbers of a row in its gradient, (g / r) (G - d W / g) = a G - b W, and in R = c W: d = d / g, a = g / r,
+// b = d / r, c = r / g.
 struct row_coefficients {
   template <class T>
   MATOPT_HD void operator()(T& d, T& a, T& b, T& c, T g, T r) const {
-    d = d / g, a = g / r, b = d / r, c = r / g;
+    d = d / g, a = g / r, b = d / r, c = r / g;  // Muown Alg. 1: the gradient of the magnitude, d
   }
 };
 struct direction_gradient {
   template <class T>
   MATOPT_HD void operator()(T& u, T grad, T w, T a, T b) const {
-    u = a * grad - b * w;
+    u = a * grad - b * w;  // Muown Alg. 1: the gradient of the direction R
   }
 };
 // c = r / g
@@ -81,7 +84,7 @@ struct ratio {
 // R = c W - lr scale u, c = r / g
 template <class T>
 MATOPT_HD T moved_direction(T w, T u, T c, T lr_scale) {
-  return c * w - lr_scale * u;
+  return c * w - lr_scale * u;  // Muown Alg. 1: Muon's step of the direction
 }
 // The terms of ||R_i||
 struct moved_norm : norm {
@@ -104,7 +107,7 @@ struct compose_rows {
   double scale, decay;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T c, T f, T lr) const {
-    w = f * moved_direction(w, u, c, lr * T(scale)) - lr * T(decay) * w;
+    w = f * moved_direction(w, u, c, lr * T(scale)) - lr * T(decay) * w;  // Muown Alg. 1: W; App. C: its decay
   }
 };
 // |g| >= least_magnitude, sign kept
@@ -126,10 +129,10 @@ struct decay_magnitude {
 struct carry_norm {
   template <class T>
   MATOPT_HD void operator()(T& r, T n, T squares_before) const {
-    if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;
+    if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;  // Muown Alg. 1: r = ||R_i||
   }
 };
-// The same, unless that changes g by rounding only.
+// g = n with the sign of g, unless that would change g by rounding only.
 struct take_written_norm {
   template <class T>
   MATOPT_HD void operator()(T& g, T n) const {

@@ -23,7 +23,7 @@
 namespace MATOPT_NAMESPACE {
 
 // clang-format off
-// What may compute polar factors inside of another policy.
+// An orthogonalizer that may compute polar factors inside another policy.
 template <class P>
 concept stateless_orthogonalizer = std::copyable<P> && std::same_as<state_for<P, float, float>, no_state> &&
   requires { { P::name() } -> std::convertible_to<std::string>; };
@@ -41,7 +41,8 @@ struct step_along {
 }  // namespace fn
 
 namespace detail {
-// The settings of a policy inside of a policy, told from those of the same policy in its own slot.
+// Visits the settings of a policy inside another one, with a prefix that tells them from those of the same policy in
+// its own slot.
 template <class P, class Visit>
 void prefixed_settings(const char* prefix, P& policy, Visit& visit) {
   if constexpr (has_settings<P>)
@@ -49,7 +50,7 @@ void prefixed_settings(const char* prefix, P& policy, Visit& visit) {
       visit(prefix + std::string(name), value, legal...);
     });
 }
-// An orthogonalizer outside of its slot.
+// Runs an orthogonalizer outside its slot.
 template <class O, class E, class C>
 void polar(const O& orthogonalizer, E& e, view<C> x) {
   no_state none;

@@ -45,8 +45,8 @@ void to_unit_rows(E& e, view<Y> y, view<X> x, view<C> n) {
   e.for_each(fn::divide{}, y, as_const(x), per_row(n));
 }
 
-// Such an x by AOL of what it came from, divided by margin; and a = x x^T of the outcome. A row whose n_i s_i^-1 is
-// below eps is divided by that instead.
+// Makes of such rows x what AOL makes of the matrix that they came from, divided by margin; and a = x x^T of the
+// result. A row whose n_i / s_i is below eps is divided by eps instead.
 template <class E, class T, class C>
 void almost_orthogonalize(E& e, view<T> x, view<T> a, view<C> n, double margin, double eps) {
   using A = arithmetic_t<T>;

@@ -4,7 +4,8 @@
 //   right  an average of G^T G, n x n        right_basis   Qr
 //
 // The bases are orthonormal to rounding whatever the factors are: directions that a factor lacks (dead rows, equal
-// rows, zeros) are completed. They begin as identities. A renewal makes one step of orthogonal iteration: the Q of S Q.
+// rows, zeros) are completed. They begin as identities. A renewal makes one step of orthogonal iteration, the Q of S Q:
+// SOAP (arXiv 2409.11321), Algorithm 4.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -93,7 +94,7 @@ void limit_for_products(E& e, view<C> y) {
   const double size = static_cast<double>(math::max(y.rows, y.cols));
   e.for_each(fn::limited{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, y, as_const(y));
 }
-// side <- keep side + take g g^T
+// side <- keep side + take g g^T: SOAP Alg. 3, after line 12
 template <class E, class C>
 void average_product(E& e, double keep, double take, view<C> side, view<C> g) {
   if (side.rows == 0) return;
@@ -114,8 +115,8 @@ void complete_basis(E& e, view<C> vectors, view<C> basis) {
   e.orthonormal_basis(all);
   e.for_each(fn::assign{}, basis, as_const(all));
 }
-// The eigenvectors of G G^T and G^T G are the singular vectors of G, which have not lost half of their digits to a
-// square; largest first.
+// The eigenvectors of G G^T and G^T G, largest first. They are taken as singular vectors of G, because squaring G would
+// lose half of the digits.
 template <class E, class C>
 requires E::can_factor void bases_of_gradient(E& e, const kronecker_factors<C>& f, view<C> g) {
   const auto frame = e.frame();
@@ -180,7 +181,7 @@ requires E::can_factor void renew_sorted_basis(E& e, view<C> side, view<C> basis
   descending_order(e, carried, permutation);
   sort_rows(e, permutation, v);
   e.gemm(C(1), image, permutation, C(0), sorted, sorted);
-  e.orthonormal_basis(sorted);
+  e.orthonormal_basis(sorted);  // SOAP Alg. 4, here with sorted columns
   e.for_each(fn::assign{}, basis, as_const(sorted));
 }
 // One step of orthogonal iteration; columns stay in their order.
@@ -190,7 +191,7 @@ requires E::can_factor void renew_basis(E& e, view<C> side, view<C> basis) {
   const auto frame = e.frame();
   const view<C> image = e.take(side.rows, side.rows, true);
   image_of_basis(e, side, basis, image);
-  e.orthonormal_basis(image);
+  e.orthonormal_basis(image);  // SOAP Alg. 4
   e.for_each(fn::assign{}, basis, as_const(image));
 }
 

@@ -7,9 +7,10 @@
 
 namespace MATOPT_NAMESPACE {
 
-// The default eps beside a norm of gradients. The direction does not depend on their scale down to 1e-30, where it
-// makes a millionth. It is there for what rounding leaves of a buffer that only decays: 0.95 times the least number of
-// float is that number again, and such a buffer must not move its weight.
+// The default eps beside a norm of gradients. It is so small that the update does not depend on the size of gradients
+// down to 1e-30, where eps makes a difference of a millionth. It is there for a buffer that only decays: in float 0.95
+// times the smallest number is rounded to that number again, so the buffer never becomes zero, and it must not move its
+// weight.
 inline constexpr double negligible_norm = 1e-36;
 
 namespace fn {

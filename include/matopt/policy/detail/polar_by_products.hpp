@@ -5,12 +5,12 @@
 //                         rows of polar_express, the second of them repeated: what is above `least` comes to 1 +- 0.02
 //   X <- (35 A - 42 A^2 + 15 A^3) X / 8            two or three times: r(x) = (35 x^3 - 42 x^5 + 15 x^7) / 8
 //
-// Amsel et al.: The Polar Express (arXiv 2505.16932). Its rows are the minimax polynomials for [1e-3, 1]; the second
-// keeps [0, 2] in [0, 2] and makes small values 4.07 times as large, so that repeating it extends the range down to any
-// `least`. r decides: r'(1) = r''(1) = 0, so that values near 1 converge with order three, and r(x) = O(x^3), so that
-// values below 0.6 vanish as quickly. A direction counts as noise below max(m, n) eps sigma_1, as for svd_polar.
-// Rounding of M and of the products leaves about eps sigma_1 in directions that M does not have; it comes to less than
-// 0.1 before r, and to zero. Directions within a few times the limit may end anywhere between 0 and 1.
+// Amsel et al.: The Polar Express (arXiv 2505.16932, Theorem 3.1). Its rows are the minimax polynomials for [1e-3, 1];
+// the second keeps [0, 2] in [0, 2] and makes small values 4.07 times as large, so that repeating it extends the range
+// down to any `least`. r decides: r'(1) = r''(1) = 0, so that values near 1 converge with order three, and r(x) =
+// O(x^3), so that values below 0.6 vanish as quickly. A direction counts as noise below max(m, n) eps sigma_1, as for
+// svd_polar. Rounding of M and of the products leaves about eps sigma_1 in directions that M does not have; it comes to
+// less than 0.1 before r, and to zero. Directions within a few times the limit may end anywhere between 0 and 1.
 //
 // All steps have the standard form: the Gram form squares singular values and would lose the small ones. For 768
 // columns nine steps and two of r in float, 23 and three in double. FLOPs: 2 m^2 (2n + m) per step, m <= n, and

@@ -45,7 +45,7 @@ void correct_nearby(E& e, view<T> x, view<T> y, view<status_word> done) {
   using P = typename E::product;
   using A = arithmetic_t<P>;
   constexpr factor_entries of = factor_entries::bounded;
-  constexpr double near = 2e-3, up = 1024;  // G's entries are too small for 16 bits
+  constexpr double close = 2e-3, up = 1024;  // G's entries are too small for 16 bits
   const auto frame = e.frame();
   const view<P> narrow = e.template take_like<P>(x), change = e.template take_like<P>(x);
   const auto square = [&](auto of_type) { return e.template take<decltype(of_type)>(x.rows, x.rows); };
@@ -66,7 +66,7 @@ void correct_nearby(E& e, view<T> x, view<T> y, view<status_word> done) {
   e.gemm_symmetric(T(1), y, y.t(), T(0), gram, gram, of);
   e.for_each(fn::beside_identity{up}, h, as_const(gram), row_number{}, column_number{});
   matrix_norm(e, left, h);
-  e.reduce(fn::one_if_within{near * up}, done, as_const(left));
+  e.reduce(fn::one_if_within{close * up}, done, as_const(left));
   apply(h, -.5 / up, y);
 }
 

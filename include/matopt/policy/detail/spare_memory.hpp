@@ -13,8 +13,8 @@ template <class U>
 class spare_memory {
  public:
   spare_memory() = default;  // none
-  // Of matrices as a pass gives them, one after the other and without gaps; of others none, as what lies between their
-  // elements may be somebody's.
+  // The memory of matrices as a pass gives them, one after the other and without gaps. Other matrices have none to
+  // spare: what lies between their elements may belong to somebody.
   explicit spare_memory(view<U> dead) : dead_(dead), size_(gapless(dead) ? dead.batch_stride * bytes_of<U> : 0) {}
 
   template <class T>

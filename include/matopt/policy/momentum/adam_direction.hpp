@@ -1,19 +1,20 @@
-// The direction of Adam: elementwise first over root of second moment, both bias-corrected.
+// The direction of Adam: entry by entry the first moment over the root of the second, both corrected for their bias.
 //
-//   m <- beta1 m + (1 - beta1) G         v <- beta2 v + (1 - beta2) G^2
-//   c1 = 1 - beta1^t                     c2 = 1 - beta2^t
-//   corrected:    u = (m / c1) / (sqrt(v / c2) + eps)
+//   m <- beta1 m + (1 - beta1) G         v <- beta2 v + (1 - beta2) G^2                     AdamW Alg. 2, lines 7, 8
+//   c1 = 1 - beta1^t                     c2 = 1 - beta2^t                                   AdamW Alg. 2, lines 9, 10
+//   corrected:    u = (m / c1) / (sqrt(v / c2) + eps)                                       AdamW Alg. 2, line 12
 //   uncorrected:  u = (sqrt(c2) / c1) m / (sqrt(v) + eps)
 //   nesterov:     beta1 m / (1 - beta1^(t+1)) + (1 - beta1) G / c1 in the place of m / c1
 //   amsgrad:      the largest v so far in the place of v
 //
-// Kingma, Ba: Adam (arXiv 1412.6980); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
+// Kingma, Ba: Adam (arXiv 1412.6980, Algorithm 1); Loshchilov, Hutter: AdamW (arXiv 1711.05101).
+//
 // Where public implementations differ: PyTorch, optax and Keller Jordan add eps to the corrected root; Moonlight,
 // Megatron, Muon+ and NAMO to the uncorrected one, which is a larger eps in early steps. The default follows PyTorch.
-// nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction).
-// c1 and c2 are kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them.
-// State: 2 scalars per parameter, 3 with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. Of
-// a gradient's entry no more than largest_squared (5e18 in float) counts, in m and in v.
+// nesterov is NAdam in optax's form, amsgrad Reddi et al. in that of MARS and AdaPNM (same correction). c1 and c2 are
+// kept as state (c <- beta c + 1 - beta), so a skipped step does not advance them. State: 2 scalars per parameter, 3
+// with amsgrad. FLOPs: 12 per parameter. Needs: elementwise verbs. An entry of a gradient counts as at most
+// largest_squared (5e18 in float), in m and in v.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -33,8 +34,8 @@ struct bias_corrections {
   double beta1, beta2;
   template <class T>
   MATOPT_HD void operator()(T& c1, T& c2) const {
-    c1 = T(beta1) * c1 + T(1 - beta1);
-    c2 = T(beta2) * c2 + T(1 - beta2);
+    c1 = T(beta1) * c1 + T(1 - beta1);  // AdamW Alg. 2, line 9
+    c2 = T(beta2) * c2 + T(1 - beta2);  // AdamW Alg. 2, line 10
   }
 };
 struct adam {
@@ -43,7 +44,7 @@ struct adam {
   template <class T>
   MATOPT_HD void operator()(T& m, T& v, T& u, T g, T c1, T c2) const {
     g = math::limited(g, T(largest));
-    v = T(beta2) * v + T(1 - beta2) * g * g;
+    v = T(beta2) * v + T(1 - beta2) * g * g;  // AdamW Alg. 2, line 8; MARS Alg. 2, line 7
     u = quotient(m, v, g, c1, c2);
   }
   template <class T>
@@ -63,8 +64,8 @@ struct adam {
     const T ahead = T(beta1) / (T(beta1) * c1 + T(1 - beta1));
     const T of_m = up * (is_nesterov * ahead + (T(1) - is_nesterov) * inverse1);
     const T of_g = up * is_nesterov * T(1 - beta1) * inverse1;
-    m = T(beta1) * m + T(1 - beta1) * g;
-    return (of_m * m + of_g * g) / (math::moment_root(of_v * v) + T(eps));
+    m = T(beta1) * m + T(1 - beta1) * g;                                    // AdamW Alg. 2, line 7; MARS Alg. 2, line 6
+    return (of_m * m + of_g * g) / (math::moment_root(of_v * v) + T(eps));  // the quotient of line 12; of MARS, line 9
   }
 };
 }  // namespace fn

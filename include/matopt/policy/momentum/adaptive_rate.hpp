@@ -1,17 +1,17 @@
-// NAMO's learning rates: Adam's ratio of first to root of second moment, but of norms: one per matrix, or one per
-// column.
+// NAMO's learning rates: Adam's quotient of the first moment and the root of the second, but of norms: one per matrix,
+// or one per column.
 //
 //   u = Inner(G)       b = lr sqrt(1 - mu2^t) / (1 - beta^t + 1e-12), beta the (first) beta of Inner
 //   norm_rate      r^2 <- mu2 r^2 + (1 - mu2) ||G||_F^2          rate   = b ||u||_F / (r + eps)
 //   column_rate    r_j^2 <- mu2 r_j^2 + (1 - mu2) ||G_:j||^2     d_j    = ||u_:j|| / (r_j + eps)
-//                  d_j kept in [c d', d' / c], d' = mean d     rate_j = b d_j
+//                  d_j kept in [c d', d' / c], d' = mean d      rate_j = b d_j
 //
 // NAMO and NAMO-D (arXiv 2602.17080); follows the official code, with Nesterov: its ||u|| is the Nesterov direction's,
 // but the correction is Adam's, so the first rate is (1 + beta) lr. The paper has no Nesterov (`ema`). A column is an
 // input feature. c = 0 turns the clamp off; c = 1 gives every column the mean. The rate replaces lr in the constraint,
-// decay included. r is kept, not its square, which would overflow or vanish:
-// gradients of 1e20 and, with a smaller eps, of 1e-30 give the rates of 1. State: Inner's, 1 scalar per matrix or
-// column, and 2 per matrix. FLOPs: 4 per parameter.
+// decay included. r itself is kept, because its square would overflow or vanish: gradients of 1e20 and, with a smaller
+// eps, of 1e-30 give the same rates as gradients of 1. State: Inner's, 1 scalar per matrix or column, and 2 per matrix.
+// FLOPs: 4 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -48,7 +48,7 @@ struct clamp_to_mean {
   double c, count;
   template <class T>
   MATOPT_HD void operator()(T& d, T sum) const {
-    // A mean that is 0 or not finite leaves d as it is: the bounds are then 0, and infinite or no number.
+    // Where the mean is 0 or not finite, d stays as it is: the lower bound is then 0, the upper one infinite or NaN.
     const T mean = sum / T(count), inverse = math::divide_or_zero(T(1), mean);
     const T is_mean = math::one_if_positive(inverse);
     d = math::min(math::max(d, T(c) * math::min(mean, std::numeric_limits<T>::max()) * is_mean),

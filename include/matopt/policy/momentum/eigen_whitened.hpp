@@ -17,8 +17,8 @@
 // side's factor lacks rank, and the basis of what it lacks is the decomposition's choice: trajectories of correct
 // programs then differ; from basis_start >= max / min on they do not. There the gate is on for the projection behind
 // attention alone. V is not corrected for its beginning. Cosines are not floored here, so that the gate does not depend
-// on the size of gradients. In a direction that gradients lack P is what rounding leaves of the others: V counts as at
-// least (u ||U||_F)^2, with u the unit of rounding.
+// on the size of gradients. In a direction in which gradients have no part, P is only what rounding leaves of their
+// other parts; therefore V counts as at least (u ||U||_F)^2, with u the unit of rounding.
 //
 // State: Inner's, 1 scalar per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs per step: 6 mn(m + n), and 2 m^2 n + 2
 // mn^2 for norms; a renewal about 5 (m^3 + n^3) more. Needs: gemm, svd, orthonormal_basis.
@@ -231,7 +231,7 @@ requires(!needs_reference<Inner> && !rates_by_column<Inner> && phase_count<Inner
     const view<C> n = detail::spectral_bound_of(e, norm, u);
     e.for_each(fn::bring_to_norm{eps}, u, per_matrix(n), per_matrix(wanted));
   }
-  // Of a single gradient, its singular vectors; of several, what the factors have.
+  // After a single gradient its singular vectors, after several the eigenvectors of the factors.
   template <class E, class St, class C>
   void first_bases(E& e, St& s, view<C> gradient) const {
     if (basis_start == 1) return detail::bases_of_gradient(e, s.factors, gradient);

@@ -9,13 +9,14 @@
 //
 // arXiv 2509.03378 in the form of Emerging-Optimizers' KlSoapV3; basis_method = eigh decomposes L and R in every step
 // (REKLS).
+//
 // Three traps of that code are avoided, unless settings say otherwise. (1) skip_first: the first gradient is diagonal
 // in its own bases, and what rounding leaves beside the diagonal would be divided by itself or by eps. So the first
 // step only measures, as SOAP's does; nothing decays. (2) relative_eps: eigenvalues are held above eps times the
 // largest one, and are 1 while there are none; with an absolute eps the first L is 1 / eps too large, and the null
 // space of a rectangular matrix is rounding noise about eps. (3) max_update_rms: bases may turn far in a step, and m
-// with them, but v stays; an update that is longer than this root mean square is scaled down to it. In a direction that
-// gradients lack v counts as at least (u ||G||)^2, with u the unit of rounding.
+// with them, but v stays; an update that is longer than this root mean square is scaled down to it. In a direction in
+// which gradients have no part, v counts as at least (u ||G||)^2, with u the unit of rounding.
 //
 // State: 2 scalars per parameter, 2 m^2 + 2 n^2 + m + n + 5 per matrix. FLOPs: 12 mn(m + n) + about 5 (m^3 + n^3) per
 // step. Needs: gemm, svd, orthonormal_basis.

@@ -16,9 +16,9 @@
 // the decay comes after the step: `decay_after`. limit is 4000, but with limit_by_size at most the side's length and at
 // least 10; the first r is not limited. NVIDIA Emerging-Optimizers' form is emerging_kl_direction.hpp. Whether a step
 // renews the bases goes by the host's count of steps, skipped ones included; if the very first step is skipped, the
-// bases begin as identities. In a direction that gradients lack P is what rounding leaves of the others: v counts as at
-// least (u ||G||)^2, with u the unit of rounding. For f > 1 and rectangular matrices, trajectories depend on the basis
-// that the decomposition gives to what the first gradient lacks.
+// bases begin as identities. In a direction in which gradients have no part, P is only what rounding leaves of their
+// other parts; therefore v counts as at least (u ||G||)^2, with u the unit of rounding. For f > 1 and rectangular
+// matrices, trajectories depend on the basis that the decomposition gives to what the first gradient lacks.
 //
 // limit_quotient (not in the authors' code): where bases turn, m is turned and v is not, and m may then be larger than
 // any gradients that v has seen allow. The quotient is held below what m and v of the same numbers can have, (1 -

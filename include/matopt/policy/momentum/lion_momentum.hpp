@@ -1,6 +1,6 @@
 // Lion's two interpolations: the direction looks less far back than the mean that is kept.
 //
-//   u = beta1 M + (1 - beta1) G       M <- beta2 M + (1 - beta2) G
+//   u = beta1 M + (1 - beta1) G       M <- beta2 M + (1 - beta2) G              Lion Alg. 2
 //
 // Chen et al.: Lion (arXiv 2302.06675). With sign_direction behind it this is Lion; with an orthogonalizer it is the
 // Muon of the Lion-K family (arXiv 2506.15054), where beta1 = beta_n beta_p, beta2 = beta_p. State: 1 scalar per
@@ -17,8 +17,8 @@ struct lion_momentum {
   double look, keep;
   template <class T>
   MATOPT_HD void operator()(T& m, T& u, T g) const {
-    u = T(look) * m + T(1 - look) * g;
-    m = T(keep) * m + T(1 - keep) * g;
+    u = T(look) * m + T(1 - look) * g;  // Lion Alg. 2: the update, before its sign is taken
+    m = T(keep) * m + T(1 - keep) * g;  // Lion Alg. 2: what is kept
   }
 };
 }  // namespace fn

@@ -1,9 +1,11 @@
 // MARS: a gradient corrected by how it changed, given to another momentum.
 //
-//   c = G + kappa (G - R)       kappa = gamma beta / (1 - beta), beta the (first) beta of Inner
-//   c <- c / ||c||_F  if that is more than 1       u = Inner(c)
+//   c = G + kappa (G - R)                          MARS Alg. 1, line 4, eq. 3.10; kappa = gamma beta / (1 - beta)
+//   c <- c / ||c||_F  if ||c||_F > 1               MARS Alg. 1, line 5, eq. 3.5
+//   u = Inner(c)                                   MARS Alg. 1, line 6, with an EMA; beta is Inner's (first) beta
 //
-//   mars<Inner>          R is the gradient of the last step: one gradient per step; costs a copy of it
+//   mars<Inner>          R is the gradient of the last step: one gradient per step; costs a copy of it (MARS-approx,
+//                        Remark 3.3)
 //   two_gradients<Inner> R is handed in: the gradient of this batch at the last weights (MARS exact, Muon-MVR2,
 //                        STORM), or of the last batch at these weights (Muon-MVR3). Two gradients per step
 //
@@ -11,8 +13,8 @@
 // (arXiv 2509.15816). Follows AGI-Arena/MARS: R = 0 at first, so c = (1 + kappa) G (the paper has c = G); the clip is
 // per matrix; second moments see c, not G. That code keeps the last gradient by reference, which turns MARS off when
 // the gradient's memory is reused; here it is copied. With gamma = 1, no clip and an EMA this is the STORM estimator M
-// = G + beta (M - R). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1 scalar per parameter (mars) or
-// matrix (two_gradients). FLOPs: 8 per parameter.
+// = G + beta (M - R) (arXiv 1905.10018, Algorithm 1). Without clip mars<ema> is quasi_hyperbolic. State: Inner's and 1
+// scalar per parameter (mars) or matrix (two_gradients). FLOPs: 8 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -27,7 +29,7 @@ struct correct_by_last {
   double kappa;
   template <class T>
   MATOPT_HD void operator()(T& last, T& u, T g) const {
-    u = g + T(kappa) * (g - last);
+    u = g + T(kappa) * (g - last);  // MARS Alg. 1, line 4, in the form of Remark 3.3
     last = g;
   }
 };
@@ -35,7 +37,7 @@ struct correct_by_reference {
   double kappa;
   template <class T>
   MATOPT_HD void operator()(T& u, T g, T r, T started) const {
-    u = g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r);
+    u = g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r);  // MARS Alg. 1, line 4
   }
 };
 // x / n if n = largest sqrt(squares) is more than 1
@@ -43,7 +45,7 @@ struct clip_to_one {
   template <class T>
   MATOPT_HD void operator()(T& x, T largest, T squares) const {
     const T root = math::sqrt(squares), clips = math::one_if<T>(largest * root > T(1)), leaves = T(1) - clips;
-    x = x / (clips * largest + leaves) / (clips * root + leaves);
+    x = x / (clips * largest + leaves) / (clips * root + leaves);  // MARS Alg. 1, line 5
   }
 };
 }  // namespace fn

@@ -1,14 +1,14 @@
 // Momentum over the root of a running mean square, entry by entry.
 //
-//   M <- beta M + (1 - beta) G       V <- beta2 V + (1 - beta2) G^2
-//   u = m / (sqrt(V) + eps), or m / sqrt(V + eps) (eps_place = inside)        m = M, or Nesterov's (1 - beta) G + beta
-//   M
+//   M <- beta M + (1 - beta) G       m = M, or Nesterov's (1 - beta) G + beta M
+//   V <- beta2 V + (1 - beta2) G^2
+//   u = m / (sqrt(V) + eps), or m / sqrt(V + eps) (eps_place = inside)
 //
 // Muon^2 (arXiv 2604.09967) whitens by it before the orthogonalizer; as in its public code there is no bias correction,
 // which would be a factor of the whole matrix. The first step is a constant times the sign of G, up to eps: its
 // magnitudes are lost, and a matrix of signs is often singular. An entry whose gradient has always been zero gives
-// zero. State: 2 scalars per parameter. FLOPs: 10 per parameter. Of a gradient's entry no more than largest_squared
-// counts.
+// zero. State: 2 scalars per parameter. FLOPs: 10 per parameter. An entry of a gradient counts as at most
+// largest_squared.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -1,10 +1,11 @@
 // Exponential and summed momentum, plain and Nesterov.
 //
-//   ema                  M <- beta M + (1 - beta) G       u = M
+//   ema                  M <- beta M + (1 - beta) G       u = M                           NuMuon eq. 1; Scion eq. 3
 //   nesterov_ema         M <- beta M + (1 - beta) G       u = (1 - beta) G + beta M
-//   heavy_ball           M <- beta M + G                  u = M
-//   nesterov_heavy_ball  M <- beta M + G                  u = G + beta M
+//   heavy_ball           M <- beta M + G                  u = M                           Moonlight eq. 1
+//   nesterov_heavy_ball  M <- beta M + G                  u = G + beta M                  Moonlight, footnote 1
 //
+// NuMuon: arXiv 2603.03597; Scion: arXiv 2502.07529, whose alpha is 1 - beta; Moonlight: arXiv 2502.16982.
 // Where public implementations differ: Keller Jordan's Muon, torch.optim.Muon and NorMuon keep the exponential mean;
 // Moonlight, Muon+ and Muown keep the sum. Both give the same direction, but the buffers differ by 1 - beta, so
 // checkpoints do not mix, and a fixed epsilon in the orthogonalizer weighs 1 / (1 - beta) more against the mean. No
@@ -23,9 +24,9 @@ struct momentum {
   bool nesterov;
   template <class T>
   MATOPT_HD void operator()(T& m, T& u, T g) const {
-    m = T(beta) * m + T(take) * g;
+    m = T(beta) * m + T(take) * g;  // NuMuon eq. 1; Scion Alg. 1, 2, line 3; Moonlight eq. 1; MARS Alg. 1, line 6
     const T ahead = math::one_if<T>(nesterov);
-    u = ahead * T(take) * g + (ahead * T(beta) + (T(1) - ahead)) * m;
+    u = ahead * T(take) * g + (ahead * T(beta) + (T(1) - ahead)) * m;  // Moonlight, footnote 1; Muown App. C
   }
 };
 }  // namespace fn

@@ -4,8 +4,8 @@
 //   u = d / (sqrt(v^) / sqrt(1 - beta2^t) + eps) / (1 - beta1^t)
 //
 // Xie et al. (arXiv 2103.17182); follows the official code, amsgrad by default. Its correction 1 - beta1^t does not
-// match buffers that decay by beta1^2 every second step; it is kept for parity. State: 4 scalars per parameter, 3
-// without amsgrad. FLOPs: 20 per parameter. Of a gradient's entry no more than largest_squared counts.
+// match buffers that decay by beta1^2 every second step; it is kept, so that results agree. State: 4 scalars per
+// parameter, 3 without amsgrad. FLOPs: 20 per parameter. An entry of a gradient counts as at most largest_squared.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -4,16 +4,17 @@
 //
 // Dettmers et al.: 8-bit Optimizers via Block-wise Quantization (arXiv 2110.02861); 8-bit Muon (arXiv 2509.23106) is
 // linear with blocks of 2048. core/block_codes.hpp has the maps and their errors; a block is taken row after row,
-// whatever the strides of the weight. Any momentum that keeps a matrix will do. What a policy lays out as l.squares(), a
-// second moment for example, divides, and a code of 0 there would be a long step: it stays, in the compute type. For
+// whatever the strides of the weight. Any momentum that keeps a matrix will do. What a policy lays out as l.squares(),
+// a second moment for example, divides, and a code of 0 there would be a long step: it stays, in the compute type. For
 // rules with such a moment the dynamic map is the right one, because it keeps small entries, too. name() is Inner's,
 // because how state is stored makes no other rule; the formats show in the names and element types of the state:
 // "momentum" in I8, U8 or F8_E4M3, and "momentum_absmax_256" in F32.
 //
 // Each step makes the error of half a code step anew, so that the momentum has about 1 / sqrt(1 - beta^2) of them. In
-// double what is beyond the largest float is kept as that. State: Inner's, with 1 byte and 4 / block bytes per scalar of
-// a matrix. Scratch: Inner's matrices in the compute type, given back before the orthogonalizer runs. u is stored.
-// Memory traffic: 10 bytes per scalar more in float. Needs: a backend that quantizes.
+// double, what is beyond the largest float is kept as the largest float. State: Inner's, with 1 byte and 4 / block
+// bytes per scalar of a matrix. Scratch: Inner's matrices in the compute type, given back before the orthogonalizer
+// runs. The update is stored in memory. Memory traffic: 10 bytes per scalar more in float. Needs: a backend that
+// quantizes.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -138,7 +139,7 @@ struct quantized {
     detail::coding_layout<Layout, typename St::compute> own{l, in, s.coded, s.rest};
     lay_out(inner, own, s.inner);
   }
-  // Inner's state may begin as something, but matrices begin as zeros; of these the codes need not be 0.
+  // Inner may set its state at the start, but matrices begin as zeros, and the codes of zeros need not be 0.
   template <class E, class St, class W>
   void init(E& e, St& s, view<W> w) const {
     detail::init(inner, e, s.inner, w);

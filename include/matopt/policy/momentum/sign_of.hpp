@@ -1,6 +1,6 @@
-// The sign of another momentum's direction: u = sign(u), sign(0) = 0. AdaMuon orthogonalizes it (arXiv 2507.11005).
-// State and FLOPs: the inner policy's. Near zero the sign is a matter of rounding: two element types can differ by 2 in
-// an entry of u.
+// The sign of another momentum's direction: u = sign(u), sign(0) = 0. AdaMuon orthogonalizes it (arXiv 2507.11005,
+// Algorithm 1). State and FLOPs: the inner policy's. Near zero the sign is a matter of rounding: two element types can
+// differ by 2 in an entry of u.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -13,7 +13,7 @@ namespace fn {
 struct take_sign {
   template <class T>
   MATOPT_HD void operator()(T& u) const {
-    u = math::sign(u);
+    u = math::sign(u);  // AdaMuon Alg. 1; Lion Alg. 2; MARS Alg. 3, line 7
   }
 };
 }  // namespace fn

@@ -3,21 +3,22 @@
 //   first step   L = (1 - bs) G G^T,  R = (1 - bs) G^T G,  Q = their eigenvectors, which are the singular vectors of G,
 //                largest first; nothing moves
 //   then         g = Ql^T G Qr        m <- beta1 m + (1 - beta1) g        v <- beta2 v + (1 - beta2) g^2
-//                u = sqrt(1 - beta2^t) / (1 - beta1^t) Ql (m / (sqrt(v) + eps)) Qr^T
-//                L <- bs L + (1 - bs) G G^T,  R <- bs R + (1 - bs) G^T G
-//   every f-th   columns of Q sorted by diag(Q^T L Q), v along with them; Q <- the Q of L Q = Q R; m turned into the
-//                new bases
+//                u = sqrt(1 - beta2^t) / (1 - beta1^t) Ql (m / (sqrt(v) + eps)) Qr^T          Alg. 3, from line 8 on
+//                L <- bs L + (1 - bs) G G^T,  R <- bs R + (1 - bs) G^T G                      Alg. 3, after line 12
+//   every f-th   columns of Q sorted by diag(Q^T L Q), v along with them; Q <- the Q of L Q = Q R (Alg. 4); m turned
+//                into the new bases
 //
-// Vyas et al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (the learning
-// rate of it is 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not
-// turned. A side longer than `max_precond_dim` has no preconditioner. The decay comes after the step there:
-// `decay_after`. W does not depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal
-// eigenvalues: after one gradient the longer side has such a space, so trajectories on rectangular matrices differ
-// between correct programs. Whether a step renews the bases goes by the host's count of steps, skipped ones included;
-// if the very first step is skipped, the bases begin as identities. Bases are orthonormal to rounding on every
-// gradient: what L and R lack (dead rows, equal rows, zeros) is completed. In a direction that gradients lack, g is
-// what rounding leaves of them in the others; so v counts as at least (u ||G||)^2 in the quotient, with u the unit of
-// rounding and ||G||^2 as the trace of L has it.
+// The numbers are those of the paper, which leaves out the first step, the bias corrections and the sorting. Vyas et
+// al.: SOAP (arXiv 2409.11321); follows nikhilvyas/SOAP: no step and no decay in the first call (its learning rate is
+// 0), eps on the root that is not corrected, bs = beta2 unless `shampoo_beta` >= 0, v is sorted but not turned. A side
+// longer than `max_precond_dim` has no preconditioner. The decay comes after the step there: `decay_after`. W does not
+// depend on the signs of Q's columns, but it does on the basis inside an eigenspace of equal eigenvalues: after one
+// gradient the longer side has such a space, so trajectories on rectangular matrices differ between correct programs.
+// Whether a step renews the bases goes by the host's count of steps, skipped ones included; if the very first step is
+// skipped, the bases begin as identities. Bases are orthonormal to rounding on every gradient: what L and R lack (dead
+// rows, equal rows, zeros) is completed. In a direction in which gradients have no part, g is only what rounding leaves
+// of their other parts; therefore v counts as at least (u ||G||)^2 in the quotient, with u the unit of rounding and
+// ||G||^2 the trace of L.
 //
 // State: 2 scalars per parameter and 2 m^2 + 2 n^2 per matrix. FLOPs: 6 mn(m + n) per step, every f-th about 7 (m^3 +
 // n^3) + 6 mn(m + n) more. Needs: gemm, svd, orthonormal_basis.
@@ -44,7 +45,7 @@ struct moments_in_basis {
     g = math::limited(g, T(largest));
     m = (on * T(beta1) + off) * m + on * T(1 - beta1) * g;
     v = (on * T(beta2) + off) * v + on * T(1 - beta2) * g * g;
-    u = m / (math::moment_root(math::max(v, T(resolved) * T(resolved) * squares)) + T(eps));
+    u = m / (math::moment_root(math::max(v, T(resolved) * T(resolved) * squares)) + T(eps));  // Alg. 3, line 8
     u *= on * (corrected * math::divide_or_zero(math::sqrt(c2), c1) + (T(1) - corrected));
   }
 };
@@ -118,12 +119,12 @@ struct soap_direction {
                                     static_cast<double>(std::numeric_limits<C>::epsilon()), correct_bias},
                s.m, s.v, u, as_const(u), per_matrix(s.c1), per_matrix(s.c2), per_matrix(s.started),
                per_matrix(squares));
-    detail::turn(e, s.factors, u, u, false);
+    detail::turn(e, s.factors, u, u, false);  // Alg. 3, after line 9
     if (normalize_grads) normalize(e, u);
 
     if (e.phase() == 2) detail::turn(e, s.factors, s.m, s.m, false);
     detail::limit_for_products(e, gradient);
-    const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;
+    const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;  // Alg. 3, after line 12: L and R
     detail::average_product(e, bs, 1 - bs, s.factors.left, gradient);
     detail::average_product(e, bs, 1 - bs, s.factors.right, gradient.t());
     if (e.phase() == 0) detail::bases_of_gradient(e, s.factors, gradient);
@@ -140,7 +141,7 @@ struct soap_direction {
   }
 
  private:
-  // The trace of a preconditioner; without any nothing is turned and nothing lost by rounding: 0.
+  // The trace of a preconditioner. Without one nothing is rotated, so that rounding loses nothing: 0.
   template <class E, class C>
   auto mean_squares(E& e, const detail::kronecker_factors<C>& f) const {
     const auto sum = e.take(1, 1);

@@ -6,12 +6,12 @@
 //   variance_scaled     u = m / (sqrt(v) + eps)
 //
 // Variance-Adaptive Muon (arXiv 2601.14603); follows the NanoGPT suite of the official code. Nesterov is built in. In
-// the first step both are a constant times the sign of G. Where the published suites differ: Suite B
-// first amplifies a gradient whose norm is below g_norm up to it (`amplify_below`; 0, off, by default: it is described
-// as clipping, but only enlarges); Suite A's variance_scaled takes (M - G)^2 after M moved, which is beta^2 times V
-// (`late_variance`); alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root.
-// State: 2 scalars per parameter and 1 per matrix. FLOPs: 16 per parameter. Of a gradient's entry no more than
-// largest_squared (1 - beta) / 4 counts.
+// the first step both are a constant times the sign of G. Where the published suites differ: Suite B first amplifies a
+// gradient whose norm is below g_norm up to it (`amplify_below`; 0, off, by default: it is described as clipping, but
+// only enlarges); Suite A's variance_scaled takes (M - G)^2 after M moved, which is beta^2 times V (`late_variance`);
+// alpha is 10 in the NanoGPT suite, 1000 in the others; the paper may have eps inside the root. State: 2 scalars per
+// parameter and 1 per matrix. FLOPs: 16 per parameter. An entry of a gradient counts as at most largest_squared (1 -
+// beta) / 4.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

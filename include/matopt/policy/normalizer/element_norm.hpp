@@ -1,11 +1,11 @@
 // AdaMuon's normalizer: each entry of the update over the root of its running square; then the update gets a fixed RMS.
 //
-//   V <- beta V + (1 - beta) u^2       y = u / (sqrt(V) + eps)       u <- y rms sqrt(m n) / (||y||_F + eps)
+//   V <- beta V + (1 - beta) u^2       y = u / (sqrt(V) + eps)       u <- y rms sqrt(m n) / (||y||_F + eps)      Alg. 1
 //
-// AdaMuon (arXiv 2507.11005); written from the paper's equations (the official repository has no licence). No bias
-// correction: the first update is rms times the sign of u, so a rounding that flips a tiny entry moves it by 2 rms. The
-// official Megatron file loses V outside of its distributed mode; that is not reproduced. Zero gives zero. State: 1
-// scalar per parameter. FLOPs: 8 per parameter.
+// AdaMuon (arXiv 2507.11005, Algorithm 1); written from the paper's equations (the official repository has no licence).
+// No bias correction: the first update is rms times the sign of u, so a rounding that flips a tiny entry moves it by 2
+// rms. The official Megatron file loses V outside of its distributed mode; that is not reproduced. Zero gives zero.
+// State: 1 scalar per parameter. FLOPs: 8 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -25,7 +25,7 @@ struct running_root_norm : scaled_norm {
   template <class T>
   MATOPT_HD terms<T, 3> operator()(T& v, T u) const {
     u = math::limited(u, T(largest));
-    v = T(beta) * v + T(1 - beta) * u * u;
+    v = T(beta) * v + T(1 - beta) * u * u;  // AdaMuon Alg. 1: V
     return scaled_norm::operator()(u / (math::sqrt(v) + T(eps)));
   }
 };
@@ -34,7 +34,7 @@ struct over_running_root {
   double eps, largest;
   template <class T>
   MATOPT_HD void operator()(T& u, T v, T f) const {
-    u = math::limited(u, T(largest)) / (math::sqrt(v) + T(eps)) * f;
+    u = math::limited(u, T(largest)) / (math::sqrt(v) + T(eps)) * f;  // AdaMuon Alg. 1: gamma O / (sqrt(V) + eps)
   }
 };
 }  // namespace fn
@@ -67,6 +67,7 @@ struct element_norm {
     const auto factor = e.take(1, 1);
     const double largest = detail::square_limit<typename E::compute>(s.v);
     e.reduce(fn::running_root_norm{beta, eps, largest}, norm.pair, s.v, as_const(u));
+    // AdaMuon Alg. 1: gamma = 0.2 sqrt(m n) / ||.||_F
     const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
     e.for_each(fn::factor_to_norm{size, norm_eps}, factor, as_const(norm.scale), as_const(norm.squares));
     return elementwise(fn::over_running_root{eps, largest}, update_slot{}, as_const(s.v), per_matrix(factor));

@@ -2,10 +2,11 @@
 //
 //   row: u_i: / sqrt(sum_j u_ij^2 + eps)    col: u_:j / sqrt(sum_i u_ij^2 + eps)    row_col, col_row: in that order
 //
-// Muon+ (arXiv 2602.21545); written from its equations (the official repository has no licence). eps is inside the root
-// and 1e-7, as in the official code, whose own option for it is ignored there; the paper's listing has 1e-8 by
-// third-party accounts. ||u||_F^2 ends as m for row and col_row, n for col and row_col, against min(m, n) for Muon: the
-// same rate is a larger step on matrices that are not square. State: none. FLOPs: 4 per parameter and pass.
+// Muon+ (arXiv 2602.21545, eq. 3 to 8 by third-party accounts); written from its equations (the official repository has
+// no licence). eps is inside the root and 1e-7, as in the official code, whose own option for it is ignored there; the
+// paper's listing has 1e-8 by third-party accounts. ||u||_F^2 ends as m for row and col_row, n for col and row_col,
+// against min(m, n) for Muon: the same rate is a larger step on matrices that are not square. State: none. FLOPs: 4 per
+// parameter and pass.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -26,7 +27,7 @@ struct divide_by_root_of {
   double eps;
   template <class T>
   MATOPT_HD void operator()(T& x, T squares) const {
-    x = x / math::sqrt(squares + T(eps));
+    x = x / math::sqrt(squares + T(eps));  // Muon+, eq. 3 to 8
   }
 };
 }  // namespace fn

@@ -1,17 +1,18 @@
 // NorMuon's normalizer: each neuron's row of the update over the root of its running mean square; then the update's
 // size is restored.
 //
-//   v_i <- beta2 v_i + (1 - beta2) mean_j u_ij^2       y = u / (sqrt(v_i) + eps)
+//   v_i <- beta2 v_i + (1 - beta2) mean_j u_ij^2                                               Algorithm 1, line 7
+//   y = u / (sqrt(v_i) + eps)                                                                  lines 8 and 9
 //   restore = update_norm   u <- y ||u||_F / (||y||_F + eps), or / max(||y||_F, eps)
-//   restore = rms           u <- y rms sqrt(m n) / ||y||_F
+//   restore = rms           u <- y rms sqrt(m n) / ||y||_F                                     line 10
 //
-// Li et al.: NorMuon (arXiv 2510.05491). No bias correction: after the first step all rows have equal norm. Where
-// public implementations differ: the official code restores the norm, the paper aims at an RMS of 0.2; the speedrun
-// form keeps one v per column if rows < columns (`axis = longer`); microsoft/dion has eps 1e-8 and max. The official
-// code fails for float weights and splits convolutions into pixels; here v is in the compute type and a matrix is a
-// matrix. The hyperball form divides by sqrt(max(v_i, eps)) (`root_floor` max). NorDion2's mean moves only where the
-// direction does: a line of zeros leaves its own alone (`skip_zero`). Zero gives zero. State: 1 scalar per row. FLOPs:
-// 7 per parameter.
+// Li et al.: NorMuon (arXiv 2510.05491); the numbers are as third parties cite them. No bias correction: after the
+// first step all rows have equal norm. Where public implementations differ: the official code restores the norm, the
+// paper aims at an RMS of 0.2; the speedrun form keeps one v per column if rows < columns (`axis = longer`);
+// microsoft/dion has eps 1e-8 and max. The official code fails for float weights and splits convolutions into pixels;
+// here v is in the compute type and a matrix is a matrix. The hyperball form divides by sqrt(max(v_i, eps))
+// (`root_floor` max). NorDion2's mean moves only where the direction does: a line of zeros leaves its own alone
+// (`skip_zero`). Zero gives zero. State: 1 scalar per row. FLOPs: 7 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -40,7 +41,7 @@ struct running_mean {
   MATOPT_HD void operator()(T& v, T n) const {
     n = math::limited(n, T(largest));
     const T stays = math::one_if<T>(skip) * (T(1) - math::one_if_positive(n)), moves = T(1) - stays;
-    v = (stays + moves * T(beta)) * v + moves * T(1 - beta) * (n * n / T(count));
+    v = (stays + moves * T(beta)) * v + moves * T(1 - beta) * (n * n / T(count));  // NorMuon Alg. 1, line 7
   }
 };
 // sqrt(v) + eps, or sqrt(max(v, eps))
@@ -58,7 +59,7 @@ struct over_root {
   floored_root root;
   template <class T>
   MATOPT_HD void operator()(T& y, T n, T v) const {
-    y = n / root(v);
+    y = n / root(v);  // the norms of NorMuon Alg. 1, line 9
   }
 };
 // f = n / (y + eps), or n / max(y, eps), n and y as scale and sum of scaled squares, over the root of v
@@ -142,8 +143,8 @@ struct neuron_norm {
     const auto after = detail::frobenius(e, y);
     if (restore == restored_size::rms) {
       const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
-      e.for_each(fn::factor_to_norm{size, 0}, factor, per_matrix(after.scale), per_matrix(after.squares));
-      e.for_each(fn::divide_by_root{root}, factor, as_const(v));
+      e.for_each(fn::factor_to_norm{size, 0}, factor, per_matrix(after.scale), per_matrix(after.squares));  // line 10
+      e.for_each(fn::divide_by_root{root}, factor, as_const(v));                                            // line 9
     } else {
       const auto before = detail::frobenius(e, n);
       e.for_each(fn::restoring_factor{root, eps, floor == norm_floor::add}, factor, as_const(v),

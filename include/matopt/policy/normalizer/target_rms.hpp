@@ -1,7 +1,7 @@
 // Gives the update a fixed root mean square: u <- u rms sqrt(m n) / ||u||_F. Zero stays zero.
 //
 // The last step of REG, with Moonlight's constant 0.2 (both inferred, see row_column_scaling); the "update norm" that
-// Moonlight (arXiv 2502.16982) tried and replaced by the cheaper match_rms. State: none. FLOPs: 4 per parameter.
+// Moonlight (arXiv 2502.16982, eq. 6) tried and replaced by the cheaper match_rms. State: none. FLOPs: 4 per parameter.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -25,6 +25,7 @@ struct target_rms {
   auto normalize(E& e, St&, view<U> u) const {
     const auto norm = detail::frobenius(e, u);
     const auto factor = e.take(1, 1);
+    // Moonlight eq. 6: 0.2 / RMS(O)
     const double size = rms * std::sqrt(static_cast<double>(u.rows) * static_cast<double>(u.cols));
     e.for_each(fn::factor_to_norm{size, 0}, factor, as_const(norm.scale), as_const(norm.squares));
     return elementwise(fn::times_factor{}, update_slot{}, per_matrix(factor));

@@ -3,7 +3,7 @@
 //
 //   B_0 ~ N(0, 1)^{n x b}, b = k + p, orthonormalised          n = min(rows, cols)
 //   for i = 1 .. L:   T = M B_{i-1}     B_i = orth(M^T orth(T))     K = [K B_i]
-//   Q = orth(K)     M Q = U S V^T     ->     U_k (Q V_k)^T
+//   Q = orth(K)     M Q = U S V^T     ->     U_k (Q V_k)^T                              and eq. 13
 //
 // The update has exactly k unit singular values whatever L is; too few iterations only cost a little of <M, update>. On
 // a flat spectrum that is several percent at L = 2 (see docs/rules/numuon.md). The paper leaves open and this header
@@ -79,28 +79,28 @@ struct block_krylov_polar {
     e.for_each(fn::divide{}, scaled, as_const(m), per_matrix(largest));
 
     const view<T> start = e.take(n, b, true), image = e.take(m.rows, b, true), krylov = e.take(n, b * iterations, true);
-    detail::random_block(e, start, static_cast<std::uint64_t>(seed));
+    detail::random_block(e, start, static_cast<std::uint64_t>(seed));  // Alg. 3: B_0
     if constexpr (WarmStart) e.for_each(fn::replace_if_set{}, start.col_block(0, k), as_const(s.basis.col_block(0, k)));
     e.orthonormalize(start, T(tolerance));
     view<T> block = start;
     for (index_t i = 0; i < iterations; ++i) {
       const view<T> next = krylov.col_block(i * b, b);
-      e.gemm(T(1), scaled, block, T(0), image, image);
+      e.gemm(T(1), scaled, block, T(0), image, image);  // Alg. 3, in the loop: T = A B_{i-1}
       if (stabilise) e.orthonormalize(image, T(tolerance));
       e.gemm(T(1), scaled.t(), image, T(0), next, next);
-      e.orthonormalize(next, T(tolerance));
+      e.orthonormalize(next, T(tolerance));  // Alg. 3, in the loop: B_i = qr(A^T T)
       block = next;
     }
-    if (iterations > 1) e.orthonormalize(krylov, T(tolerance));
+    if (iterations > 1) e.orthonormalize(krylov, T(tolerance));  // Alg. 3: Q = qr(K)
 
     const index_t c = krylov.cols, r = math::min(m.rows, c);
     const view<T> projected = e.take(m.rows, c, true), left = e.take(m.rows, r, true), values = e.take(r, 1),
                   inner = e.take(c, r, true), right = e.take(n, k, true);
-    e.gemm(T(1), scaled, krylov, T(0), projected, projected);
-    e.svd(projected, left, values, inner);
+    e.gemm(T(1), scaled, krylov, T(0), projected, projected);  // Alg. 3: T = A Q
+    e.svd(projected, left, values, inner);                     // Alg. 3: the thin SVD of T
     const view<T> kept = detail::leading_directions(e, left, values, math::max(m.rows, m.cols));
-    e.gemm(T(1), krylov, inner.col_block(0, k), T(0), right, right);
-    e.gemm(T(1), kept, right.t(), T(0), m, m);
+    e.gemm(T(1), krylov, inner.col_block(0, k), T(0), right, right);  // Alg. 3: V_k = Q V_T[:, 1:k]
+    e.gemm(T(1), kept, right.t(), T(0), m, m);                        // NuMuon eq. 13
     if constexpr (WarmStart) e.for_each(fn::assign{}, s.basis.col_block(0, k), as_const(right));
   }
 };

@@ -1,13 +1,14 @@
 // What an iteration of odd polynomials does to singular values: into which interval [lo, hi] goes, step by step.
 //
-//   I_0 = [lo, hi]       I_k = p_k(I_{k-1})       sup: the upper end of what (0, hi] comes to       slope: p_1'(0)
-//   p_2'(0) ...
+//   I_0 = [lo, hi]       I_k = p_k(I_{k-1})
+//   sup     the upper end of what (0, hi] comes to
+//   slope   p_1'(0) p_2'(0) ...
 //
 // p is continuous and odd, so that the image of an interval is [least, largest] over its ends and the critical points
 // inside, and the image of the image is exact in every step. The slope is what the smallest singular values are
 // multiplied by. `ok`: nothing passes 1e30, no value of [lo, hi] comes to zero or changes its sign, none of (0, hi]
-// changes its sign, and sup is at most `limit`. A norm that only bounds singular values with a margin, and numbers of
-// 16 bits, want an hi above 1.
+// changes its sign, and sup is at most `limit`. Take an hi above 1 where a norm bounds singular values only up to a
+// margin, and for numbers of 16 bits.
 //
 //   const auto report = report_coefficients(rows_of(coefficient_set::you));
 //
@@ -81,8 +82,8 @@ inline double value_at(const odd_polynomial& p, double x) {
   return x * (p.a + y * (p.b + y * (p.c + y * (p.d + y * p.e))));
 }
 inline singular_interval image(const odd_polynomial& p, singular_interval of) {
-  // p'(x) as a polynomial of x^2. Of an interval that reaches below 0, for which rows are refused, only the critical
-  // points above 0 are looked at.
+  // p'(x) as a polynomial of x^2. Rows are refused for an interval that reaches below 0, so only critical points above
+  // 0 are looked at.
   const small_polynomial slope{{p.a, 3 * p.b, 5 * p.c, 7 * p.d, 9 * p.e}};
   const double first = value_at(p, of.low), last = value_at(p, of.high), low = std::fmax(of.low, 0.0);
   singular_interval out{std::fmin(first, last), std::fmax(first, last)};
@@ -121,7 +122,7 @@ coefficient_report walk_coefficients(const Rows& row, index_t steps, double lo, 
 
 }  // namespace detail
 
-// Of one row per step. lo and hi are above 0, limit is what the largest singular value may come to.
+// The report of one row per step. lo and hi are above 0; limit is the most that a singular value may come to.
 inline coefficient_report report_coefficients(std::span<const odd_polynomial> rows, double lo = 1e-3, double hi = 1,
                                               double limit = 1.5) {
   std::vector<singular_interval> steps;

@@ -5,8 +5,8 @@
 //                         values end in [0.68, 1.21] rather than at 1
 //   you                   five rows; YouJiacheng; microsoft/dion, NVIDIA Emerging-Optimizers "quintic"
 //   polar_express         greedy minimax rows for singular values in [1e-3, 1], each but the eighth evaluated at
-//                         x / 1.01, and the input divided by 1.01 ||X||: Amsel et al., arXiv 2505.16932. Meant for 5 to
-//                         8 steps
+//                         x / 1.01, and the input divided by 1.01 ||X||: Amsel et al., arXiv 2505.16932, Theorem 3.1
+//                         and the algorithm "The General Polar Express". Meant for 5 to 8 steps
 //   polar_express_1_02    the five rows of modded-nanogpt and microsoft/dion: safety factor 1.02 already in them
 //   polar_express_angular the five rows of AngularMuown (arXiv 2606.23637): input divided by 1.01 ||X||
 //   cubic                 1.5, -0.5, 0: Newton-Schulz proper; converges from anywhere in (0, sqrt 3), slowly
@@ -86,7 +86,7 @@ struct odd_polynomial {
 };
 
 namespace detail {
-inline constexpr std::array keller_rows{odd_polynomial{3.4445, -4.7750, 2.0315}};
+inline constexpr std::array keller_rows{odd_polynomial{3.4445, -4.7750, 2.0315}};  // a, b, c of Moonlight eq. 2
 inline constexpr std::array you_rows{odd_polynomial{4.0848, -6.8946, 2.9270}, odd_polynomial{3.9505, -6.3029, 2.6377},
                                      odd_polynomial{3.7418, -5.5913, 2.3037}, odd_polynomial{2.8769, -3.1427, 1.2046},
                                      odd_polynomial{2.8366, -3.0525, 1.2012}};
@@ -96,6 +96,7 @@ constexpr odd_polynomial damped(odd_polynomial p, double safety) {
   return {p.a / safety, p.b / (safety * s2), p.c / (safety * s2 * s2), p.d / (safety * s2 * s2 * s2),
           p.e / (safety * s2 * s2 * s2 * s2)};
 }
+// Polar Express, Theorem 3.1 for degree 5, l = 1e-3 and u = 1; then p_t(x / 1.01), as its algorithm has it.
 inline constexpr std::array polar_express_rows{
     damped({8.28721201814563, -23.595886519098837, 17.300387312530933}, 1.01),
     damped({4.107059111542203, -2.9478499167379106, 0.5448431082926601}, 1.01),

@@ -5,12 +5,12 @@
 //   M <- M - (1 - mu) P R^T          Q <- R with columns of norm 1, ||R_:k|| + eps the divisor
 //   U <- P Q^T                       (transposed back)
 //
-// Ahn et al.: Dion (arXiv 2504.05295); follows dion_reference.py of microsoft/dion (dion_simple.py never transposes).
-// The buffer M is its own, so the momentum before it has to be `no_momentum`. Q begins as a random matrix of rank
-// ceil(fraction min(m, n)), rounded up to a multiple; a direction that the input does not have is kept from the last
-// step, so that it can come back. P Q^T is not exactly orthogonal: Q's columns are normalised, not orthogonalized.
-// Results do not depend on the signs of columns of Q. State: 1 scalar per parameter and min(m, n) times the rank.
-// Needs: gemm, orthonormalize, random_normal.
+// Ahn et al.: Dion (arXiv 2504.05295, Algorithm 1, by transcriptions); follows dion_reference.py of microsoft/dion
+// (dion_simple.py never transposes). The buffer M is its own, so the momentum before it has to be `no_momentum`. Q
+// begins as a random matrix of rank ceil(fraction min(m, n)), rounded up to a multiple; a direction that the input does
+// not have is kept from the last step, so that it can come back. P Q^T is not exactly orthogonal: Q's columns are
+// normalised, not orthogonalized. Results do not depend on the signs of columns of Q. State: 1 scalar per parameter and
+// min(m, n) times the rank. Needs: gemm, orthonormalize, random_normal.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -87,19 +87,20 @@ struct dion_polar {
     const auto frame = e.frame();
     const bool flip = flips(u.rows, u.cols);
     const index_t r = s.basis.cols;
-    e.for_each(fn::add{}, u, as_const(s.buffer));
+    e.for_each(fn::add{}, u, as_const(s.buffer));  // Dion Alg. 1: B = M + G
     const view<C> b = flip ? u.t() : u;
     const view<C> p = e.take(b.rows, r, true), q = e.take(b.cols, r, true), norm = e.take(1, r), kept = e.take(1, r);
     for (index_t i = 0; i < power_iterations; ++i) {
       e.gemm(C(1), b, i == 0 ? s.basis : q, C(0), p, p);
-      e.orthonormalize(p, std::numeric_limits<C>::epsilon());
-      e.gemm(C(1), b.t(), p, C(0), q, q);
+      e.orthonormalize(p, std::numeric_limits<C>::epsilon());  // Dion Alg. 1: P = orth(B Q)
+      e.gemm(C(1), b.t(), p, C(0), q, q);                      // Dion Alg. 1: R = B^T P
     }
-    e.gemm(C(mu - 1), p, q.t(), C(1), b, b);
+    e.gemm(C(mu - 1), p, q.t(), C(1), b, b);  // Dion Alg. 1: the error feedback, M = B - (1 - mu) P R^T
     e.for_each(fn::assign{}, s.buffer, as_const(u));
 
     detail::row_norms(e, norm.t(), q.t());
     detail::row_norms(e, kept.t(), s.basis.t());
+    // Dion Alg. 1: Q = R with columns of norm 1; and the update P Q^T.
     e.for_each(fn::normalize_or_keep{eps}, q, s.basis, per_column(norm), per_column(kept));
     e.gemm(C(1), p, q.t(), C(0), b, b);
   }

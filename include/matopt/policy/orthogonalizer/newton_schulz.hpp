@@ -1,9 +1,10 @@
 // The Newton-Schulz family: an approximate polar factor by products only.
 //
 //   X = M / (margin ||M||_F + eps)                       transposed if rows > cols, so that the products are small
-//   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X
+//   repeat:  A = X X^T     B = b A + c A^2 + d A^3 + e A^4     X <- a X + B X      degree 5: Moonlight eq. 2
 //
-// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); coefficient sets in coefficients.hpp.
+// Jordan et al.: Muon (kellerjordan.github.io/posts/muon, 2024); Moonlight (arXiv 2502.16982), eq. 2; coefficient sets
+// in coefficients.hpp.
 // Where public implementations differ: most add eps 1e-7 to the norm, which shortens the update of a gradient whose
 // norm is not far above; torch.optim.Muon takes max(norm, eps); optax adds 1e-8. The default is 1e-36
 // (negligible_norm); rules that reproduce a code have the eps of that code. Publicly the iteration runs in bfloat16;
@@ -71,12 +72,13 @@ struct newton_schulz {
   matopt::eps_rule eps_rule = matopt::eps_rule::add;
   newton_schulz_form form = newton_schulz_form::automatic;
   // Schatten norms: X <- X ||X||_F / S, S the norm of X. Nothing changes where one singular value outweighs the others;
-  // a flat spectrum begins nearer to 1, and needs fewer steps. No more products: a pass over X and two over A, and for
-  // schatten8 a pass in place of the first step's second product.
-  // aol: AOL, which divides rows in place of the matrix (Turbo-Muon, arXiv 2512.04632): short rows begin as large as
-  // long ones, and one step less does. The direction is another, unless rows are orthogonal; columns, if m > n. Two
-  // passes over X and two over A. eps is held against the root of sum_j |A_ij| whatever eps_rule says, so the
-  // published 1e-7 under the root is 3.1623e-4 here.
+  // a flat spectrum begins nearer to 1, and needs fewer steps. They cost no product more, but a pass over X and two
+  // over A; for schatten8 a pass takes the place of the first step's second product.
+  //
+  // aol: AOL, which divides each row in place of the matrix (Turbo-Muon, arXiv 2512.04632): short rows begin as large
+  // as long ones, and one step less is enough. The direction differs from that of the other bounds unless the rows (the
+  // columns, if m > n) are orthogonal. It costs two passes over X and two over A. eps is compared with the root of
+  // sum_j |A_ij| whatever eps_rule says, so the published 1e-7 under the root is 3.1623e-4 here.
   spectral_bound bound = spectral_bound::frobenius;
   coefficient_rows rows{};
   bool unchecked = false;
@@ -178,7 +180,7 @@ struct newton_schulz {
   odd_polynomial row(index_t i) const { return rows.empty() ? matopt::coefficients(coefficients, i) : rows[i]; }
   double margin() const { return rows.empty() ? norm_margin(coefficients) : 1; }
   bool bears_narrow_numbers() const { return rows.empty() && bears_bfloat16(coefficients); }
-  // Shorter sides leave the time with the conversions.
+  // With shorter sides the conversions take most of the time.
   static constexpr index_t least_narrowed = 128;
   // Multiply-adds of quintic steps, in units of m^3; symmetric products count half.
   template <class T>
@@ -206,8 +208,9 @@ struct newton_schulz {
     const view<U> m = tall ? u.t() : u;
     const index_t at_once = math::max(index_t{1}, math::min(m.batch, e.template product_batch<T>(m.rows, m.cols)));
     const bool gram = by_gram<T>(m.rows, m.cols);
-    // The iteration begins outside of u, which is still read, and changes sides in each step. It ends in x unless that
-    // takes a beginning in u's memory. x is of all members only if they are to stay there.
+    // The iteration begins outside u, which is still read, and goes from one of x and other to the other one in each
+    // step. It ends in x unless it would have to begin in u's memory for that. x has room for all members only if
+    // results stay in it.
     const index_t changes = gram ? 1 + restarts<T>() : steps;
     const bool begins_in_x = spare.template fits<T>(m.rows, m.cols) || changes % 2 == 0;
     const bool ends_in_x = !begins_in_x || changes % 2 == 0;
@@ -255,7 +258,7 @@ struct newton_schulz {
     if (form != newton_schulz_form::automatic) return form == newton_schulz_form::gram;
     if (std::is_same_v<T, double> || !rows.empty()) return false;
     if (std::is_same_v<T, bfloat16> && (!bears_narrow_numbers() || steps > 5)) return false;
-    // Cubic steps have one product less to save.
+    // Of a cubic step the Gram form saves one product less.
     return row(0).degree() == 3 ? 5 * n >= 11 * m : 2 * n >= 3 * m;
   }
   // Before which steps x and its Gram matrix are formed anew.
@@ -292,13 +295,13 @@ struct newton_schulz {
     const bool squared = first_product(e, x, gram, poly, ratio);
     for (index_t i = 0; i < steps; ++i, std::swap(x, y)) {
       const odd_polynomial p = row(i);
-      if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);
+      if (i > 0) e.gemm_symmetric(A(1), x, x.t(), A(0), gram, gram);  // Moonlight eq. 2: X X^T
       if (p.degree() == 3) {
         e.gemm(A(p.b), gram, x, A(p.a), x, y);
       } else {
         const view<T> w = p.degree() > 5 ? gram : poly;
-        detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);
-        e.gemm(A(1), w, x, A(p.a), x, y);
+        detail::gram_polynomial(e, p, gram, w, poly, squared && i == 0);  // eq. 2: b X X^T + c (X X^T)^2
+        e.gemm(A(1), w, x, A(p.a), x, y);                                 // eq. 2; Polar Express: X_t = p_t(X_{t-1})
       }
     }
   }
@@ -328,7 +331,7 @@ struct newton_schulz {
         std::swap(q, z);
       }
       if (last) {
-        // Of a single step x needs no Q, whose diagonal would be rounded.
+        // After a single step no Q is needed, whose diagonal would be rounded.
         if (fresh)
           e.gemm(A(1), z, x, A(p.a), x, y);
         else

@@ -1,5 +1,5 @@
-// The step direction of the largest-entry norm: u <- sign(u), sign(0) = 0. Lion, Signum, Scion's Sign norm.
-// State: none. Near zero the sign is a matter of rounding.
+// The step direction of the largest-entry norm: u <- sign(u), sign(0) = 0. Lion (Algorithm 2), Signum, and Scion's Sign
+// norm (arXiv 2502.07529, Table 2: 1 -> infinity). State: none. Near zero the sign is a matter of rounding.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

@@ -6,6 +6,7 @@
 //   repeat `iterations` times:   Y = polar(X Z)   (m x k)   Z = polar(X^T Y)   (n x k)
 //   V <- Z     ->     Y Z^T, the last column of Z times pass.tail()               k = n:  polar(M), nothing else
 //
+// Y Z^T is the U_k V_k^T of NuMuon (arXiv 2603.03597, eq. 13), found otherwise than by the paper's Algorithm 3.
 // For any orthonormal Y the Z that maximises <M, Y Z^T> is polar(M^T Y), so the update is the best in the span of Y.
 // Subspace iteration with a random start: Halko, Martinsson, Tropp, arXiv 0909.4061; Dion (arXiv 2504.05295) and
 // PowerSGD carry the subspace from step to step as here. polar() is newton_schulz with polar_express, in the type that
@@ -165,8 +166,8 @@ struct subspace_polar {
       make_polar(e, z, steps);
     }
     e.for_each(fn::assign{}, basis, as_const(z));
-    e.for_each(fn::multiply{}, z.row_block(k - 1, 1), e.tail());
-    e.gemm(1, y.t(), z, 0, x, x);
+    e.for_each(fn::multiply{}, z.row_block(k - 1, 1), e.tail());  // NuMuon eq. 12: the residual direction
+    e.gemm(1, y.t(), z, 0, x, x);                                 // NuMuon eq. 13: U_k V_k^T
   }
 };
 

@@ -1,6 +1,8 @@
-// The exact polar factor of the leading singular directions; the oracle of the others, and exact NuMuon.
+// The exact polar factor of the leading singular directions: what the other orthogonalizers are tested against, and
+// NuMuon without approximation.
 //
-//   M = U diag(s) V^T     ->     sum over i <= k of  t_i u_i v_i^T,   t_i = 1, except t_k = pass.tail()
+//   M = U diag(s) V^T     ->     sum over i <= k of  t_i u_i v_i^T                           NuMuon eq. 13
+//   t_i = 1, except t_k = pass.tail()                                                       NuMuon Prop. 3.2, eq. 12
 //
 // k is pass.rank(): all min(rows, cols) unless the constraint limits them. Directions with s_i <= max(m, n) eps s_1 are
 // left out: they are noise of a rank-deficient input (the truncated polar factor of the NuMuon paper, arXiv 2603.03597,
@@ -24,7 +26,7 @@ struct keep_above {
   double cut;
   template <class T>
   MATOPT_HD void operator()(T& u, T s, T s1) const {
-    if (!(s > T(cut) * s1)) u = T(0);
+    if (!(s > T(cut) * s1)) u = T(0);  // NuMuon eq. 2: the truncated polar factor
   }
 };
 }  // namespace fn
@@ -38,7 +40,7 @@ view<T> leading_directions(E& e, view<T> u, view<T> s, index_t larger_side) {
   const view<T> kept = u.col_block(0, k);
   e.for_each(fn::keep_above{static_cast<double>(larger_side) * static_cast<double>(std::numeric_limits<T>::epsilon())},
              kept, per_column(s.row_block(0, k).t()), per_matrix(s.row_block(0, 1)));
-  e.for_each(fn::multiply{}, kept.col_block(k - 1, 1), e.tail());
+  e.for_each(fn::multiply{}, kept.col_block(k - 1, 1), e.tail());  // NuMuon eq. 12: the residual direction
   return kept;
 }
 }  // namespace detail
@@ -57,9 +59,9 @@ struct svd_polar {
     const view<T> u = e.take(m.rows, q, true), s = e.take(q, 1), v = e.take(m.cols, q, true);
     e.svd(m, u, s, v);
     const view<T> kept = detail::leading_directions(e, u, s, math::max(m.rows, m.cols));
-    e.gemm(T(1), kept, v.col_block(0, kept.cols).t(), T(0), m, m);
+    e.gemm(T(1), kept, v.col_block(0, kept.cols).t(), T(0), m, m);  // NuMuon eq. 13: U_k V_k^T
   }
-  // The same of what is probably nearly orthonormal, of all directions.
+  // The same with all directions, for a matrix that is probably nearly orthonormal.
   template <class E, class T>
   requires E::can_factor void orthogonalize_nearby(E& e, view<T> m) const {
     if constexpr (sizeof(typename E::product) < sizeof(T))

@@ -3,10 +3,13 @@
 //   unit_scale           1
 //   fan_ratio            sqrt(max(1, fan_out / fan_in))     Keller Jordan's Muon, torch.optim.Muon "original"
 //   spectral_ratio       sqrt(fan_out / fan_in)             RMS-to-RMS operator norm: NuMuon eq. 35, torchtitan, Scion
-//   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised
-//   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised
+//                                                           Table 2
+//   fan_out_root         sqrt(fan_out)                      Scion's spectral norm that is not normalised, Table 4
+//   inverse_fan_in       1 / fan_in                         Scion's Sign and ColNorm, normalised; for Sign Table 3
 //   convolution_ratio    sqrt(fan_out / channels) / kernel  Scion's SpectralConv; fan_in = channels * kernel
-//   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight (arXiv 2502.16982); 0.2: the RMS of AdamW's steps
+//   match_rms            rms sqrt(max(fan_out, fan_in))     Moonlight eq. 4, Muown App. C; 0.2 is AdamW's RMS
+//
+// NuMuon: arXiv 2603.03597; Scion: arXiv 2502.07529; Moonlight: arXiv 2502.16982; Muown: arXiv 2605.10797.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -31,7 +34,7 @@ struct fan_ratio {
 struct spectral_ratio {
   static std::string name() { return "spectral_ratio"; }
   double factor(index_t fan_out, index_t fan_in) const {
-    return std::sqrt(static_cast<double>(fan_out) / static_cast<double>(fan_in));
+    return std::sqrt(static_cast<double>(fan_out) / static_cast<double>(fan_in));  // NuMuon eq. 35; Scion Table 2
   }
 };
 
@@ -69,7 +72,7 @@ struct match_rms {
     visit("rms", self.rms, range{.low = 0, .low_open = true});
   }
   double factor(index_t fan_out, index_t fan_in) const {
-    return rms * std::sqrt(static_cast<double>(fan_out > fan_in ? fan_out : fan_in));
+    return rms * std::sqrt(static_cast<double>(fan_out > fan_in ? fan_out : fan_in));  // Moonlight eq. 4
   }
 };
 

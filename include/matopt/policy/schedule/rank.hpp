@@ -6,15 +6,18 @@
 //                   end from t = total on (the bare cosine would rise again)
 //
 // NuMuon, arXiv 2603.03597, section 3.4: cosine from 1 to 0.25, held for the first tenth of the training. The paper
-// asks that the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that.
+// asks that the final rank be reached before the learning rate cools down; total = 0.8 of the steps does that, and so
+// does cosine_rank::over(steps).
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <vector>
 
 #include "../../core/policy.hpp"
+#include "fraction.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -61,6 +64,12 @@ struct cosine_rank {
   double start = 1, end = 0.25;
   index_t hold = 0, total = 0;  // total: has to be given, unless start and end are the same
 
+  // For a training of so many steps: held for the fraction `hold_to` of it, and at its end from the fraction `end_at` on.
+  static cosine_rank over(index_t steps, double hold_to = 0.1, double end_at = 0.8) {
+    const index_t end_step = std::max<index_t>(1, detail::step_at(steps, end_at));
+    return {.hold = detail::step_at(steps, hold_to, end_at), .total = end_step};
+  }
+
   static std::string name() { return "cosine_rank"; }
   template <class Self, class Visit>
   static void settings(Self& self, Visit&& visit) {
@@ -71,15 +80,15 @@ struct cosine_rank {
   }
   void validate() const {
     if (start != end && total < 1)
-      throw bad_value(
-          "rank_total", detail::text(total),
-          ">= 1, the step from which the rank is rank_end: it has no default (0.8 of the training's steps is usual)");
+      throw bad_value("rank_total", detail::text(total),
+                      ">= 1, the step from which the rank is rank_end: it has no default (cosine_rank::over(steps) "
+                      "takes 0.8 of a training's steps)");
   }
   double fraction(index_t step) const {
     if (step < hold) return start;
     if (step >= total) return end;
     const double p = static_cast<double>(step - hold) / static_cast<double>(total - hold);
-    return end + (start - end) * (1 + std::cos(std::numbers::pi * p)) / 2;
+    return end + (start - end) * (1 + std::cos(std::numbers::pi * p)) / 2;  // NuMuon, section 3.4: the cosine
   }
 };
 

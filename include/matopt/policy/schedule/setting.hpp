@@ -3,6 +3,8 @@
 //   linear(a, b, n)              a at t = 0, b from t = n on, and a straight line between
 //   piecewise_linear({{t0, a}, {t1, b}, ...})
 //                                a up to t0, straight lines from point to point, then the last value
+//   piecewise_linear::over(total, {{0, a}, {0.1, b}, ...})
+//                                the same with each step given as a fraction of the training's `total` steps
 //
 //   opt.schedule("momentum", linear(0.85, 0.95, 300));
 //
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "../../core/policy.hpp"
+#include "fraction.hpp"
 
 namespace MATOPT_NAMESPACE {
 
@@ -27,6 +30,17 @@ class piecewise_linear {
     for (std::size_t i = 1; i < points_.size(); ++i)
       if (points_[i].first <= points_[i - 1].first)
         throw bad_value("points of a schedule", std::to_string(points_[i].first), "steps that increase");
+  }
+  // Throws bad_value for a fraction outside [0, 1], and for two that are the same step of the training.
+  static piecewise_linear over(index_t total, const std::vector<std::pair<double, double>>& points) {
+    std::vector<point> at;
+    for (const auto& [fraction, value] : points) {
+      at.emplace_back(detail::step_at(total, fraction), value);
+      if (at.size() > 1 && at.back().first <= at[at.size() - 2].first)
+        throw bad_value("points of a schedule", detail::text(fraction),
+                        "fractions that increase, by at least one step of " + detail::text(total));
+    }
+    return piecewise_linear(std::move(at));
   }
   double operator()(index_t t) const {
     if (t <= points_.front().first) return points_.front().second;
