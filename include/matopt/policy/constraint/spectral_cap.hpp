@@ -207,7 +207,8 @@ struct hard_cap {
       const view<status_word> close = e.take_words();
       e.reduce(fn::one_if_within{near_range * bound}, close, as_const(top.value));
       E beyond = e.only(close);
-      const view<C> capped = by_quintics(beyond, w, shrink, bound);
+      view<C> capped;
+      beyond.where_any([&] { capped = by_quintics(beyond, w, shrink, bound); });
       by_one_polynomial(e, w, shrink, bound);
       beyond.for_each(fn::multiple{bound}, w, as_const(capped));
     } else {

@@ -79,7 +79,7 @@ void polar_nearby(E& e, view<T> x) {
   const bool tall = x.rows > x.cols;
   correct_nearby(e, tall ? x.t() : x, tall ? y.t() : y, done);
   E rest = e.only(done);
-  polar_by_products(rest, x);
+  rest.where_any([&] { polar_by_products(rest, x); });
   rest.for_each(fn::assign{}, y, as_const(x));
   e.for_each(fn::assign{}, x, as_const(y));
 }
