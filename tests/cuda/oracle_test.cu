@@ -281,6 +281,34 @@ TEST_CASE("GPU: caps, spectral norms and retractions in float are those in doubl
   }
 }
 
+TEST_CASE("GPU: a retraction in float leaves a weight orthonormal, from near and from far", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{96, 96}, {100, 170}, {264, 96}, {512, 512}})
+    for (const double lr : {.001, .02, .04, .12, .9}) {
+      CAPTURE(m, n, lr);
+      plain_step::with_constraint<stiefel<>> r;
+      on_device<float> w(gpu, m, n, layout::row_major, 2), g(gpu, m, n, layout::row_major, 2);
+      const double unit = 1.7 / (std::sqrt(static_cast<double>(m)) + std::sqrt(static_cast<double>(n)));
+      w.host.fill_random(1, unit);
+      w.up();
+      optimizer<decltype(r), cuda_backend> opt(gpu, r);
+      opt.add("w", w.v(), g.cv());
+      opt.finalize();
+      for (std::uint64_t t = 0; t < 4; ++t) {
+        g.host.fill_random(10 + t, unit), g.up();
+        opt.step(lr);
+        w.down();
+        for (index_t b = 0; b < 2; ++b) {
+          const mat x = m > n ? transposed(to_mat(w.host.cv().matrix(b))) : to_mat(w.host.cv().matrix(b));
+          mat gram = x * transposed(x);
+          for (index_t i = 0; i < gram.rows; ++i) gram(i, i) -= 1;
+          CHECK(largest(gram) <= 4e-5);
+        }
+      }
+    }
+}
+
 namespace {
 // Weights after eleven steps; in two of these, one of the three matrices is far from where the constraint puts it.
 template <class Projection>

@@ -163,7 +163,7 @@ struct power_iteration {
       e.reduce_rows(fn::product{}, to, as_const(a), per_column(from.t()));
     };
     if (!tall) {
-      along(w, t.right, v);
+      along(whole, t.right, v);  // a direction to begin with
       unit(e, v, t.value);
     }
     // A^4 and A^2 have norms between 1/m and 1 here: v stays in range for four of them.
