@@ -273,9 +273,8 @@ TEST_CASE("GPU: caps, spectral norms and retractions in float are those in doubl
     CHECK(most(spectral_normalize<>{.relative = false}, 2, .02) <= rounding);
     CHECK(most(soft_cap<>{.relative = false}, 1.7, .02) <= rounding);
     CHECK(most(soft_cap<>{.relative = false}, 30, .1) <= 2 * rounding);
-    CHECK(most(hard_cap<>{.relative = false}, 1.7, .02) <= rounding);
-    // The first steps are from far above the bound.
-    for (const double size : {4., 30.}) CHECK(most(hard_cap<>{.relative = false}, size, .02) <= rounding);
+    // The first steps from 4 and 30 are from far above the bound. W W^T is that of the estimate, which is in 16 bits.
+    for (const double size : {1.7, 4., 30.}) CHECK(most(hard_cap<>{.relative = false}, size, .02) <= 2 * rounding);
     // The first step is from far, the others from nearby, or (0.9) not; fill_random is uniform in [-size, size].
     for (const double lr : {.02, .2, .9}) CHECK(most(polar_retraction<>{}, 1.7, lr) <= 20 * rounding);
   }
@@ -303,7 +302,7 @@ TEST_CASE("GPU: a retraction in float leaves a weight orthonormal, from near and
           const mat x = m > n ? transposed(to_mat(w.host.cv().matrix(b))) : to_mat(w.host.cv().matrix(b));
           mat gram = x * transposed(x);
           for (index_t i = 0; i < gram.rows; ++i) gram(i, i) -= 1;
-          CHECK(largest(gram) <= 4e-5);
+          CHECK(largest(gram) <= (lr <= .04 ? 4e-5 : 8e-5));  // docs/cuda.md: corrections in 16 bits
         }
       }
     }

@@ -16,7 +16,7 @@
 namespace MATOPT_NAMESPACE::cuda {
 
 #if CUDART_VERSION >= 12040
-__global__ void __launch_bounds__(32)
+inline __global__ void __launch_bounds__(32)
     set_condition(cudaGraphConditionalHandle handle, const status_word* guards, index_t count) {
   bool any = false;
   for (index_t i = static_cast<index_t>(threadIdx.x); i < count; i += 32) any |= guards[i] == 0;
