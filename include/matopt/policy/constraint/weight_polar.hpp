@@ -94,13 +94,12 @@ struct polar_retraction {
   }
   template <class E, class St, class W, class Rate>
   void after(E& e, St&, view<W> w, Rate, double) const {
+    if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, w); })
+      if (orthogonalizer.orthogonalize_nearby(e, w)) return;
     const auto frame = e.frame();
     const auto x = e.take_like(w);
     e.for_each(fn::assign{}, x, as_const(w));
-    if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, x); })
-      orthogonalizer.orthogonalize_nearby(e, x);
-    else
-      detail::polar(orthogonalizer, e, x);
+    detail::polar(orthogonalizer, e, x);
     e.for_each(fn::assign{}, w, as_const(x));
   }
 };
