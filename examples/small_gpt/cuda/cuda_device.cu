@@ -80,9 +80,9 @@ class cuda_device : public device {
     if (groups_.needs_reference(matopt::role::hidden) || groups_.needs_reference(matopt::role::vector))
       step_.take_reference();
     gpu::add_parameters(model_, groups_, step_.reference());
+    upload();  // finalize() reads the weights for rules that keep something of them
     groups_.finalize();
     if (s.qk_clip > 0) step_.clip_logits(s.qk_clip);
-    upload();
   }
 
   step_report train_step(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
@@ -123,7 +123,7 @@ class cuda_device : public device {
     const on_device here(gpu_.device());
     gpu_.download(host_.data(), model_.weights().data(), model_.weights().bytes());
   }
-  void upload() override {
+  void upload() final {
     const on_device here(gpu_.device());
     gpu_.upload(model_.weights().data(), host_.data(), model_.weights().bytes());
     if (step_.previous().size() > 0) gpu_.upload(step_.previous().data(), host_.data(), model_.weights().bytes());
