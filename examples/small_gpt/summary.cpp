@@ -32,10 +32,26 @@ std::map<std::string, json> distinguishing(const run_record& r) {
   json j = r.effective;
   add_later_settings(j);
   auto all = flat(j);
-  const bool follows = all.contains("other_lr") && all["other_lr"] == all["lr"];  // adamw's rate is that of everything
   for (const char* name : {"lr", "seed", "data", "data_hex", "checkpoint_interval", "checkpoints", "measure_interval"})
     all.erase(name);
-  if (follows) all.erase("other_lr");
+  return all;
+}
+
+// The same for each run. Where the other rate is the rate itself in all runs that differ in nothing else, as in those of
+// adamw, whose rate is that of everything, it is no setting of its own.
+std::vector<std::map<std::string, json>> distinguishing(const std::vector<summary::run>& runs) {
+  std::vector<std::map<std::string, json>> all, others;
+  for (const auto& r : runs) {
+    others.push_back(all.emplace_back(distinguishing(r.record)));
+    others.back().erase("other_lr");
+  }
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    bool follows = true;
+    for (std::size_t k = 0; k < runs.size(); ++k)
+      if (others[k] == others[i])
+        follows = follows && runs[k].record.effective.value("other_lr", json()) == runs[k].record.effective.at("lr");
+    if (follows) all[i] = others[i];
+  }
   return all;
 }
 
@@ -92,8 +108,9 @@ summary summary::of(std::vector<run> given) {
   // Configurations, in the order of their first runs.
   std::vector<std::map<std::string, json>> settings;
   std::vector<std::map<double, rate>> rates;
+  const auto settings_of_runs = distinguishing(s.runs);
   for (std::size_t i = 0; i < s.runs.size(); ++i) {
-    const auto own = distinguishing(s.runs[i].record);
+    const auto& own = settings_of_runs[i];
     auto at = static_cast<std::size_t>(std::find(settings.begin(), settings.end(), own) - settings.begin());
     if (at == settings.size()) settings.push_back(own), rates.emplace_back();
     const double lr = s.runs[i].record.settings.lr;

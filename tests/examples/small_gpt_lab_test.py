@@ -440,6 +440,11 @@ class Reports(Runs):
         text = run("report", self.folder / "runs", "--out", self.out, *args, **kwargs)
         return text if kwargs.get("code") else json.loads((self.out / "report.json").read_text())
 
+    def test_a_rate_that_is_by_chance_the_other_rate_is_a_rate(self):
+        logs = [self.log_of("muon", lr, 1, [3, loss]) for lr, loss in ((0.003, 2.6), (0.006, 2.5))]
+        logs += [self.log_of("adamw", lr, 1, [3, loss], other_lr=lr) for lr, loss in ((0.003, 2.9), (0.006, 2.8))]
+        self.assertEqual([(one["label"], len(one["rates"])) for one in self.report(logs)["rules"]], [("muon", 2), ("adamw", 2)])
+
     def test_the_answer_is_right(self):
         logs = [self.log_of("muon", 0.02, seed, [3, 2.5, 2 + d]) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
         logs += [self.log_of("muon", 0.04, seed, [3, 2.4, 2.3 + d]) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]

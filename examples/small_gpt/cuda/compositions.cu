@@ -1,11 +1,8 @@
-// The device "cuda", with the compositions.
-#include "compositions.hpp"
+// The trainer's compositions on the GPU.
+#include "../compositions.hpp"
 
 #include "cuda_device.cuh"
 
 namespace small_gpt {
-void use_cuda_with_compositions() {
-  add_compositions(cuda_rules());
-  cuda_device_maker() = make_cuda_device;
-}
+void add_compositions(cuda_rule_book& book) { add_compositions_to(book); }
 }  // namespace small_gpt

@@ -25,6 +25,8 @@ extern template void add_eigenbasis_rules(small_gpt_rules&);
 
 namespace small_gpt {
 
+void add_compositions(cuda_rule_book&);  // compositions.cu
+
 // Of trained_model.hpp, which brings Eigen in; that is compiled for another processor, perhaps.
 void store_tensor(matopt::tensor_file&, const std::string&, const float*, matopt::index_t, matopt::index_t);
 
@@ -33,7 +35,7 @@ cuda_rule_book& cuda_rules() {
     cuda_rule_book b;
     matopt::add_muon_rules(b), matopt::add_normalized_rules(b), matopt::add_adaptive_rules(b);
     matopt::add_estimator_rules(b), matopt::add_baseline_rules(b), matopt::add_constrained_rules(b);
-    matopt::add_eigenbasis_rules(b);
+    matopt::add_eigenbasis_rules(b), add_compositions(b);
     return b;
   }();
   return book;
