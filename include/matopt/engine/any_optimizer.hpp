@@ -270,6 +270,13 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g->rule->signature();
     return all;
   }
+  // The place of each matrix' rule in signature(), by the name of the matrix. Where there is one rule, of none.
+  std::vector<std::pair<std::string, std::size_t>> rules_of_matrices() const {
+    std::vector<std::pair<std::string, std::size_t>> all;
+    if (groups_.size() > 1)
+      for (const auto& p : parameters_) all.emplace_back(p.name, p.group);
+    return all;
+  }
   index_t steps() const { return steps_; }
   void set_steps(index_t steps) {
     if (steps < 0 || steps > max_steps)

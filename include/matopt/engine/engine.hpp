@@ -124,6 +124,8 @@ class engine {
   // Hands the numbers of a step over to the backend.
   void begin(double lr, double gradient_scale) {
     require_finalized("begin_step()");
+    if (steps_ >= max_steps)
+      throw bad_order("begin_step() after " + std::to_string(max_steps) + " steps, the most that are counted");
     check_step(lr, gradient_scale);
     if (checks_copies_) writes_.check(*backend_, *plan_, parameters_, groups_);
     if (follow_schedules(groups_, steps_, [&] { check_rates(lr); })) take_settings();
