@@ -221,6 +221,12 @@ TEST_CASE("options outside their range", "[errors]") {
   CHECK_THAT(refused({.row_blocks = {20, most - 19, most}}), Contains("a sum of at least"));
   CHECK_THROWS_WITH(muon_optimizer(f.cpu, {}, {.batch_limit = -1}), Contains("batch_limit is -1"));
 
+  // Nothing is clipped to what the compute type has no number for.
+  CHECK_THROWS_WITH((optimizer<muon, eigen_backend>(f.cpu, {}, {.max_norm = 1e-50})),
+                    Contains("max_norm is 1e-50") && Contains("float"));
+  CHECK_NOTHROW((optimizer<muon, eigen_backend>(f.cpu, {}, {.max_norm = 1e-40})));
+  CHECK_NOTHROW(muon_optimizer(f.cpu, {}, {.max_norm = 1e-50}));
+
   // A rule without decay takes none.
   optimizer<angular_muown, eigen_backend, types<double>> angular(f.cpu);
   CHECK_THROWS_WITH(angular.add("w", f.other.v(), f.other_g.cv(), {.decay = 0.1}), Contains("this rule has no decay"));

@@ -71,6 +71,7 @@ struct nuclear_polar_decay {
     visit("nuclear_strength", self.strength, range{.low = 0});
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
+  void validate() const { detail::validate(orthogonalizer); }
   template <class E, class St, class W, class C>
   void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     const auto frame = e.frame();
@@ -92,6 +93,7 @@ struct polar_retraction {
   static void settings(Self& self, Visit&& visit) {
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
+  void validate() const { detail::validate(orthogonalizer); }
   template <class E, class St, class W, class Rate>
   void after(E& e, St&, view<W> w, Rate, double) const {
     if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, w); })
