@@ -137,9 +137,7 @@ json to_checked_json(const run_settings& s) {
 }
 
 run_settings from_checked_json(const json& j) {
-  const auto malformed = [](const std::string& why) {
-    return matopt::bad_file("the settings in the checkpoint are malformed: " + why);
-  };
+  const auto malformed = [](const std::string& why) { return matopt::bad_file("malformed settings: " + why); };
   if (!j.is_object()) throw malformed("no JSON object");
   json plain = j;
   if (const auto data = j.find("data_hex"); data != j.end()) {

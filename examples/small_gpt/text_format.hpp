@@ -14,6 +14,9 @@ inline std::string fixed(double x, int digits) {
   return text;
 }
 
+// Of a fraction; empty for what is not known.
+inline std::string percent(double x) { return std::isnan(x) ? std::string() : fixed(100 * x, 1) + " %"; }
+
 inline std::string html(const std::string& text) {
   std::string out;
   for (const char c : text)

@@ -19,13 +19,9 @@ namespace {
 
 constexpr const char* format_version = "1";
 
-gpt_config shape_of(const run_settings& s, int vocabulary) {
-  const gpt_config shape{s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
-                         s.layers,
-                         s.heads,
-                         s.width,
-                         s.context,
-                         vocabulary};
+// Throws if the model is none, or if this machine has too little memory for it.
+gpt_config checked_shape(const run_settings& s, int vocabulary) {
+  const gpt_config shape = shape_of(s, vocabulary);
   shape.validate();
   const double batch = 2.0 * sizeof(std::int32_t) * s.batch * s.context;
   const double needed = shape.least_bytes(std::min(s.shards, s.batch), sizeof(float)) + batch;
@@ -125,6 +121,20 @@ byte_pairs pairs_from(const std::string& text) {
 
 }  // namespace
 
+gpt_config shape_of(const run_settings& s, int vocabulary) {
+  return {s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
+          s.layers,
+          s.heads,
+          s.width,
+          s.context,
+          vocabulary};
+}
+
+void refuse_shards(const run_settings& s) {
+  if (s.vocabulary == "shards")
+    throw matopt::bad_value("--vocabulary", "shards", "of a folder of tokens; \"" + s.data + "\" is a file");
+}
+
 source_of_tokens::source_of_tokens(const std::string& path, const std::string& advice) {
   if (token_shards::is_folder(path)) {
     shards.emplace(path);
@@ -145,8 +155,7 @@ vocabulary source_of_tokens::fresh_vocabulary(const run_settings& s) const {
     return vocabulary::of(*shards, shards->symbols.empty() ? s.vocabulary_size : 0);
   }
   if (text.empty()) throw matopt::error("\"" + s.data + "\" is empty; a text to learn from is needed");
-  if (s.vocabulary == "shards")
-    throw matopt::bad_value("--vocabulary", "shards", "of a folder of tokens; \"" + s.data + "\" is a file");
+  refuse_shards(s);
   if (s.vocabulary == "pairs") return vocabulary::pairs(byte_pairs::learned(text, s.vocabulary_size));
   return s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text);
 }
@@ -156,7 +165,7 @@ dataset source_of_tokens::data(const vocabulary& v, const run_settings& s) {
 }
 
 trained_model::trained_model(const run_settings& s, vocabulary v, const matopt::thread_pool& pool)
-    : settings(s), words(std::move(v)), model(shape_of(s, words.size()), pool, s.seed, s.shards) {}
+    : settings(s), words(std::move(v)), model(checked_shape(s, words.size()), pool, s.seed, s.shards) {}
 
 const dataset& trained_model::text() const {
   if (!data) throw matopt::error("no text to measure on: give --data");

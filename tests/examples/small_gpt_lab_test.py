@@ -5,6 +5,7 @@ usage: small_gpt_lab_test.py PROGRAM [PROGRAM_WITH_A_RULE_OF_ITS_OWN]
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -405,11 +406,64 @@ class Sweeps(Runs):
             ('[[rules]]\nname = "muon"\nsearch = { width = 1.0 }', "a number above 1"),
             ('[[rules]]\nname = = "muon"', "line 16"),
             ('[[rules]]\nname = 1979-05-27', "dates"),
+            ('[[rules]]\nname = "muon"\nrates = [0.0]', "rates of muon is 0"),
+            ('[[rules]]\nname = "muon"\nsettings = { width = [16, 17] }', "a multiple of heads"),
+            ('[[rules]]\nname = "muon"\nsettings = { arch = "nanogpt", architecture = "modern" }', "one of the two"),
+            ('[[rules]]\nname = "muon"\nsettings = { iterations = 1.5 }', '"iterations" is 1.5'),
+            ('[[rules]]\nname = "muon"\nsearch = { start = 1e35 }', "1e+35"),
+            ('[[rules]]\nname = "muon"\nsettings = { vocabulary = "shards" }', "of a folder of tokens"),
         ):
             with self.subTest(rules):
                 self.assertIn(expected, self.sweep(self.grid(rules), code=FAILED))
         self.assertFalse((self.folder / "runs").exists())
-        self.assertIn("seeds", self.sweep(self.grid('[[rules]]\nname = "muon"', seeds="[1.5]"), code=FAILED))
+        for seeds in ("[1.5]", "[-1]", "[]", "1", "[1e300]", "[nan]", "[true]"):
+            self.assertIn("seeds", self.sweep(self.grid('[[rules]]\nname = "muon"', seeds=seeds), code=FAILED))
+
+    def test_names_and_numbers_stay_what_they_are(self):
+        # A number beyond what a double tells apart, and each thing once.
+        grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.01]', seeds="[9007199254740993, 9007199254740993]")
+        self.assertEqual(self.sweep(grid, "--dry-run"), "muon,lr=0.01,seed=9007199254740993\n")
+        # More settings than the name of a folder can hold.
+        values = ", ".join(f"{name} = [{value}]" for name, value in (
+            ("decay_fraction", 0.1234567890123), ("lr_floor", 0.0123456789123), ("clip", 1.234567890123456), ("other_lr", 0.00312345678912),
+            ("schedule", '"wsd"'), ("warmup", 3), ("train_fraction", 0.876543210987), ("vocabulary", '"character"')))
+        many = '[[rules]]\nname = "muon"\nset = { ns_eps = [%s], momentum = [0.123456789012345, 0.9] }\nsettings = { ' + values + " }"
+        names = self.sweep(self.grid(many % "1.234567890123e-7", seeds="[1]"), "--dry-run").split()
+        self.assertEqual(len(set(names)), 2)
+        for name in names:
+            self.assertLessEqual(len(name), 200)
+            self.assertTrue(name.startswith("muon,") and name.endswith(",seed=1"), name)
+        self.sweep(self.grid(many % "1.234567890123e-7", seeds="[1]"))
+        self.assertEqual({path.name for path in (self.folder / "runs").iterdir()}, set(names))
+
+    def test_a_search_ends(self):
+        rule = '[[rules]]\nname = "muon"\nsearch = { start = 0.02 }'
+        self.text.write_text("a" * 3000)  # nothing to learn: every rate has the same loss
+        self.sweep(self.grid(rule, seeds="[1, 2]", more="iterations = 1"))
+        trained = self.runs()
+        self.assertLess(len(trained), 20)
+        self.assertEqual({seed for _, _, seed, *_ in trained}, {1, 2})
+        shutil.rmtree(self.folder / "runs")
+        # The bounds are tried as they are, with more than three digits, and the search ends there.
+        self.sweep(self.grid('[[rules]]\nname = "muon"\nsearch = { start = 0.0124, low = 0.01239, high = 0.5 }', seeds="[1, 2]", more="iterations = 1"))
+        trained = self.runs()
+        self.assertIn(0.01239, {lr for _, lr, *_ in trained})
+        self.assertEqual({seed for _, _, seed, *_ in trained}, {1, 2})
+
+    def test_a_run_that_cannot_be_read_is_another_one(self):
+        one = self.grid('[[rules]]\nname = "muon"', seeds="[1]")
+        self.sweep(one)
+        log = next((self.folder / "runs").iterdir()) / "log.jsonl"
+        whole = log.read_text()
+        for content in ("of something else\n", whole[:60], whole.replace('"settings":{', '"settings":{"of a newer version":1,', 1)):
+            with self.subTest(content[:80]):
+                log.write_text(content)
+                self.assertIn("1 runs trained now", self.sweep(one))
+                self.assertEqual(log.read_text(), content)
+                shutil.rmtree(next(p for p in (self.folder / "runs").iterdir() if "run=2" in p.name))
+        log.write_text("".join(line for line in whole.splitlines(True) if "validation" not in line))
+        self.assertIn("1 runs trained now", self.sweep(one))  # evaluated
+        self.assertIn("validation", log.read_text())
 
 
 class Reports(Runs):
@@ -543,6 +597,94 @@ class Reports(Runs):
             path.unlink()
         run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
         self.assertEqual(json.loads((self.out / "report.json").read_text())["rules"], report["rules"])
+
+    def test_a_run_is_one_seed_in_however_many_folders(self):
+        self.train("runs/a")
+        shutil.copytree(self.folder / "runs/a", self.folder / "runs/copy")
+        self.train("runs/b", "--seed", 2)
+        run("train", "--resume", self.checkpoint("runs/a"), "--out", self.folder / "runs/resumed at its end")
+        link = self.folder / "link"
+        link.symlink_to(self.folder / "runs")
+        command = [PROGRAM, "report", self.folder / "runs", f"{self.folder}/runs/", link, self.folder / "runs/a", "--out", self.folder / "page", "--no-compression"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("is the same run as", done.stderr)
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual([(one["label"], one["seeds"]) for one in report["rules"]], [("muon", 2)])
+        self.assertEqual({one["folder"] for one in report["runs"]} - {"copy"} | {"a"}, {"a", "b"})
+        self.assertEqual(report["degrees_of_freedom"], 1)
+
+    def test_a_run_without_a_line_for_a_step(self):
+        self.train("a")
+        run("train", "--resume", self.checkpoint("a"), "--out", self.folder / "b")
+        run("report", self.folder / "b", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual(report["runs"][0]["validation"], [line["validation"] for line in self.log("a") if "validation" in line][-1])
+        self.assertEqual(report["tokens"], 30 * 8 * 16)
+
+    def test_texts_and_vocabularies_are_kept_apart(self):
+        other = self.folder / "other"
+        other.write_text("of other words there is another model to be had\n" * 200)
+        self.train("runs/a")
+        self.train("runs/b", "--vocabulary", "byte")
+        bits = {}
+        for name in ("a", "b"):
+            bits[name] = [line["bits_per_byte"] for line in self.log(f"runs/{name}") if "validation" in line][-1]
+        run("report", self.folder / "runs", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        page, table = (self.folder / "page/report.html").read_text(), (self.folder / "page/report.md").read_text()
+        self.assertEqual(report["unit"], "bits per byte")
+        self.assertEqual([one["label"] for one in report["rules"]], ["muon vocabulary=character", "muon vocabulary=byte"])
+        for one, name in zip(report["rules"], "ab"):
+            self.assertAlmostEqual(one["validation"], bits[name])
+            self.assertAlmostEqual(one["bits_per_byte"], bits[name])
+        self.assertIn("compared in bits per byte", page)
+        self.assertIn("bits per byte</b>", page)
+        self.assertIn("validation, bits per byte", table)
+        self.train("runs/c", "--data", other)
+        run("report", self.folder / "runs", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual(sorted(report["texts"]), ["other", "text"])
+        self.assertEqual({one["seeds"] for one in report["rules"]}, {1})
+        self.assertEqual(sum("text=other" in one["label"] for one in report["rules"]), 1)
+        self.assertIn("losses on different texts do not compare", (self.folder / "page/report.html").read_text())
+
+    def test_a_log_that_is_not_as_it_should_be_is_left_out(self):
+        good = self.log_of("adamw", 0.02, 1, [2, 1.6])
+        lines = self.log_of("muon", 0.02, 1, [2, 1.5]).splitlines()
+        header = json.loads(lines[0])
+        bad = {
+            "version": [json.dumps({**header, "version": 2}), *lines[1:]],
+            "threads": [json.dumps({**header, "threads": "two"}), *lines[1:]],
+            "command": [json.dumps({**header, "command": ["a"]}), *lines[1:]],
+            "malformed settings": [json.dumps({**header, "settings": {**header["settings"], "new": 1}}), *lines[1:]],
+            "line 6": [*lines, json.dumps({"step": 20, "skipped": 5})],
+            "line 7": [*lines, "", json.dumps({"step": 20, "diverged": 5})],
+            "measurements": [*lines, json.dumps({"step": 20, "measurements": [{"name": "a", "row_norms": [1]}]})],
+            "no line with the settings": lines[1:],
+        }
+        for i, (what, log) in enumerate(bad.items()):
+            with self.subTest(what):
+                for old in self.folder.glob("runs/*"):
+                    shutil.rmtree(old)
+                for name, text in (("good", good), ("bad", "\n".join(log) + "\n")):
+                    (self.folder / "runs" / name).mkdir(parents=True)
+                    (self.folder / "runs" / name / "log.jsonl").write_text(text)
+                command = [PROGRAM, "report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--no-compression"]
+                done = subprocess.run(command, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("left out", done.stderr)
+                self.assertIn(what, done.stderr)
+                report = json.loads((self.folder / "page/report.json").read_text())
+                self.assertEqual([one["label"] for one in report["rules"]], ["adamw"])
+
+    def test_a_rule_of_any_name_is_written_as_text(self):
+        name = "<b>a|b's \"$&"
+        log = self.log_of(name, 0.02, 1, [2, 1.5])
+        self.report([log])
+        self.assertIn("&lt;b&gt;a|b", (self.out / "report.html").read_text())
+        self.assertNotIn("<b>a|b", (self.out / "report.html").read_text())
+        self.assertIn("a\\|b", (self.out / "report.md").read_text())
 
     def test_what_a_report_refuses(self):
         self.assertIn("holds no run", run("report", self.folder, "--out", self.folder / "report", code=FAILED))
