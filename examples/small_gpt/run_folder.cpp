@@ -116,8 +116,10 @@ std::optional<std::pair<double, double>> run_folder::times_at(int step) const {
   std::ifstream log(log_path());
   for (std::string line; std::getline(log, line);) {
     const auto j = nlohmann::json::parse(line, nullptr, false);
-    if (!j.is_object() || !j.contains("loss") || !j.contains("seconds") || j.at("step") != step) continue;
-    times.emplace(j.at("seconds").get<double>(), j.at("elapsed").get<double>());
+    if (!j.is_object() || !j.contains("loss") || j.value("step", nlohmann::json()) != step) continue;
+    const auto seconds = j.find("seconds"), elapsed = j.find("elapsed");
+    if (seconds != j.end() && elapsed != j.end() && seconds->is_number() && elapsed->is_number())
+      times.emplace(seconds->get<double>(), elapsed->get<double>());
   }
   return times;
 }

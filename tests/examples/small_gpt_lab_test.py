@@ -4,9 +4,11 @@ usage: small_gpt_lab_test.py PROGRAM [PROGRAM_WITH_A_RULE_OF_ITS_OWN]
 """
 import csv
 import json
+import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -154,6 +156,13 @@ class Checkpoints(Runs):
         run("train", "--resume", self.folder / "adamw/checkpoint-00000020.safetensors", "--out", self.folder / "resumed")
         self.assertEqual(self.checkpoint("resumed").read_bytes(), self.checkpoint("whole").read_bytes())
 
+        # Settings of the rule that are not named stay, those of AdamW too.
+        run("train", "--branch", self.folder / "other/checkpoint.safetensors", "--out", self.folder / "third", "--iterations", 52, "--set", "decay=0.1",
+            "--set-other", "beta1=0.8")
+        run("train", "--branch", self.checkpoint("third"), "--out", self.folder / "fourth", "--iterations", 54, "--set", "momentum=0.7", "--set-other", "beta2=0.9")
+        s = self.log("fourth")[0]["effective"]
+        self.assertEqual((s["set"]["momentum"], s["set"]["decay"], s["set_other"]["beta1"], s["set_other"]["beta2"]), ("0.7", "0.1", "0.8", "0.9"))
+
         for args, expected in ((["--width", 32], "--width cannot be changed"), (["--iterations", 10], "more than the steps of the checkpoint, 10"),
                                (["--rule", "moun"], "nearest")):
             self.assertIn(expected, run("train", "--branch", early, "--out", self.folder / "bad", *args, code=FAILED))
@@ -235,6 +244,77 @@ class Tokens(Runs):
         self.text.write_text(self.text.read_text().replace("little", "letter"))
         self.assertIn("not the text that the model learned from", run("train", "--resume", self.checkpoint("b"), "--data", self.shards(), code=FAILED))
         run("compress", c, "--data", moved, "--keep", 0.5, "--calibration", 8)
+
+    def shard(self, name, tokens, version=1):
+        folder = self.folder / "made"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(struct.pack("<256i", 20240520, version, len(tokens), *[0] * 253) + struct.pack(f"<{len(tokens)}H", *tokens))
+        return folder
+
+    def test_shards_that_are_none(self):
+        numbers = [i * i % 300 for i in range(2000)]
+        folder = self.shard("a_train.bin", numbers)
+        self.shard("a_val.bin", numbers[:500])
+        self.train("a", "--data", folder, "--vocabulary-size", 300, iterations=3)
+        for change, expected in ((lambda: self.shard("b_train.bin", [*numbers[:1500], 5000, *numbers]), "token 1500 of"),
+                                 (lambda: self.shard("b_val.bin", [*numbers[:15], 300]), "token 15 of"),
+                                 (lambda: os.mkfifo(folder / "b_train.bin"), "it is a FIFO"),
+                                 (lambda: (folder / "b_train.bin").mkdir(), "it is a folder"),
+                                 (lambda: (folder / "b_train.bin").write_bytes(b"short"), "shorter than its header"),
+                                 (lambda: self.shard("b_val.bin", numbers, version=7), "its version is 7"),
+                                 (lambda: (folder / "merges.txt").write_text("1 2 3"), "merges.txt"),
+                                 (lambda: (folder / "merges.txt").write_text("1 2 three"), "merges.txt"),
+                                 (lambda: (folder / "merges.txt").write_text("1 99999"), "merges.txt")):
+            with self.subTest(expected):
+                change()
+                message = self.train("b", "--data", folder, "--vocabulary-size", 300, code=FAILED)
+                self.assertIn(expected, message)
+                self.assertFalse((self.folder / "b").exists())
+                for path in [*folder.glob("b_*"), *folder.glob("merges.txt")]:
+                    path.rmdir() if path.is_dir() else path.unlink()
+        (folder / "merges.txt").write_text("#version: 0.2\nt h\n")  # another program's
+        self.train("c", "--data", folder, "--vocabulary-size", 300, iterations=3)
+
+    def test_a_vocabulary_with_any_symbols(self):
+        numbers = [i * i % 300 for i in range(2000)]
+        folder = self.shard("a_train.bin", numbers)
+        self.shard("a_val.bin", numbers[:500])
+        def vocabulary(symbols, version=1):
+            header = struct.pack("<256i", 20240328, version, len(symbols), *[0] * 253)
+            (folder / "tokenizer.bin").write_bytes(header + b"".join(bytes([len(s)]) + s for s in symbols))
+        several = [b"" if i % 7 == 0 else b"<0>" if i < 3 else b"%d," % i for i in range(300)]
+        vocabulary(several, version=2)
+        self.train("a", "--data", folder, iterations=3)
+        self.assertEqual(run("eval", self.checkpoint("a")).count("bits per byte"), 1)
+        run("sample", self.checkpoint("a"), "--length", 5)
+        run("train", "--resume", self.checkpoint("a"))
+        vocabulary([b""] * 300)  # of no bytes at all: there are no bits per byte
+        self.train("b", "--data", folder, iterations=3)
+        for text in (run("eval", self.checkpoint("b")), (self.folder / "b/log.jsonl").read_text()):
+            self.assertNotIn("inf", text)
+        vocabulary(several, version=9)
+        self.assertIn("is 9; this program reads 1 and 2", self.train("c", "--data", folder, code=FAILED))
+
+    def test_what_tokenize_refuses(self):
+        empty = self.folder / "empty"
+        empty.write_text("")
+        out = self.folder / "out"
+        for args, expected in ((["--data", empty], "is empty"), (["--data", self.text, "--validation", empty], "is empty"),
+                               (["--data", self.text, "--train-fraction", 1e-6], "--train-fraction is 1e-06")):
+            self.assertIn(expected, run("tokenize", *args, "--out", out, code=FAILED))
+            self.assertFalse(out.exists())
+        self.assertIn("--out", run("tokenize", "--data", self.text, "--out", "", code=FAILED))
+        # Tokens of two texts are not to be mixed.
+        arguments = ["tokenize", "--data", self.text, "--out", out, "--vocabulary-size", 300]
+        run(*arguments)
+        (out / "text_train_000002.bin").write_bytes((out / "text_train_000001.bin").read_bytes())
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        self.assertIn("--force", run(*arguments, code=FAILED))
+        self.assertEqual({path.name: path.read_bytes() for path in out.iterdir()}, before)
+        run(*arguments, "--force")
+        self.assertFalse((out / "text_train_000002.bin").exists())
+        (out / "fineweb_train_000001.bin").write_bytes(before["text_train_000001.bin"])
+        self.assertIn("fineweb", run(*arguments, "--force", code=FAILED))
 
     def test_a_text_of_its_own_validates(self):
         held_out = self.folder / "held_out"
