@@ -112,6 +112,7 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   const method how = method_named(o.method);
   if (o.keep.empty()) throw matopt::bad_value("--keep", "empty", "one ratio or more in (0, 1]");
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  calibration::check(o.calibration);
   if (o.bits != 32 && o.bits != 8 && o.bits != 4)
     throw matopt::bad_value("--bits", std::to_string(o.bits), "one of 32, 8, 4");
   if (!o.save.empty()) {

@@ -62,6 +62,13 @@ class run_index {
   std::set<std::string> finished_, unreadable_;
 };
 
+// Whether a checkpoint is of that run, and not of one whose folder it took over.
+bool is_of(const std::string& checkpoint, const run_settings& s) {
+  const auto file = matopt::tensor_file::load(checkpoint);
+  const auto settings = nlohmann::json::parse(metadata(file, "small_gpt.settings"), nullptr, false);
+  return identity_of(effective_settings(from_checked_json(settings))) == identity_of(effective_settings(s));
+}
+
 // A folder for a new run: with a readable name, and a number if runs with other settings have that name.
 std::string new_folder(const std::string& out, const std::string& label) {
   std::string path = out + "/" + label;
@@ -166,7 +173,7 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
           worked = true;
           break;
         }
-        const bool goes_on = run && std::filesystem::exists(checkpoint);
+        const bool goes_on = run && std::filesystem::exists(checkpoint) && is_of(checkpoint, s);
         std::fprintf(stderr, "--- %s (%zu known to be left)%s\n", plan.label_of(s).c_str(), jobs.size(),
                      goes_on ? ", continued" : "");
         trainer t = goes_on ? trainer(checkpoint, s.data, cpu, std::move(place)) : trainer(s, cpu, std::move(place));

@@ -47,6 +47,14 @@ void check_settings(const matopt::tensor_file& file, const run_settings& setting
     throw bad_file("the checkpoint's settings are not those that its run had:" + text);
 }
 
+// Between the settings of a log, by its first line, and those of the checkpoint beside it.
+std::string differences_of(const json& header, const run_settings& settings) {
+  json logged = header.is_object() ? header.value("effective", json()) : json();
+  if (!logged.is_object()) return {};  // an old one
+  add_later_settings(logged);
+  return differences(logged, effective_settings(settings));
+}
+
 // A training goes on from its checkpoint, not from a model alone.
 void require_training(const matopt::tensor_file& file, const std::string& path) {
   metadata(file, "small_gpt.settings");
@@ -94,7 +102,13 @@ trainer::trainer(const std::string& checkpoint, const std::string& data, matopt:
   auto before = folder_.times_at(step_);
   if (!before) before = run_folder((std::filesystem::path(checkpoint).parent_path() / ".").string()).times_at(step_);
   if (before) std::tie(seconds_before_, elapsed_before_) = *before;
-  if (!folder_.has_settings()) begin_log(json::object());  // into another folder than the checkpoint's
+  json header = folder_.header();
+  if (const std::string text = differences_of(header, model_->settings); !text.empty()) {
+    // --force emptied the log of this run, for another one that then ended before its first checkpoint.
+    folder_.begin_anew("is of another run than the checkpoint:" + text);
+    header = {};
+  }
+  if (header.is_null()) begin_log(json::object());  // also into another folder than the checkpoint's
   folder_.log({{"resumed", checkpoint}, {"step", step_}});
 }
 

@@ -5,6 +5,7 @@ usage: small_gpt_lab_test.py PROGRAM [PROGRAM_WITH_A_RULE_OF_ITS_OWN]
 import csv
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -766,9 +767,47 @@ class Reports(Runs):
         self.assertNotIn("<b>a|b", (self.out / "report.html").read_text())
         self.assertIn("a\\|b", (self.out / "report.md").read_text())
 
+    def test_names_of_any_bytes(self):
+        out = os.fsencode(self.folder) + b"/runs\xff\xe4"
+        subprocess.run([PROGRAM, *self.training("unused", iterations=3), "--force"], check=True, capture_output=True)
+        os.rename(self.folder / "unused", out)
+        subprocess.run([PROGRAM, "train", "--resume", out + b"/checkpoint.safetensors"], check=True, capture_output=True)
+        subprocess.run([PROGRAM, "report", out, "--out", self.folder / "page", "--no-compression"], check=True, capture_output=True)
+        self.assertIn("runs\ufffd\ufffd", (self.folder / "page/report.html").read_text(encoding="utf-8"))
+        # The folder of temporary files, whose name goes into the plots' commands.
+        (self.folder / "it's").mkdir()
+        for folder, code in (("it's", 0), ("absent", FAILED)):
+            text = run("report", os.fsdecode(out), "--out", self.folder / "page", "--no-compression", code=code, env={**os.environ, "TMPDIR": str(self.folder / folder)})
+        self.assertIn("TMPDIR", text)
+
     def test_what_a_report_refuses(self):
-        self.assertIn("holds no run", run("report", self.folder, "--out", self.folder / "report", code=FAILED))
+        self.train("a", iterations=3)
+        for command in (["report", self.folder / "a"], ["compare", "--data", self.text]):
+            self.assertIn("--calibration is 0", run(*command, "--calibration", 0, "--out", self.folder / "report", code=FAILED))
+            self.assertFalse((self.folder / "report").exists())
+        self.assertIn("holds no run", run("report", self.text, "--out", self.folder / "report", code=FAILED))
         self.assertIn("no run that has ended", self.report([self.log_of("muon", 0.02, 1, [])], code=FAILED))
+
+
+class Documentation(Runs):
+    def test_the_commands_of_the_page_run(self):
+        page = (pathlib.Path(__file__).parents[2] / "examples/small_gpt/README.md").read_text()
+        shell, toml = (re.search(rf"```{kind}\n(.*?)```", page, re.S)[1] for kind in ("sh", "toml"))
+        (self.folder / "kjv.txt").write_bytes(b"In the beginning\n" + self.text.read_bytes())
+        (self.folder / "sweep.toml").write_text(toml.replace("iterations = 200\n", "iterations = 3\n" + Sweeps.SETTINGS))
+        commands = [line for line in shell.splitlines() if line.startswith("small_gpt ")]
+        self.assertGreater(len(commands), 10)
+        for command in commands:
+            with self.subTest(command):
+                words = [word.replace("TEXT", "kjv.txt").replace("FILE", "small.safetensors").strip("[]")
+                         for word in re.findall(r'"[^"]*"|\S+', command.split("  #")[0])[1:]]
+                words = [{"1000": "10", "2000": "20"}.get(word, word).strip('"') for word in words]
+                if words[0] == "compare" or words[:2] == ["train", "--data"]:
+                    words += [*TINY, *([] if "--iterations" in words else ["--iterations", "10"])]
+                if "--save" in words:  # of one of the fractions
+                    words[words.index("--keep") + 1] = "0.8"
+                run(*words, cwd=self.folder)
+        self.assertGreater((self.folder / "report/report.html").stat().st_size, 10000)
 
 
 class OwnRule(Runs):
