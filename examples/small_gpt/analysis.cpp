@@ -58,8 +58,7 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
 
 // compressed.csv: a line for the model as it is, and one for each way of compressing it.
 void write_csv(const run_record& run, const json& found) {
-  const double bits =
-      run.validations.empty() ? NAN : run.validations.back().bits_per_byte / run.validations.back().loss;
+  const double bits = run.bits_per_nat();
   std::string text = "method,keep,bytes,loss,bits_per_byte\n";
   const auto line = [&](const std::string& name, double keep, const json& bytes, double loss) {
     text += name + ',' + matopt::detail::text(keep) + ',' + bytes.dump() + ',' + fixed(loss, 6) + ',' +

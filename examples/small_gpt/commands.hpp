@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <matopt/eigen.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ struct options {
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
   int threads = 0, length = 500, calibration = 128, bits = 32;
-  int eval_windows = -1;  // -1: as the training had
+  std::optional<int> eval_windows;  // unless given, as the training had
   double temperature = 0.8;
   int top_k = 0;
   std::uint64_t sample_seed = 1;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "commands.hpp"
+#include "compression.hpp"
 #include "plot.hpp"
 #include "report.hpp"
 #include "stop_signals.hpp"
@@ -37,6 +38,7 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
   if (o.out.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
   const std::vector<run_settings> runs = runs_of(o);
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  calibration::check(o.calibration);
   const std::string json = o.out + "/report.json", page = o.out + "/report.html", text = o.out + "/report.md";
   for (const auto& path : {json, page, text})
     if (std::filesystem::exists(path)) {

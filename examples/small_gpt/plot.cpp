@@ -101,8 +101,8 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
   const temporary_file picture;
   std::ostringstream script;
   script << "set terminal svg size " << width << ',' << height
-         << " font 'sans-serif,13' background '#ffffff'\nset output '" << picture.path()
-         << "'\nset grid lc '#cccccc' lw 0.7\nset border 3 lc '#666666'\nset tics nomirror font ',11'\nset key outside "
+         << " font 'sans-serif,13' background '#ffffff'\nset output " << in_quotes(picture.path())
+         << "\nset grid lc '#cccccc' lw 0.7\nset border 3 lc '#666666'\nset tics nomirror font ',11'\nset key outside "
             "bottom "
             "center horizontal noenhanced maxcols 4\n"
          << "array color[10] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', "

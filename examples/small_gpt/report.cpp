@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "files.hpp"
@@ -18,20 +19,22 @@ namespace fs = std::filesystem;
 
 std::vector<std::string> run_folders(const std::vector<std::string>& paths) {
   std::vector<std::string> found;
+  std::set<fs::path> known;  // a folder may be named in several ways
   for (const std::string& path : paths) {
     std::error_code failure;
-    const std::size_t before = found.size();
+    bool any = false;
     const auto take = [&](const fs::path& folder) {
-      if (fs::is_regular_file(folder / "log.jsonl", failure)) found.push_back(folder.string());
+      if (!fs::is_regular_file(folder / "log.jsonl", failure)) return;
+      any = true;
+      const fs::path real = fs::canonical(folder, failure);
+      if (failure || known.insert(real).second) found.push_back(folder.string());
     };
     take(path);
     for (fs::recursive_directory_iterator at(path, failure), end; !failure && at != end; at.increment(failure))
       if (at->is_directory(failure)) take(at->path());
-    if (found.size() == before)
-      throw matopt::bad_file("\"" + path + "\" holds no run: there is no log.jsonl in or below it");
+    if (!any) throw matopt::bad_file("\"" + path + "\" holds no run: there is no log.jsonl in or below it");
   }
   std::sort(found.begin(), found.end());
-  found.erase(std::unique(found.begin(), found.end()), found.end());
   return found;
 }
 
@@ -43,6 +46,13 @@ double mean_of(const json& analysis, const char* key) {
   if (at == analysis.end() || at->empty()) return std::nan("");
   for (const auto& m : *at) sum += m.at(key).get<double>();
   return sum / static_cast<double>(at->size());
+}
+
+// Within a cell of a table in Markdown.
+std::string in_cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? "\\|" : std::string(1, c);
+  return out;
 }
 
 std::string loss_text(const summary::spread& s) {
@@ -58,7 +68,8 @@ std::string table_of(const summary& s) {
   for (const auto& c : s.configurations)
     if (const json& a = s.runs[c.example].analysis; a.is_object() && a.contains("compressed"))
       keep = &a.at("compressed");
-  out << "| rule | lr | seeds | validation, nats | | bits per byte | at equal time | stable rank | spectral norm |";
+  out << "| rule | lr | seeds | validation, " << (s.in_bits ? "bits per byte" : "nats")
+      << " | | bits per byte | at equal time | stable rank | spectral norm |";
   if (keep)
     for (const char* method : {"plain", "whitened"})
       for (const json& k : *keep) out << ' ' << method << ' ' << fixed(k.at("keep").get<double>(), 1) << " |";
@@ -68,7 +79,7 @@ std::string table_of(const summary& s) {
   for (const auto& c : s.configurations) {
     const auto& best = c.rates[c.best];
     const auto& r = s.runs[c.example];
-    out << "| " << c.label << " | " << matopt::detail::text(best.lr) << " | ";
+    out << "| " << in_cell(c.label) << " | " << matopt::detail::text(best.lr) << " | ";
     if (!std::isfinite(best.loss.median)) {
       out << "diverged at step " << r.record.diverged_at << " |\n";
       continue;
@@ -84,14 +95,16 @@ std::string table_of(const summary& s) {
               r.analysis.is_object() ? r.analysis.value("compressed", json::array()) : json::array();
           out << ' ' << (i < compressed.size() ? fixed(compressed[i].at(method).get<double>(), 3) : "") << " |";
         }
-    const auto& last = r.record.steps.back();
-    out << ' ' << fixed(last.tokens_per_second, 0) << " | " << fixed(100 * last.optimizer_share, 1) << " % |\n";
+    const auto last = r.record.last_step();
+    out << ' ' << fixed(last.tokens_per_second, 0) << " | " << percent(last.optimizer_share) << " |\n";
   }
   return out.str();
 }
 
 json as_json(const summary& s) {
   json j{{"settings", json::object()},
+         {"unit", s.unit()},
+         {"texts", s.texts},
          {"tokens", s.tokens},
          {"seconds", s.seconds},
          {"deviation_of_seeds", s.deviation ? json(*s.deviation) : json()},

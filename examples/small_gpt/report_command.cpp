@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "commands.hpp"
+#include "compression.hpp"
 #include "report.hpp"
 
 namespace small_gpt {
@@ -9,6 +10,7 @@ namespace small_gpt {
 exit_status report(const options& o, matopt::eigen_backend& cpu) {
   if (o.out.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  calibration::check(o.calibration);
   const std::string table = write_report(run_folders(o.runs), o.out, cpu,
                                          {.keep = o.keep,
                                           .calibration = o.calibration,
