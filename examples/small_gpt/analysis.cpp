@@ -43,14 +43,15 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
   result["keep"] = o.keep, result["calibration"] = o.calibration;
   result["compressed"] = json::array();
   for (const double keep : o.keep) result["compressed"].push_back({{"keep", keep}});
+  const stored_model dense = after_round_trip(*m, cpu, {}, {}, loss);
+  result["dense"] = {{"loss", dense.loss}, {"bytes", dense.bytes}};
   for (const auto& [name, how] : compressors) {
-    const auto all = compress(*m, cpu, inputs, how, o.keep, loss);
+    const auto all = compress(*m, cpu, inputs, how, o.keep, loss).front();
     for (std::size_t i = 0; i < all.size(); ++i) {
       json& entry = result["compressed"][i];
-      entry[name] = all[i].loss;
-      entry["bytes"] = all[i].bytes;
+      entry[name] = all[i].stored.loss;
+      entry["bytes"] = all[i].stored.bytes;
       entry["ridge"] = std::max(entry.value("ridge", 0.0), all[i].ridge);
-      result["dense"] = {{"loss", all[i].dense_loss}, {"bytes", all[i].dense_bytes}};
     }
   }
   return result;

@@ -271,8 +271,10 @@ int run(int argc, char** argv, const rule_book& book) {
       ->delimiter(',')
       ->capture_default_str();
   c_compress->add_option("--calibration", o.calibration, "training sequences to look at")->capture_default_str();
-  c_compress->add_option("--bits", o.bits, "of an element of a hidden matrix or its factors in the file: 32, 8 or 4")
+  c_compress
+      ->add_option("--bits", o.bits, "of an element of a hidden matrix or its factors in the file: 32, 16, 8 or 4")
       ->capture_default_str();
+  c_compress->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits in the file");
   c_compress->add_option("--save", o.save, "write the compressed checkpoint");
   auto* c_inspect = on_checkpoint("inspect", "spectra of a checkpoint's matrices", false);
   app.add_subcommand("rules", "the rules, their settings and defaults");

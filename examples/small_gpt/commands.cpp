@@ -113,8 +113,9 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   if (o.keep.empty()) throw matopt::bad_value("--keep", "empty", "one ratio or more in (0, 1]");
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
   calibration::check(o.calibration);
-  if (o.bits != 32 && o.bits != 8 && o.bits != 4)
-    throw matopt::bad_value("--bits", std::to_string(o.bits), "one of 32, 8, 4");
+  if (!storage::legal(o.bits)) throw matopt::bad_value("--bits", std::to_string(o.bits), storage::legal_bits);
+  if (o.entropy && o.bits > 8)
+    throw matopt::bad_value("--entropy with --bits", std::to_string(o.bits), "8 or 4: whole numbers are coded");
   if (!o.save.empty()) {
     if (o.keep.size() != 1)
       throw matopt::bad_value("--keep", std::to_string(o.keep.size()) + " ratios", "one, with --save");
@@ -123,17 +124,20 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
       throw matopt::bad_value("--save", '"' + o.save + '"', "another file than the checkpoint, which it would replace");
   }
   const auto m = load(o, cpu, text_source::named(o.data));
-  const int measured_on = windows(o, *m);
+  const loss_of loss = on_processor(*m, cpu, windows(o, *m));
   const calibration c = calibration::of(*m, cpu, o.calibration);
+  const storage way{o.bits, o.entropy};
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
-  const auto results = compress(*m, cpu, c, how, o.keep, on_processor(*m, cpu, measured_on), o.bits);
-  std::printf("%-6s %12td %12ju %10.4f\n", "dense", results.front().dense_parameters, results.front().dense_bytes,
-              results.front().dense_loss);
+  const auto results = compress(*m, cpu, c, how, o.keep, loss, {way}).front();
+  matopt::index_t parameters = 0;
+  for (const auto& p : m->model.parameters()) parameters += p.rows * p.cols;
+  const stored_model dense = after_round_trip(*m, cpu, {}, way, loss);
+  std::printf("%-6s %12td %12ju %10.4f\n", "dense", parameters, dense.bytes, dense.loss);
   for (std::size_t i = 0; i < o.keep.size(); ++i) {
     const compressed_model& r = results[i];
-    std::printf("%-6g %12td %12ju %10.4f %10.1e\n", o.keep[i], r.parameters, r.bytes, r.loss, r.ridge);
+    std::printf("%-6g %12td %12ju %10.4f %10.1e\n", o.keep[i], r.parameters, r.stored.bytes, r.stored.loss, r.ridge);
   }
-  if (!o.save.empty()) save_compressed(*m, results.front(), o.save, o.bits);
+  if (!o.save.empty()) save_compressed(*m, results.front(), o.save, way);
   return exit_status::done;
 }
 

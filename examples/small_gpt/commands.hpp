@@ -14,7 +14,7 @@ namespace small_gpt {
 struct options {
   run_settings run;
   std::string out = "run", checkpoint, resume, branch, data, validation, prompt, method = "whitened", save;
-  bool out_given = false, force = false, dry_run = false, no_compression = false, keep_given = false;
+  bool out_given = false, force = false, dry_run = false, no_compression = false, keep_given = false, entropy = false;
   std::vector<std::string> runs;                                       // folders, for a report
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "coded_tensors.hpp"
 #include "device.hpp"
 #include "quantized_rows.hpp"
 #include "temporary_file.hpp"
@@ -78,23 +79,20 @@ calibration calibration::of(trained_model& m, matopt::eigen_backend& cpu, int se
   return c;
 }
 
-namespace {
-
-struct weighed {
-  double loss;
-  std::uintmax_t bytes;
-};
-
-// What becomes of a model that goes to a file and comes back.
-weighed after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c, int bits,
-                         const loss_of& loss) {
+stored_model after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c,
+                              const storage& way, const loss_of& loss) {
+  stored_model found;
   const temporary_file file;
-  save_compressed(m, c, file.path(), bits);
+  save_compressed(m, c, file.path(), {way.bits, false});
+  found.bytes = found.uncoded_bytes = std::filesystem::file_size(file.path());
+  if (way.entropy) {
+    save_compressed(m, c, file.path(), way);
+    found.bytes = std::filesystem::file_size(file.path());
+  }
   const auto again = load_model(matopt::tensor_file::load(file.path()), text_source::none(), cpu.pool());
-  return {loss(*again), std::filesystem::file_size(file.path())};
+  found.loss = loss(*again);
+  return found;
 }
-
-}  // namespace
 
 loss_of on_processor(trained_model& m, matopt::eigen_backend& cpu, int windows) {
   return [&m, &cpu, windows](trained_model& x) {
@@ -121,8 +119,9 @@ loss_of on_gpu(trained_model& m, int windows) {
   };
 }
 
-std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, const loss_of& loss, int bits) {
+std::vector<std::vector<compressed_model>> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c,
+                                                    method how, const std::vector<double>& keep, const loss_of& loss,
+                                                    const std::vector<storage>& ways) {
   const auto parameters = m.model.parameters();
   std::vector<std::size_t> hidden;
   for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -142,12 +141,10 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
                                                      : matopt::truncation::whitened(alone, w, inputs.gram.view());
   });
 
-  const weighed dense = after_round_trip(m, cpu, {}, bits, loss);
-  std::vector<compressed_model> results;
+  std::vector<std::vector<compressed_model>> results(ways.size());
   for (const double ratio : keep) {
     compressed_model result;
-    for (const auto& p : parameters) result.dense_parameters += p.rows * p.cols;
-    result.parameters = result.dense_parameters;
+    for (const auto& p : parameters) result.parameters += p.rows * p.cols;
     for (std::size_t h = 0; h < hidden.size(); ++h) {
       const auto& p = parameters[hidden[h]];
       const index_t k = matopt::rank_for(ratio, p.rows, p.cols);
@@ -157,22 +154,27 @@ std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& 
       result.ridge = std::max(result.ridge, f.ridge);
       result.layers.emplace(hidden[h], std::move(f));
     }
-    const weighed cut = after_round_trip(m, cpu, result, bits, loss);
-    result.loss = cut.loss, result.bytes = cut.bytes;
-    result.dense_loss = dense.loss, result.dense_bytes = dense.bytes;
-    results.push_back(std::move(result));
+    for (std::size_t w = 0; w < ways.size(); ++w) {
+      result.stored = after_round_trip(m, cpu, result, ways[w], loss);
+      results[w].push_back(result);
+    }
   }
   return results;
 }
 
-void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, int bits) {
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, const storage& way) {
   matopt::tensor_file file;
   store_model(m, file);
   const auto parameters = m.model.parameters();
   const auto put = [&](const std::string& name, const float* values, index_t rows, index_t cols) {
-    bits == 32 ? store_tensor(file, name, values, rows, cols) : store_quantized(file, name, values, rows, cols, bits);
+    if (way.bits == 32)
+      store_tensor(file, name, values, rows, cols);
+    else if (way.bits == 16)
+      store_bfloat16(file, name, values, rows, cols);
+    else
+      store_quantized(file, name, values, rows, cols, way.bits);
   };
-  for (std::size_t i = 0; bits != 32 && i < parameters.size(); ++i)
+  for (std::size_t i = 0; way.bits != 32 && i < parameters.size(); ++i)
     if (const auto& p = parameters[i]; p.kind == tensor_role::hidden && !c.layers.contains(i)) {
       file.tensors.erase("model." + p.name);
       put("model." + p.name, p.value, p.rows, p.cols);
@@ -188,6 +190,7 @@ void save_compressed(trained_model& m, const compressed_model& c, const std::str
     };
     store(".left", f.left), store(".right", f.right);
   }
+  if (way.entropy) entropy_code(file);
   file.save(path);
 }
 

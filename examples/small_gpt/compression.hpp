@@ -28,14 +28,26 @@ struct calibration {
   static calibration of(trained_model& m, matopt::eigen_backend& cpu, int sequences);
 };
 
+// How a file holds the elements of hidden matrices and of their factors; everything else is in floats.
+struct storage {
+  int bits = 32;         // 32 or 16: floats or bfloat16; 8 or 4: whole numbers, as quantized_rows.hpp says
+  bool entropy = false;  // whole numbers are entropy-coded (coded_tensors.hpp)
+
+  static constexpr const char* legal_bits = "one of 32, 16, 8, 4";
+  static bool legal(double bits) { return bits == 32 || bits == 16 || bits == 8 || bits == 4; }
+};
+
 // Losses are always of a model that was written to a file and read back, and sizes are always of such a file.
+struct stored_model {
+  double loss = 0;                   // validation, nats per token
+  std::uintmax_t bytes = 0;          // of the file
+  std::uintmax_t uncoded_bytes = 0;  // of the file without entropy coding
+};
 struct compressed_model {
   std::map<std::size_t, matopt::factored> layers;  // those that are smaller as factors, by index of the parameter
   matopt::index_t parameters = 0;                  // of the whole model, as stored
-  matopt::index_t dense_parameters = 0;
-  double loss = 0, dense_loss = 0;            // validation, nats per token
-  std::uintmax_t bytes = 0, dense_bytes = 0;  // of the file
-  double ridge = 0;                           // the largest that whitening needed
+  double ridge = 0;                                // the largest that whitening needed
+  stored_model stored{};
 };
 
 // Validation loss, in nats per token, of a model with the weights of its argument on the text of `m`: on the processor,
@@ -44,15 +56,18 @@ using loss_of = std::function<double(trained_model&)>;
 loss_of on_processor(trained_model& m, matopt::eigen_backend& cpu, int windows);
 loss_of on_gpu(trained_model& m, int windows);
 
-// For each ratio: keeps that part of the parameters of each hidden matrix and measures the loss; the model is unchanged
-// afterwards. `bits` (32, 8 or 4) are those of the elements of hidden matrices and their factors in the file, also of the
-// model as it is.
-std::vector<compressed_model> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c, method how,
-                                       const std::vector<double>& keep, const loss_of& loss, int bits = 32);
+// For each ratio: keeps that part of the parameters of each hidden matrix, and measures loss and size; the model is
+// unchanged afterwards. One list for each way of storing the matrices.
+std::vector<std::vector<compressed_model>> compress(trained_model& m, matopt::eigen_backend& cpu, const calibration& c,
+                                                    method how, const std::vector<double>& keep, const loss_of& loss,
+                                                    const std::vector<storage>& ways = {{}});
 
-// A checkpoint of the compressed model: "name.left" and "name.right" in place of "name". In 8 or 4 bits, all hidden
-// matrices are stored as quantized_rows.hpp says, and everything else stays as floats.
-void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, int bits = 32);
+// A checkpoint of the compressed model: "name.left" and "name.right" in place of "name".
+void save_compressed(trained_model& m, const compressed_model& c, const std::string& path, const storage& way = {});
+
+// What becomes of a model that goes to a file and comes back; without layers, of the model as it is.
+stored_model after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c,
+                              const storage& way, const loss_of& loss);
 
 // Spectra of the hidden matrices.
 struct matrix_report {

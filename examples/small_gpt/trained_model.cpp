@@ -6,8 +6,11 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
+#include <matopt/core/bfloat16.hpp>
 #include <sstream>
 
+#include "coded_tensors.hpp"
 #include "quantized_rows.hpp"
 
 namespace small_gpt {
@@ -52,14 +55,22 @@ void check_version(const matopt::tensor_file& file) {
 void load_weights(gpt<float>& model, const matopt::tensor_file& file) {
   std::string missing;
   for (const auto& p : model.parameters()) {
+    std::map<std::string, std::vector<float>> converted;  // from bfloat16, by suffix
     const auto tensor = [&](const std::string& suffix, index_t rows, index_t cols) -> const float* {
       const auto at = file.tensors.find("model." + p.name + suffix);
       if (at == file.tensors.end()) return nullptr;
       const auto& t = at->second;
-      if (t.type != matopt::element_type::f32 || t.shape.size() != 2 || (rows >= 0 && t.shape[0] != rows) ||
-          (cols >= 0 && t.shape[1] != cols))
-        return nullptr;
-      return reinterpret_cast<const float*>(t.data.data());
+      if (t.shape.size() != 2 || (rows >= 0 && t.shape[0] != rows) || (cols >= 0 && t.shape[1] != cols)) return nullptr;
+      if (t.type == matopt::element_type::f32) return reinterpret_cast<const float*>(t.data.data());
+      if (t.type != matopt::element_type::bf16) return nullptr;
+      std::vector<float>& floats = converted[suffix];
+      floats.resize(t.data.size() / sizeof(matopt::bfloat16));
+      for (std::size_t i = 0; i < floats.size(); ++i) {
+        matopt::bfloat16 x;
+        std::memcpy(&x, t.data.data() + i * sizeof x, sizeof x);
+        floats[i] = static_cast<float>(x);
+      }
+      return floats.data();
     };
     const float* left = tensor(".left", p.rows, -1);
     const std::string name = "model." + p.name;
@@ -210,6 +221,17 @@ void store_tensor(matopt::tensor_file& file, const std::string& name, const floa
   if (!t.data.empty()) std::memcpy(t.data.data(), values, t.data.size());
 }
 
+void store_bfloat16(matopt::tensor_file& file, const std::string& name, const float* values, matopt::index_t rows,
+                    matopt::index_t cols) {
+  auto& t = file.tensors[name];
+  t.type = matopt::element_type::bf16, t.shape = {rows, cols};
+  t.data.resize(static_cast<std::size_t>(rows * cols) * sizeof(matopt::bfloat16));
+  for (index_t i = 0; i < rows * cols; ++i) {
+    const matopt::bfloat16 x(values[i]);
+    std::memcpy(t.data.data() + static_cast<std::size_t>(i) * sizeof x, &x, sizeof x);
+  }
+}
+
 void store_model(trained_model& m, matopt::tensor_file& file) {
   for (const auto& p : m.model.parameters()) store_tensor(file, "model." + p.name, p.value, p.rows, p.cols);
   file.metadata["small_gpt.format_version"] = format_version;
@@ -223,6 +245,11 @@ void store_model(trained_model& m, matopt::tensor_file& file) {
 
 std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const text_source& text,
                                           const matopt::thread_pool& pool) {
+  if (has_coded(file)) {
+    matopt::tensor_file plain = file;
+    entropy_decode(plain);
+    return load_model(plain, text, pool);
+  }
   check_version(file);
   const run_settings s = from_checked_json(json::parse(metadata(file, "small_gpt.settings"), nullptr, false));
   validate(s);

@@ -59,8 +59,8 @@ struct text_source {
   static text_source same(const std::string& path) { return {kind::same, path}; }
 };
 
-// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out, and
-// those in 8 or 4 bits (quantized_rows.hpp) become floats.
+// The model of a checkpoint; factored tensors ("name.left", "name.right") are multiplied out, those that were entropy-coded
+// (coded_tensors.hpp) are decoded, and those in 16, 8 or 4 bits (quantized_rows.hpp) become floats.
 std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const text_source& text,
                                           const matopt::thread_pool& pool);
 // Weights, settings, vocabulary, the digest of the text, and the version of all that.
@@ -72,5 +72,8 @@ std::string metadata(const matopt::tensor_file& file, const std::string& key);
 // `values`, rows x cols, as the tensor `name` of a file.
 void store_tensor(matopt::tensor_file& file, const std::string& name, const float* values, matopt::index_t rows,
                   matopt::index_t cols);
+// The same in bfloat16.
+void store_bfloat16(matopt::tensor_file& file, const std::string& name, const float* values, matopt::index_t rows,
+                    matopt::index_t cols);
 
 }  // namespace small_gpt

@@ -18,6 +18,7 @@
 #include "small_gpt/data.hpp"
 #include "small_gpt/divergence.hpp"
 #include "small_gpt/model.hpp"
+#include "small_gpt/range_coder.hpp"
 #include "small_gpt/sampling.hpp"
 
 namespace {
@@ -403,4 +404,52 @@ TEST_CASE("small_gpt: shards give every window once per epoch, and none across t
   std::filesystem::remove(folder / "x_val_000000.bin");
   CHECK_THROWS_WITH(token_shards(folder.string()), Catch::Contains("holds no tokens"));
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("range coder: what comes out is what went in, near its entropy", "[small_gpt]") {
+  const auto through = [](const std::vector<std::byte>& bytes, unsigned symbol_bits) {
+    const auto coded = small_gpt::range_encoded(bytes, symbol_bits);
+    CHECK(small_gpt::range_decoded(coded.data(), coded.size(), symbol_bits, bytes.size()) == bytes);
+    // Every length but its own is noticed.
+    if (!bytes.empty())
+      CHECK_THROWS_WITH(small_gpt::range_decoded(coded.data(), coded.size() - 1, symbol_bits, bytes.size()),
+                        Catch::Contains("cut off"));
+    auto longer = coded;
+    longer.resize(coded.size() + 3);
+    CHECK_THROWS_WITH(small_gpt::range_decoded(longer.data(), longer.size(), symbol_bits, bytes.size()),
+                      Catch::Contains("3 bytes too many"));
+    CHECK_THROWS_WITH(small_gpt::range_decoded(coded.data(), 3, symbol_bits, bytes.size()), Catch::Contains("cut off"));
+    return coded.size();
+  };
+  std::uint64_t state = 1;
+  const auto random = [&] { return static_cast<unsigned>((state = state * 6364136223846793005U + 1) >> 33U); };
+  for (const unsigned symbol_bits : {8U, 4U}) {
+    CAPTURE(symbol_bits);
+    CHECK(through({}, symbol_bits) == 4);
+    CHECK(through({std::byte{255}}, symbol_bits) <= 5);
+    std::vector<std::byte> bytes(40000, std::byte{0xFF});
+    CHECK(through(bytes, symbol_bits) < 64);  // one symbol, and the highest: carries
+    for (auto& b : bytes) b = static_cast<std::byte>(random());
+    CHECK(through(bytes, symbol_bits) < 40000 + 400);                            // nothing to gain, and little lost
+    for (std::size_t i = 20000; i < bytes.size(); ++i) bytes[i] = std::byte{0};  // other symbols from the middle on
+    through(bytes, symbol_bits);
+    // Halves of bytes of which one has the probability 1/2, one 1/4, ...: the entropy is nearly 2 bits each.
+    const auto half = [&] {
+      unsigned s = 0;
+      while (s < 15 && random() % 2 == 0) ++s;
+      return s;
+    };
+    std::vector<double> counts(16);
+    for (auto& b : bytes) {
+      const unsigned low = half(), high = half();
+      ++counts[low], ++counts[high];
+      b = static_cast<std::byte>(low | high << 4U);
+    }
+    double entropy = 0;
+    for (const double n : counts)
+      if (n > 0) entropy -= n * std::log2(n / (2.0 * static_cast<double>(bytes.size())));
+    const auto bits = 8.0 * static_cast<double>(through(bytes, symbol_bits));
+    CHECK(bits > .98 * entropy);
+    CHECK(bits < (symbol_bits == 4 ? 1.002 : 1.02) * entropy + 16 * 8);
+  }
 }

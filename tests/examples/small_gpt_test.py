@@ -4,6 +4,7 @@ small_gpt_faults_test.py.
 usage: small_gpt_test.py PROGRAM
 """
 import json
+import math
 import signal
 import struct
 import unittest
@@ -71,14 +72,17 @@ class SmallGpt(Runs):
             self.assertAlmostEqual(float(run("eval", small).split()[1]), float(row[3]), places=3)
             self.assertLess(small.stat().st_size, c.stat().st_size)
 
+    @staticmethod
+    def tensors(path):
+        whole = path.read_bytes()
+        length = struct.unpack("<Q", whole[:8])[0]
+        header = json.loads(whole[8 : 8 + length])
+        header.pop("__metadata__")
+        begin = {name: 8 + length + t["data_offsets"][0] for name, t in header.items()}
+        return {name: (t["dtype"], t["shape"], whole[begin[name] : 8 + length + t["data_offsets"][1]]) for name, t in header.items()}
+
     def test_rows_in_fewer_bits(self):
-        def tensors(path):
-            whole = path.read_bytes()
-            length = struct.unpack("<Q", whole[:8])[0]
-            header = json.loads(whole[8 : 8 + length])
-            header.pop("__metadata__")
-            begin = {name: 8 + length + t["data_offsets"][0] for name, t in header.items()}
-            return {name: (t["dtype"], t["shape"], whole[begin[name] : 8 + length + t["data_offsets"][1]]) for name, t in header.items()}
+        tensors = self.tensors
 
         def floats(data):
             return struct.unpack(f"<{len(data) // 4}f", data)
@@ -86,7 +90,7 @@ class SmallGpt(Runs):
         self.train("a", "--rule", "muon")
         c = self.checkpoint("a")
         sizes = {}
-        for bits in (32, 8, 4):
+        for bits in (32, 16, 8, 4):
             for keep in (1, 0.3):
                 small = self.folder / f"small{bits},{keep}"
                 rows = run("compress", c, "--keep", keep, "--bits", bits, "--calibration", 8, "--save", small).splitlines()
@@ -98,8 +102,9 @@ class SmallGpt(Runs):
                 if keep == 1:
                     self.assertEqual(rows[-2].split()[2:4], row[2:4])  # the model that is not cut is stored in these bits, too
         for keep in (1, 0.3):
-            self.assertGreater(sizes[32, keep], sizes[8, keep])
+            self.assertGreater(sizes[32, keep], sizes[16, keep])
             self.assertGreater(sizes[8, keep], sizes[4, keep])
+        self.assertGreater(sizes[16, 1], sizes[8, 1])  # the scales of factors of rank 3 need more
 
         name = "model.layer0.mlp_in"
         dense = tensors(c)
@@ -121,8 +126,90 @@ class SmallGpt(Runs):
                     q = struct.unpack("b", data[at : at + 1])[0] if bits == 8 else (data[at // 2] >> 4 * (j % 2) & 15) - 8
                     self.assertLessEqual(abs(q), largest)
                     self.assertLessEqual(abs(q * scales[i] - row[j]), 0.5001 * scales[i])
+        kind, shape, data = tensors(self.folder / "small16,1")[name]
+        self.assertEqual((kind, shape), ("BF16", [rows, cols]))
+        for x, (short,) in zip(w, struct.iter_unpack("<H", data)):
+            self.assertLessEqual(abs(struct.unpack("<f", struct.pack("<I", short << 16))[0] - x), abs(x) / 2**8)
         for bits in (3, 0, 64):
-            self.assertIn("one of 32, 8, 4", run("compress", c, "--bits", bits, code=FAILED))
+            self.assertIn("one of 32, 16, 8, 4", run("compress", c, "--bits", bits, code=FAILED))
+
+    def test_entropy_coded_files(self):
+        self.train("a", "--rule", "muon", "--width", 64)
+        c = self.checkpoint("a")
+        for bits in (8, 4):
+            for keep in (1, 0.3):
+                with self.subTest(bits=bits, keep=keep):
+                    plain, coded = self.folder / "plain", self.folder / "coded"
+                    common = ("compress", c, "--keep", keep, "--bits", bits, "--calibration", 8, "--save")
+                    rows = [run(*common, plain).splitlines(), run(*common, coded, "--entropy").splitlines()]
+                    before, after = ([line.split() for line in table[1:]] for table in rows)
+                    # The size is that of the file, the loss is that of the same numbers.
+                    self.assertEqual(int(after[-1][2]), coded.stat().st_size)
+                    self.assertLess(coded.stat().st_size, plain.stat().st_size)
+                    for row, other in zip(before, after):
+                        self.assertEqual(row[:2] + row[3:], other[:2] + other[3:])
+                        self.assertLess(int(other[2]), int(row[2]))
+                    self.assertEqual(run("eval", plain), run("eval", coded))
+                    self.assertEqual(run("sample", plain, "--length", 20), run("sample", coded, "--length", 20))
+                    found, uncoded = self.tensors(coded), self.tensors(plain)
+                    packed = [name for name in found if name.endswith(".coded")]
+                    self.assertTrue(packed)
+                    self.assertEqual({name.removesuffix(".coded") for name in found}, set(uncoded))
+                    for name in found:
+                        if name not in packed:
+                            self.assertEqual(found[name], uncoded[name])
+                            continue
+                        # No more than the entropy of its numbers, what the estimates of their frequencies cost, and its head.
+                        data = uncoded[name.removesuffix(".coded")][2]
+                        symbols = data if bits == 8 else bytes(half for b in data for half in (b & 15, b >> 4))
+                        counts = [symbols.count(s) for s in set(symbols)]
+                        entropy = -sum(n * math.log2(n / len(symbols)) for n in counts)
+                        learning = len(counts) * 0.5 * math.log2(len(symbols))
+                        self.assertLess(8 * len(found[name][2]), 1.002 * entropy + learning + 8 * 24)
+                        self.assertGreater(8 * len(found[name][2]), 0.9 * entropy)
+        for bits in (32, 16):
+            error = run("compress", c, "--entropy", "--bits", bits, code=FAILED)
+            self.assertIn("--entropy", error)
+            self.assertIn("8 or 4", error)
+
+    def test_damaged_entropy_coded_files(self):
+        self.train("a", "--rule", "muon", "--width", 32, iterations=3)
+        coded = self.folder / "coded"
+        run("compress", self.checkpoint("a"), "--keep", 1, "--bits", 4, "--entropy", "--calibration", 8, "--save", coded)
+        whole = coded.read_bytes()
+        length = struct.unpack("<Q", whole[:8])[0]
+        header = json.loads(whole[8 : 8 + length])
+        name = next(name for name in header if name.endswith(".coded"))
+        begin, end = (8 + length + at for at in header[name]["data_offsets"])
+
+        def rewritten(change, without_sums=True):
+            """The file with other bytes in place of the coded tensor's, as a program writes it that knows no checksums."""
+            head = json.loads(whole[8 : 8 + length])
+            if without_sums:
+                for key in ("matopt.format_version", "matopt.crc32c"):
+                    head["__metadata__"].pop(key)
+            data = change(whole[begin:end])
+            for other in head:
+                if other != "__metadata__" and head[other]["data_offsets"][0] >= end - 8 - length:
+                    head[other]["data_offsets"] = [at + len(data) - (end - begin) for at in head[other]["data_offsets"]]
+            at = head[name]["data_offsets"][0]
+            head[name].update(shape=[len(data)], data_offsets=[at, at + len(data)])
+            text = json.dumps(head).encode()
+            text += b" " * (-len(text) % 8)
+            (self.folder / "broken").write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length : begin] + data + whole[end:])
+            return self.folder / "broken"
+
+        self.assertEqual(run("eval", rewritten(lambda data: data)), run("eval", coded))
+        flipped = lambda at: lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        for change, expected in ((lambda data: data[:-1], "cut off"), (lambda data: data[:20], "cut off"), (lambda data: data[:12], "cut off"),
+                                 (lambda data: b"", "cut off"), (lambda data: data + b"x", "1 bytes too many"), (flipped(0), "5 bits; legal: 8 or 4"),
+                                 (flipped(60), ""), (flipped(10), "checksum"), (lambda data: data[:1] + b"\xff" * 8 + data[9:], "cut off")):
+            error = run("eval", rewritten(change), code=FAILED)
+            self.assertIn(expected, error)
+            self.assertIn(name, error)
+        self.assertIn("is damaged", run("eval", rewritten(flipped(60), without_sums=False), code=FAILED))
+        (self.folder / "short").write_bytes(whole[: len(whole) // 2])
+        self.assertIn("cut off", run("eval", self.folder / "short", code=FAILED))
 
     def test_other_vocabularies_and_schedules(self):
         self.text.write_bytes(bytes(i * 37 % 256 for i in range(4000)))
