@@ -658,6 +658,40 @@ class Reports(Runs):
         done = subprocess.run(command, capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
+    def test_long_names_have_room_in_the_key(self):
+        logs = [self.log_of("muon", 0.02, 1, [2, 1.5 + i / 100], set=[f"momentum=0.9{i}1234567890123", "ns_eps=1.234567890123e-7"], lr_floor=0.1234567890123 + i / 10,
+                            eval_windows=20 + i, decay_fraction=0.3123456789 + i / 100) for i in range(3)]
+        for i, log in enumerate(logs):
+            (self.folder / f"runs/{i}").mkdir(parents=True)
+            (self.folder / f"runs/{i}/log.jsonl").write_text(log)
+        command = [PROGRAM, "report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--no-compression"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("warning", done.stderr)
+        plot = (self.folder / "page/plots/validation.svg").read_text()
+        keys = set(re.findall(r">\s*(muon [^<]*)<", plot))
+        self.assertEqual(len(keys), 3, plot[:3000])
+        self.assertLessEqual(max(map(len, keys)), 54)
+
+    def test_the_table_of_experiments(self):
+        script = pathlib.Path(__file__).parents[2] / "scripts/experiment-table"
+        table = lambda *args: subprocess.run([sys.executable, script, *map(str, args)], capture_output=True, text=True)
+        for args in ([self.folder], ["--compressed", self.folder], [self.folder / "absent"]):
+            self.assertIn("there is no", table(*args).stderr)
+            self.assertNotEqual(table(*args).returncode, 0)
+        self.train("runs/a", "--measure-interval", 0)
+        self.train("runs/b", "--measure-interval", 10, "--seed", 2)
+        with open(self.folder / "runs/b/log.jsonl", "r+") as log:
+            whole = log.read()
+            log.seek(0), log.write(whole.replace("\n", '\n{"step": 3, "cut\n', 1))
+        (self.folder / "runs/old").mkdir()
+        (self.folder / "runs/old/log.jsonl").write_text(self.log_of("muon", 0.02, 1, [2, 1.5]))
+        done = table(self.folder / "runs", f"{self.folder}/runs/")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = done.stdout.splitlines()[2:]
+        self.assertEqual([row.count("|") for row in rows], [9, 9])
+        self.assertEqual([" to " in row for row in rows], [False, True])
+
     def test_measured_runs_have_every_plot(self):
         for rule in ("muon", "adamw"):
             for seed in (1, 2):
