@@ -277,6 +277,20 @@ int run(int argc, char** argv, const rule_book& book) {
   c_compress->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits in the file");
   c_compress->add_option("--save", o.save, "write the compressed checkpoint");
   auto* c_inspect = on_checkpoint("inspect", "spectra of a checkpoint's matrices", false);
+  auto* c_export = on_checkpoint("export", "the dense weights of a checkpoint, for other programs", false);
+  c_export->add_option("--out", o.out, "a file; of huggingface, a folder")->required();
+  c_export
+      ->add_option("--format", o.format,
+                   "safetensors, or huggingface (config.json and model.safetensors of GPT-2; --arch nanogpt only)")
+      ->capture_default_str();
+  c_export->add_flag("--force", o.force, "replace a model that the folder holds");
+  auto* c_logits = on_checkpoint("logits", "the logits after each token of a text, as a safetensors file", false);
+  auto* logits_text = c_logits->add_option("--text", o.text, "in the characters of the vocabulary");
+  auto* logits_tokens =
+      c_logits->add_option("--tokens", o.tokens, "comma-separated numbers of tokens, instead of a text")
+          ->delimiter(',')
+          ->excludes(logits_text);
+  c_logits->add_option("--out", o.out, "file")->required();
   app.add_subcommand("rules", "the rules, their settings and defaults");
 
   std::vector<CLI::App*> places{&app};
@@ -296,6 +310,8 @@ int run(int argc, char** argv, const rule_book& book) {
   try {
     o.run.data = o.data;
     o.out_given = train_out->count() + sweep_out->count() + tokenize_out->count() > 0;
+    if (*c_logits && logits_text->count() + logits_tokens->count() == 0)
+      throw matopt::error("logits needs --text or --tokens");
     if (*c_report && report_out->count() == 0) o.out = "report";
     o.keep_given = report_keep->count() + report_calibration->count() > 0;
     if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
@@ -326,6 +342,8 @@ int run(int argc, char** argv, const rule_book& book) {
                                : *c_sample   ? sample(o, cpu)
                                : *c_compress ? compress(o, cpu)
                                : *c_inspect  ? inspect(o, cpu)
+                               : *c_export   ? export_model(o, cpu)
+                               : *c_logits   ? logits(o, cpu)
                                              : list_rules();
     return static_cast<int>(flushed(status));
   } catch (const std::bad_alloc&) {
