@@ -731,6 +731,19 @@ class State(unittest.TestCase):
         run(optimizer, ours, 2, first=2), run(control, plain, 2, first=2)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
 
+    def test_loading_parameters_in_another_order(self):
+        # Of one shape, so that nothing else tells.
+        ours = parameters(torch.float32, [(6, 6), (6, 6)])
+        a, b = ("a", ours[0]), ("b", ours[1])
+        for before, after in (([a, b], [b, a]), ([{"params": [a]}, {"params": [b]}], [{"params": [b]}, {"params": [a]}])):
+            optimizer, other = mt.Optimizer(before), mt.Optimizer(after)
+            run(optimizer, ours, 1)
+            with self.assertRaisesRegex(ValueError, '"a" in the place of "b"'):
+                other.load_state_dict(optimizer.state_dict())
+            self.assertFalse(other.state)
+        renamed = mt.Optimizer([("module.a", ours[0]), ("module.b", ours[1])])
+        renamed.load_state_dict(mt.Optimizer([a, b]).state_dict())
+
     def test_saved_settings_come_back(self):
         ours = parameters()
         optimizer = mt.Optimizer(ours, lr=0.02, momentum=0.8)

@@ -263,6 +263,13 @@ class Optimizer(torch.optim.Optimizer):
             ids = (i for group in self._loading["param_groups"] for i in group["params"])
             by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
             tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        if old_groups is not None:
+            here, saved = ([name for g in groups for name in g.get("param_names", [])]
+                           for groups in (old_groups, self.param_groups))
+            for name, wanted in zip(saved, here):
+                if name != wanted and name in here:  # other names may be the same parameters, renamed
+                    raise ValueError(f'matopt: the state dict has "{name}" in the place of "{wanted}"; legal: parameters in the '
+                                     "order that they have here")
         fresh = native.Optimizer(self._nonfinite)
         sent = []
         for i, group in enumerate(self.param_groups):
