@@ -31,6 +31,7 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <array>
 #include <limits>
 #include <string>
 #include <utility>
@@ -127,9 +128,13 @@ class qk_clip {
       if (detail::overlap(v, other)) throw bad_value(what, std::string("in memory of ") + from, "in memory of its own");
     };
     apart("key", key, "the query", query);
-    for (const pair& p : pairs_)
-      for (const view<T>& other : {p.query, p.rotary, p.key})
-        apart("query", query, "an earlier pair", other), apart("key", key, "an earlier pair", other);
+    for (const pair& p : pairs_) {
+      const std::array<view<T>, 3> earlier{p.query, p.rotary, p.key};  // (nvcc takes no list in braces in a loop)
+      for (const view<T>& other : earlier) {
+        apart("query", query, "an earlier pair", other);
+        apart("key", key, "an earlier pair", other);
+      }
+    }
     const view<T> heads = split(query, of_.heads);
     pairs_.push_back({heads.row_block(0, kept), heads.row_block(kept, of_.rotary), split(key, of_.groups)});
   }

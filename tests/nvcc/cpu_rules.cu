@@ -4,10 +4,13 @@
 #include <matopt/engine/rule_registry.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
+#include <matopt/qk_clip.hpp>
 
 void some_rules(matopt::rule_registry<matopt::eigen_backend>& rules) {
   rules.add<matopt::numuon>("numuon").add<matopt::muown>("muown").add<matopt::adamw>("adamw");
 }
+
+template class matopt::qk_clip<matopt::eigen_backend>;
 
 // Views and functors are what kernels will take: they have to be usable there.
 __global__ void assign(matopt::view<float> y, matopt::view<const float> x) {
