@@ -17,6 +17,7 @@ struct options {
   std::vector<std::string> runs;                                       // folders, for a report
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
+  std::vector<int> stored_bits{32};  // for a report
   int threads = 0, length = 500, calibration = 128, bits = 32;
   int eval_windows = -1;  // -1: as the training had
   double temperature = 0.8;

@@ -35,7 +35,7 @@ std::string style_of(const series& s) {
   out << (s.bars                 ? "yerrorlines pt 7 ps 0.5"
           : s.points.size() > 12 ? "lines"
                                  : "linespoints pt 7 ps 0.5")
-      << " lw 2 dt " << (s.dashed ? 2 : 1) << " lc rgb color[" << s.color % 10 + 1 << "]";
+      << " lw 2 dt " << s.dash % 5 + 1 << " lc rgb color[" << s.color % 10 + 1 << "]";
   return out.str();
 }
 
@@ -144,7 +144,7 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
               "set tmargin 0\nset bmargin 0\nset key inside center center horizontal noenhanced maxcols 4\nplot ";
     bool first = true;
     for (const series* s : key) {
-      script << (first ? "" : ", ") << "NaN with lines lw 2 dt " << (s->dashed ? 2 : 1) << " lc rgb color["
+      script << (first ? "" : ", ") << "NaN with lines lw 2 dt " << s->dash % 5 + 1 << " lc rgb color["
              << s->color % 10 + 1 << "] title " << in_quotes(s->name);
       first = false;
     }

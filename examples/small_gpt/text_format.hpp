@@ -14,6 +14,12 @@ inline std::string fixed(double x, int digits) {
   return text;
 }
 
+inline std::string size_text(double bytes) {
+  return bytes < 1e4   ? fixed(bytes, 0) + " B"
+         : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
+                       : fixed(bytes / 1e6, 2) + " MB";
+}
+
 inline std::string html(const std::string& text) {
   std::string out;
   for (const char c : text)
