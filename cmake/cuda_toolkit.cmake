@@ -18,7 +18,8 @@ macro(matopt_find_cuda)
 endmacro()
 
 # Warns, when all of the project has been read, of targets that are compiled for Hopper GPUs in a way that leaves out the
-# kernels of the library's own, or for what CMake took because nobody chose.
+# kernels of the library's own, or for what CMake took because nobody chose. Targets with the property MATOPT_PLAIN_PRODUCTS are
+# meant to be so.
 function(matopt_check_cuda_architectures)
   get_property(wanted GLOBAL PROPERTY matopt_checks_cuda_architectures)
   if(NOT wanted)
@@ -46,7 +47,8 @@ function(matopt_warn_of_cuda_targets directory default)
     get_target_property(type ${target} TYPE)
     get_target_property(links ${target} LINK_LIBRARIES)
     get_target_property(architectures ${target} CUDA_ARCHITECTURES)
-    if(type MATCHES "INTERFACE|UTILITY" OR NOT architectures OR NOT links MATCHES "(^|;)matopt(::|_)cuda(;|$)")
+    get_target_property(meant ${target} MATOPT_PLAIN_PRODUCTS)
+    if(meant OR type MATCHES "INTERFACE|UTILITY" OR NOT architectures OR NOT links MATCHES "(^|;)matopt(::|_)cuda(;|$)")
       continue()
     endif()
     list(JOIN architectures " " words)

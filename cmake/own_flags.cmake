@@ -1,6 +1,7 @@
 # Flags of the project's own programs. None of them is on a target that a consumer links.
 add_library(matopt_own_flags INTERFACE)
-target_compile_options(matopt_own_flags INTERFACE -Wall -Wextra -Wconversion -Werror)
+option(MATOPT_WERROR "Warnings of matopt's own programs and tests are errors" ON)
+target_compile_options(matopt_own_flags INTERFACE -Wall -Wextra -Wconversion $<$<BOOL:${MATOPT_WERROR}>:-Werror>)
 # g++ collects its garbage early and often, which takes a tenth of the time here; not before it has half a gigabyte.
 target_compile_options(matopt_own_flags INTERFACE
                        $<$<COMPILE_LANG_AND_ID:CXX,GNU>:--param=ggc-min-heapsize=524288>)

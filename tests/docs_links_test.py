@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""docs_links_test.py SOURCE_DIR: what a page of the documentation links to is there, headings included; and every page of docs/ is
-reached from README.md by at most two links."""
+"""docs_links_test.py SOURCE_DIR: what a page of the documentation links to is there, headings included; every page of docs/ is
+reached from README.md by at most two links; and a table under the mark `<!-- rows from PAGE -->` agrees with PAGE: its head is the
+head of a table there, and its rows are rows of that table."""
 import pathlib
 import re
 import sys
@@ -27,6 +28,28 @@ def anchors(page):
     return names
 
 
+def tables(text):
+    """Of each table its lines, without the one of dashes."""
+    found = re.findall(r"^\|.*\|$(?:\n\|.*\|$)+", text, re.M)
+    return [[line for line in table.split("\n") if not re.fullmatch(r"[|\s:-]+", line)] for table in found]
+
+
+def copied_rows(page):
+    """What is wrong with the tables of a page that are copied from another one."""
+    for source, rest in re.findall(r"<!-- rows from (\S+) -->\n((?:.*\n?)*?)(?=<!-- rows from|\Z)", page.read_text()):
+        where = f"{page.relative_to(root)}: the table with rows from {source}"
+        if not rest.startswith("|"):
+            yield f"{where} is not there"
+            continue
+        head, *rows = tables(rest)[0]
+        originals = [t for t in tables((root / source).read_text()) if t[0] == head] if (root / source).exists() else []
+        if not originals:
+            yield f"{where} has a head that no table there has"
+        for row in rows:
+            if originals and not any(row in t[1:] for t in originals):
+                yield f"{where} has a row that is not there: {row}"
+
+
 problems, links = [], {}
 for page in pages:
     links[page] = set()
@@ -41,6 +64,9 @@ for page in pages:
             problems.append(f"{page.relative_to(root)}: {target}: there is no such heading")
         else:
             links[page].add(where)
+
+for page in pages:
+    problems += copied_rows(page)
 
 near = links[root / "README.md"]
 near = near.union(*(links.get(page, set()) for page in near))

@@ -221,6 +221,12 @@ TEST_CASE("options outside their range", "[errors]") {
   CHECK_THAT(refused({.row_blocks = {20, most - 19, most}}), Contains("a sum of at least"));
   CHECK_THROWS_WITH(muon_optimizer(f.cpu, {}, {.batch_limit = -1}), Contains("batch_limit is -1"));
 
+  // Nothing is clipped to what the compute type has no number for.
+  CHECK_THROWS_WITH((optimizer<muon, eigen_backend>(f.cpu, {}, {.max_norm = 1e-50})),
+                    Contains("max_norm is 1e-50") && Contains("float"));
+  CHECK_NOTHROW((optimizer<muon, eigen_backend>(f.cpu, {}, {.max_norm = 1e-40})));
+  CHECK_NOTHROW(muon_optimizer(f.cpu, {}, {.max_norm = 1e-50}));
+
   // A rule without decay takes none.
   optimizer<angular_muown, eigen_backend, types<double>> angular(f.cpu);
   CHECK_THROWS_WITH(angular.add("w", f.other.v(), f.other_g.cv(), {.decay = 0.1}), Contains("this rule has no decay"));
@@ -472,6 +478,26 @@ TEST_CASE("adding many parameters takes time in proportion", "[optimizer]") {
     return *std::min_element(times.begin(), times.end());
   };
   CHECK(seconds(16000, false) < 60 * seconds(1000, false));  // 256 times if each was compared with each
+}
+
+TEST_CASE("leaving out many matrices by name takes time in proportion", "[optimizer]") {
+  eigen_backend cpu(1);
+  const auto seconds = [&](index_t count) {
+    stored<float> w(2, 2, layout::row_major, count), g(2, 2, layout::row_major, count);
+    optimizer<adamw, eigen_backend> opt(cpu);
+    opt.add("first", row_major(w.v().data, 0, 2), row_major(g.cv().data, 0, 2));
+    opt.add("w", w.v(), g.cv());
+    std::vector<std::string> names;
+    for (index_t i = 0; i < count; ++i) names.push_back("w." + std::to_string(i));
+    std::vector<double> times;
+    for (int run = 0; run < 3; ++run) {
+      const auto begin = std::chrono::steady_clock::now();
+      opt.leave_out(names);
+      times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return *std::min_element(times.begin(), times.end());
+  };
+  CHECK(seconds(16000) < 60 * seconds(1000));  // 256 times if each was looked for among all
 }
 
 TEST_CASE("names of state are unique in a checkpoint", "[errors]") {

@@ -20,12 +20,15 @@
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/engine/rule_registry.hpp>
+#include <matopt/lion.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/schedule/setting.hpp>
 #include <matopt/state_io.hpp>
+
+#include "support/matrices.hpp"
 
 using namespace matopt;
 namespace fs = std::filesystem;
@@ -458,6 +461,73 @@ TEST_CASE("a partial load into groups", "[state_io][param_groups]") {
   CHECK(now.tensors.at("optimizer.embedding.second_moment").data ==
         narrow.tensors.at("optimizer.embedding.second_moment").data);
   CHECK(now.tensors.at("optimizer.gain.second_moment").data != narrow.tensors.at("optimizer.gain.second_moment").data);
+}
+
+TEST_CASE("groups: their order does not matter, and what has moved to another rule is told",
+          "[state_io][param_groups]") {
+  eigen_backend cpu(1);
+  test::stored<float> w(4, 6), g(4, 6), v(3, 3), gv(3, 3);
+  g.fill_random(1), gv.fill_random(2);
+  const auto groups = [&](bool turned, const char* of_w) {
+    auto made = std::make_unique<param_groups<eigen_backend>>(cpu);
+    const auto add = [&](bool first) {
+      if (first)
+        made->add_group("matrices", muon{}, 0.02);
+      else
+        made->add_group("signs", lion{}, 0.01);
+    };
+    add(!turned), add(turned);
+    made->add("w", w.v(), g.cv(), of_w), made->add("v", v.v(), gv.cv(), "signs");
+    made->finalize();
+    return made;
+  };
+  const folder tmp;
+  const std::string path = tmp.file("groups");
+  const auto saved = groups(false, "matrices");
+  saved->step(), save_state(*saved, path);
+  const auto momentum = [](auto& opt, const std::string& name) {
+    std::vector<float> x(opt.state_tensors().size() * 24);
+    for (const auto& t : opt.state_tensors())
+      if (t.name == name + ".momentum")
+        x.resize(static_cast<std::size_t>(t.rows * t.cols)), opt.read_state(t, x.data());
+    return x;
+  };
+  const auto turned = groups(true, "matrices");
+  CHECK(load_state(*turned, path).everything());
+  CHECK(test::same_bits(momentum(*turned, "w"), momentum(*saved, "w")));
+  CHECK(turned->steps() == 1);
+  // The momentum of both rules has one name and one shape.
+  const auto moved = groups(false, "signs");
+  const auto before = momentum(*moved, "w");
+  CHECK_THROWS_WITH(load_state(*moved, path),
+                    Catch::Contains("rule of w: file rule<nesterov_ema") && Catch::Contains("w.momentum"));
+  CHECK(test::same_bits(momentum(*moved, "w"), before));
+  const restore_report report = load_state(*moved, path, {.partial = true});
+  CHECK(report.not_restored == std::vector<std::string>{"w"});
+  CHECK(report.missing == std::vector<std::string>{"w.momentum"});
+  CHECK(report.unexpected == std::vector<std::string>{"w.momentum"});
+  CHECK(test::same_bits(momentum(*moved, "w"), before));
+  CHECK(test::same_bits(momentum(*moved, "v"), momentum(*saved, "v")));
+  tensor_file edited = tensor_file::load(path);
+  for (const char* number : {"2", "-1", "0x", ""}) {
+    edited.metadata["optimizer.rule_of.w"] = number;
+    CHECK_THROWS_WITH(restore_state(*turned, edited), Catch::Contains("rule of w: file number"));
+  }
+  edited.metadata.erase("optimizer.rule_of.w");  // as files of version 0.1
+  CHECK_NOTHROW(restore_state(*turned, edited));
+}
+
+TEST_CASE("a run does not go on beyond the steps that are counted", "[state_io]") {
+  eigen_backend cpu(1);
+  test::stored<float> w(4, 6), g(4, 6);
+  optimizer<muon, eigen_backend> opt(cpu);
+  opt.add("w", w.v(), g.cv()), opt.finalize(), opt.set_steps(max_steps - 1);
+  opt.step(0.1);
+  CHECK(opt.steps() == max_steps);
+  CHECK_THROWS_AS(opt.step(0.1), bad_order);
+  tensor_file file;
+  store_state(opt, file);
+  CHECK_NOTHROW(restore_state(opt, file));
 }
 
 TEST_CASE("state of other element types is converted where that is asked for", "[state_io]") {

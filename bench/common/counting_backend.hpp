@@ -4,6 +4,8 @@
 //          textbook counts (Golub & Van Loan). Elementwise work is not counted.
 //   bytes  what memory would see if each verb read or wrote each of its operands once.
 //
+// What few matrices need (pass::where_any) is not counted, because a recorded step leaves it out.
+//
 // Product is what chains of products run in, as the backend in question has it: float on the CPU, float16 on GPUs.
 #pragma once
 #include <algorithm>
@@ -43,6 +45,12 @@ class counting_backend {
   void upload(void*, const void*, std::size_t) {}
   void download(void*, const void*, std::size_t) {}
 
+  template <class Way>
+  void where_any(guard, index_t, const Way& way) {
+    const work before = counted;
+    way();
+    counted = before;
+  }
   template <class F, class T, class... V>
   void for_each(guard, F, view<T> first, V... rest) {
     touch(first), (touch(rest), ...);

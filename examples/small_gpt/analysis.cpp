@@ -81,8 +81,7 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
 
 // compressed.csv: a line for the model as it is, and one for each way of compressing it; "bytes" are those of the file.
 void write_csv(const run_record& run, const json& found) {
-  const double bits =
-      run.validations.empty() ? NAN : run.validations.back().bits_per_byte / run.validations.back().loss;
+  const double bits = run.bits_per_nat();
   std::string text = "method,keep,bytes,loss,bits_per_byte,bits,uncoded_bytes\n";
   const auto line = [&](const std::string& name, double keep, double bytes, double loss, int stored,
                         const json& plain) {
@@ -116,6 +115,12 @@ int bits_of(const json& entry) { return entry.value("bits", 32); }
 double bytes_of(const json& entry, const std::string& method) {
   const auto coded = entry.find("coded_bytes");
   return (coded != entry.end() ? coded->at(method) : entry.at("bytes")).get<double>();
+}
+
+double loss_in(const json& entry, const std::string& method) {
+  if (!entry.is_object()) return std::nan("");
+  const auto loss = entry.find(method);
+  return loss != entry.end() && loss->is_number() ? loss->get<double>() : std::nan("");
 }
 
 double rate_in(const json& analysis, const char* key) {

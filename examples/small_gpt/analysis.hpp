@@ -35,6 +35,8 @@ nlohmann::json analysis_of(const run_record& run, matopt::eigen_backend& cpu, co
 // Of an entry of "compressed", of any version: the bits, and the size of the file after a method.
 int bits_of(const nlohmann::json& entry);
 double bytes_of(const nlohmann::json& entry, const std::string& method);
+// The loss after that method, in nats per token; NaN if the entry has none.
+double loss_in(const nlohmann::json& entry, const std::string& method);
 // "shape" or "rate" of BackSlash's rate; NaN if the analysis is of a version without it.
 double rate_in(const nlohmann::json& analysis, const char* key);
 // That entry of an analysis; null if it has none.

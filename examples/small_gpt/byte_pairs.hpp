@@ -14,13 +14,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <map>
+#include <functional>
 #include <queue>
 #include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -139,38 +139,70 @@ class byte_pairs {
     return kind == character_class::space && end < text.size() && last > at ? last : end;
   }
 
+  // A word as tokens, of which neighbours merge in place: `next` and `before` skip what a merge has taken in.
+  struct chain {
+    static constexpr std::uint32_t none = 0xffffffffU;
+    std::vector<token> tokens;  // -1: taken in
+    std::vector<std::uint32_t> next, before;
+
+    explicit chain(std::string_view word) : tokens(bytes_of(word)), next(tokens.size()), before(tokens.size()) {
+      if (tokens.size() >= none)
+        throw matopt::bad_value("bytes of a word", std::to_string(word.size()), "less than 4294967295");
+      for (std::uint32_t i = 0; i < tokens.size(); ++i) {
+        before[i] = i > 0 ? i - 1 : none;
+        next[i] = i + 1 < tokens.size() ? i + 1 : none;
+      }
+    }
+    bool has_pair(std::uint32_t i) const { return i != none && tokens[i] >= 0 && next[i] != none; }
+    pair pair_at(std::uint32_t i) const { return {tokens[i], tokens[next[i]]}; }
+    void merge(std::uint32_t i, token made) {
+      const std::uint32_t taken = next[i];
+      tokens[i] = made, tokens[taken] = -1;
+      next[i] = next[taken];
+      if (next[i] != none) before[next[i]] = i;
+    }
+  };
+
   std::vector<token> encode_word(std::string_view word) const {
-    std::vector<token> tokens = bytes_of(word);
-    while (tokens.size() > 1) {
-      const rank* best = nullptr;
-      for (std::size_t i = 0; i + 1 < tokens.size(); ++i)
-        if (const auto at = ranks_.find(key(tokens[i], tokens[i + 1]));
-            at != ranks_.end() && (!best || at->second.order < best->order))
-          best = &at->second;
-      if (!best) break;
-      merge(tokens, merges_[best->order], best->made);
+    chain c(word);
+    using place = std::pair<std::size_t, std::uint32_t>;  // the order of the pair, and where it is
+    std::priority_queue<place, std::vector<place>, std::greater<>> queue;
+    const auto offer = [&](std::uint32_t i) {
+      if (!c.has_pair(i)) return;
+      const auto [a, b] = c.pair_at(i);
+      if (const auto at = ranks_.find(key(a, b)); at != ranks_.end()) queue.emplace(at->second.order, i);
+    };
+    for (std::uint32_t i = 0; i < c.tokens.size(); ++i) offer(i);
+    std::vector<std::uint32_t> changed;
+    while (!queue.empty()) {
+      // All pairs of one kind, from left to right; then what has become neighbours.
+      const std::size_t order = queue.top().first;
+      const pair what = merges_[order];
+      const token made = ranks_.at(key(what.first, what.second)).made;
+      changed.clear();
+      for (; !queue.empty() && queue.top().first == order; queue.pop()) {
+        const std::uint32_t i = queue.top().second;
+        if (!c.has_pair(i) || c.pair_at(i) != what) continue;  // a merge to its left took part of it
+        c.merge(i, made);
+        changed.push_back(c.before[i]), changed.push_back(i);
+      }
+      for (const std::uint32_t i : changed) offer(i);
     }
-    return tokens;
-  }
-  static void merge(std::vector<token>& tokens, pair what, token made) {
-    std::size_t out = 0;
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      const bool found = i + 1 < tokens.size() && tokens[i] == what.first && tokens[i + 1] == what.second;
-      tokens[out++] = found ? made : tokens[i];
-      i += found;
-    }
-    tokens.resize(out);
+    std::erase(c.tokens, -1);
+    return std::move(c.tokens);
   }
 
-  // Counts pairs, and keeps the counts up to date for the words that a merge changes.
+  // Counts pairs, and keeps the counts up to date around each merge.
   class learner {
    public:
     explicit learner(std::string_view text) {
       std::unordered_map<std::string_view, std::int64_t> counts;
       for_words(text, [&](std::string_view word) { ++counts[word]; });
-      for (const auto& [word, count] : counts) words_.push_back({bytes_of(word), count});
-      for (std::size_t w = 0; w < words_.size(); ++w) count_pairs(w, 1);
-      for (const auto& [what, found] : pairs_) queue_.push({found.count, what});
+      words_.reserve(counts.size());
+      for (const auto& [w, count] : counts) words_.push_back({chain(w), count});
+      for (std::uint32_t w = 0; w < words_.size(); ++w)
+        for (std::uint32_t i = 0; i < words_[w].tokens.tokens.size(); ++i) count(w, i, 1);
+      for (const auto& [what, found] : pairs_) queue_.push({found.count, found.what});
       touched_.clear();
     }
     std::vector<pair> run(std::size_t size) {
@@ -178,29 +210,28 @@ class byte_pairs {
       byte_pairs none{std::vector<pair>{}};
       std::vector<std::string> symbols = none.symbols();
       std::unordered_map<std::string, token> known;
+      std::unordered_set<std::uint64_t> merged;
       for (std::size_t i = 0; i < symbols.size(); ++i) known.emplace(symbols[i], static_cast<token>(i));
       while (symbols.size() < size && !queue_.empty()) {
         const candidate top = queue_.top();
         queue_.pop();
-        const auto at = pairs_.find(top.what);
+        const auto [a, b] = top.what;
+        const auto at = pairs_.find(key(a, b));
         if (at == pairs_.end() || at->second.count != top.count) continue;  // there is a later entry with its count
         if (top.count < 2) break;
-        const std::string text =
-            symbols[static_cast<std::size_t>(top.what.first)] + symbols[static_cast<std::size_t>(top.what.second)];
+        const std::string text = symbols[static_cast<std::size_t>(a)] + symbols[static_cast<std::size_t>(b)];
         if (text.size() > longest_token) continue;
         const auto [made, fresh] = known.emplace(text, static_cast<token>(symbols.size()));
         if (fresh) symbols.push_back(text);
-        merges.push_back(top.what);
-        const std::set<std::size_t> places = std::move(at->second.words);
-        pairs_.erase(at);
-        for (const std::size_t w : places) {
-          count_pairs(w, -1);
-          merge(words_[w].tokens, top.what, made->second);
-          count_pairs(w, 1);
-        }
-        pairs_.erase(top.what);
+        // A token that two pairs make can bring an earlier pair together once more.
+        if (merged.insert(key(a, b)).second) merges.push_back(top.what);
+        std::vector<place> places = std::move(at->second.places);
+        std::sort(places.begin(), places.end());
+        for (const auto& [w, i] : places) merge(w, i, top.what, made->second);
+        pairs_.erase(key(a, b));
         for (const pair& p : touched_)
-          if (const auto changed = pairs_.find(p); changed != pairs_.end() && changed->second.count > 0)
+          if (const auto changed = pairs_.find(key(p.first, p.second));
+              changed != pairs_.end() && changed->second.count > 0)
             queue_.push({changed->second.count, p});
         touched_.clear();
       }
@@ -208,32 +239,42 @@ class byte_pairs {
     }
 
    private:
+    using place = std::pair<std::uint32_t, std::uint32_t>;  // the word, and where in it
     struct word {
-      std::vector<token> tokens;
+      chain tokens;
       std::int64_t count;
     };
     struct occurrences {
+      pair what;
       std::int64_t count = 0;
-      std::set<std::size_t> words;
+      std::vector<place> places;  // also those of which a merge has taken a part
     };
     struct candidate {
       std::int64_t count;
       pair what;
       bool operator<(const candidate& o) const { return count != o.count ? count < o.count : what > o.what; }
     };
-    void count_pairs(std::size_t w, int sign) {
+    // The pair at i in the word w comes or goes.
+    void count(std::uint32_t w, std::uint32_t i, int sign) {
       const word& x = words_[w];
-      for (std::size_t i = 0; i + 1 < x.tokens.size(); ++i) {
-        const pair p{x.tokens[i], x.tokens[i + 1]};
-        occurrences& found = pairs_[p];
-        found.count += sign * x.count;
-        if (sign > 0) found.words.insert(w);
-        touched_.insert(p);
-      }
+      if (!x.tokens.has_pair(i)) return;
+      const pair p = x.tokens.pair_at(i);
+      occurrences& found = pairs_[key(p.first, p.second)];
+      found.what = p;
+      found.count += sign * x.count;
+      if (sign > 0) found.places.emplace_back(w, i);
+      touched_.insert(p);
+    }
+    void merge(std::uint32_t w, std::uint32_t i, pair what, token made) {
+      chain& c = words_[w].tokens;
+      if (!c.has_pair(i) || c.pair_at(i) != what) return;
+      count(w, c.before[i], -1), count(w, c.next[i], -1);
+      c.merge(i, made);
+      count(w, c.before[i], 1), count(w, i, 1);
     }
 
     std::vector<word> words_;
-    std::map<pair, occurrences> pairs_;
+    std::unordered_map<std::uint64_t, occurrences> pairs_;
     std::set<pair> touched_;
     std::priority_queue<candidate> queue_;
   };

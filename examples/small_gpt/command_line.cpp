@@ -5,21 +5,68 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <matopt/version.hpp>
 #include <new>
+#include <set>
 
 #include "commands.hpp"
+#include "rules.hpp"
 #include "trained_model.hpp"
 
 namespace small_gpt {
 
 namespace {
 
-// Read as an unsigned number, "-1" would be a very large one.
-std::string not_negative(const std::string& text) {
-  return text.starts_with('-') ? text + " is negative; legal: a whole number >= 0" : std::string();
+// A number as people write it, and one that fits: CLI11 takes nothing for 0, reads 010 as 8 and 0x10 as 16, and "-1" or
+// 2^64 as the largest number that has no sign.
+std::string fault_of_number(const std::string& type, const std::string& text) {
+  const auto wrong = [&](const char* legal) { return '"' + text + "\" is not legal; legal: " + legal; };
+  const char *begin = text.data(), *end = begin + text.size();
+  if (type == "FLOAT") {
+    double x = 0;
+    const auto [at, error] = std::from_chars(begin + text.starts_with('+'), end, x);
+    return at != end || error == std::errc::invalid_argument ? wrong("a number") : std::string();
+  }
+  const bool digits =
+      !text.empty() && text.find_first_not_of("0123456789", text.starts_with('-')) == text.npos && text.back() != '-';
+  if (!digits || (text.size() > 1 && text.find_first_of('0') == static_cast<std::size_t>(text.starts_with('-'))))
+    return wrong("a whole number, without leading zeros");
+  if (type == "INT") {
+    int n = 0;
+    return std::from_chars(begin, end, n).ec == std::errc() ? std::string() : wrong("-2147483648 to 2147483647");
+  }
+  std::uint64_t n = 0;
+  return std::from_chars(begin, end, n).ec == std::errc() ? std::string() : wrong("0 to 18446744073709551615");
+}
+
+void check_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options())
+    if (const std::string type = option->get_type_name(); type == "INT" || type == "UINT" || type == "FLOAT")
+      option->check([type](const std::string& text) { return fault_of_number(type, text); });
+}
+
+// A setting that is given twice has one value that is not used.
+void refuse_doubled(const char* option, const std::vector<std::string>& set) {
+  std::set<std::string> names;
+  for (const matopt::setting& s : parse_settings(set))
+    if (!names.emplace(matopt::setting_name(s.name)).second)
+      throw matopt::bad_value(option, '"' + s.name + "\" twice", "each setting once");
+}
+
+// Settings "key=value" of `old`, but for those that `given` names.
+std::vector<std::string> replaced(const std::vector<std::string>& old, const std::vector<std::string>& given) {
+  std::set<std::string> names;
+  for (const matopt::setting& s : parse_settings(given)) names.emplace(matopt::setting_name(s.name));
+  std::vector<std::string> all;
+  for (const std::string& text : old)
+    if (!names.contains(std::string(matopt::setting_name(std::string_view(text).substr(0, text.find('='))))))
+      all.push_back(text);
+  all.insert(all.end(), given.begin(), given.end());
+  return all;
 }
 
 void add_training_options(CLI::App& c, run_settings& s) {
@@ -47,7 +94,7 @@ void add_training_options(CLI::App& c, run_settings& s) {
                "with --arch nanogpt: heads whose largest logit of attention in a step is above this have their rows of "
                "queries and keys scaled down after the step (QK-clip); 0: none")
       ->capture_default_str();
-  c.add_option("--seed", s.seed)->check(not_negative)->capture_default_str();
+  c.add_option("--seed", s.seed)->capture_default_str();
   c.add_option("--shards", s.shards, "parts of the batch that are added in fixed order")->capture_default_str();
   c.add_option("--eval-interval", s.eval_interval, "steps between validations")->capture_default_str();
   c.add_option("--eval-windows", s.eval_windows, "validation windows; 0: the whole validation text")
@@ -88,10 +135,10 @@ run_settings branched(const CLI::App& c, const options& o) {
   run_settings s = from_checked_json(all);
   s.data = o.data;  // empty: the checkpoint's
   const auto named = [&](const char* option) { return c.get_option(option)->count() > 0; };
-  if (s.rule != old.rule) {  // what was set for the one rule is nothing to the other
-    if (!named("--lr")) s.lr = 0;
-    if (!named("--set")) s.set.clear();
-  }
+  s.set_other = replaced(old.set_other, o.run.set_other);
+  s.set =
+      s.rule == old.rule ? replaced(old.set, o.run.set) : o.run.set;  // what was set for one rule is nothing to another
+  if (s.rule != old.rule && !named("--lr")) s.lr = 0;
   return s;
 }
 
@@ -136,8 +183,10 @@ int run(int argc, char** argv, const rule_book& book) {
   for (int i = 0; i < argc; ++i) command_text() += (i ? " " : "") + quoted(argv[i]);
   options o;
   CLI::App app{"Trains a small GPT with the optimizers of matopt."};
-  app.require_subcommand(1);
-  app.add_option("--threads", o.threads, "0: one per core");
+  app.require_subcommand(0, 1);
+  app.set_version_flag("--version", "small_gpt of matopt " + std::to_string(MATOPT_VERSION_MAJOR) + "." +
+                                        std::to_string(MATOPT_VERSION_MINOR) + "." +
+                                        std::to_string(MATOPT_VERSION_PATCH));
 
   auto* c_train = app.add_subcommand("train", "train, and leave a checkpoint and a log");
   auto* train_data = c_train->add_option("--data", o.data, "text to learn from; any bytes");
@@ -197,6 +246,7 @@ int run(int argc, char** argv, const rule_book& book) {
   c_tokenize->add_option("--data", o.data, "text")->required();
   auto* tokenize_out = c_tokenize->add_option("--out", o.out, "folder for the shards")->required();
   c_tokenize->add_option("--validation", o.validation, "another text that validates; all of --data trains then");
+  c_tokenize->add_flag("--force", o.force, "replace tokens of a text that the folder holds");
   c_tokenize->add_option("--vocabulary-size", o.run.vocabulary_size, "tokens, of pairs of bytes")
       ->capture_default_str();
   c_tokenize->add_option("--train-fraction", o.run.train_fraction, "part of the text, from its start, that trains")
@@ -207,7 +257,8 @@ int run(int argc, char** argv, const rule_book& book) {
     c->add_option("checkpoint", o.checkpoint)->required();
     if (with_text) {
       c->add_option("--data", o.data, "another text than it was trained on");
-      c->add_option("--eval-windows", o.eval_windows, "validation windows; 0: the whole validation text");
+      c->add_option("--eval-windows", o.eval_windows,
+                    "validation windows; 0: the whole validation text; unless given, as many as in training");
     }
     return c;
   };
@@ -217,7 +268,7 @@ int run(int argc, char** argv, const rule_book& book) {
   c_sample->add_option("--length", o.length, "tokens")->capture_default_str();
   c_sample->add_option("--temperature", o.temperature)->capture_default_str();
   c_sample->add_option("--top-k", o.top_k, "0: all")->capture_default_str();
-  c_sample->add_option("--seed", o.sample_seed)->check(not_negative)->capture_default_str();
+  c_sample->add_option("--seed", o.sample_seed)->capture_default_str();
   auto* c_compress = on_checkpoint("compress", "low-rank form of a checkpoint: size and loss", true);
   c_compress->add_option("--method", o.method, "whitened, svd or asvd")->capture_default_str();
   c_compress->add_option("--keep", o.keep, "fractions of the parameters of each hidden matrix")
@@ -230,10 +281,32 @@ int run(int argc, char** argv, const rule_book& book) {
   c_compress->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits in the file");
   c_compress->add_option("--save", o.save, "write the compressed checkpoint");
   auto* c_inspect = on_checkpoint("inspect", "spectra of a checkpoint's matrices", false);
+  auto* c_export = on_checkpoint("export", "the dense weights of a checkpoint, for other programs", false);
+  c_export->add_option("--out", o.out, "a file; of huggingface, a folder")->required();
+  c_export
+      ->add_option("--format", o.format,
+                   "safetensors, or huggingface (config.json and model.safetensors of GPT-2; --arch nanogpt only)")
+      ->capture_default_str();
+  c_export->add_flag("--force", o.force, "replace a model that the folder holds");
+  auto* c_logits = on_checkpoint("logits", "the logits after each token of a text, as a safetensors file", false);
+  auto* logits_text = c_logits->add_option("--text", o.text, "in the characters of the vocabulary");
+  auto* logits_tokens =
+      c_logits->add_option("--tokens", o.tokens, "comma-separated numbers of tokens, instead of a text")
+          ->delimiter(',')
+          ->excludes(logits_text);
+  c_logits->add_option("--out", o.out, "file")->required();
   app.add_subcommand("rules", "the rules, their settings and defaults");
+
+  std::vector<CLI::App*> places{&app};
+  for (CLI::App* command : app.get_subcommands({})) places.push_back(command);
+  for (CLI::App* place : places) {
+    place->add_option("--threads", o.threads, "0: one per core");
+    check_numbers(*place);
+  }
 
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
   } catch (const CLI::ParseError& e) {
     const exit_status status = app.exit(e) == 0 ? exit_status::done : exit_status::usage;  // 0: --help
     return static_cast<int>(flushed(status));
@@ -241,6 +314,8 @@ int run(int argc, char** argv, const rule_book& book) {
   try {
     o.run.data = o.data;
     o.out_given = train_out->count() + sweep_out->count() + tokenize_out->count() > 0;
+    if (*c_logits && logits_text->count() + logits_tokens->count() == 0)
+      throw matopt::error("logits needs --text or --tokens");
     if (*c_report && report_out->count() == 0) o.out = "report";
     for (const auto* given : {report_keep, report_bits, report_entropy, report_calibration})
       o.keep_given = o.keep_given || given->count() > 0;
@@ -250,6 +325,7 @@ int run(int argc, char** argv, const rule_book& book) {
     if (*c_train || *c_compare || *c_sweep) std::signal(SIGPIPE, SIG_IGN);
     if (*c_train && o.resume.empty() && o.branch.empty() && train_data->count() == 0)
       throw matopt::error("train needs --data, a text to learn from, or --resume or --branch, a checkpoint");
+    refuse_doubled("--set", o.run.set), refuse_doubled("--set-other", o.run.set_other);
     if (c_branch->count() > 0) {
       if (o.branch.empty()) throw matopt::bad_value("--branch", "\"\"", "the name of a checkpoint");
       o.run = branched(*c_train, o);
@@ -257,7 +333,8 @@ int run(int argc, char** argv, const rule_book& book) {
     if (c_resume->count() > 0) {
       if (o.resume.empty()) throw matopt::bad_value("--resume", "\"\"", "the name of a checkpoint");
       for (const auto* given : c_train->parse_order())
-        if (given != c_resume && given != train_data && given != train_out && given != c_force)
+        if (given != c_resume && given != train_data && given != train_out && given != c_force &&
+            given->get_name() != "--threads")
           throw matopt::error(given->get_name() + " cannot be changed on --resume: the checkpoint's settings continue");
     }
     matopt::eigen_backend cpu(o.threads);
@@ -270,6 +347,8 @@ int run(int argc, char** argv, const rule_book& book) {
                                : *c_sample   ? sample(o, cpu)
                                : *c_compress ? compress(o, cpu)
                                : *c_inspect  ? inspect(o, cpu)
+                               : *c_export   ? export_model(o, cpu)
+                               : *c_logits   ? logits(o, cpu)
                                              : list_rules();
     return static_cast<int>(flushed(status));
   } catch (const std::bad_alloc&) {

@@ -43,9 +43,9 @@ std::unique_ptr<trained_model> load(const options& o, matopt::eigen_backend& cpu
 }
 
 int windows(const options& o, const trained_model& m) {
-  if (o.eval_windows < -1)
-    throw matopt::bad_value("--eval-windows", std::to_string(o.eval_windows), ">= 0 (0: the whole validation text)");
-  return o.eval_windows >= 0 ? o.eval_windows : m.settings.eval_windows;
+  const int n = o.eval_windows.value_or(m.settings.eval_windows);
+  if (n < 0) throw matopt::bad_value("--eval-windows", std::to_string(n), ">= 0 (0: the whole validation text)");
+  return n;
 }
 
 // A text that nobody can read is not drawn to its end.
@@ -112,6 +112,7 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   const method how = method_named(o.method);
   if (o.keep.empty()) throw matopt::bad_value("--keep", "empty", "one ratio or more in (0, 1]");
   for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  calibration::check(o.calibration);
   if (!storage::legal(o.bits)) throw matopt::bad_value("--bits", std::to_string(o.bits), storage::legal_bits);
   if (o.entropy && o.bits > 8)
     throw matopt::bad_value("--entropy with --bits", std::to_string(o.bits), "8 or 4: whole numbers are coded");
@@ -123,8 +124,8 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
       throw matopt::bad_value("--save", '"' + o.save + '"', "another file than the checkpoint, which it would replace");
   }
   const auto m = load(o, cpu, text_source::named(o.data));
-  const calibration c = calibration::of(*m, cpu, o.calibration);
   const loss_of loss = on_processor(*m, cpu, windows(o, *m));
+  const calibration c = calibration::of(*m, cpu, o.calibration);
   const storage way{o.bits, o.entropy};
   std::printf("%-6s %12s %12s %10s %10s\n", "keep", "parameters", "bytes", "loss", "ridge");
   const auto results = compress(*m, cpu, c, how, o.keep, loss, {way}).front();

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "commands.hpp"
+#include "compression.hpp"
 #include "plot.hpp"
 #include "report.hpp"
 #include "stop_signals.hpp"
@@ -39,6 +40,7 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
   analysis_options analysis;
   analysis.keep = o.keep, analysis.calibration = o.calibration;
   analysis.validate();
+  calibration::check(o.calibration);
   const std::string json = o.out + "/report.json", page = o.out + "/report.html", text = o.out + "/report.md";
   for (const auto& path : {json, page, text})
     if (std::filesystem::exists(path)) {

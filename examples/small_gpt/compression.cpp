@@ -24,9 +24,13 @@ method method_named(const std::string& name) {
   throw matopt::bad_value("--method", '"' + name + '"', "one of svd, asvd, whitened");
 }
 
-calibration calibration::of(trained_model& m, matopt::eigen_backend& cpu, int sequences) {
+void calibration::check(int sequences) {
   if (sequences < 1 || sequences > 1000000)
     throw matopt::bad_value("--calibration", std::to_string(sequences), "1 to 1000000");
+}
+
+calibration calibration::of(trained_model& m, matopt::eigen_backend& cpu, int sequences) {
+  check(sequences);
   using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const int context = m.settings.context, per_batch = 16;
   const auto parameters = m.model.parameters();

@@ -25,6 +25,7 @@ struct calibration {
   std::map<std::size_t, layer> layers;
   matopt::index_t tokens = 0;
 
+  static void check(int sequences);  // throws if it is no number of sequences to take
   static calibration of(trained_model& m, matopt::eigen_backend& cpu, int sequences);
 };
 

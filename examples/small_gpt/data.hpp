@@ -92,15 +92,16 @@ class dataset {
       if (windows_of(*part) == 0)
         throw matopt::error("no shard has the " + std::to_string(context + 1) + " tokens that a context of " +
                             std::to_string(context) + " needs");
+    // Of large shards the beginning, which shows tokens of another vocabulary; the rest when it is learned.
+    vocabulary_ = v.size();
+    for (const token_shard& shard : shards_->train) shard.check(0, 1'000'000, vocabulary_);
     double tokens = 0, bytes = 0;
-    for (const token_shard& shard : shards_->validation)
-      for (std::size_t i = 0; i < shard.size(); ++i) {
-        if (shard[i] >= v.size())
-          throw matopt::bad_file("a token of the validation is " + std::to_string(shard[i]) + "; the vocabulary has " +
-                                 std::to_string(v.size()));
+    for (const token_shard& shard : shards_->validation) {
+      shard.check(0, shard.size(), vocabulary_);
+      for (std::size_t i = 0; i < shard.size(); ++i)
         tokens += 1, bytes += static_cast<double>(v.symbols()[static_cast<std::size_t>(shard[i])].size());
-      }
-    validation_tokens_per_byte_ = v.has_text() ? tokens / bytes : std::numeric_limits<double>::quiet_NaN();
+    }
+    validation_tokens_per_byte_ = v.has_text() && bytes > 0 ? tokens / bytes : std::numeric_limits<double>::quiet_NaN();
   }
 
   int context() const { return context_; }
@@ -182,7 +183,11 @@ class dataset {
                    std::int32_t* targets) const {
     for (const auto& shard : shards) {
       const std::size_t here = windows_of(shard);
-      if (number < here) return copy(shard, number * static_cast<std::size_t>(context_), tokens, targets);
+      if (number < here) {
+        const std::size_t first = number * static_cast<std::size_t>(context_);
+        shard.check(first, static_cast<std::size_t>(context_) + 1, vocabulary_);
+        return copy(shard, first, tokens, targets);
+      }
       number -= here;
     }
   }
@@ -191,6 +196,7 @@ class dataset {
   std::vector<std::int32_t> tokens_;
   std::size_t cut_ = 0;
   std::shared_ptr<const token_shards> shards_;
+  int vocabulary_ = 0;  // its size, of shards
   double validation_tokens_per_byte_ = 1;
 };
 

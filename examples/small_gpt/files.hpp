@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "matopt/core/error.hpp"
+#include "matopt/io/atomic_file.hpp"
 
 namespace small_gpt {
 
@@ -55,12 +56,11 @@ inline void require_writable_file(const std::string& option, const std::string& 
     throw fail("its folder: " + std::string(std::strerror(errno)));
 }
 
-// Writes a whole file, or throws.
+// Writes a whole file, or throws and leaves what was there.
 inline void write_file(const std::string& path, std::string_view text) {
-  errno = 0;
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!out.flush()) throw matopt::bad_file("cannot write \"" + path + "\": " + std::strerror(errno));
+  matopt::atomic_file out(path);
+  out.write(text.data(), text.size());
+  out.commit();
 }
 
 // Tells one text from another: its length and its FNV-1a hash of 64 bits. Not meant to withstand an attack.

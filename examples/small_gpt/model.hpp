@@ -21,6 +21,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpt_config.hpp"
@@ -89,18 +90,15 @@ class gpt {
 
   // Logits of the token that follows `tokens` (1 to context of them); `out` holds `vocabulary` values.
   void logits(matopt::thread_pool&, std::span<const std::int32_t> tokens, std::span<T> out) {
-    const auto length = static_cast<index_t>(tokens.size());
-    if (length < 1 || length > context())
-      throw matopt::bad_value("number of tokens", std::to_string(length),
-                              "1 to context (" + std::to_string(context()) + ")");
-    if (static_cast<index_t>(out.size()) != vocabulary())
-      throw matopt::bad_value("size of out", std::to_string(out.size()),
-                              "vocabulary (" + std::to_string(vocabulary()) + ")");
-    check_tokens("tokens", tokens);
-    workspace& ws = reserve(1).front();
-    forward(ws, tokens.data(), 1, length, {});
-    const T* last = ws.final_norm.output() + (length - 1) * width();
-    as_matrix(out.data(), vocabulary(), 1).noalias() = weight(layout_.head) * as_matrix(last, width(), 1);
+    const auto rows = final_rows(tokens, out, 1);
+    as_matrix(out.data(), vocabulary(), 1).noalias() = weight(layout_.head) * rows.bottomRows(1).transpose();
+  }
+
+  // Row i of `out`, [tokens, vocabulary], are the logits of the token that follows the first i + 1 of `tokens` (1 to
+  // context of them).
+  void all_logits(std::span<const std::int32_t> tokens, std::span<T> out) {
+    const auto rows = final_rows(tokens, out, static_cast<index_t>(tokens.size()));
+    as_matrix(out.data(), rows.rows(), vocabulary()).noalias() = rows * weight(layout_.head).transpose();
   }
 
   // Runs `batch` sequences forward and shows `observe` the inputs of every hidden layer, chunk by chunk, on the
@@ -200,6 +198,23 @@ class gpt {
       if (id < 0 || id >= config_.vocabulary)
         throw matopt::bad_value(std::string("an entry of ") + name, std::to_string(id),
                                 "0 to vocabulary - 1 (" + std::to_string(config_.vocabulary - 1) + ")");
+  }
+
+  // What the head sees of one sequence, [tokens, width], after checks of the arguments; `out` has to hold `out_rows` rows
+  // of logits.
+  Eigen::Map<const matrix<T>> final_rows(std::span<const std::int32_t> tokens, std::span<T> out, index_t out_rows) {
+    const auto length = static_cast<index_t>(tokens.size());
+    if (length < 1 || length > context())
+      throw matopt::bad_value("number of tokens", std::to_string(length),
+                              "1 to context (" + std::to_string(context()) + ")");
+    if (static_cast<index_t>(out.size()) != out_rows * vocabulary())
+      throw matopt::bad_value("size of out", std::to_string(out.size()),
+                              (out_rows == 1 ? "" : "tokens * ") + std::string("vocabulary (") +
+                                  std::to_string(out_rows * vocabulary()) + ")");
+    check_tokens("tokens", tokens);
+    workspace& ws = reserve(1).front();
+    forward(ws, tokens.data(), 1, length, {});
+    return as_matrix(std::as_const(ws.final_norm).output(), length, width());
   }
 
   // Calls f(first, sequences) for pieces of [begin, end) of nearly equal size.

@@ -53,8 +53,9 @@ std::string lead(const summary& s) {
   const auto& best = first.rates[first.best];
   if (!std::isfinite(best.loss.median)) return "<p class=\"lead\">Every run diverged.</p>\n";
   out << "<p class=\"lead\">The least validation loss is that of <b>" << html(first.label) << "</b> at a rate of "
-      << matopt::detail::text(best.lr) << ": <b>" << fixed(best.loss.median, 4) << " nats per token</b>, "
-      << fixed(first.bits_per_byte, 4) << " bits per byte.";
+      << matopt::detail::text(best.lr) << ": <b>" << fixed(best.loss.median, 4) << ' ' << s.unit() << "</b>"
+      << (s.in_bits || std::isnan(first.bits_per_byte) ? "" : ", " + fixed(first.bits_per_byte, 4) + " bits per byte")
+      << '.';
   std::string near, behind;
   for (const auto& c : s.configurations) {
     if (&c == &first || !std::isfinite(c.rates[c.best].loss.median)) continue;
@@ -65,9 +66,19 @@ std::string lead(const summary& s) {
   if (!near.empty()) out << " Within the noise of it: " << near << ".";
   if (!behind.empty()) out << (s.deviation ? " Behind it by more than the noise: " : " Behind it: ") << behind << ".";
   out << "</p>\n<p>";
+  if (s.texts.size() > 1) {
+    out << "<b>The runs learned from different texts, and losses on different texts do not compare</b>:";
+    for (const std::string& text : s.texts) out << (&text == &s.texts.front() ? " " : ", ") << html(text);
+    out << ". ";
+  } else if (!s.comparable) {
+    out << "<b>The runs have different vocabularies, and their nats per token do not compare</b>; what a token stands "
+           "for is not known of all. ";
+  } else if (s.in_bits) {
+    out << "The runs have different vocabularies: their losses are compared in bits per byte. ";
+  }
   if (s.deviation)
-    out << "Runs that differ in the seed alone have a standard deviation of " << fixed(*s.deviation, 4) << " nats ("
-        << s.degrees_of_freedom
+    out << "Runs that differ in the seed alone have a standard deviation of " << fixed(*s.deviation, 4)
+        << (s.in_bits ? " bits (" : " nats (") << s.degrees_of_freedom
         << " degrees of freedom over all rules and rates). A difference counts if it is larger than what "
         << "such noise gives in 95 of 100 cases; a comparison of many rules will show some difference by chance.";
   else
@@ -86,10 +97,13 @@ std::string answer_table(const summary& s) {
   std::ostringstream out;
   double by_time = std::numeric_limits<double>::infinity();
   for (const auto& c : s.configurations) by_time = std::min(by_time, c.at_equal_time.median);
-  out << "<table><tr><th>rule</th><th>best rate</th><th>seeds</th><th>loss after " << with_unit(s.tokens)
+  out << "<table><tr><th>rule</th><th>best rate</th><th>seeds</th><th>" << s.unit() << " after " << with_unit(s.tokens)
       << " tokens</th><th>least to greatest</th><th>against the best</th>"
-      << "<th>bits per byte</th><th>loss after "
-      << (s.seconds < 60 ? fixed(s.seconds, s.seconds < 10 ? 2 : 0) + " s" : duration(s.seconds))
+      << "<th>bits per byte</th><th>"
+      << (std::isnan(s.seconds)
+              ? "at equal time: not known"
+              : std::string(s.unit()) + " after " +
+                    (s.seconds < 60 ? fixed(s.seconds, s.seconds < 10 ? 2 : 0) + " s" : duration(s.seconds)))
       << "</th><th>shape &nu; of the weights</th><th>their rate</th><th>tokens/s</th><th>optimizer's time</th></tr>\n";
   for (const auto& c : s.configurations) {
     const auto& best = c.rates[c.best];
@@ -101,13 +115,15 @@ std::string answer_table(const summary& s) {
           << html(r.record.diverged) << "</td></tr>\n";
       continue;
     }
-    const auto& last = r.record.steps.back();
+    const auto last = r.record.last_step();
     out << loss_cell(best.loss.median, &c == &s.configurations.front()) << "<td>"
         << (best.loss.count > 1 ? fixed(best.loss.least, 4) + " to " + fixed(best.loss.greatest, 4) : std::string())
         << "</td><td class=\"text\">" << html(c.verdict) << "</td><td>" << fixed(c.bits_per_byte, 4) << "</td>"
-        << loss_cell(c.at_equal_time.median, c.at_equal_time.median <= by_time) << "<td>"
-        << fixed(rate_in(r.analysis, "shape"), 2) << "</td><td>" << fixed(rate_in(r.analysis, "rate"), 4) << "</td><td>"
-        << fixed(last.tokens_per_second, 0) << "</td><td>" << fixed(100 * last.optimizer_share, 1) << " %</td></tr>\n";
+        << (std::isnan(c.at_equal_time.median) ? std::string("<td></td>")
+                                               : loss_cell(c.at_equal_time.median, c.at_equal_time.median <= by_time))
+        << "<td>" << fixed(rate_in(r.analysis, "shape"), 2) << "</td><td>" << fixed(rate_in(r.analysis, "rate"), 4)
+        << "</td><td>" << fixed(last.tokens_per_second, 0) << "</td><td>" << percent(last.optimizer_share)
+        << "</td></tr>\n";
   }
   out << "</table>\n<p>Medians over the seeds. The loss at equal time is what the run had reached when the fastest one "
          "ended; its "
@@ -125,7 +141,7 @@ std::string rate_table(const summary& s) {
     for (const auto& r : c.rates) rates.insert(r.lr);
   if (rates.size() < 2) return {};
   std::ostringstream out;
-  out << "<h2>Every rate</h2>\n<table><tr><th>loss at the rate</th>";
+  out << "<h2>Every rate</h2>\n<table><tr><th>" << s.unit() << " at the rate</th>";
   for (const double lr : rates) out << "<th>" << matopt::detail::text(lr) << "</th>";
   out << "</tr>\n";
   for (const auto& c : s.configurations) {
@@ -183,7 +199,7 @@ std::string compression_table(const summary& s) {
       }
   const bool with_sizes = all_bits != std::vector{32};
   std::ostringstream out, sizes;
-  out << "<h2>Compressed</h2>\n<table><tr><th>loss after truncation</th><th>dense</th>";
+  out << "<h2>Compressed</h2>\n<table><tr><th>" << s.unit() << " after truncation</th><th>dense</th>";
   std::vector<std::pair<std::string, double>> columns{{"plain", 1}};  // the dense model, whatever the method
   for (const char* method : {"plain", "asvd", "whitened"})
     for (const double keep : fractions) {
@@ -194,15 +210,14 @@ std::string compression_table(const summary& s) {
   for (const int bits : all_bits) {
     const std::pair<double, double> unknown{std::nan(""), std::nan("")};
     const auto value = [&](const auto& c, const auto& column) -> std::pair<double, double> {  // loss and bytes
-      const json& a = s.runs[c.example].analysis;
-      if (bits == 32 && column.second == 1)
-        return a.is_object() && a.contains("dense") ? std::pair{a.at("dense").at("loss").template get<double>(),
-                                                                a.at("dense").at("bytes").template get<double>()}
-                                                    : unknown;
-      const json e = entry_of(a, column.second, bits);
-      return e.is_object() && e.contains(column.first)
-                 ? std::pair{e.at(column.first).template get<double>(), bytes_of(e, column.first)}
-                 : unknown;
+      const auto& r = s.runs[c.example];
+      const bool dense = bits == 32 && column.second == 1;
+      const std::string key = dense ? "loss" : column.first;
+      const json e = !dense                   ? entry_of(r.analysis, column.second, bits)
+                     : r.analysis.is_object() ? r.analysis.value("dense", json())
+                                              : json();
+      const double loss = s.in_unit(r.record, loss_in(e, key));
+      return std::isnan(loss) ? unknown : std::pair{loss, bytes_of(e, key)};
     };
     bool first = true;
     for (const auto& c : s.configurations) {
@@ -264,7 +279,7 @@ std::vector<series> validation_curves(const summary& s, bool seconds) {
       if (r.diverged()) continue;
       series line{named ? "" : c.label, {}, i >= 10, i};
       for (const auto& v : r.record.validations)
-        line.points.push_back({seconds ? v.seconds : v.step * r.record.tokens_per_step(), v.loss});
+        line.points.push_back({seconds ? v.seconds : v.step * r.record.tokens_per_step(), s.in_unit(r.record, v.loss)});
       all.push_back(std::move(line)), named = true;
     }
   }
@@ -310,18 +325,19 @@ class figures {
 };
 
 std::string plots(const summary& s, const std::string& folder) {
-  const std::string tokens = "set xlabel 'tokens'\nset format x '%.1s%c'\n", loss = "set ylabel 'nats per token'\n";
+  const std::string tokens = "set xlabel 'tokens'\nset format x '%.1s%c'\n",
+                    loss = std::string("set ylabel '") + s.unit() + "'\n";
   figures f(folder);
   f.add("validation", "Validation loss on a fixed set of windows against tokens; every seed at the best rate.",
         svg_plot(tokens + loss, {{"", validation_curves(s, false)}}));
   f.add("time", "The same against seconds of training steps.",
         svg_plot("set xlabel 'seconds'\n" + loss, {{"", validation_curves(s, true)}}));
   f.add("train", "Smoothed loss of the training batches at the best rate.",
-        svg_plot(tokens + loss, {{"", each(s, [](series& line, const summary::run& r) {
+        svg_plot(tokens + loss, {{"", each(s, [&](series& line, const summary::run& r) {
                                     const std::size_t stride = std::max<std::size_t>(1, r.record.steps.size() / 400);
                                     for (std::size_t i = 0; i < r.record.steps.size(); i += stride)
                                       line.points.push_back({r.record.steps[i].step * r.record.tokens_per_step(),
-                                                             r.record.steps[i].smoothed});
+                                                             s.in_unit(r.record, r.record.steps[i].smoothed)});
                                   })}}));
 
   std::vector<series> plateau;
@@ -340,8 +356,7 @@ std::string plots(const summary& s, const std::string& folder) {
   if (several)
     f.add("plateau",
           "Final loss against the rate of the hidden matrices: median, least and greatest over the seeds. What is more "
-          "than one nat "
-          "above the best, or diverged, is left out.",
+          "than 1 above the best, or diverged, is left out.",
           svg_plot("set logscale x\nset xlabel 'rate'\nset format x '%g'\n" + loss + "set yrange [*:*<" +
                        fixed(least + 1, 3) + "]\n",
                    {{"", std::move(plateau)}}));
@@ -369,11 +384,16 @@ std::string plots(const summary& s, const std::string& folder) {
   for (const char* method : {"whitened", "asvd", "plain"}) {
     std::vector<series> lines;
     bool several_seeds = false;
+    // Rules have colours, and numbers of bits have dashes: the key has each of them once.
     const std::vector<int> all_bits = stored_bits(s);
+    const bool several_bits = all_bits.size() > 1;
+    std::set<std::size_t> named;
     for (std::size_t b = 0; b < all_bits.size(); ++b)
       for (const size_curve& c : size_curves(s, method, all_bits[b])) {
-        series line{s.configurations[c.configuration].label + bits_label(s, all_bits[b]), {}, b, c.configuration};
-        if (c.configuration >= 10) ++line.dash;
+        const std::string name =
+            s.configurations[c.configuration].label + (several_bits ? "" : bits_label(s, all_bits[b]));
+        series line{named.insert(c.configuration).second ? name : "", {}, b, c.configuration};
+        if (c.configuration >= 10) line.dash += all_bits.size();
         for (const auto& p : c.points) {
           line.points.push_back({p.bytes, p.loss.median, p.loss.least, p.loss.greatest});
           several_seeds = several_seeds || p.loss.count > 1;
@@ -381,6 +401,8 @@ std::string plots(const summary& s, const std::string& folder) {
         lines.push_back(std::move(line));
       }
     for (series& line : lines) line.bars = several_seeds;
+    for (std::size_t b = 0; several_bits && !lines.empty() && b < all_bits.size(); ++b)
+      lines.push_back({std::to_string(all_bits[b]) + " bits", {}, b, 0, false, true});
     f.add(std::string("size_") + method,
           std::string("Validation loss against the bytes of the file, compressed by the method <em>") + method +
               "</em>" + (several_seeds ? "; median, least and greatest over the seeds." : "."),
@@ -451,7 +473,8 @@ std::string page_of(const summary& s, const std::string& folder) {
        << rate_table(s) << compression_table(s);
 
   page << "<h2>Every "
-          "run</h2>\n<table><tr><th>folder</th><th>rule</th><th>rate</th><th>seed</th><th>validation</th><th>bits per "
+          "run</h2>\n<table><tr><th>folder</th><th>rule</th><th>rate</th><th>seed</th><th>nats per token</th><th>bits "
+          "per "
           "byte</th><th>steps</th><th>seconds</th><th>tokens/s</th><th>skipped steps</th></tr>\n";
   for (const auto& c : s.configurations)
     for (const auto& rate : c.rates)
@@ -465,9 +488,8 @@ std::string page_of(const summary& s, const std::string& folder) {
         else
           page << "<td>" << fixed(r.validations.back().loss, 4) << "</td><td>"
                << fixed(r.validations.back().bits_per_byte, 4) << "</td>";
-        page << "<td>" << (r.steps.empty() ? 0 : r.steps.back().step) << "</td><td>" << fixed(s.runs[i].seconds(), 1)
-             << "</td><td>" << (r.steps.empty() ? std::string() : fixed(r.steps.back().tokens_per_second, 0))
-             << "</td><td>" << r.skipped.size() << "</td></tr>\n";
+        page << "<td>" << r.last_step().step << "</td><td>" << fixed(s.runs[i].seconds(), 1) << "</td><td>"
+             << fixed(r.last_step().tokens_per_second, 0) << "</td><td>" << r.skipped.size() << "</td></tr>\n";
       }
   page << "</table>\n<h2>Settings in effect</h2>\n<p>Of all runs: " << html(settings_text(s.common)) << ".</p>\n";
   for (const auto& c : s.configurations) {

@@ -12,6 +12,7 @@
 
 #include "files.hpp"
 #include "temporary_file.hpp"
+#include "utf8.hpp"
 
 namespace small_gpt {
 
@@ -30,13 +31,36 @@ std::string in_quotes(const std::string& text) {
   return out + "'";
 }
 
+std::vector<std::string> letters_of(const std::string& text) {
+  std::vector<std::string> letters;
+  for (std::size_t at = 0, n = 0; at < text.size(); at += n)
+    letters.push_back(text.substr(at, n = character_length(text, at)));
+  return letters;
+}
+
+// To so many letters at most: what is left out is in the middle, for names may begin alike or end alike.
+std::string shortened(const std::string& text, std::size_t most) {
+  const auto letters = letters_of(text);
+  if (letters.size() <= most) return text;
+  std::string out;
+  for (std::size_t i = 0; i < letters.size(); ++i) {
+    if (i == most / 2) out += "\xe2\x80\xa6";  // an ellipsis
+    if (i < most / 2 || i >= letters.size() - (most - most / 2 - 1)) out += letters[i];
+  }
+  return out;
+}
+
+std::string line_of(const series& s) {
+  const std::string color = s.sample ? "'#000000'" : "color[" + std::to_string(s.color % 10 + 1) + "]";
+  return " lw 2 dt " + std::to_string(s.dash % 5 + 1) + " lc rgb " + color;
+}
+
 std::string style_of(const series& s) {
-  std::ostringstream out;
-  out << (s.bars                 ? "yerrorlines pt 7 ps 0.5"
+  return (s.sample               ? "lines"
+          : s.bars               ? "yerrorlines pt 7 ps 0.5"
           : s.points.size() > 12 ? "lines"
-                                 : "linespoints pt 7 ps 0.5")
-      << " lw 2 dt " << s.dash % 5 + 1 << " lc rgb color[" << s.color % 10 + 1 << "]";
-  return out.str();
+                                 : "linespoints pt 7 ps 0.5") +
+         line_of(s);
 }
 
 // Commands that give an axis a range where all values on it are equal: gnuplot widens such a range itself, with a warning.
@@ -79,7 +103,7 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
     panel drawn{p.title, {}};
     for (series line : p.curves) {
       std::erase_if(line.points, [](const auto& at) { return !std::isfinite(at.x) || !std::isfinite(at.y); });
-      if (!line.points.empty()) drawn.curves.push_back(std::move(line));
+      if (!line.points.empty() || line.sample) drawn.curves.push_back(std::move(line));
     }
     if (!drawn.curves.empty()) panels.push_back(std::move(drawn));
   }
@@ -94,17 +118,24 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
           std::none_of(key.begin(), key.end(), [&](const series* known) { return known->name == s.name; }))
         key.push_back(&s);
   const bool several = panels.size() > 1;
-  const std::size_t key_rows = (key.size() + 3) / 4, key_height = several ? 30 + 18 * key_rows : 0;
-  const std::size_t width = several ? 410 * columns : 620,
+  // As many columns as have room for the longest name beside the margins: gnuplot counts ten points for a letter, or a
+  // little less.
+  const std::size_t width = several ? 410 * columns : 620, most_letters = (width - 80) / 10;
+  std::size_t longest = 1;
+  for (const series* s : key) longest = std::max(longest, std::min(letters_of(s->name).size(), most_letters));
+  const std::size_t key_columns = std::clamp<std::size_t>((width - 80) / (10 * longest + 40), 1, 4);
+  const std::size_t key_rows = (key.size() + key_columns - 1) / key_columns;
+  const std::size_t key_height = several ? 30 + 18 * key_rows : 0,
                     height = (several ? 250 * rows : 370 + 20 * key_rows) + key_height;
 
   const temporary_file picture;
   std::ostringstream script;
   script << "set terminal svg size " << width << ',' << height
-         << " font 'sans-serif,13' background '#ffffff'\nset output '" << picture.path()
-         << "'\nset grid lc '#cccccc' lw 0.7\nset border 3 lc '#666666'\nset tics nomirror font ',11'\nset key outside "
+         << " font 'sans-serif,13' background '#ffffff'\nset output " << in_quotes(picture.path())
+         << "\nset grid lc '#cccccc' lw 0.7\nset border 3 lc '#666666'\nset tics nomirror font ',11'\nset key outside "
             "bottom "
-            "center horizontal noenhanced maxcols 4\n"
+            "center horizontal noenhanced maxcols "
+         << key_columns << '\n'
          << "array color[10] = ['#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', "
             "'#e377c2', '#7f7f7f', '#bcbd22']\n";
   std::size_t block = 0;
@@ -132,8 +163,9 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
            << ranges(commands, panels[i]) << "set title " << in_quotes(panels[i].title) << " noenhanced\nplot ";
     for (std::size_t c = 0; c < panels[i].curves.size(); ++c) {
       const series& s = panels[i].curves[c];
-      script << (c ? ", " : "") << "$d" << block++ << " with " << style_of(s)
-             << (s.name.empty() || several ? " notitle" : " title " + in_quotes(s.name));
+      const std::string data = "$d" + std::to_string(block++);
+      script << (c ? ", " : "") << (s.sample ? "NaN" : data) << " with " << style_of(s)
+             << (s.name.empty() || several ? " notitle" : " title " + in_quotes(shortened(s.name, most_letters)));
     }
     script << '\n';
   }
@@ -141,11 +173,12 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
     script << "set size 1," << below
            << "\nset origin 0,0\nunset title\nunset tics\nunset border\nunset xlabel\nunset "
               "ylabel\nunset grid\nunset logscale\nset xrange [0:1]\nset yrange [0:1]\nset lmargin 0\nset rmargin 0\n"
-              "set tmargin 0\nset bmargin 0\nset key inside center center horizontal noenhanced maxcols 4\nplot ";
+              "set tmargin 0\nset bmargin 0\nset key inside center center horizontal noenhanced maxcols "
+           << key_columns << "\nplot ";
     bool first = true;
     for (const series* s : key) {
-      script << (first ? "" : ", ") << "NaN with lines lw 2 dt " << s->dash % 5 + 1 << " lc rgb color["
-             << s->color % 10 + 1 << "] title " << in_quotes(s->name);
+      script << (first ? "" : ", ") << "NaN with lines" << line_of(*s) << " title "
+             << in_quotes(shortened(s->name, most_letters));
       first = false;
     }
     script << '\n';

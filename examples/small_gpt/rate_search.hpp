@@ -16,7 +16,7 @@ struct rate_search {
   double start = 0;    // the first rate
   double step = 2;     // factor between the first rates
   double width = 1.4;  // the search ends when the best rate has a neighbour within this factor on both sides
-  double low = 0, high = std::numeric_limits<double>::infinity();
+  double low = 1e-38, high = 1e31;  // about what a float can hold
 
   // With three digits, as people write them.
   static double rounded(double rate) {
@@ -27,23 +27,26 @@ struct rate_search {
 
   // `losses` by rate; infinity if the run diverged. Nothing if the search has ended.
   std::optional<double> next(const std::map<double, double>& losses) const {
-    if (losses.empty()) return rounded(std::clamp(start, low, high));
+    if (losses.empty()) return std::clamp(rounded(start), low, high);
     // Of equal losses the lowest rate: if all runs diverged, the search goes down.
     const auto best = std::min_element(losses.begin(), losses.end(),
                                        [](const auto& a, const auto& b) { return a.second < b.second; });
     const double rate = best->first;
     const bool hopeless = std::isinf(best->second);
-    if (hopeless && losses.size() > 12) return {};
+    // Where a dozen runs have found no end, as when training changes nothing, there is none to be found.
+    const auto outwards = [&](double to) {
+      return losses.size() > 12 || losses.contains(to) ? std::nullopt : std::optional(to);
+    };
     double below = 1, above = 1;  // the factors to the neighbours; 1: there is none, nor can there be one
     if (best != losses.begin())
       below = rate / std::prev(best)->first;
-    else if (rate > low * (1 + 1e-6))
-      return rounded(std::max(rate / step, low));
+    else if (rate > low)
+      return outwards(std::max(rounded(rate / step), low));
     if (hopeless) return {};
     if (std::next(best) != losses.end())
       above = std::next(best)->first / rate;
-    else if (rate < high * (1 - 1e-6))
-      return rounded(std::min(rate * step, high));
+    else if (rate < high)
+      return outwards(std::min(rounded(rate * step), high));
     if (std::max(below, above) <= width) return {};
     const double section = (3 - std::sqrt(5.0)) / 2;
     const double found = rounded(below > above ? rate * std::pow(below, -section) : rate * std::pow(above, section));

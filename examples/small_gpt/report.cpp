@@ -20,20 +20,22 @@ namespace fs = std::filesystem;
 
 std::vector<std::string> run_folders(const std::vector<std::string>& paths) {
   std::vector<std::string> found;
+  std::set<fs::path> known;  // a folder may be named in several ways
   for (const std::string& path : paths) {
     std::error_code failure;
-    const std::size_t before = found.size();
+    bool any = false;
     const auto take = [&](const fs::path& folder) {
-      if (fs::is_regular_file(folder / "log.jsonl", failure)) found.push_back(folder.string());
+      if (!fs::is_regular_file(folder / "log.jsonl", failure)) return;
+      any = true;
+      const fs::path real = fs::canonical(folder, failure);
+      if (failure || known.insert(real).second) found.push_back(folder.string());
     };
     take(path);
     for (fs::recursive_directory_iterator at(path, failure), end; !failure && at != end; at.increment(failure))
       if (at->is_directory(failure)) take(at->path());
-    if (found.size() == before)
-      throw matopt::bad_file("\"" + path + "\" holds no run: there is no log.jsonl in or below it");
+    if (!any) throw matopt::bad_file("\"" + path + "\" holds no run: there is no log.jsonl in or below it");
   }
   std::sort(found.begin(), found.end());
-  found.erase(std::unique(found.begin(), found.end()), found.end());
   return found;
 }
 
@@ -45,6 +47,13 @@ double mean_of(const json& analysis, const char* key) {
   if (at == analysis.end() || at->empty()) return std::nan("");
   for (const auto& m : *at) sum += m.at(key).get<double>();
   return sum / static_cast<double>(at->size());
+}
+
+// Within a cell of a table in Markdown.
+std::string in_cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? "\\|" : std::string(1, c);
+  return out;
 }
 
 std::string loss_text(const summary::spread& s) {
@@ -73,12 +82,11 @@ std::string table_of_bits(const summary& s) {
         bool any = false;
         for (const double keep : fractions) {
           const json e = entry_of(s.runs[c.example].analysis, keep, bits);
-          const bool has = e.is_object() && e.contains(method);
-          any = any || has;
-          cells +=
-              has ? " " + fixed(e.at(method).get<double>(), 3) + " (" + size_text(bytes_of(e, method)) + ") |" : "  |";
+          const double loss = s.in_unit(s.runs[c.example].record, loss_in(e, method));
+          any = any || !std::isnan(loss);
+          cells += std::isnan(loss) ? "  |" : " " + fixed(loss, 3) + " (" + size_text(bytes_of(e, method)) + ") |";
         }
-        if (any) out << "| " << c.label << " | " << bits << " | " << method << " |" << cells << '\n';
+        if (any) out << "| " << in_cell(c.label) << " | " << bits << " | " << method << " |" << cells << '\n';
       }
   return out.str();
 }
@@ -94,8 +102,8 @@ std::string table_of(const summary& s) {
       for (const json& e : a.at("compressed"))
         if (bits_of(e) == 32) fractions.push_back(e.at("keep").get<double>());
     }
-  out << "| rule | lr | seeds | validation, nats | | bits per byte | at equal time | stable rank | spectral norm | nu "
-         "| rate |";
+  out << "| rule | lr | seeds | validation, " << (s.in_bits ? "bits per byte" : "nats")
+      << " | | bits per byte | at equal time | stable rank | spectral norm | nu | rate |";
   for (const char* method : {"plain", "whitened"})
     for (const double keep : fractions) out << ' ' << method << ' ' << fixed(keep, 1) << " |";
   out << " tokens/s | optimizer time |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
@@ -104,7 +112,7 @@ std::string table_of(const summary& s) {
   for (const auto& c : s.configurations) {
     const auto& best = c.rates[c.best];
     const auto& r = s.runs[c.example];
-    out << "| " << c.label << " | " << matopt::detail::text(best.lr) << " | ";
+    out << "| " << in_cell(c.label) << " | " << matopt::detail::text(best.lr) << " | ";
     if (!std::isfinite(best.loss.median)) {
       out << "diverged at step " << r.record.diverged_at << " |\n";
       continue;
@@ -116,17 +124,19 @@ std::string table_of(const summary& s) {
         << fixed(rate_in(r.analysis, "rate"), 4) << " |";
     for (const char* method : {"plain", "whitened"})
       for (const double keep : fractions) {
-        const json e = entry_of(r.analysis, keep, 32);
-        out << ' ' << (e.is_object() ? fixed(e.at(method).get<double>(), 3) : "") << " |";
+        const double loss = loss_in(entry_of(r.analysis, keep, 32), method);
+        out << ' ' << fixed(s.in_unit(r.record, loss), 3) << " |";
       }
-    const auto& last = r.record.steps.back();
-    out << ' ' << fixed(last.tokens_per_second, 0) << " | " << fixed(100 * last.optimizer_share, 1) << " % |\n";
+    const auto last = r.record.last_step();
+    out << ' ' << fixed(last.tokens_per_second, 0) << " | " << percent(last.optimizer_share) << " |\n";
   }
   return out.str() + table_of_bits(s);
 }
 
 json as_json(const summary& s) {
   json j{{"settings", json::object()},
+         {"unit", s.unit()},
+         {"texts", s.texts},
          {"tokens", s.tokens},
          {"seconds", s.seconds},
          {"deviation_of_seeds", s.deviation ? json(*s.deviation) : json()},

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "commands.hpp"
+#include "compression.hpp"
 #include "report.hpp"
 
 namespace small_gpt {
@@ -16,6 +17,7 @@ exit_status report(const options& o, matopt::eigen_backend& cpu) {
                              .compress = !o.keep.empty() && !o.no_compression,
                              .any_known = !o.keep_given};
   how.validate();
+  calibration::check(o.calibration);
   const std::string table = write_report(run_folders(o.runs), o.out, cpu, how);
   std::printf("%s\nreport: %s/report.html\n", table.c_str(), o.out.c_str());
   return exit_status::done;

@@ -1,18 +1,31 @@
 // The rules that the command line knows, with their base rates.
 #pragma once
-#include <matopt/core/index.hpp>
+#include <matopt/eigen.hpp>
 #include <matopt/engine/rule_registry.hpp>
 #include <string>
+#include <utility>
 #include <vector>
-
-namespace MATOPT_NAMESPACE {
-class eigen_backend;
-}
 
 namespace small_gpt {
 
 using optimizer = matopt::any_optimizer<matopt::eigen_backend>;
-using rule_book = matopt::rule_registry<matopt::eigen_backend>;
+
+// Rules by name. Names go into command lines and names of folders, and each means one rule.
+class rule_book : public matopt::rule_registry<matopt::eigen_backend> {
+ public:
+  using registry = matopt::rule_registry<matopt::eigen_backend>;
+
+  // Throws if the name is known already, or holds anything but letters, digits, and _ - . +
+  template <class Rule>
+  rule_book& add(const std::string& name, Rule defaults = {}) {
+    require_new(name);
+    registry::add<Rule>(name, std::move(defaults));
+    return *this;
+  }
+
+ private:
+  void require_new(const std::string& name) const;
+};
 
 // All rules that the program knows. Each translation unit rules_*.cpp adds its own, so that they compile side by side;
 // a program of one's own adds more before it calls run(): rules().add<my_rule>("mine").

@@ -105,10 +105,19 @@ void run_folder::open(const std::string& resumed) {
     std::filesystem::remove(path_ + derived, failure);
 }
 
-bool run_folder::has_settings() const {
+nlohmann::json run_folder::header() const {
   std::ifstream log(log_path());
   std::string line;
-  return std::getline(log, line) && line.find("\"settings\"") != std::string::npos;
+  std::getline(log, line);
+  nlohmann::json found = nlohmann::json::parse(line, nullptr, false);
+  return found.is_object() && found.contains("settings") ? found : nlohmann::json();
+}
+
+void run_folder::begin_anew(const std::string& why) {
+  if (what_ == existing_run::refuse)
+    throw bad_file("\"" + log_path() + "\" " + why +
+                   "; to begin it anew, add --force; or name another folder with --out");
+  if (::ftruncate(log_, 0) != 0) throw bad_file("cannot empty \"" + log_path() + "\": " + std::strerror(errno));
 }
 
 std::optional<std::pair<double, double>> run_folder::times_at(int step) const {
@@ -116,8 +125,10 @@ std::optional<std::pair<double, double>> run_folder::times_at(int step) const {
   std::ifstream log(log_path());
   for (std::string line; std::getline(log, line);) {
     const auto j = nlohmann::json::parse(line, nullptr, false);
-    if (!j.is_object() || !j.contains("loss") || !j.contains("seconds") || j.at("step") != step) continue;
-    times.emplace(j.at("seconds").get<double>(), j.at("elapsed").get<double>());
+    if (!j.is_object() || !j.contains("loss") || j.value("step", nlohmann::json()) != step) continue;
+    const auto seconds = j.find("seconds"), elapsed = j.find("elapsed");
+    if (seconds != j.end() && elapsed != j.end() && seconds->is_number() && elapsed->is_number())
+      times.emplace(seconds->get<double>(), elapsed->get<double>());
   }
   return times;
 }

@@ -37,8 +37,10 @@ class run_folder {
   // A line of the log. Throws if it cannot be written as a whole.
   void log(const nlohmann::json& line);
 
-  // Whether the log begins with the settings of a run.
-  bool has_settings() const;
+  // The line with which the log begins, if it holds the settings of a run; else null.
+  nlohmann::json header() const;
+  // Empties the log, if what it holds may be replaced; else throws, with the reason `why` that the run needs it empty.
+  void begin_anew(const std::string& why);
   // Seconds of training and seconds elapsed, by the log's line of that step; nothing if it has none.
   std::optional<std::pair<double, double>> times_at(int step) const;
 

@@ -1,5 +1,6 @@
 #include "run_record.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -19,6 +20,29 @@ constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 double number(const json& line, const char* key) {
   const auto at = line.find(key);
   return at != line.end() && at->is_number() ? at->get<double>() : unknown;
+}
+
+// Whether the matrices of a measurement have what the program reads of them.
+bool well_formed(const json& matrices) {
+  const auto numbers = [](const json& m, const char* key, std::size_t count) {
+    const auto at = m.find(key);
+    return at == m.end() || (at->is_array() && at->size() == count &&
+                             std::all_of(at->begin(), at->end(), [](const json& x) { return x.is_number(); }));
+  };
+  const auto text = [](const json& m, const char* key) { return !m.contains(key) || m.at(key).is_string(); };
+  return matrices.is_array() && std::all_of(matrices.begin(), matrices.end(), [&](const json& m) {
+           return m.is_object() && text(m, "name") && text(m, "kind") && numbers(m, "row_norms", 3) &&
+                  numbers(m, "singular_values", 11);
+         });
+}
+
+// What is wrong with the line that describes the run; empty if nothing is.
+std::string fault_of_header(const json& header) {
+  for (const char* key : {"version", "rules", "processor", "command", "text", "started"})
+    if (header.contains(key) && !header.at(key).is_string()) return std::string(key) + " is " + header.at(key).dump();
+  for (const char* key : {"threads", "parameters", "vocabulary"})
+    if (header.contains(key) && !header.at(key).is_number()) return std::string(key) + " is " + header.at(key).dump();
+  return {};
 }
 
 template <class Lines>
@@ -44,63 +68,86 @@ run_record run_record::read(const std::string& folder) {
   r.folder = folder;
   int first = 0;      // the step where the current process began
   double before = 0;  // seconds of the processes before
-  for (std::string raw; std::getline(text, raw);) {
-    const json line = json::parse(raw, nullptr, false);
-    if (!line.is_object()) continue;  // cut off when its process was killed
-    if (line.contains("settings")) {
-      r.header = line;
-      try {
-        r.settings = resolved(from_checked_json(line.at("settings")));
-      } catch (const matopt::error& e) {
-        throw fail(e.what());
+  int number_of_line = 0;
+  for (std::string raw; std::getline(text, raw);) try {
+      ++number_of_line;
+      const json line = json::parse(raw, nullptr, false);
+      if (!line.is_object()) continue;  // cut off when its process was killed
+      if (line.contains("settings")) {
+        if (const std::string fault = fault_of_header(line); !fault.empty()) throw fail(fault);
+        r.header = line;
+        try {
+          r.settings = resolved(from_checked_json(line.at("settings")));
+        } catch (const matopt::error& e) {
+          throw fail(e.what());
+        }
+        continue;
       }
-      continue;
+      const json none, &where = line.contains("step") ? line.at("step") : none;
+      if (!where.is_number_integer() || where < 0 || where > std::numeric_limits<int>::max()) continue;
+      const int step = where.get<int>();
+      if (line.contains("resumed")) {
+        drop_after(r.steps, step), drop_after(r.validations, step), drop_after(r.measurements, step);
+        std::erase_if(r.skipped, [&](const auto& s) { return s.first > step; });
+        r.diverged.clear(), r.diverged_at = -1, r.done = false;
+        first = step, before = r.steps.empty() ? 0 : r.steps.back().seconds;
+      } else if (line.contains("loss")) {
+        step_line s{step,
+                    number(line, "loss"),
+                    number(line, "smoothed"),
+                    number(line, "lr"),
+                    number(line, "other_lr"),
+                    number(line, "gradient_norm"),
+                    number(line, "seconds"),
+                    number(line, "elapsed"),
+                    number(line, "tokens_per_second"),
+                    number(line, "optimizer_share"),
+                    number(line, "qk_max"),
+                    number(line, "qk_clipped")};
+        if (std::isnan(s.seconds)) s.seconds = before + (step - first) * r.tokens_per_step() / s.tokens_per_second;
+        r.steps.push_back(s);
+      } else if (line.contains("validation")) {
+        if (const double loss = number(line, "validation"); std::isfinite(loss))
+          r.validations.push_back(
+              {step, loss, number(line, "bits_per_byte"), r.steps.empty() ? unknown : r.steps.back().seconds});
+      } else if (line.contains("measurements")) {
+        if (!well_formed(line.at("measurements")))
+          throw fail("line " + std::to_string(number_of_line) + ": measurements");
+        r.measurements.push_back({step, line.at("measurements")});
+      } else if (line.contains("skipped")) {
+        r.skipped.emplace_back(step, line.at("skipped").get<std::vector<std::string>>());
+      } else if (line.contains("done")) {
+        r.done = true;
+      } else if (line.contains("diverged")) {
+        r.diverged_at = step, r.diverged = line.at("diverged").get<std::string>();
+      }
+    } catch (const json::exception& e) {
+      throw fail("line " + std::to_string(number_of_line) + ": " + e.what());
     }
-    if (!line.contains("step") || !line.at("step").is_number_integer()) continue;
-    const int step = line.at("step").get<int>();
-    if (line.contains("resumed")) {
-      drop_after(r.steps, step), drop_after(r.validations, step), drop_after(r.measurements, step);
-      std::erase_if(r.skipped, [&](const auto& s) { return s.first > step; });
-      r.diverged.clear(), r.diverged_at = -1, r.done = false;
-      first = step, before = r.steps.empty() ? 0 : r.steps.back().seconds;
-    } else if (line.contains("loss")) {
-      step_line s{step,
-                  number(line, "loss"),
-                  number(line, "smoothed"),
-                  number(line, "lr"),
-                  number(line, "other_lr"),
-                  number(line, "gradient_norm"),
-                  number(line, "seconds"),
-                  number(line, "elapsed"),
-                  number(line, "tokens_per_second"),
-                  number(line, "optimizer_share"),
-                  number(line, "qk_max"),
-                  number(line, "qk_clipped")};
-      if (std::isnan(s.seconds)) s.seconds = before + (step - first) * r.tokens_per_step() / s.tokens_per_second;
-      r.steps.push_back(s);
-    } else if (line.contains("validation")) {
-      r.validations.push_back({step, number(line, "validation"), number(line, "bits_per_byte"),
-                               r.steps.empty() ? 0 : r.steps.back().seconds});
-    } else if (line.contains("measurements")) {
-      r.measurements.push_back({step, line.at("measurements")});
-    } else if (line.contains("skipped")) {
-      r.skipped.emplace_back(step, line.at("skipped").get<std::vector<std::string>>());
-    } else if (line.contains("done")) {
-      r.done = true;
-    } else if (line.contains("diverged")) {
-      r.diverged_at = step, r.diverged = line.at("diverged").get<std::string>();
-    }
-  }
   if (r.header.is_null()) throw fail("it has no line with the settings of a run");
   if (!r.header.contains("version"))  // of 0.1, which has no line for it
     r.done = !r.validations.empty() && r.validations.back().step == r.settings.iterations;
+  r.done = r.done && !r.validations.empty();
   r.effective = r.header.value("effective", json());
-  if (!r.effective.is_object()) try {
+  if (!r.effective.is_object() || !r.effective.value("rule", json()).is_string()) try {
       r.effective = effective_settings(r.settings);
     } catch (const matopt::error&) {  // a rule that this program does not have
       r.effective = to_checked_json(r.settings);
     }
   return r;
+}
+
+run_record::step_line run_record::last_step() const {
+  if (!steps.empty()) return steps.back();
+  step_line last;
+  if (!validations.empty()) last.step = validations.back().step;
+  return last;
+}
+
+double run_record::bits_per_nat() const {
+  for (const validation_line& v : validations)
+    if (v.loss > 0) return v.bits_per_byte / v.loss;
+  return unknown;
 }
 
 void write_csv(const run_record& r) {

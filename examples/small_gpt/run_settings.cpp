@@ -33,11 +33,11 @@ void check_rate(const char* name, double value) {
     throw bad_value(name, matopt::detail::text(value), "0, or at least 1.5e-45, the least number of a float");
 }
 
-// The threshold of QK-clip, which is compared with logits in float.
-void check_threshold(double value) {
-  check("--qk-clip", value, {.low = 0, .high = matopt::largest_input<float>});
+// A bound of what is computed in float: of QK-clip's logits, and of the gradient's norm.
+void check_threshold(const char* name, double value) {
+  check(name, value, {.low = 0, .high = matopt::largest_input<float>});
   if (value > 0 && static_cast<float>(value) < std::numeric_limits<float>::min())
-    throw bad_value("--qk-clip", matopt::detail::text(value), "0, or at least 1.2e-38, the least normal float");
+    throw bad_value(name, matopt::detail::text(value), "0, or at least 1.2e-38, the least normal float");
 }
 
 template <class... Legal>
@@ -91,7 +91,7 @@ void validate(const run_settings& s) {
   else
     check_name("--precision", s.precision, "", "float");
   check("--micro-batch", s.micro_batch, not_negative);
-  check_threshold(s.qk_clip);
+  check_threshold("--qk-clip", s.qk_clip);
   if (s.qk_clip > 0 && s.architecture != "nanogpt")
     throw bad_value("--qk-clip", matopt::detail::text(s.qk_clip),
                     "0 unless --arch is nanogpt: the model " + s.architecture +
@@ -100,7 +100,7 @@ void validate(const run_settings& s) {
   check("--warmup", s.warmup, {.low = -1});
   check_rate("--lr", s.lr);
   check_rate("--other-lr", s.other_lr);
-  check("--clip", s.clip, not_negative);
+  check_threshold("--clip", s.clip);
   check("--lr-floor", s.lr_floor, {.low = 0, .high = 1});
   check("--decay-fraction", s.decay_fraction, {.low = 0, .high = 1});
 }
@@ -137,9 +137,7 @@ json to_checked_json(const run_settings& s) {
 }
 
 run_settings from_checked_json(const json& j) {
-  const auto malformed = [](const std::string& why) {
-    return matopt::bad_file("the settings in the checkpoint are malformed: " + why);
-  };
+  const auto malformed = [](const std::string& why) { return matopt::bad_file("malformed settings: " + why); };
   if (!j.is_object()) throw malformed("no JSON object");
   json plain = j;
   if (const auto data = j.find("data_hex"); data != j.end()) {

@@ -14,10 +14,6 @@ using nlohmann::json;
 
 namespace {
 
-double bits_per_nat(const run_record& r) {
-  return r.validations.empty() ? NAN : r.validations.back().bits_per_byte / r.validations.back().loss;
-}
-
 // Within the range of the curve.
 double at(const size_curve& c, double bytes) {
   const auto after = std::find_if(c.points.begin(), c.points.end(), [&](const auto& p) { return p.bytes >= bytes; });
@@ -32,7 +28,7 @@ double at(const size_curve& c, double bytes) {
 
 bool in_bits_per_byte(const summary& s) {
   return std::all_of(s.runs.begin(), s.runs.end(),
-                     [](const auto& r) { return r.diverged() || std::isfinite(bits_per_nat(r.record)); });
+                     [](const auto& r) { return r.diverged() || std::isfinite(r.record.bits_per_nat()); });
 }
 
 std::vector<int> stored_bits(const summary& s) {
@@ -59,7 +55,7 @@ std::vector<size_curve> size_curves(const summary& s, const std::string& method,
       if (s.runs[run].diverged() || !a.is_object() || !a.contains("compressed")) continue;
       if (!example.is_object() || a.at("keep") != example.at("keep")) continue;
       if (a.value("entropy", false) != example.value("entropy", false)) continue;
-      const double unit = per_byte ? bits_per_nat(s.runs[run].record) : 1;
+      const double unit = per_byte ? s.runs[run].record.bits_per_nat() : 1;
       const auto take = [&](double keep, double bytes, const json& loss) {
         if (!loss.is_number()) return;
         found[keep].first.push_back(bytes);

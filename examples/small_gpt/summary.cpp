@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <set>
@@ -32,11 +33,67 @@ std::map<std::string, json> distinguishing(const run_record& r) {
   json j = r.effective;
   add_later_settings(j);
   auto all = flat(j);
-  const bool follows = all.contains("other_lr") && all["other_lr"] == all["lr"];  // adamw's rate is that of everything
   for (const char* name : {"lr", "seed", "data", "data_hex", "checkpoint_interval", "checkpoints", "measure_interval"})
     all.erase(name);
-  if (follows) all.erase("other_lr");
   return all;
+}
+
+// The same for each run. Where the other rate is the rate itself in all runs that differ in nothing else, as in those of
+// adamw, whose rate is that of everything, it is no setting of its own.
+std::vector<std::map<std::string, json>> distinguishing(const std::vector<summary::run>& runs) {
+  std::vector<std::map<std::string, json>> all, others;
+  for (const auto& r : runs) {
+    others.push_back(all.emplace_back(distinguishing(r.record)));
+    others.back().erase("other_lr");
+  }
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    bool follows = true;
+    for (std::size_t k = 0; k < runs.size(); ++k)
+      if (others[k] == others[i])
+        follows = follows && runs[k].record.effective.value("other_lr", json()) == runs[k].record.effective.at("lr");
+    if (follows) all[i] = others[i];
+  }
+  return all;
+}
+
+// What a run learned from, for a person: the name of the file.
+std::string name_of_text(const run_record& r) { return std::filesystem::path(r.settings.data).filename().string(); }
+
+// Tells one text from another. An old log has the name only: it means the text that other runs have under that name.
+std::string text_of(const run_record& r, const std::vector<summary::run>& all) {
+  if (const std::string digest = r.header.value("text", ""); !digest.empty()) return digest;
+  std::set<std::string> digests;
+  for (const auto& other : all)
+    if (name_of_text(other.record) == name_of_text(r)) digests.insert(other.record.header.value("text", ""));
+  digests.erase("");
+  return digests.size() == 1 ? *digests.begin() : name_of_text(r);
+}
+
+// The same run in two folders: one is a copy of the other, or was resumed from its end.
+bool same_run(const run_record& a, const run_record& b) {
+  const auto end = [](const run_record& r) {
+    return r.validations.empty() ? std::pair(-1, 0.0) : std::pair(r.validations.back().step, r.validations.back().loss);
+  };
+  return a.settings.lr == b.settings.lr && a.settings.seed == b.settings.seed && a.diverged_at == b.diverged_at &&
+         end(a) == end(b) && a.header.value("text", "") == b.header.value("text", "") &&
+         distinguishing(a) == distinguishing(b);
+}
+
+// A copy is no other seed: of each run one folder stays, that with the most of its log.
+void drop_copies(std::vector<summary::run>& runs) {
+  std::vector<summary::run> kept;
+  for (summary::run& r : runs) {
+    const auto twin =
+        std::find_if(kept.begin(), kept.end(), [&](const auto& k) { return same_run(k.record, r.record); });
+    if (twin == kept.end()) {
+      kept.push_back(std::move(r));
+      continue;
+    }
+    if (twin->record.steps.size() < r.record.steps.size()) std::swap(*twin, r);
+    std::fprintf(stderr, "report: \"%s\" is the same run as \"%s\", and is left out\n", r.record.folder.c_str(),
+                 twin->record.folder.c_str());
+  }
+  runs = std::move(kept);
 }
 
 // Two-sided quantile of Student's distribution at 95 %.
@@ -63,10 +120,8 @@ double validation_at(const run_record& r, double at, bool seconds) {
   return r.validations.back().loss;
 }
 
-double summary::run::tokens() const {
-  return record.steps.empty() ? 0 : record.steps.back().step * record.tokens_per_step();
-}
-double summary::run::seconds() const { return record.steps.empty() ? 0 : record.steps.back().seconds; }
+double summary::run::tokens() const { return record.last_step().step * record.tokens_per_step(); }
+double summary::run::seconds() const { return record.last_step().seconds; }
 
 summary::spread summary::spread::of(std::vector<double> values) {
   spread s;
@@ -89,11 +144,34 @@ summary summary::of(std::vector<run> given) {
   }
   if (s.runs.empty()) throw matopt::error("report: there is no run that has ended");
 
+  drop_copies(s.runs);
+
+  // Texts, and the names that they have on the page; vocabularies, as far as the logs have them.
+  std::map<std::string, std::string> texts;
+  std::set<std::string> names, vocabularies;
+  for (const run& r : s.runs) {
+    texts[text_of(r.record, s.runs)] = name_of_text(r.record);
+    if (r.record.header.contains("vocabulary"))
+      vocabularies.insert(r.record.settings.vocabulary + ' ' + r.record.header.at("vocabulary").dump());
+  }
+  for (const auto& [text, name] : texts) names.insert(name);
+  for (auto& [text, name] : texts) {
+    if (names.size() < texts.size() && name != text) name += " (" + text + ")";
+    s.texts.push_back(name);
+  }
+  if (texts.size() > 1 || vocabularies.size() > 1)
+    s.in_bits = std::all_of(s.runs.begin(), s.runs.end(), [](const run& r) {
+      return r.record.validations.empty() || std::isfinite(r.record.bits_per_nat());
+    });
+  s.comparable = s.in_bits || vocabularies.size() < 2;
+
   // Configurations, in the order of their first runs.
   std::vector<std::map<std::string, json>> settings;
   std::vector<std::map<double, rate>> rates;
+  const auto settings_of_runs = distinguishing(s.runs);
   for (std::size_t i = 0; i < s.runs.size(); ++i) {
-    const auto own = distinguishing(s.runs[i].record);
+    auto own = settings_of_runs[i];
+    if (texts.size() > 1) own["text"] = texts.at(text_of(s.runs[i].record, s.runs));
     auto at = static_cast<std::size_t>(std::find(settings.begin(), settings.end(), own) - settings.begin());
     if (at == settings.size()) settings.push_back(own), rates.emplace_back();
     const double lr = s.runs[i].record.settings.lr;
@@ -140,7 +218,7 @@ summary summary::of(std::vector<run> given) {
     for (rate& r : c.rates) {
       std::vector<double> losses;
       for (const std::size_t i : r.runs)
-        if (!s.runs[i].diverged()) losses.push_back(validation_at(s.runs[i].record, s.tokens, false));
+        if (!s.runs[i].diverged()) losses.push_back(s.loss_at(s.runs[i].record, s.tokens, false));
       if (losses.size() > 1) {
         double mean = 0;
         for (const double x : losses) mean += x / static_cast<double>(losses.size());
@@ -160,12 +238,10 @@ summary summary::of(std::vector<run> given) {
     c.example = best.runs.front();
     double nearest = never;
     for (const std::size_t i : best.runs)
-      if (const double away = std::abs(validation_at(s.runs[i].record, s.tokens, false) - best.loss.median);
+      if (const double away = std::abs(s.loss_at(s.runs[i].record, s.tokens, false) - best.loss.median);
           !s.runs[i].diverged() && away < nearest)
         nearest = away, c.example = i;
-    const auto& validations = s.runs[c.example].record.validations;
-    if (!validations.empty())
-      c.bits_per_byte = best.loss.median * validations.back().bits_per_byte / validations.back().loss;
+    c.bits_per_byte = best.loss.median * (s.in_bits ? 1 : s.runs[c.example].record.bits_per_nat());
   }
   if (s.degrees_of_freedom > 0) s.deviation = std::sqrt(squares / s.degrees_of_freedom);
 
@@ -173,11 +249,14 @@ summary summary::of(std::vector<run> given) {
   s.seconds = never;
   for (const configuration& c : s.configurations)
     if (std::isfinite(c.rates[c.best].loss.median)) s.seconds = std::min(s.seconds, s.runs[c.example].seconds());
+  if (!std::isfinite(s.seconds)) s.seconds = std::numeric_limits<double>::quiet_NaN();
   for (configuration& c : s.configurations) {
     std::vector<double> losses;
     for (const std::size_t i : c.rates[c.best].runs)
-      if (!s.runs[i].diverged()) losses.push_back(validation_at(s.runs[i].record, s.seconds, true));
+      if (!s.runs[i].diverged() && std::isfinite(s.runs[i].seconds() + s.seconds))
+        losses.push_back(s.loss_at(s.runs[i].record, s.seconds, true));
     c.at_equal_time = spread::of(losses);
+    if (losses.empty()) c.at_equal_time.median = std::numeric_limits<double>::quiet_NaN();
   }
 
   std::stable_sort(s.configurations.begin(), s.configurations.end(), [](const auto& a, const auto& b) {

@@ -9,6 +9,9 @@
 
 namespace small_gpt {
 
+// The validation loss in nats per token: linear between the points of an ascending curve; its end beyond them.
+double validation_at(const run_record& r, double at, bool seconds);
+
 struct summary {
   struct run {
     run_record record;
@@ -42,16 +45,23 @@ struct summary {
 
   std::vector<run> runs;
   std::vector<configuration> configurations;  // by loss, the best first; those that always diverged last
-  double tokens = 0, seconds = 0;             // the common ones, at which losses are compared
-  std::optional<double> deviation;            // between seeds of one configuration and rate, pooled; if there were any
-  int degrees_of_freedom = 0;                 // behind it
-  nlohmann::json common;                      // settings in effect that all runs share
+  double tokens = 0, seconds = 0;             // the common ones, at which losses are compared; NaN if not known
+  // Nats per token compare no vocabularies: losses are in bits per byte if the runs have several, and all tell them.
+  bool in_bits = false;
+  bool comparable = true;          // not so if there are several vocabularies, and bits per byte are not known
+  std::vector<std::string> texts;  // what the runs learned from; of several texts no losses compare
+  const char* unit() const { return in_bits ? "bits per byte" : "nats per token"; }
+  double in_unit(const run_record& r, double nats) const { return in_bits ? nats * r.bits_per_nat() : nats; }
+  // The validation loss in that unit, after so many tokens or seconds of training.
+  double loss_at(const run_record& r, double at, bool seconds) const {
+    return in_unit(r, validation_at(r, at, seconds));
+  }
+  std::optional<double> deviation;  // between seeds of one configuration and rate, pooled; if there were any
+  int degrees_of_freedom = 0;       // behind it
+  nlohmann::json common;            // settings in effect that all runs share
 
-  // Needs one run at least. Runs that have not ended are left out, and named on stderr.
+  // Needs one run at least. Runs that have not ended, and copies of a run, are left out, and named on stderr.
   static summary of(std::vector<run> runs);
 };
-
-// Linear between the points of an ascending curve; its end beyond them.
-double validation_at(const run_record& r, double at, bool seconds);
 
 }  // namespace small_gpt

@@ -6,7 +6,9 @@
 #include <set>
 
 #include "compression.hpp"
+#include "files.hpp"
 #include "rules.hpp"
+#include "trained_model.hpp"
 
 namespace small_gpt {
 
@@ -37,12 +39,29 @@ void refuse_unknown(const json& table, const std::string& where, const std::set<
     }
 }
 
+// Up to what a double tells apart from its neighbours; all of TOML's whole numbers if they are written as such.
+std::vector<std::uint64_t> whole_numbers(const json& value, const std::string& name) {
+  std::vector<std::uint64_t> out;
+  const auto wrong = [&] { return bad_value(name, value.dump(), "a list of whole numbers >= 0"); };
+  if (!value.is_array() || value.empty()) throw wrong();
+  for (const json& v : value) {
+    const bool whole = v.is_number_float() ? v.get<double>() >= 0 && v.get<double>() < 9007199254740992.0 &&
+                                                 v.get<double>() == std::floor(v.get<double>())
+                                           : v.is_number_integer() && v >= 0;
+    if (!whole) throw wrong();
+    if (const auto number = v.get<std::uint64_t>(); std::find(out.begin(), out.end(), number) == out.end())
+      out.push_back(number);
+  }
+  return out;
+}
+
+// Each once.
 std::vector<double> numbers(const json& value, const std::string& name) {
   if (!value.is_array() || value.empty()) throw bad_value(name, value.dump(), "a list of numbers");
   std::vector<double> out;
   for (const auto& v : value) {
     if (!v.is_number()) throw bad_value(name, value.dump(), "a list of numbers");
-    out.push_back(v.get<double>());
+    if (std::find(out.begin(), out.end(), v.get<double>()) == out.end()) out.push_back(v.get<double>());
   }
   return out;
 }
@@ -59,14 +78,18 @@ void take_settings(const json& table, const std::string& where, json& fixed, std
   for (const auto& [raw, value] : table.items()) {
     std::string name = raw;
     std::replace(name.begin(), name.end(), '-', '_');
-    renamed[name == "arch" ? "architecture" : name] = value;
+    if (name == "arch") name = "architecture";
+    if (renamed.contains(name)) throw bad_value(where + "." + name, "there twice, also as " + raw, "one of the two");
+    renamed[name] = value;
   }
   refuse_unknown(renamed, where, names);
   const auto put = [&](const std::string& name, const json& value, auto set) {
     std::erase_if(axes, [&](const axis& a) { return a.name == name; });
     if (value.is_array()) {
       if (value.empty()) throw bad_value(where + "." + name, "[]", "one value or more");
-      axes.push_back({name, value.get<std::vector<json>>()});
+      axis& own = axes.emplace_back(axis{name, {}});
+      for (const json& v : value)
+        if (std::find(own.values.begin(), own.values.end(), v) == own.values.end()) own.values.push_back(v);
     } else {
       set(value);
     }
@@ -128,11 +151,7 @@ sweep_plan sweep_plan::from_json(const json& file) {
     if (!out->is_string()) throw bad_value("out", out->dump(), "the name of a folder");
     plan.out = out->get<std::string>();
   }
-  const json seeds = file.value("seeds", json::array({1}));
-  for (const double s : numbers(seeds, "seeds")) {
-    if (!(s >= 0) || s != std::floor(s)) throw bad_value("seeds", seeds.dump(), "whole numbers >= 0");
-    plan.seeds.push_back(static_cast<std::uint64_t>(s));
-  }
+  plan.seeds = whole_numbers(file.value("seeds", json::array({1})), "seeds");
   if (const auto table = file.find("compress"); table != file.end()) {
     refuse_unknown(*table, "[compress]", {"keep", "bits", "entropy", "calibration", "runs"});
     analysis_options& how = plan.compression.emplace();
@@ -195,6 +214,7 @@ sweep_plan sweep_plan::from_json(const json& file) {
         if (std::none_of(axes.begin(), axes.end(), [&](const axis& a) { return a.name == "set." + s.name; }))
           c.label += " " + s.name + "=" + s.value;
       validate(c.settings);
+      shape_of(c.settings, 2).validate();
       rule_settings(c.settings), other_settings(c.settings);
       rules().rule(name, rule_settings(c.settings));  // its values, too
       if (rule.contains("search"))
@@ -202,11 +222,13 @@ sweep_plan sweep_plan::from_json(const json& file) {
       else
         c.rates = rule.contains("rates") ? numbers(rule.at("rates"), "rates of " + name)
                                          : std::vector<double>{default_rate(name)};
-      for (const double lr : c.rates) {
+      std::vector<double> all = c.rates;
+      if (c.search) all = {c.search->start, c.search->low, c.search->high};
+      for (const double lr : all) {
+        if (!(lr > 0)) throw bad_value("rates of " + name, matopt::detail::text(lr), "numbers above 0");
         run_settings tried = c.settings;
         tried.lr = lr;
         validate(tried);
-        if (!(lr > 0)) throw bad_value("rates of " + name, matopt::detail::text(lr), "numbers above 0");
       }
       plan.configurations.push_back(std::move(c));
       more = false;
@@ -296,7 +318,11 @@ std::string sweep_plan::label_of(const run_settings& s) const {
   label += " lr=" + matopt::detail::text(s.lr) + " seed=" + std::to_string(s.seed);
   for (char& c : label)
     if (std::string_view("/\\ ").find(c) != std::string_view::npos) c = c == ' ' ? ',' : '_';
-  return label;
+  // File systems take names of 255 bytes. A number that stands for the whole name tells one that was cut from others.
+  constexpr std::size_t longest = 200, beginning = 120;
+  if (label.size() <= longest) return label;
+  const std::string ending = label.substr(label.rfind(",lr="));
+  return label.substr(0, beginning) + "~" + digest_of(label).substr(8, 16) + ending;
 }
 
 std::string identity_of(const json& effective) {

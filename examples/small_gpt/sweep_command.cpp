@@ -36,7 +36,13 @@ class run_index {
       const std::string path = entry.path().string();
       if (finished_.contains(path) || !std::filesystem::exists(path + "/log.jsonl", none)) continue;
       if (std::filesystem::file_size(path + "/log.jsonl", none) == 0) continue;
-      const run_record r = run_record::read(path);
+      run_record r;
+      try {
+        r = run_record::read(path);
+      } catch (const matopt::error& e) {  // of a newer version, or cut off: another run
+        if (unreadable_.insert(path).second) std::fprintf(stderr, "sweep: a run is not looked at: %s\n", e.what());
+        continue;
+      }
       if (const std::string text = r.header.value("text", ""); !text.empty() && text != text_) continue;
       const bool done = r.finished();
       const double loss =
@@ -53,8 +59,15 @@ class run_index {
  private:
   std::string folder_, text_;
   std::map<std::string, known_run> runs_;
-  std::set<std::string> finished_;
+  std::set<std::string> finished_, unreadable_;
 };
+
+// Whether a checkpoint is of that run, and not of one whose folder it took over.
+bool is_of(const std::string& checkpoint, const run_settings& s) {
+  const auto file = matopt::tensor_file::load(checkpoint);
+  const auto settings = nlohmann::json::parse(metadata(file, "small_gpt.settings"), nullptr, false);
+  return identity_of(effective_settings(from_checked_json(settings))) == identity_of(effective_settings(s));
+}
 
 // A folder for a new run: with a readable name, and a number if runs with other settings have that name.
 std::string new_folder(const std::string& out, const std::string& label) {
@@ -82,6 +95,8 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
       throw matopt::bad_value("data", "several texts", "one text for all runs of a sweep");
   }
   const source_of_tokens source(plan.configurations.front().settings.data);
+  for (const auto& c : plan.configurations)
+    if (!source.shards) refuse_shards(c.settings);
   if (source.shards)  // whose vocabulary is theirs
     for (auto& c : plan.configurations) {
       const vocabulary words = source.fresh_vocabulary(c.settings);
@@ -92,6 +107,7 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
   run_index index(plan.out, source.digest);
   int trained = 0;
   std::set<std::string> compressed;  // or found to be impossible to compress
+  std::set<std::string> in_use;      // folders of which that was said
   for (;;) {
     index.look();
     // What is known, for the plan to say what is missing.
@@ -157,7 +173,7 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
           worked = true;
           break;
         }
-        const bool goes_on = run && std::filesystem::exists(checkpoint);
+        const bool goes_on = run && std::filesystem::exists(checkpoint) && is_of(checkpoint, s);
         std::fprintf(stderr, "--- %s (%zu known to be left)%s\n", plan.label_of(s).c_str(), jobs.size(),
                      goes_on ? ", continued" : "");
         trainer t = goes_on ? trainer(checkpoint, s.data, cpu, std::move(place)) : trainer(s, cpu, std::move(place));
@@ -171,7 +187,8 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
         worked = true;
         break;
       } catch (const folder_in_use&) {
-        std::fprintf(stderr, "another process trains it\n");
+        if (in_use.insert(folder).second)
+          std::fprintf(stderr, "--- %s: another process trains it\n", plan.label_of(s).c_str());
       }
     }
     if (!worked) std::this_thread::sleep_for(std::chrono::seconds(1));

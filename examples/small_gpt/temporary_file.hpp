@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "matopt/core/error.hpp"
 
@@ -14,7 +15,12 @@ namespace small_gpt {
 
 class temporary_file {
  public:
-  temporary_file() : path_((std::filesystem::temp_directory_path() / "small_gpt-XXXXXX").string()) {
+  temporary_file() {
+    std::error_code failure;
+    path_ = (std::filesystem::temp_directory_path(failure) / "small_gpt-XXXXXX").string();
+    if (failure)
+      throw matopt::bad_file("there is no folder for temporary files, which TMPDIR names, or /tmp: " +
+                             failure.message());
     const int descriptor = ::mkstemp(path_.data());
     if (descriptor < 0) throw matopt::bad_file("cannot write \"" + path_ + "\": " + std::strerror(errno));
     ::close(descriptor);

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <string>
 
+#include "utf8.hpp"
+
 namespace small_gpt {
 
 // Empty for what is not known.
@@ -14,6 +16,9 @@ inline std::string fixed(double x, int digits) {
   return text;
 }
 
+// Of a fraction; empty for what is not known.
+inline std::string percent(double x) { return std::isnan(x) ? std::string() : fixed(100 * x, 1) + " %"; }
+
 inline std::string size_text(double bytes) {
   return bytes < 1e4   ? fixed(bytes, 0) + " B"
          : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
@@ -22,8 +27,16 @@ inline std::string size_text(double bytes) {
 
 inline std::string html(const std::string& text) {
   std::string out;
-  for (const char c : text)
-    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  for (std::size_t at = 0, n = 0; at < text.size(); at += n) {
+    n = character_length(text, at);
+    const char c = text[at];
+    if (n > 1)
+      out += text.substr(at, n);
+    else if (static_cast<unsigned char>(c) >= 0x80)  // of no character: as a name of a file may have it
+      out += "\xef\xbf\xbd";
+    else
+      out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  }
   return out;
 }
 

@@ -32,11 +32,12 @@ class token_shard {
   static constexpr std::int32_t magic = 20240520, version = 1;
   static constexpr std::size_t header_bytes = 256 * sizeof(std::int32_t);
 
-  explicit token_shard(const std::string& path) {
+  explicit token_shard(const std::string& path) : path_(path) {
     const auto fail = [&](const std::string& why) {
       return matopt::bad_file("cannot read the tokens \"" + path + "\": " + why);
     };
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (const std::string kind = other_than_file(path); !kind.empty()) throw fail("it is " + kind);
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) throw fail(std::strerror(errno));
     struct stat s {};
     const bool known = ::fstat(file, &s) == 0 && S_ISREG(s.st_mode);
@@ -63,7 +64,10 @@ class token_shard {
     size_ = static_cast<std::size_t>(count);
   }
   token_shard(token_shard&& other) noexcept
-      : map_(std::exchange(other.map_, MAP_FAILED)), bytes_(other.bytes_), size_(other.size_) {}
+      : path_(std::move(other.path_)),
+        map_(std::exchange(other.map_, MAP_FAILED)),
+        bytes_(other.bytes_),
+        size_(other.size_) {}
   token_shard& operator=(token_shard&&) = delete;
   ~token_shard() {
     if (map_ != MAP_FAILED) ::munmap(map_, bytes_);
@@ -74,6 +78,15 @@ class token_shard {
     std::uint16_t value;
     std::memcpy(&value, static_cast<const char*>(map_) + header_bytes + 2 * i, sizeof value);
     return value;
+  }
+
+  // Throws if one of the tokens from `first` on, `count` of them or fewer, is none of a vocabulary of that size.
+  void check(std::size_t first, std::size_t count, int vocabulary) const {
+    for (std::size_t i = first; i < std::min(size_, first + count); ++i)
+      if ((*this)[i] >= vocabulary)
+        throw matopt::bad_file("token " + std::to_string(i) + " of \"" + path_ + "\" is " + std::to_string((*this)[i]) +
+                               "; the vocabulary has " + std::to_string(vocabulary) +
+                               " tokens (--vocabulary-size, where the folder has no vocabulary)");
   }
 
   static void write(const std::string& path, std::span<const std::int32_t> tokens) {
@@ -90,6 +103,7 @@ class token_shard {
   }
 
  private:
+  std::string path_;
   void* map_ = MAP_FAILED;
   std::size_t bytes_ = 0, size_ = 0;
 };
@@ -105,18 +119,26 @@ struct token_shards {
     return std::filesystem::is_directory(path, none);
   }
 
-  explicit token_shards(const std::string& folder) {
+  static bool learns(const std::filesystem::path& file) {
+    return file.filename().string().find("train") != std::string::npos;
+  }
+  // Those of a folder, sorted by name.
+  static std::vector<std::filesystem::path> files_in(const std::string& folder) {
     std::vector<std::filesystem::path> files;
     std::error_code failure;
     for (const auto& entry : std::filesystem::directory_iterator(folder, failure))
-      if (entry.path().extension() == ".bin") files.push_back(entry.path());
+      if (const auto& path = entry.path();
+          path.extension() == ".bin" && (learns(path) || path.filename().string().find("val") != std::string::npos))
+        files.push_back(path);
     std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  explicit token_shards(const std::string& folder) {
     std::string seen;
-    for (const auto& file : files) {
+    for (const auto& file : files_in(folder)) {
       const std::string name = file.filename().string();
-      const bool learns = name.find("train") != std::string::npos;
-      if (!learns && name.find("val") == std::string::npos) continue;
-      auto& shards = learns ? train : validation;
+      auto& shards = learns(file) ? train : validation;
       shards.emplace_back(file.string());
       const token_shard& shard = shards.back();
       seen += name + ' ' + std::to_string(shard.size()) + ' ';
@@ -131,6 +153,7 @@ struct token_shards {
                              "the format of llm.c; " +
                              "`small_gpt tokenize` writes such from a text");
     digest = digest_of(seen);
+    std::error_code failure;
     for (const char* name : {"/tokenizer.bin", "/gpt2_tokenizer.bin"})
       if (std::filesystem::exists(folder + name, failure) && symbols.empty()) symbols = read_symbols(folder + name);
   }
@@ -141,6 +164,9 @@ struct token_shards {
     if (all.size() >= token_shard::header_bytes) std::memcpy(header, all.data(), sizeof header);
     const auto fail = [&] { return matopt::bad_file("\"" + path + "\" is no vocabulary in the format of llm.c"); };
     if (header[0] != 20240328 || header[2] < 1 || header[2] > 65536) throw fail();
+    if (header[1] != 1 && header[1] != 2)  // 2: the header also has the token that ends a text
+      throw matopt::bad_file("the version of \"" + path + "\" is " + std::to_string(header[1]) +
+                             "; this program reads 1 and 2");
     std::vector<std::string> symbols;
     std::size_t at = token_shard::header_bytes;
     for (std::int32_t i = 0; i < header[2]; ++i) {

@@ -22,13 +22,9 @@ namespace {
 
 constexpr const char* format_version = "1";
 
-gpt_config shape_of(const run_settings& s, int vocabulary) {
-  const gpt_config shape{s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
-                         s.layers,
-                         s.heads,
-                         s.width,
-                         s.context,
-                         vocabulary};
+// Throws if the model is none, or if this machine has too little memory for it.
+gpt_config checked_shape(const run_settings& s, int vocabulary) {
+  const gpt_config shape = shape_of(s, vocabulary);
   shape.validate();
   const double batch = 2.0 * sizeof(std::int32_t) * s.batch * s.context;
   const double needed = shape.least_bytes(std::min(s.shards, s.batch), sizeof(float)) + batch;
@@ -127,14 +123,41 @@ std::string text_of(const std::vector<byte_pairs::pair>& merges) {
   for (const auto& [a, b] : merges) text += std::to_string(a) + ' ' + std::to_string(b) + ' ';
   return text;
 }
-byte_pairs pairs_from(const std::string& text) {
+byte_pairs pairs_from(const std::string& text, const std::string& where) {
   std::istringstream in(text);
+  std::vector<byte_pairs::token> numbers;
+  for (byte_pairs::token n; in >> n;) numbers.push_back(n);
+  if (!in.eof() || numbers.size() % 2 != 0)
+    throw bad_file(where + " is no list of pairs of numbers: it ends after " + std::to_string(numbers.size()) +
+                   " numbers, or goes on with something else");
   std::vector<byte_pairs::pair> merges;
-  for (byte_pairs::pair p; in >> p.first >> p.second;) merges.push_back(p);
-  return byte_pairs(std::move(merges));
+  for (std::size_t i = 0; i < numbers.size(); i += 2) merges.emplace_back(numbers[i], numbers[i + 1]);
+  try {
+    return byte_pairs(std::move(merges));
+  } catch (const matopt::error& e) {
+    throw bad_file(where + ": " + e.what());
+  }
 }
 
+// A symbol in the metadata of a checkpoint: in hexadecimal, and one of no bytes at all as "-".
+std::string text_of_symbol(const std::string& symbol) { return symbol.empty() ? "-" : hex(symbol); }
+std::string symbol_from(const std::string& text) { return text == "-" ? "" : unhex(text); }
+
 }  // namespace
+
+gpt_config shape_of(const run_settings& s, int vocabulary) {
+  return {s.architecture == "nanogpt" ? architecture::nanogpt : architecture::modern,
+          s.layers,
+          s.heads,
+          s.width,
+          s.context,
+          vocabulary};
+}
+
+void refuse_shards(const run_settings& s) {
+  if (s.vocabulary == "shards")
+    throw matopt::bad_value("--vocabulary", "shards", "of a folder of tokens; \"" + s.data + "\" is a file");
+}
 
 source_of_tokens::source_of_tokens(const std::string& path, const std::string& advice) {
   if (token_shards::is_folder(path)) {
@@ -148,16 +171,16 @@ source_of_tokens::source_of_tokens(const std::string& path, const std::string& a
 
 vocabulary source_of_tokens::fresh_vocabulary(const run_settings& s) const {
   if (shards) {
-    const std::string merges = s.data + "/merges.txt";
-    if (std::filesystem::exists(merges)) {
-      byte_pairs learned = pairs_from(read_file(merges));
+    const std::string path = s.data + "/merges.txt";
+    const std::string merges = std::filesystem::exists(path) ? read_file(path) : std::string();
+    if (merges.find_first_of("0123456789") == 0) {  // else it is another program's, in letters
+      byte_pairs learned = pairs_from(merges, '"' + path + '"');
       if (learned.symbols() == shards->symbols) return vocabulary::pairs(std::move(learned));
     }
     return vocabulary::of(*shards, shards->symbols.empty() ? s.vocabulary_size : 0);
   }
   if (text.empty()) throw matopt::error("\"" + s.data + "\" is empty; a text to learn from is needed");
-  if (s.vocabulary == "shards")
-    throw matopt::bad_value("--vocabulary", "shards", "of a folder of tokens; \"" + s.data + "\" is a file");
+  refuse_shards(s);
   if (s.vocabulary == "pairs") return vocabulary::pairs(byte_pairs::learned(text, s.vocabulary_size));
   return s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text);
 }
@@ -167,7 +190,7 @@ dataset source_of_tokens::data(const vocabulary& v, const run_settings& s) {
 }
 
 trained_model::trained_model(const run_settings& s, vocabulary v, const matopt::thread_pool& pool)
-    : settings(s), words(std::move(v)), model(shape_of(s, words.size()), pool, s.seed, s.shards) {}
+    : settings(s), words(std::move(v)), model(checked_shape(s, words.size()), pool, s.seed, s.shards) {}
 
 const dataset& trained_model::text() const {
   if (!data) throw matopt::error("no text to measure on: give --data");
@@ -214,7 +237,7 @@ void store_model(trained_model& m, matopt::tensor_file& file) {
   file.metadata["small_gpt.format_version"] = format_version;
   file.metadata["small_gpt.settings"] = to_checked_json(m.settings).dump();
   std::string symbols;
-  for (const auto& s : m.words.symbols()) symbols += hex(s) + ' ';
+  for (const auto& s : m.words.symbols()) symbols += text_of_symbol(s) + ' ';
   file.metadata["small_gpt.vocabulary"] = symbols;
   if (m.words.kind() == vocabulary_kind::pairs) file.metadata["small_gpt.merges"] = text_of(m.words.merges());
   if (!m.learned_from.empty()) file.metadata["small_gpt.text"] = m.learned_from;
@@ -232,10 +255,10 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
   validate(s);
   std::vector<std::string> symbols;
   std::istringstream list(metadata(file, "small_gpt.vocabulary"));
-  for (std::string h; list >> h;) symbols.push_back(unhex(h));
+  for (std::string h; list >> h;) symbols.push_back(symbol_from(h));
   const auto words = [&] {
     if (const auto merges = file.metadata.find("small_gpt.merges"); merges != file.metadata.end()) {
-      vocabulary v = vocabulary::pairs(pairs_from(merges->second));
+      vocabulary v = vocabulary::pairs(pairs_from(merges->second, "small_gpt.merges in the checkpoint"));
       if (v.symbols() != symbols) throw bad_file("small_gpt.vocabulary and small_gpt.merges in the checkpoint differ");
       return v;
     }

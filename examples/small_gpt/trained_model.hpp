@@ -30,6 +30,11 @@ struct trained_model {
   bool finite();  // all weights
 };
 
+// Of a model with so many tokens; as it is set, checked by whoever uses it.
+gpt_config shape_of(const run_settings& s, int vocabulary);
+// Throws if the vocabulary is to be that of a folder of tokens: for a text.
+void refuse_shards(const run_settings& s);
+
 // A text, or a folder of tokens, as it lies on disk.
 struct source_of_tokens {
   std::string text;

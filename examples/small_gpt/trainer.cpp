@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <limits>
 #include <matopt/policy/schedule/learning_rate.hpp>
 #include <matopt/version.hpp>
@@ -46,6 +47,24 @@ void check_settings(const matopt::tensor_file& file, const run_settings& setting
     throw bad_file("the checkpoint's settings are not those that its run had:" + text);
 }
 
+// Between the settings of a log, by its first line, and those of the checkpoint beside it.
+std::string differences_of(const json& header, const run_settings& settings) {
+  json logged = header.is_object() ? header.value("effective", json()) : json();
+  if (!logged.is_object()) return {};  // an old one
+  add_later_settings(logged);
+  return differences(logged, effective_settings(settings));
+}
+
+// A training goes on from its checkpoint, not from a model alone.
+void require_training(const matopt::tensor_file& file, const std::string& path) {
+  metadata(file, "small_gpt.settings");
+  for (const char* key : {"small_gpt.position", "optimizer.steps"})
+    if (!file.metadata.contains(key))
+      throw bad_file("\"" + path +
+                     "\" holds a model, as `compress --save` writes it, and no training to go on with: it has no \"" +
+                     key + '"');
+}
+
 }  // namespace
 
 device_maker& cuda_device_maker() {
@@ -73,20 +92,30 @@ trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_f
 trainer::trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, run_folder folder)
     : cpu_(&cpu), folder_(std::move(folder)) {
   const matopt::tensor_file file = matopt::tensor_file::load(checkpoint);
+  require_training(file, checkpoint);
   model_ = load_model(file, text_source::same(data), cpu.pool());
   check_settings(file, model_->settings);
   check_position(file);
   prepare();
   device_->restore(file, false);
   folder_.open(checkpoint);
-  if (const auto before = folder_.times_at(step_)) std::tie(seconds_before_, elapsed_before_) = *before;
-  if (!folder_.has_settings()) begin_log(json::object());  // into another folder than the checkpoint's
+  auto before = folder_.times_at(step_);
+  if (!before) before = run_folder((std::filesystem::path(checkpoint).parent_path() / ".").string()).times_at(step_);
+  if (before) std::tie(seconds_before_, elapsed_before_) = *before;
+  json header = folder_.header();
+  if (const std::string text = differences_of(header, model_->settings); !text.empty()) {
+    // --force emptied the log of this run, for another one that then ended before its first checkpoint.
+    folder_.begin_anew("is of another run than the checkpoint:" + text);
+    header = {};
+  }
+  if (header.is_null()) begin_log(json::object());  // also into another folder than the checkpoint's
   folder_.log({{"resumed", checkpoint}, {"step", step_}});
 }
 
 trainer::trainer(const branch& from, matopt::eigen_backend& cpu, run_folder folder)
     : cpu_(&cpu), folder_(std::move(folder)) {
   const matopt::tensor_file file = matopt::tensor_file::load(from.checkpoint);
+  require_training(file, from.checkpoint);
   model_ = load_model(file, text_source::named(from.settings.data), cpu.pool());
   const run_settings old = model_->settings;
   model_->settings.iterations = std::numeric_limits<int>::max();

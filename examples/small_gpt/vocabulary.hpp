@@ -72,7 +72,7 @@ class vocabulary {
     vocabulary v(shards.symbols, vocabulary_kind::shards, false);
     v.has_text_ = !shards.symbols.empty();
     for (std::size_t i = v.symbols_.size(); i < static_cast<std::size_t>(size); ++i)
-      v.symbols_.push_back("<" + std::to_string(i) + ">");
+      v.symbols_.push_back(number_name(i));
     return v;
   }
   // From a checkpoint.
@@ -80,7 +80,7 @@ class vocabulary {
       : kind_(kind), symbols_(std::move(symbols)) {
     single_.fill(-1);
     if (!unique) {
-      has_text_ = symbols_.empty() || symbols_.front() != "<0>";
+      has_text_ = symbols_.empty() || symbols_.back() != number_name(symbols_.size() - 1);
       return;
     }
     for (std::size_t i = 0; i < symbols_.size(); ++i) {
@@ -135,6 +135,8 @@ class vocabulary {
   }
 
  private:
+  // Of a token of which it is not known what it stands for.
+  static std::string number_name(std::size_t i) { return "<" + std::to_string(i) + ">"; }
   std::int32_t find(std::string_view character) const {
     const auto found = longer_.find(std::string(character));
     return found == longer_.end() ? -1 : found->second;

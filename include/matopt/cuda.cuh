@@ -33,6 +33,7 @@
 #include "core/broadcast.hpp"
 #include "core/philox.hpp"
 #include "cuda/block_columns.cuh"
+#include "cuda/branches.cuh"
 #include "cuda/buffer.cuh"
 #include "cuda/decompositions.cuh"
 #include "cuda/device.cuh"
@@ -123,6 +124,13 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     if (a.type == cudaMemoryTypeManaged) return;
     if (a.type != cudaMemoryTypeDevice) throw bad_value(what, "host memory", legal);
     if (a.device != device()) throw bad_value(what, "memory of CUDA device " + std::to_string(a.device), legal);
+  }
+
+  // launches(), which a recorded step leaves out while all of these guards are raised.
+  template <class Launches>
+  void where_any(const status_word* guards, index_t count, const Launches& launches) {
+    const cuda::on_device here(device());
+    branches_.run(stream_, guards, count, launches);
   }
 
   template <class F, class T, class... V>
@@ -333,6 +341,7 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   cuda::products products_;
   cuda::hopper::products hopper_;
   cuda::piecewise_product pieces_;
+  cuda::branches branches_;
   buffer meeting_memory_;
   cuda::meeting_place meeting_;
 };

@@ -25,6 +25,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -111,6 +112,11 @@ class param_groups : public any_optimizer<Backend, Types> {
     base::drop(name);
     std::erase_if(assignments_, [&](const auto& a) { return a.name == name; });
   }
+  void set_parameter(const std::string& name, double lr_scale, std::optional<double> decay = {}) {
+    base::set_parameter(name, lr_scale, decay);
+    for (auto& a : assignments_)
+      if (a.name == name) a.lr_scale = lr_scale, a.decay = decay_text(decay);
+  }
   bool needs_reference(role kind) const { return needs_reference(group_of(kind)); }
   bool needs_reference(std::string_view group) const {
     return this->groups_[this->group_number(group)]->rule->needs_reference();
@@ -146,19 +152,25 @@ class param_groups : public any_optimizer<Backend, Types> {
   }
 
  private:
+  static std::string decay_text(std::optional<double> decay) { return decay ? detail::text(*decay) : "rule"; }
   static std::string_view group_of(role kind) { return kind == role::hidden ? "matrix" : "rest"; }
 
   template <class OtherTypes>
   void take_over(any_optimizer<Backend, OtherTypes> from, const std::string& label, double lr) {
     auto group = from.take_group();
-    add_group(label, std::move(group->rule), lr, group->options);
+    add_group(label, std::move(group->rule), lr * group->lr, group->options);
+    for (auto& s : group->schedules) {
+      // What was a factor of the rates given to step() is one of this rate.
+      if (s.name == "lr") s.value = [lr, factor = std::move(s.value)](index_t step) { return lr * factor(step); };
+      this->group_called(label).schedule(s.name, std::move(s.value));
+    }
   }
   void assign(const std::string& name, view<W> w, view<const G> g, const view<const G>* reference,
               std::string_view group, const std::string& kind, const parameter_options& o) {
     const std::size_t number = this->group_number(group);
     this->add_to(number, name, w, g, reference, o);
     assignments_.push_back({name, std::string(group), kind, this->groups_[number]->rule->signature(), w.rows, w.cols,
-                            o.lr_scale, o.decay ? detail::text(*o.decay) : "rule"});
+                            o.lr_scale, decay_text(o.decay)});
   }
 
   optimizer_options options_{};

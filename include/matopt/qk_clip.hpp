@@ -38,6 +38,7 @@
 
 #include "core/check_view.hpp"
 #include "core/functors.hpp"
+#include "core/limits.hpp"
 #include "core/pass.hpp"
 #include "core/settings.hpp"
 
@@ -97,6 +98,7 @@ class qk_clip {
   qk_clip(Backend& backend, attention_heads of, view<const C> maxima)
       : backend_(&backend), of_(of), maxima_(maxima.cols == 1 ? maxima : maxima.t()) {
     validate_settings(of_);
+    validate_settings_in<C>(of_);
     of_.validate();
     if (of_.groups == 0) of_.groups = of_.heads;
     check("maxima", maxima_, true);
@@ -119,10 +121,15 @@ class qk_clip {
         throw bad_value(what, detail::text(v), "a matrix of " + made_of + ", " + std::to_string(rows) + " rows");
     };
     const index_t kept = of_.head_dim - of_.rotary;
-    require("query", query, of_.heads * of_.head_dim, "heads * head_dim");
-    require("key", key, of_.groups * kept, "groups * (head_dim - rotary)");
-    if (detail::overlap(detail::footprint_of(query), detail::footprint_of(key)))
-      throw bad_value("key", "in memory of the query", "in memory of its own");
+    require("query", query, detail::product(of_.heads, of_.head_dim), "heads * head_dim");
+    require("key", key, detail::product(of_.groups, kept), "groups * (head_dim - rotary)");
+    const auto apart = [](const char* what, const view<T>& v, const char* from, const view<T>& other) {
+      if (detail::overlap(v, other)) throw bad_value(what, std::string("in memory of ") + from, "in memory of its own");
+    };
+    apart("key", key, "the query", query);
+    for (const pair& p : pairs_)
+      for (const view<T>& other : {p.query, p.rotary, p.key})
+        apart("query", query, "an earlier pair", other), apart("key", key, "an earlier pair", other);
     const view<T> heads = split(query, of_.heads);
     pairs_.push_back({heads.row_block(0, kept), heads.row_block(kept, of_.rotary), split(key, of_.groups)});
   }

@@ -13,12 +13,14 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -91,6 +93,44 @@ inline std::string shape_text(const tensor_file::tensor& t) {
   return t.shape.size() == 2 ? shape_text(t.type, t.shape[0], t.shape[1]) : "not a matrix";
 }
 
+inline constexpr const char* rule_of_prefix = "optimizer.rule_of.";
+
+// The rules in a signature.
+inline std::vector<std::string> rules_of(std::string_view signature) {
+  constexpr std::string_view between = " + ";
+  std::vector<std::string> rules;
+  for (std::size_t from = 0, end = 0; end != signature.npos; from = end + between.size()) {
+    end = signature.find(between, from);
+    rules.emplace_back(signature.substr(from, end == signature.npos ? end : end - from));
+  }
+  return rules;
+}
+// The same of a file. A rule that is not among `ours` may have been called otherwise in version 0.1.
+inline std::vector<std::string> rules_in(const tensor_file& file, const std::vector<std::string>& ours) {
+  const auto at = file.metadata.find("optimizer.rule");
+  if (at == file.metadata.end()) return {"(none)"};
+  auto rules = rules_of(at->second);
+  for (std::string& rule : rules)
+    if (std::find(ours.begin(), ours.end(), rule) == ours.end()) rule = rule_name(rule);
+  return rules;
+}
+
+// Matrices that the file has under another rule, with that. (A file of an earlier version says nothing of that.)
+template <class Optimizer>
+std::map<std::string, std::string> under_other_rules(const Optimizer& opt, const tensor_file& file) {
+  std::map<std::string, std::string> found;
+  const auto ours = rules_of(opt.signature()), theirs = rules_in(file, ours);
+  for (const auto& [name, place] : opt.rules_of_matrices()) {
+    const auto at = file.metadata.find(rule_of_prefix + name);
+    if (at == file.metadata.end()) continue;
+    const index_t number = steps_of(at->second);
+    const bool known = number >= 0 && number < static_cast<index_t>(theirs.size());
+    const std::string rule = known ? theirs[static_cast<std::size_t>(number)] : "number " + at->second;
+    if (rule != ours[place]) found[name] = rule;
+  }
+  return found;
+}
+
 // What of the metadata does not fit, a line each; and in `note` what could not be compared.
 template <class Optimizer>
 std::string metadata_differences(const Optimizer& opt, const tensor_file& file, const restore_options& o,
@@ -107,7 +147,9 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
   const bool versioned = file.metadata.contains(state_version_key);
   if (versioned ? text(state_version_key) != state_version : !theirs.empty())
     differences += "\n  format version: file " + text(state_version_key) + ", legal: " + state_version;
-  if (const std::string rule = text("optimizer.rule"); rule != opt.signature() && rule_name(rule) != opt.signature())
+  auto our_rules = rules_of(opt.signature()), their_rules = rules_in(file, our_rules);
+  std::sort(our_rules.begin(), our_rules.end()), std::sort(their_rules.begin(), their_rules.end());
+  if (our_rules != their_rules)  // in whatever order the groups are
     differences += "\n  rule: file " + text("optimizer.rule") + ", here " + opt.signature();
   if (steps_of(text("optimizer.steps")) < 0)
     differences +=
@@ -170,6 +212,7 @@ inline std::string parameter_of(const std::string& state) { return state.substr(
 // Compares the tensors of the file with those of the optimizer: what does not fit goes to `report` or, where `o` does
 // not allow for it, to `refused`, a line each. Returns what is to be written.
 inline std::vector<state_write> match_tensors(const std::vector<state_tensor>& here, const tensor_file& file,
+                                              const std::map<std::string, std::string>& under_other_rules,
                                               const restore_options& o, restore_report& report, std::string& refused) {
   std::vector<std::pair<const state_tensor*, saved_state>> fitting;
   std::set<std::string> names, keys, not_restored;
@@ -179,7 +222,8 @@ inline std::vector<state_write> match_tensors(const std::vector<state_tensor>& h
   for (const state_tensor& t : here) {
     if (!names.insert(t.name).second) refused += "\n  " + t.name + ": twice here";
     const std::string ours = shape_text(t.type, t.rows, t.cols);
-    const saved_state saved = find_saved(file, t.name);
+    const saved_state saved =
+        under_other_rules.contains(parameter_of(t.name)) ? saved_state{} : find_saved(file, t.name);
     if (!saved.tensor) {
       report.missing.push_back(t.name), not_restored.insert(parameter_of(t.name));
       if (!o.partial) unlike(t.name, "(none)", ours);
@@ -241,6 +285,8 @@ void store_state(const Optimizer& opt, tensor_file& file) {
   file.metadata.merge(detail::settings_metadata(opt.scheduled_settings(), detail::scheduled_prefix));
   file.metadata[detail::state_version_key] = detail::state_version;
   file.metadata["optimizer.rule"] = opt.signature();
+  for (const auto& [name, place] : opt.rules_of_matrices())
+    file.metadata[detail::rule_of_prefix + name] = std::to_string(place);
   file.metadata["optimizer.steps"] = std::to_string(opt.steps());
 }
 
@@ -254,7 +300,12 @@ restore_report restore_state(Optimizer& opt, const tensor_file& file, const rest
   const auto recoded = any_format ? detail::recode_state(here, file, state_prefix) : std::nullopt;
   if (recoded)
     for (const auto& c : recoded->changes) report.converted.push_back({c.name, c.file, c.here});
-  const auto writes = detail::match_tensors(here, recoded ? recoded->file : file, options, report, refused);
+  const auto other_rules = detail::under_other_rules(opt, file);
+  if (!options.partial)
+    for (const auto& [name, rule] : other_rules)
+      refused += "\n  rule of " + name + ": file " + rule + ", here another one";
+  const auto writes =
+      detail::match_tensors(here, recoded ? recoded->file : file, other_rules, options, report, refused);
   if (!refused.empty()) throw bad_file("the saved state does not fit this optimizer:" + refused);
 
   for (const auto& w : writes) opt.write_state(*w.to, w.from);

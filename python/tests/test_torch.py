@@ -561,6 +561,35 @@ class Groups(unittest.TestCase):
         run(optimizer, ours, 1)
 
 
+    def test_what_is_exchanged_in_a_group_is_noticed(self):
+        def other_tensor(o):
+            o.param_groups[0]["params"][0] = parameters()[0]
+
+        def one_more(o):
+            o.param_groups[0]["params"].append(parameters()[0])
+
+        def one_less(o):
+            o.param_groups[0]["params"].pop()
+
+        for change, words in ((other_tensor, "params of group 0"), (one_more, "params of group 0"),
+                              (one_less, "params of group 0"), (lambda o: o.param_groups.pop(), "number of groups is 0"),
+                              (lambda o: o.param_groups.append(dict(o.param_groups[0])), "number of groups is 2"),
+                              (lambda o: o.param_groups[0].update(master_weights=True), "master_weights of group 0"),
+                              (lambda o: o.param_groups[0].update(stacked=True), "stacked of group 0")):
+            ours = parameters()
+            optimizer = mt.Optimizer(ours, lr=0.02)
+            run(optimizer, ours, 1)
+            before = [p.detach().clone() for p in ours]
+            optimizer.param_groups[0]["lr"] = 0.5
+            change(optimizer)
+            with self.assertRaisesRegex(ValueError, words):
+                run(optimizer, ours, 1, first=1)
+            self.assertTrue(all(p.equal(q) for p, q in zip(ours, before)))
+        optimizer = mt.Optimizer(parameters())
+        optimizer.load_state_dict(optimizer.state_dict())  # makes new groups of the same tensors
+        optimizer.step()
+
+
 class Roles(unittest.TestCase):
     def test_suggested(self):
         model = nn.ModuleDict({"wte": nn.Embedding(64, 16), "mlp": nn.Linear(16, 24), "lm_head": nn.Linear(16, 64)})
@@ -653,7 +682,36 @@ class State(unittest.TestCase):
                 b.mul_(0.95).add_(g, alpha=0.05)
         self.assertLess(distance([saved["state"][i]["momentum"] for i in range(4)], m), 1e-6)
         self.assertEqual(saved["param_groups"][0]["momentum"], 0.95)
-        self.assertEqual(len(optimizer.state), 0)
+        # The same by parameter, in copies.
+        self.assertEqual(list(optimizer.state), ours)
+        for i, p in enumerate(ours):
+            self.assertTrue(optimizer.state[p]["momentum"].equal(saved["state"][i]["momentum"]))
+            optimizer.state[p]["momentum"].zero_()
+        self.assertGreater(optimizer.state[ours[0]]["momentum"].abs().sum().item(), 0)
+        self.assertFalse(mt.Optimizer(ours).state)
+
+    def test_distributed_checkpoints(self):
+        # PyTorch takes a step with gradients of zero where an optimizer has no state; ours has.
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+        def made():
+            model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+            weights, biases = [[getattr(layer, kind) for layer in model] for kind in ("weight", "bias")]
+            optimizer = mt.Optimizer([{"params": weights}, {"params": biases, "rule": "adamw"}], lr=0.02)
+            return model, optimizer, weights + biases
+
+        model, optimizer, ours = made()
+        run(optimizer, ours, 3)
+        optimizer.zero_grad()
+        before = optimizer.state_dict()["state"]
+        saved = get_optimizer_state_dict(model, optimizer)
+        after = optimizer.state_dict()["state"]
+        self.assertTrue(all(t.equal(after[i][name]) for i, s in before.items() for name, t in s.items()))
+        again, other, theirs = made()
+        again.load_state_dict(model.state_dict())
+        set_optimizer_state_dict(again, other, saved)
+        run(optimizer, ours, 3, first=3), run(other, theirs, 3, first=3)
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, theirs)))
 
     def test_loading_what_does_not_fit_changes_nothing(self):
         ours, plain = parameters(), parameters()
@@ -672,6 +730,19 @@ class State(unittest.TestCase):
                 optimizer.load_state_dict(bad)
         run(optimizer, ours, 2, first=2), run(control, plain, 2, first=2)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+
+    def test_loading_parameters_in_another_order(self):
+        # Of one shape, so that nothing else tells.
+        ours = parameters(torch.float32, [(6, 6), (6, 6)])
+        a, b = ("a", ours[0]), ("b", ours[1])
+        for before, after in (([a, b], [b, a]), ([{"params": [a]}, {"params": [b]}], [{"params": [b]}, {"params": [a]}])):
+            optimizer, other = mt.Optimizer(before), mt.Optimizer(after)
+            run(optimizer, ours, 1)
+            with self.assertRaisesRegex(ValueError, '"a" in the place of "b"'):
+                other.load_state_dict(optimizer.state_dict())
+            self.assertFalse(other.state)
+        renamed = mt.Optimizer([("module.a", ours[0]), ("module.b", ours[1])])
+        renamed.load_state_dict(mt.Optimizer([a, b]).state_dict())
 
     def test_saved_settings_come_back(self):
         ours = parameters()

@@ -321,6 +321,24 @@ TEST_CASE("sixteen bits, with and without masters", "[torch]") {
   }
 }
 
+TEST_CASE("a model that becomes one of sixteen bits has masters from then on", "[torch]") {
+  one_group later(parameters(at::kFloat), "adamw", {.params = {}, .rule = {}, .lr = 1e-5, .master_weights = true});
+  one_group exact(parameters(at::kFloat), "adamw", {.params = {}, .rule = {}, .lr = 1e-5});
+  later.go(2), exact.go(2);
+  for (auto* group : {&later, &exact})
+    for (auto& p : group->all) {
+      const at::Tensor rounded = p.detach().to(at::kBFloat16);
+      p.mutable_grad() = at::Tensor();
+      p.set_data(group == &later ? rounded : rounded.to(at::kFloat));
+    }
+  for (int t = 2; t < 40; ++t) {
+    give(later.all, t), give(exact.all, t);
+    for (std::size_t i = 0; i < exact.all.size(); ++i) exact.all[i].mutable_grad() = later.all[i].grad().to(at::kFloat);
+    later.opt.step(), exact.opt.step();
+  }
+  for (std::size_t i = 0; i < exact.all.size(); ++i) CHECK(later.all[i].equal(exact.all[i].detach().to(at::kBFloat16)));
+}
+
 TEST_CASE("checkpoints by state_io.hpp and by tensors", "[torch]") {
   const std::string path = "torch_adapter_state.safetensors";
   for (const char* rule : {"torch_muon", "muown"}) {

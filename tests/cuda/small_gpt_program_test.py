@@ -20,7 +20,9 @@ class SmallGptOnTheGpu(Runs):
         return [line[key] for line in self.log(out) if key in line]
 
     def test_losses_are_those_of_the_cpu(self):
-        for arch, rule in (("modern", "muon"), ("nanogpt", "muon"), ("modern", "adamw"), ("modern", "mars_m")):
+        # The last two begin with something of the weights: norms of rows, and the norm of each matrix.
+        for arch, rule in (("modern", "muon"), ("nanogpt", "muon"), ("modern", "adamw"), ("modern", "mars_m"), ("modern", "muown"),
+                           ("modern", "muon_h")):
             with self.subTest(arch=arch, rule=rule):
                 usual = ("--arch", arch, "--rule", rule, "--clip", 0.5)
                 names = {d: f"{arch}-{rule}-{d}" for d in ("cpu", "float", "bf16")}

@@ -43,7 +43,14 @@ TEST_CASE("GPU training: parameters without a gradient are left out", "[cuda][tr
     training::left_out<World>([](cuda_backend& b) { return any_optimizer<cuda_backend>(b, muown{}); }, true);
   });
 }
-TEST_CASE("GPU training: parameters come and go", "[cuda][training]") { training::parameters_come_and_go<gpu_world>(); }
+TEST_CASE("GPU training: parameters come and go", "[cuda][training]") {
+  training::parameters_come_and_go<gpu_world>();
+  training::left_out_while_others_come_and_go<gpu_world>();
+}
+TEST_CASE("GPU training: a setting has one schedule, and set() ends it", "[cuda][training]") {
+  training::schedules_have_one_name_and_an_end<gpu_world>();
+  training::optimizers_bring_their_schedules<gpu_world>();
+}
 TEST_CASE("GPU training: clipping by the norm of all gradients", "[cuda][training]") {
   in_both([]<class World>(const World&) {
     for (const double most : {0.5, 1e6})

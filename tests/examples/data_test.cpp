@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -272,6 +273,66 @@ TEST_CASE("small_gpt: byte pairs cut text as GPT-2 does, and give any bytes back
   CHECK_THROWS_AS(byte_pairs::learned("text", 256), matopt::bad_value);
   CHECK_THROWS_AS(byte_pairs({{300, 1}}), matopt::bad_file);
   CHECK_THROWS_AS(byte_pairs({{1, 2}, {1, 2}}), matopt::bad_file);
+}
+
+namespace {
+
+// As the definition has it: of all pairs the one that was learned first, everywhere, again and again.
+std::vector<std::int32_t> encoded_slowly(const byte_pairs& v, const std::string& word) {
+  std::map<byte_pairs::pair, std::size_t> order;
+  for (std::size_t i = 0; i < v.merges().size(); ++i) order[v.merges()[i]] = i;
+  std::vector<std::string> parts;
+  const auto id = [&](const std::string& s) {
+    return static_cast<std::int32_t>(std::find(v.symbols().begin(), v.symbols().end(), s) - v.symbols().begin());
+  };
+  for (const char c : word) parts.emplace_back(1, c);
+  for (;;) {
+    std::size_t first = order.size();
+    for (std::size_t i = 0; i + 1 < parts.size(); ++i)
+      if (const auto at = order.find({id(parts[i]), id(parts[i + 1])}); at != order.end())
+        first = std::min(first, at->second);
+    if (first == order.size()) break;
+    for (std::size_t i = 0; i + 1 < parts.size(); ++i)
+      if (byte_pairs::pair(id(parts[i]), id(parts[i + 1])) == v.merges()[first]) {
+        parts[i] += parts[i + 1];
+        parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+      }
+  }
+  std::vector<std::int32_t> tokens;
+  for (const auto& part : parts) tokens.push_back(id(part));
+  return tokens;
+}
+
+std::string letters(std::size_t count, unsigned kinds, std::uint64_t seed) {
+  small_gpt::random_stream random(seed);
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) text += static_cast<char>('a' + random.below(kinds));
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("small_gpt: byte pairs of long words are those of the definition", "[small_gpt]") {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const std::string word = letters(200, 1 + static_cast<unsigned>(seed) % 4, seed);
+    const auto v = byte_pairs::learned(word, 300);
+    CHECK(v.encode(word) == encoded_slowly(v, word));
+  }
+}
+
+TEST_CASE("small_gpt: the work for a long word does not go up with the number of pairs", "[small_gpt]") {
+  const std::string word = letters(60000, 4, 2);
+  const auto seconds = [&](int size) {
+    const auto v = byte_pairs::learned(word, size);
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < 3; ++i) {
+      const std::clock_t start = std::clock();
+      CHECK(v.encode(word).size() < word.size());
+      least = std::min(least, static_cast<double>(std::clock() - start));
+    }
+    return least;
+  };
+  CHECK(seconds(2048) < 8 * seconds(272));  // of 16 pairs and of 1792, a hundred times as many
 }
 
 TEST_CASE("small_gpt: a permutation takes every number once, and another order for another seed", "[small_gpt]") {

@@ -74,6 +74,16 @@ void add_eigenbasis_rules(rule_book&) {}
 
 }  // namespace small_gpt
 
+TEST_CASE("small_gpt: a name means one rule, and can stand in a command and in the name of a folder", "[small_gpt]") {
+  rule_book book;
+  book.add<matopt::adamw>("adamw").add<matopt::adamw>("My_rule-2.0+");
+  for (const char* name : {"adamw", "", "a=b", "a,b", "a/b", "..", "-a", "a b", "\xe9"}) {
+    CAPTURE(name);
+    CHECK_THROWS_AS(book.add<matopt::adamw>(name), matopt::bad_value);
+  }
+  CHECK(book.names().size() == 2);
+}
+
 TEST_CASE("small_gpt: the reference gradient is the batch's, at the weights before the last step", "[small_gpt]") {
   for (const double clip : {0.0, 0.5}) {
     CAPTURE(clip);

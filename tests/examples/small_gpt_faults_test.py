@@ -254,6 +254,50 @@ class Files(Runs):
         steps = [line["step"] for line in self.log("b") if "loss" in line]
         self.assertEqual(json.loads(self.metadata(self.checkpoint("b"))["small_gpt.position"])["step"], steps[-1] + 1)
 
+    def test_a_log_and_a_checkpoint_of_two_runs(self):
+        # --force replaced a run, and the new one was killed before its first checkpoint.
+        self.train("a")
+        before = self.checkpoint("a").read_bytes()
+        log = self.folder / "a/log.jsonl"
+        p = self.start(*self.training("a", "--force", "--rule", "adamw", "--checkpoint-interval", 10**6, iterations=10**6))
+        while p.poll() is None and (log.read_text().count('"loss"') < 3 or '"rule":"adamw"' not in log.read_text()):
+            time.sleep(0.002)
+        p.kill()
+        p.wait()
+        log = (self.folder / "a/log.jsonl").read_bytes()
+        error = run("train", "--resume", self.checkpoint("a"), code=FAILED)
+        self.assertIn('rule: file "adamw", here "muon"', error)
+        self.assertIn("--force", error)
+        self.assertEqual((self.folder / "a/log.jsonl").read_bytes(), log)
+        run("train", "--resume", self.checkpoint("a"), "--force")
+        self.assertEqual(self.log("a")[0]["settings"]["rule"], "muon")
+        self.assertEqual(self.checkpoint("a").read_bytes(), before)
+        # The same in a sweep: the run that it asks for is trained from its beginning.
+        folder = self.folder / "runs/adamw,lr=0.003,seed=1"
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_bytes(log.replace(b'"iterations":1000000', b'"iterations":10').replace(b'"checkpoint_interval":1000000', b'"checkpoint_interval":10'))
+        (folder / "checkpoint.safetensors").write_bytes(before)
+        settings = "".join(f"{name[2:]} = {value}\n" for name, value in zip(TINY[::2], TINY[1::2]))
+        (self.folder / "sweep.toml").write_text(f'out = "{self.folder}/runs"\n[settings]\ndata = "{self.text}"\niterations = 10\nwarmup = 20000\n{settings}[[rules]]\nname = "adamw"\n')
+        self.assertIn("1 runs trained now", run("sweep", self.folder / "sweep.toml"))
+        self.assertEqual([path.name for path in (self.folder / "runs").iterdir()], [folder.name])
+        self.assertEqual(self.log("runs/" + folder.name)[0]["settings"]["rule"], "adamw")
+        self.assertEqual([line["step"] for line in self.log("runs/" + folder.name) if "loss" in line], list(range(1, 11)))
+
+    def test_no_file_is_half_written(self):
+        self.train("a", iterations=3)
+        self.assertEqual(run("report", self.folder / "a", "--out", self.folder / "page", "--no-compression").count("report.html"), 1)
+        run("tokenize", "--data", self.text, "--out", self.folder / "tokens", "--vocabulary-size", 300)
+        before = {path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1200, 1200))
+        for args in (["report", self.folder / "a", "--out", self.folder / "page", "--no-compression"],
+                     ["report", self.folder / "a", "--out", self.folder / "other", "--no-compression"],
+                     ["tokenize", "--data", self.text, "--out", self.folder / "others", "--vocabulary-size", 300],
+                     ["compress", self.checkpoint("a"), "--keep", 0.5, "--save", self.folder / "small"]):
+            with self.subTest(args):
+                self.assertIn("File too large", run(*args, code=FAILED, preexec_fn=limit))
+        self.assertEqual(before, {path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()})
+
     def test_folders_that_are_none(self):
         (self.folder / "file").write_text("")
         os.mkfifo(self.folder / "fifo")

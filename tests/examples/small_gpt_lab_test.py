@@ -4,9 +4,12 @@ usage: small_gpt_lab_test.py PROGRAM [PROGRAM_WITH_A_RULE_OF_ITS_OWN]
 """
 import csv
 import json
+import os
 import pathlib
 import re
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -157,6 +160,13 @@ class Checkpoints(Runs):
         run("train", "--resume", self.folder / "adamw/checkpoint-00000020.safetensors", "--out", self.folder / "resumed")
         self.assertEqual(self.checkpoint("resumed").read_bytes(), self.checkpoint("whole").read_bytes())
 
+        # Settings of the rule that are not named stay, those of AdamW too.
+        run("train", "--branch", self.folder / "other/checkpoint.safetensors", "--out", self.folder / "third", "--iterations", 52, "--set", "decay=0.1",
+            "--set-other", "beta1=0.8")
+        run("train", "--branch", self.checkpoint("third"), "--out", self.folder / "fourth", "--iterations", 54, "--set", "momentum=0.7", "--set-other", "beta2=0.9")
+        s = self.log("fourth")[0]["effective"]
+        self.assertEqual((s["set"]["momentum"], s["set"]["decay"], s["set_other"]["beta1"], s["set_other"]["beta2"]), ("0.7", "0.1", "0.8", "0.9"))
+
         for args, expected in ((["--width", 32], "--width cannot be changed"), (["--iterations", 10], "more than the steps of the checkpoint, 10"),
                                (["--rule", "moun"], "nearest")):
             self.assertIn(expected, run("train", "--branch", early, "--out", self.folder / "bad", *args, code=FAILED))
@@ -238,6 +248,77 @@ class Tokens(Runs):
         self.text.write_text(self.text.read_text().replace("little", "letter"))
         self.assertIn("not the text that the model learned from", run("train", "--resume", self.checkpoint("b"), "--data", self.shards(), code=FAILED))
         run("compress", c, "--data", moved, "--keep", 0.5, "--calibration", 8)
+
+    def shard(self, name, tokens, version=1):
+        folder = self.folder / "made"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(struct.pack("<256i", 20240520, version, len(tokens), *[0] * 253) + struct.pack(f"<{len(tokens)}H", *tokens))
+        return folder
+
+    def test_shards_that_are_none(self):
+        numbers = [i * i % 300 for i in range(2000)]
+        folder = self.shard("a_train.bin", numbers)
+        self.shard("a_val.bin", numbers[:500])
+        self.train("a", "--data", folder, "--vocabulary-size", 300, iterations=3)
+        for change, expected in ((lambda: self.shard("b_train.bin", [*numbers[:1500], 5000, *numbers]), "token 1500 of"),
+                                 (lambda: self.shard("b_val.bin", [*numbers[:15], 300]), "token 15 of"),
+                                 (lambda: os.mkfifo(folder / "b_train.bin"), "it is a FIFO"),
+                                 (lambda: (folder / "b_train.bin").mkdir(), "it is a folder"),
+                                 (lambda: (folder / "b_train.bin").write_bytes(b"short"), "shorter than its header"),
+                                 (lambda: self.shard("b_val.bin", numbers, version=7), "its version is 7"),
+                                 (lambda: (folder / "merges.txt").write_text("1 2 3"), "merges.txt"),
+                                 (lambda: (folder / "merges.txt").write_text("1 2 three"), "merges.txt"),
+                                 (lambda: (folder / "merges.txt").write_text("1 99999"), "merges.txt")):
+            with self.subTest(expected):
+                change()
+                message = self.train("b", "--data", folder, "--vocabulary-size", 300, code=FAILED)
+                self.assertIn(expected, message)
+                self.assertFalse((self.folder / "b").exists())
+                for path in [*folder.glob("b_*"), *folder.glob("merges.txt")]:
+                    path.rmdir() if path.is_dir() else path.unlink()
+        (folder / "merges.txt").write_text("#version: 0.2\nt h\n")  # another program's
+        self.train("c", "--data", folder, "--vocabulary-size", 300, iterations=3)
+
+    def test_a_vocabulary_with_any_symbols(self):
+        numbers = [i * i % 300 for i in range(2000)]
+        folder = self.shard("a_train.bin", numbers)
+        self.shard("a_val.bin", numbers[:500])
+        def vocabulary(symbols, version=1):
+            header = struct.pack("<256i", 20240328, version, len(symbols), *[0] * 253)
+            (folder / "tokenizer.bin").write_bytes(header + b"".join(bytes([len(s)]) + s for s in symbols))
+        several = [b"" if i % 7 == 0 else b"<0>" if i < 3 else b"%d," % i for i in range(300)]
+        vocabulary(several, version=2)
+        self.train("a", "--data", folder, iterations=3)
+        self.assertEqual(run("eval", self.checkpoint("a")).count("bits per byte"), 1)
+        run("sample", self.checkpoint("a"), "--length", 5)
+        run("train", "--resume", self.checkpoint("a"))
+        vocabulary([b""] * 300)  # of no bytes at all: there are no bits per byte
+        self.train("b", "--data", folder, iterations=3)
+        for text in (run("eval", self.checkpoint("b")), (self.folder / "b/log.jsonl").read_text()):
+            self.assertNotIn("inf", text)
+        vocabulary(several, version=9)
+        self.assertIn("is 9; this program reads 1 and 2", self.train("c", "--data", folder, code=FAILED))
+
+    def test_what_tokenize_refuses(self):
+        empty = self.folder / "empty"
+        empty.write_text("")
+        out = self.folder / "out"
+        for args, expected in ((["--data", empty], "is empty"), (["--data", self.text, "--validation", empty], "is empty"),
+                               (["--data", self.text, "--train-fraction", 1e-6], "--train-fraction is 1e-06")):
+            self.assertIn(expected, run("tokenize", *args, "--out", out, code=FAILED))
+            self.assertFalse(out.exists())
+        self.assertIn("--out", run("tokenize", "--data", self.text, "--out", "", code=FAILED))
+        # Tokens of two texts are not to be mixed.
+        arguments = ["tokenize", "--data", self.text, "--out", out, "--vocabulary-size", 300]
+        run(*arguments)
+        (out / "text_train_000002.bin").write_bytes((out / "text_train_000001.bin").read_bytes())
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        self.assertIn("--force", run(*arguments, code=FAILED))
+        self.assertEqual({path.name: path.read_bytes() for path in out.iterdir()}, before)
+        run(*arguments, "--force")
+        self.assertFalse((out / "text_train_000002.bin").exists())
+        (out / "fineweb_train_000001.bin").write_bytes(before["text_train_000001.bin"])
+        self.assertIn("fineweb", run(*arguments, "--force", code=FAILED))
 
     def test_a_text_of_its_own_validates(self):
         held_out = self.folder / "held_out"
@@ -391,13 +472,13 @@ class Sweeps(Runs):
         report = json.loads((self.folder / "report/report.json").read_text())
         self.assertEqual([len(one["compressed"]) for one in report["rules"]], [2, 2])
         for key, value in (("keep", "[2.0]"), ("calibration", 0), ("runs", '"some"'), ("method", '"asvd"'), ("bits", "[3]"), ("bits", "[8.5]"),
-                           ("bits", "[]"), ("bits", "8"), ("bits", "[8, 8]"), ("bits", '["8"]'), ("entropy", 1), ("entropy", "true")):
+                           ("bits", "[]"), ("bits", "8"), ("bits", '["8"]'), ("entropy", 1), ("entropy", "true")):
             with self.subTest(key, value=value):
                 self.assertIn(key, self.sweep(self.grid(rules.split("[compress]")[0] + f"[compress]\n{key} = {value}"), code=FAILED))
 
     def test_a_sweep_stores_its_models_in_fewer_bits(self):
         rules = '[[rules]]\nname = "muon"\n[[rules]]\nname = "adamw"\n'
-        compress = "[compress]\nkeep = [0.8, 0.3]\ncalibration = 8\nbits = [16, 8, 4]\nentropy = true\n"
+        compress = "[compress]\nkeep = [0.8, 0.3]\ncalibration = 8\nbits = [16, 8, 8, 4]\nentropy = true\n"  # each once
         wide = lambda text: self.grid(text).replace("width = 16", "width = 64")
         self.sweep(wide(rules + compress))
         paths = list(self.folder.glob("runs/*/analysis.json"))
@@ -441,11 +522,11 @@ class Sweeps(Runs):
         plot = (self.folder / "report/plots/size_whitened.svg").read_text()
         page, text = (self.folder / "report/report.html").read_text(), (self.folder / "report/report.md").read_text()
         for bits in (16, 8, 4):
-            self.assertIn(f"muon, {bits} bits", plot)
+            self.assertEqual(len(re.findall(f"<title>{bits} bits</title>", plot)), 1)
             self.assertIn(f"<td>adamw, {bits} bits</td>", page)
             self.assertIn(f"| muon | {bits} | whitened |", text)
             self.assertIn(f"<em>whitened</em>, {bits} bits: ", page)
-        self.assertNotIn("32 bits", plot)
+        self.assertEqual([len(re.findall(f"<title>{name}</title>", plot)) for name in ("muon", "adamw", "32 bits")], [1, 1, 0])
         size = lambda n: f"{n} B" if n < 1e4 else f"{n / 1e3:.1f} kB" if n < 1e6 else f"{n / 1e6:.2f} MB"
         for one in report["rules"]:
             for entry in one["compressed"]:
@@ -453,7 +534,7 @@ class Sweeps(Runs):
                 self.assertIn(f"{entry['asvd']:.4f}<br>{size(n)}", page)
                 self.assertIn(f"{entry['asvd']:.3f} ({size(n)})", text)
         # Other bits are another analysis, also of a report.
-        self.sweep(wide(rules + compress.replace("[16, 8, 4]", "[4]")))
+        self.sweep(wide(rules + compress.replace("[16, 8, 8, 4]", "[4]")))
         self.assertEqual({len(json.loads(path.read_text())["compressed"]) for path in paths}, {3})
         run("report", self.folder / "runs", "--out", self.folder / "report", "--keep", 0.5, "--bits", "32,8", "--calibration", 8)
         report = json.loads((self.folder / "report/report.json").read_text())
@@ -478,11 +559,64 @@ class Sweeps(Runs):
             ('[[rules]]\nname = "muon"\nsearch = { width = 1.0 }', "a number above 1"),
             ('[[rules]]\nname = = "muon"', "line 16"),
             ('[[rules]]\nname = 1979-05-27', "dates"),
+            ('[[rules]]\nname = "muon"\nrates = [0.0]', "rates of muon is 0"),
+            ('[[rules]]\nname = "muon"\nsettings = { width = [16, 17] }', "a multiple of heads"),
+            ('[[rules]]\nname = "muon"\nsettings = { arch = "nanogpt", architecture = "modern" }', "one of the two"),
+            ('[[rules]]\nname = "muon"\nsettings = { iterations = 1.5 }', '"iterations" is 1.5'),
+            ('[[rules]]\nname = "muon"\nsearch = { start = 1e35 }', "1e+35"),
+            ('[[rules]]\nname = "muon"\nsettings = { vocabulary = "shards" }', "of a folder of tokens"),
         ):
             with self.subTest(rules):
                 self.assertIn(expected, self.sweep(self.grid(rules), code=FAILED))
         self.assertFalse((self.folder / "runs").exists())
-        self.assertIn("seeds", self.sweep(self.grid('[[rules]]\nname = "muon"', seeds="[1.5]"), code=FAILED))
+        for seeds in ("[1.5]", "[-1]", "[]", "1", "[1e300]", "[nan]", "[true]"):
+            self.assertIn("seeds", self.sweep(self.grid('[[rules]]\nname = "muon"', seeds=seeds), code=FAILED))
+
+    def test_names_and_numbers_stay_what_they_are(self):
+        # A number beyond what a double tells apart, and each thing once.
+        grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.01]', seeds="[9007199254740993, 9007199254740993]")
+        self.assertEqual(self.sweep(grid, "--dry-run"), "muon,lr=0.01,seed=9007199254740993\n")
+        # More settings than the name of a folder can hold.
+        values = ", ".join(f"{name} = [{value}]" for name, value in (
+            ("decay_fraction", 0.1234567890123), ("lr_floor", 0.0123456789123), ("clip", 1.234567890123456), ("other_lr", 0.00312345678912),
+            ("schedule", '"wsd"'), ("warmup", 3), ("train_fraction", 0.876543210987), ("vocabulary", '"character"')))
+        many = '[[rules]]\nname = "muon"\nset = { ns_eps = [%s], momentum = [0.123456789012345, 0.9] }\nsettings = { ' + values + " }"
+        names = self.sweep(self.grid(many % "1.234567890123e-7", seeds="[1]"), "--dry-run").split()
+        self.assertEqual(len(set(names)), 2)
+        for name in names:
+            self.assertLessEqual(len(name), 200)
+            self.assertTrue(name.startswith("muon,") and name.endswith(",seed=1"), name)
+        self.sweep(self.grid(many % "1.234567890123e-7", seeds="[1]"))
+        self.assertEqual({path.name for path in (self.folder / "runs").iterdir()}, set(names))
+
+    def test_a_search_ends(self):
+        rule = '[[rules]]\nname = "muon"\nsearch = { start = 0.02 }'
+        self.text.write_text("a" * 3000)  # nothing to learn: every rate has the same loss
+        self.sweep(self.grid(rule, seeds="[1, 2]", more="iterations = 1"))
+        trained = self.runs()
+        self.assertLess(len(trained), 20)
+        self.assertEqual({seed for _, _, seed, *_ in trained}, {1, 2})
+        shutil.rmtree(self.folder / "runs")
+        # The bounds are tried as they are, with more than three digits, and the search ends there.
+        self.sweep(self.grid('[[rules]]\nname = "muon"\nsearch = { start = 0.0124, low = 0.01239, high = 0.5 }', seeds="[1, 2]", more="iterations = 1"))
+        trained = self.runs()
+        self.assertIn(0.01239, {lr for _, lr, *_ in trained})
+        self.assertEqual({seed for _, _, seed, *_ in trained}, {1, 2})
+
+    def test_a_run_that_cannot_be_read_is_another_one(self):
+        one = self.grid('[[rules]]\nname = "muon"', seeds="[1]")
+        self.sweep(one)
+        log = next((self.folder / "runs").iterdir()) / "log.jsonl"
+        whole = log.read_text()
+        for content in ("of something else\n", whole[:60], whole.replace('"settings":{', '"settings":{"of a newer version":1,', 1)):
+            with self.subTest(content[:80]):
+                log.write_text(content)
+                self.assertIn("1 runs trained now", self.sweep(one))
+                self.assertEqual(log.read_text(), content)
+                shutil.rmtree(next(p for p in (self.folder / "runs").iterdir() if "run=2" in p.name))
+        log.write_text("".join(line for line in whole.splitlines(True) if "validation" not in line))
+        self.assertIn("1 runs trained now", self.sweep(one))  # evaluated
+        self.assertIn("validation", log.read_text())
 
 
 class Reports(Runs):
@@ -512,6 +646,11 @@ class Reports(Runs):
         self.out = self.folder / "report"
         text = run("report", self.folder / "runs", "--out", self.out, *args, **kwargs)
         return text if kwargs.get("code") else json.loads((self.out / "report.json").read_text())
+
+    def test_a_rate_that_is_by_chance_the_other_rate_is_a_rate(self):
+        logs = [self.log_of("muon", lr, 1, [3, loss]) for lr, loss in ((0.003, 2.6), (0.006, 2.5))]
+        logs += [self.log_of("adamw", lr, 1, [3, loss], other_lr=lr) for lr, loss in ((0.003, 2.9), (0.006, 2.8))]
+        self.assertEqual([(one["label"], len(one["rates"])) for one in self.report(logs)["rules"]], [("muon", 2), ("adamw", 2)])
 
     def test_the_answer_is_right(self):
         logs = [self.log_of("muon", 0.02, seed, [3, 2.5, 2 + d]) for seed, d in ((1, 0.00), (2, 0.02), (3, -0.02))]
@@ -591,6 +730,40 @@ class Reports(Runs):
         done = subprocess.run(command, capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
+    def test_long_names_have_room_in_the_key(self):
+        logs = [self.log_of("muon", 0.02, 1, [2, 1.5 + i / 100], set=[f"momentum=0.9{i}1234567890123", "ns_eps=1.234567890123e-7"], lr_floor=0.1234567890123 + i / 10,
+                            eval_windows=20 + i, decay_fraction=0.3123456789 + i / 100) for i in range(3)]
+        for i, log in enumerate(logs):
+            (self.folder / f"runs/{i}").mkdir(parents=True)
+            (self.folder / f"runs/{i}/log.jsonl").write_text(log)
+        command = [PROGRAM, "report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--no-compression"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("warning", done.stderr)
+        plot = (self.folder / "page/plots/validation.svg").read_text()
+        keys = set(re.findall(r">\s*(muon [^<]*)<", plot))
+        self.assertEqual(len(keys), 3, plot[:3000])
+        self.assertLessEqual(max(map(len, keys)), 54)
+
+    def test_the_table_of_experiments(self):
+        script = pathlib.Path(__file__).parents[2] / "scripts/experiment-table"
+        table = lambda *args: subprocess.run([sys.executable, script, *map(str, args)], capture_output=True, text=True)
+        for args in ([self.folder], ["--compressed", self.folder], [self.folder / "absent"]):
+            self.assertIn("there is no", table(*args).stderr)
+            self.assertNotEqual(table(*args).returncode, 0)
+        self.train("runs/a", "--measure-interval", 0)
+        self.train("runs/b", "--measure-interval", 10, "--seed", 2)
+        with open(self.folder / "runs/b/log.jsonl", "r+") as log:
+            whole = log.read()
+            log.seek(0), log.write(whole.replace("\n", '\n{"step": 3, "cut\n', 1))
+        (self.folder / "runs/old").mkdir()
+        (self.folder / "runs/old/log.jsonl").write_text(self.log_of("muon", 0.02, 1, [2, 1.5]))
+        done = table(self.folder / "runs", f"{self.folder}/runs/")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = done.stdout.splitlines()[2:]
+        self.assertEqual([row.count("|") for row in rows], [9, 9])
+        self.assertEqual([" to " in row for row in rows], [False, True])
+
     def test_measured_runs_have_every_plot(self):
         for rule in ("muon", "adamw"):
             for seed in (1, 2):
@@ -628,9 +801,135 @@ class Reports(Runs):
         run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
         self.assertEqual(json.loads((self.out / "report.json").read_text())["rules"], report["rules"])
 
+    def test_a_run_is_one_seed_in_however_many_folders(self):
+        self.train("runs/a")
+        shutil.copytree(self.folder / "runs/a", self.folder / "runs/copy")
+        self.train("runs/b", "--seed", 2)
+        run("train", "--resume", self.checkpoint("runs/a"), "--out", self.folder / "runs/resumed at its end")
+        link = self.folder / "link"
+        link.symlink_to(self.folder / "runs")
+        command = [PROGRAM, "report", self.folder / "runs", f"{self.folder}/runs/", link, self.folder / "runs/a", "--out", self.folder / "page", "--no-compression"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("is the same run as", done.stderr)
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual([(one["label"], one["seeds"]) for one in report["rules"]], [("muon", 2)])
+        self.assertEqual({one["folder"] for one in report["runs"]} - {"copy"} | {"a"}, {"a", "b"})
+        self.assertEqual(report["degrees_of_freedom"], 1)
+
+    def test_a_run_without_a_line_for_a_step(self):
+        self.train("a")
+        run("train", "--resume", self.checkpoint("a"), "--out", self.folder / "b")
+        run("report", self.folder / "b", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual(report["runs"][0]["validation"], [line["validation"] for line in self.log("a") if "validation" in line][-1])
+        self.assertEqual(report["tokens"], 30 * 8 * 16)
+
+    def test_texts_and_vocabularies_are_kept_apart(self):
+        other = self.folder / "other"
+        other.write_text("of other words there is another model to be had\n" * 200)
+        self.train("runs/a")
+        self.train("runs/b", "--vocabulary", "byte")
+        bits = {}
+        for name in ("a", "b"):
+            bits[name] = [line["bits_per_byte"] for line in self.log(f"runs/{name}") if "validation" in line][-1]
+        run("report", self.folder / "runs", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        page, table = (self.folder / "page/report.html").read_text(), (self.folder / "page/report.md").read_text()
+        self.assertEqual(report["unit"], "bits per byte")
+        self.assertEqual([one["label"] for one in report["rules"]], ["muon vocabulary=character", "muon vocabulary=byte"])
+        for one, name in zip(report["rules"], "ab"):
+            self.assertAlmostEqual(one["validation"], bits[name])
+            self.assertAlmostEqual(one["bits_per_byte"], bits[name])
+        self.assertIn("compared in bits per byte", page)
+        self.assertIn("bits per byte</b>", page)
+        self.assertIn("validation, bits per byte", table)
+        self.train("runs/c", "--data", other)
+        run("report", self.folder / "runs", "--out", self.folder / "page", "--no-compression")
+        report = json.loads((self.folder / "page/report.json").read_text())
+        self.assertEqual(sorted(report["texts"]), ["other", "text"])
+        self.assertEqual({one["seeds"] for one in report["rules"]}, {1})
+        self.assertEqual(sum("text=other" in one["label"] for one in report["rules"]), 1)
+        self.assertIn("losses on different texts do not compare", (self.folder / "page/report.html").read_text())
+
+    def test_a_log_that_is_not_as_it_should_be_is_left_out(self):
+        good = self.log_of("adamw", 0.02, 1, [2, 1.6])
+        lines = self.log_of("muon", 0.02, 1, [2, 1.5]).splitlines()
+        header = json.loads(lines[0])
+        bad = {
+            "version": [json.dumps({**header, "version": 2}), *lines[1:]],
+            "threads": [json.dumps({**header, "threads": "two"}), *lines[1:]],
+            "command": [json.dumps({**header, "command": ["a"]}), *lines[1:]],
+            "malformed settings": [json.dumps({**header, "settings": {**header["settings"], "new": 1}}), *lines[1:]],
+            "line 6": [*lines, json.dumps({"step": 20, "skipped": 5})],
+            "line 7": [*lines, "", json.dumps({"step": 20, "diverged": 5})],
+            "measurements": [*lines, json.dumps({"step": 20, "measurements": [{"name": "a", "row_norms": [1]}]})],
+            "no line with the settings": lines[1:],
+        }
+        for i, (what, log) in enumerate(bad.items()):
+            with self.subTest(what):
+                for old in self.folder.glob("runs/*"):
+                    shutil.rmtree(old)
+                for name, text in (("good", good), ("bad", "\n".join(log) + "\n")):
+                    (self.folder / "runs" / name).mkdir(parents=True)
+                    (self.folder / "runs" / name / "log.jsonl").write_text(text)
+                command = [PROGRAM, "report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--no-compression"]
+                done = subprocess.run(command, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("left out", done.stderr)
+                self.assertIn(what, done.stderr)
+                report = json.loads((self.folder / "page/report.json").read_text())
+                self.assertEqual([one["label"] for one in report["rules"]], ["adamw"])
+
+    def test_a_rule_of_any_name_is_written_as_text(self):
+        name = "<b>a|b's \"$&"
+        log = self.log_of(name, 0.02, 1, [2, 1.5])
+        self.report([log])
+        self.assertIn("&lt;b&gt;a|b", (self.out / "report.html").read_text())
+        self.assertNotIn("<b>a|b", (self.out / "report.html").read_text())
+        self.assertIn("a\\|b", (self.out / "report.md").read_text())
+
+    def test_names_of_any_bytes(self):
+        out = os.fsencode(self.folder) + b"/runs\xff\xe4"
+        subprocess.run([PROGRAM, *self.training("unused", iterations=3), "--force"], check=True, capture_output=True)
+        os.rename(self.folder / "unused", out)
+        subprocess.run([PROGRAM, "train", "--resume", out + b"/checkpoint.safetensors"], check=True, capture_output=True)
+        subprocess.run([PROGRAM, "report", out, "--out", self.folder / "page", "--no-compression"], check=True, capture_output=True)
+        self.assertIn("runs\ufffd\ufffd", (self.folder / "page/report.html").read_text(encoding="utf-8"))
+        # The folder of temporary files, whose name goes into the plots' commands.
+        (self.folder / "it's").mkdir()
+        for folder, code in (("it's", 0), ("absent", FAILED)):
+            text = run("report", os.fsdecode(out), "--out", self.folder / "page", "--no-compression", code=code, env={**os.environ, "TMPDIR": str(self.folder / folder)})
+        self.assertIn("TMPDIR", text)
+
     def test_what_a_report_refuses(self):
-        self.assertIn("holds no run", run("report", self.folder, "--out", self.folder / "report", code=FAILED))
+        self.train("a", iterations=3)
+        for command in (["report", self.folder / "a"], ["compare", "--data", self.text]):
+            self.assertIn("--calibration is 0", run(*command, "--calibration", 0, "--out", self.folder / "report", code=FAILED))
+            self.assertFalse((self.folder / "report").exists())
+        self.assertIn("holds no run", run("report", self.text, "--out", self.folder / "report", code=FAILED))
         self.assertIn("no run that has ended", self.report([self.log_of("muon", 0.02, 1, [])], code=FAILED))
+
+
+class Documentation(Runs):
+    def test_the_commands_of_the_page_run(self):
+        page = (pathlib.Path(__file__).parents[2] / "examples/small_gpt/README.md").read_text()
+        shell, toml = (re.search(rf"```{kind}\n(.*?)```", page, re.S)[1] for kind in ("sh", "toml"))
+        (self.folder / "kjv.txt").write_bytes(b"In the beginning\n" + self.text.read_bytes())
+        (self.folder / "sweep.toml").write_text(toml.replace("iterations = 200\n", "iterations = 3\n" + Sweeps.SETTINGS))
+        commands = [line for line in shell.splitlines() if line.startswith("small_gpt ")]
+        self.assertGreater(len(commands), 10)
+        for command in commands:
+            with self.subTest(command):
+                words = [word.replace("TEXT", "kjv.txt").replace("FILE", "small.safetensors").strip("[]")
+                         for word in re.findall(r'"[^"]*"|\S+', command.split("  #")[0])[1:]]
+                words = [{"1000": "10", "2000": "20"}.get(word, word).strip('"') for word in words]
+                if words[0] == "compare" or words[:2] == ["train", "--data"]:
+                    words += [*TINY, *([] if "--iterations" in words else ["--iterations", "10"])]
+                if "--save" in words:  # of one of the fractions
+                    words[words.index("--keep") + 1] = "0.8"
+                run(*words, cwd=self.folder)
+        self.assertGreater((self.folder / "report/report.html").stat().st_size, 10000)
 
 
 class OwnRule(Runs):

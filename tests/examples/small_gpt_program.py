@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-PROGRAM = sys.argv.pop(1)
+PROGRAM = str(pathlib.Path(sys.argv.pop(1)).resolve())
 TINY = "--layers 2 --heads 2 --width 16 --context 16 --batch 8 --eval-interval 10 --eval-windows 20 --checkpoint-interval 10".split()
 DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3  # exit statuses
 

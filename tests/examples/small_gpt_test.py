@@ -385,6 +385,9 @@ class SmallGpt(Runs):
             (["--shards", "100000"], "--shards is 100000"),
             (["--warmup", "-2"], "--warmup"),
             (["--clip", "inf"], "--clip"),
+            (["--clip", "1e-60"], "--clip is 1e-60"),
+            (["--set", "momentum=0.9", "--set", "momentum=0.8"], "each setting once"),
+            (["--set-other", "beta1=0.9", "--set-other", "beta1=0.8"], "each setting once"),
             (["--train-fraction", "1"], "train_fraction"),
             (["--data", str(self.folder / "absent")], "absent"),
             (["--data", str(empty)], "empty"),
@@ -393,7 +396,9 @@ class SmallGpt(Runs):
             with self.subTest(args):
                 self.assertIn(expected, self.train("x", *args, code=FAILED))
                 self.assertFalse((self.folder / "x").exists())
-        for args in (["--layers", "1e9"], ["--seed", "-1"], ["--iterations", "2.5"], ["--batch", "99999999999"], ["--heads", "two"]):
+        for args in (["--layers", "1e9"], ["--seed", "-1"], ["--iterations", "2.5"], ["--batch", "99999999999"], ["--heads", "two"],
+                     ["--lr", ""], ["--lr", "0x10"], ["--lr", "1,5"], ["--iterations", ""], ["--iterations", "020"], ["--iterations", "-"], ["--iterations", "1e3"],
+                     ["--seed", ""], ["--seed", str(2**64)], ["--clip", "1 "], ["--eval-windows", "2147483648"]):
             with self.subTest(args):
                 self.assertIn(args[0], self.train("x", *args, code=USAGE))
         self.assertIn("--data", run("train", code=FAILED))
@@ -412,8 +417,30 @@ class SmallGpt(Runs):
         for rules, expected in (("muon,muon", "each rule once"), ("muon=fast", "rate of muon"), ("muon=1e39", "--lr"), (",", "unknown rule")):
             self.assertIn(expected, run("compare", "--data", self.text, "--rules", rules, "--out", self.folder / "x", code=FAILED))
         self.assertFalse((self.folder / "x").exists())
-        run("frobnicate", code=USAGE)
-        run(code=USAGE)
+        for args in (["--length", ""], ["--temperature", ""], ["--top-k", "07"]):
+            self.assertIn(args[0], run("sample", c, *args, code=USAGE))
+        self.assertIn("--keep", run("compress", c, "--keep", "0.5,x", code=USAGE))
+        self.assertIn("--eval-windows", run("eval", c, "--eval-windows", -1, code=FAILED))
+        self.assertIn("--data", run("compare", code=USAGE))
+        self.assertIn("frobnicate", run("frobnicate", code=USAGE))
+        self.assertIn("command", run(code=USAGE))
+
+    def test_options_of_every_command(self):
+        self.assertRegex(run("--version"), r"^small_gpt of matopt \d+\.\d+\.\d+\n$")
+        self.train("a", "--threads", 1, "--seed", 2**64 - 1, iterations=10)
+        self.assertEqual(self.log("a")[0]["threads"], 1)
+        self.assertEqual(self.log("a")[0]["settings"]["seed"], 2**64 - 1)
+        c = self.checkpoint("a")
+        run("train", "--resume", c, "--threads", 1)
+        run("eval", c, "--threads", 1)
+        self.assertEqual(run("rules", "--threads", 1), run("rules"))
+
+    def test_a_compressed_model_is_no_training(self):
+        self.train("a", iterations=10)
+        run("compress", self.checkpoint("a"), "--keep", 0.5, "--save", self.folder / "small", "--calibration", 8)
+        for how in ("--resume", "--branch"):
+            self.assertIn("no training to go on with", run("train", how, self.folder / "small", "--out", self.folder / "b", code=FAILED))
+        self.assertFalse((self.folder / "b").exists())
 
 
 if __name__ == "__main__":

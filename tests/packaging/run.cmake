@@ -14,6 +14,7 @@
 #   broken_nvcc         the project where nvcc does not work: the GPU programs are left out
 #   demo_only           MATOPT_EXAMPLES=small_gpt configures that example and needs no package of the tests
 #   cuda                find_package with the cuda component, compiled; needs -DCUDA_COMPILER=...
+#   torch               find_package with the torch component, built and run; -DTORCH=... names libtorch's folder, if not the system's
 #   cuda_architectures  warns where a program would not have the library's own kernels; needs -DCUDA_COMPILER=...
 #   fetch_content       FetchContent on the checkout, built and run
 #   add_subdirectory    the same with add_subdirectory
@@ -201,6 +202,9 @@ elseif(CASE STREQUAL "cuda")
   run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/cuda -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CUDA_COMPILER=${CUDA_COMPILER}
       -DCMAKE_CUDA_ARCHITECTURES=90a "-DCMAKE_CUDA_FLAGS=-O0 -Xcicc=-O0 -Xptxas=-O0")
   run(${CMAKE_COMMAND} --build ${build})
+elseif(CASE STREQUAL "torch")
+  use(torch -DCMAKE_PREFIX_PATH=${prefix} -DMATOPT_TORCH=${TORCH} -DMATOPT_SOURCE=${MATOPT_SOURCE} -DMATOPT_HIGHWAY=OFF
+      -DCMAKE_BUILD_TYPE=)
 elseif(CASE STREQUAL "cuda_architectures")
   set(consumer -S ${CMAKE_CURRENT_LIST_DIR}/cuda -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CUDA_COMPILER=${CUDA_COMPILER})
   foreach(chosen "90a" "80 90a" "80")
@@ -225,6 +229,11 @@ elseif(CASE STREQUAL "cuda_architectures")
   file(REMOVE_RECURSE ${build})
   try_to_configure(${consumer})
   must_have_said("which nobody has chosen: it is the compiler's default. On an H100 or H200")
+  file(REMOVE_RECURSE ${build})
+  try_to_configure(${consumer} -DCMAKE_CUDA_ARCHITECTURES=90 -DPLAIN=ON)
+  if(NOT result EQUAL 0 OR said MATCHES "CUDA architectures of")
+    message(FATAL_ERROR "failed, or warned of a target that is meant to be so:\n${said}")
+  endif()
 elseif(CASE STREQUAL "fetch_content" OR CASE STREQUAL "add_subdirectory")
   use(${CASE} -DMATOPT_SOURCE=${MATOPT_SOURCE})
 else()

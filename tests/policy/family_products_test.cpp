@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 
 #include <limits>
+
+#include <matopt/adamuon.hpp>
 #include <matopt/adamw.hpp>
 #include <matopt/aurora.hpp>
 #include <matopt/contra_muon.hpp>
@@ -11,6 +13,7 @@
 #include <matopt/muon_h.hpp>
 #include <matopt/muon_plus.hpp>
 #include <matopt/nordion2.hpp>
+#include <matopt/normuon.hpp>
 #include <matopt/normuon_h.hpp>
 #include <matopt/policy/constraint/look_ahead.hpp>
 #include <matopt/policy/constraint/tail_average.hpp>
@@ -218,6 +221,36 @@ TEST_CASE("neuron_norm: a floor under the root, and lines of zeros", "[normuon]"
   CHECK(moved(1, 0) / moved(0, 0) == Approx(2).epsilon(1e-9));
 }
 
+TEST_CASE("divisors next to nothing and sizes next to the largest: lines of zeros move nothing", "[normuon]") {
+  const auto moves = [](auto rule) {
+    for (const auto& [m, n] : {std::pair<index_t, index_t>{5, 8}, {8, 5}, {1, 1}})
+      for (const bool zero : {false, true}) {
+        mat g = zero ? mat(m, n) : random_mat(m, n, 3);
+        for (index_t j = 0; j < n; ++j) g(0, j) = 0;
+        stepper<decltype(rule), float> s(rule, mat(m, n));
+        for (int t = 0; t < 3; ++t) {
+          const mat& w = s.step(g, 1e-3);
+          for (index_t i = 0; i < m; ++i)
+            for (index_t j = 0; j < n; ++j) CHECK(std::isfinite(w(i, j)));
+          CHECK((largest(w) == 0 || (!zero && m > 1)));
+        }
+      }
+  };
+  constexpr double least = 1.5e-45, most = 1e31;
+  normuon r;
+  r.normalizer.eps = least;
+  moves(r);
+  r.normalizer.restore = restored_size::rms;
+  moves(r);
+  r.normalizer.rms = most;
+  moves(r);
+  adamuon a;
+  a.normalizer.rms = most;
+  moves(a);
+  a.normalizer = {.norm_eps = least};
+  moves(a);
+}
+
 TEST_CASE("Dion2: which slices move, and what waits", "[dion2]") {
   using exact = dion2::with_orthogonalizer<sliced_polar<svd_polar>>::with_scale<unit_scale>;
   const auto check = [](index_t m, index_t n, slice_axis axis) {
@@ -389,6 +422,16 @@ TEST_CASE("look_ahead by hand: when it acts, by which rate, and what it leaves t
   stepper<ahead> plain(r, w0);
   const mat g = random_mat(3, 4, 30);
   CHECK(largest(plain.step(g, 0.3) - (w0 - (0.3 * (1 + 0.5 * 0.2)) * g)) < 1e-14);
+}
+
+TEST_CASE("look_ahead: a rate that is 0 in float is left out, as 0 is", "[look_ahead]") {
+  using ahead = bare<projected<look_ahead>>;
+  auto r = bare_rule(projected<look_ahead>{.projection = {.lr = 1e-50, .from = 0}});
+  auto plain = r;
+  plain.constraint.projection.lr = 0;
+  stepper<ahead, float> a(r, random_mat(3, 4, 1)), b(plain, random_mat(3, 4, 1));
+  for (std::uint64_t t = 0; t < 3; ++t)
+    CHECK(largest(a.step(random_mat(3, 4, t), 0.1) - b.step(random_mat(3, 4, t), 0.1)) == 0);
 }
 
 TEST_CASE("look_ahead takes a weight that was written as one without a shift", "[look_ahead]") {

@@ -191,6 +191,18 @@ TEST_CASE("D. tiny rows in float with decay stay finite", "[muown]") {
   }
 }
 
+TEMPLATE_TEST_CASE("D. weights and rates that are next to nothing stay finite", "[muown]", float, double) {
+  using T = TestType;
+  const double tiny = static_cast<double>(std::numeric_limits<T>::min()) / 100;
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {1, 6}, {6, 1}, {4, 7}})
+    for (const double size : {0.0, tiny, 1e10 * tiny})
+      for (const double lr : {0.0, tiny, 1e-3}) {
+        CAPTURE(m, n, size, lr);
+        stepper<muown, T> s({}, size * w_start(m, n));
+        for (index_t t = 0; t < 4; ++t) CHECK(largest(s.step(gradient(m, n, t), lr)) < 3);
+      }
+}
+
 TEST_CASE("decay on the magnitude shrinks rows by exactly 1 - lr decay", "[muown]") {
   const mat w0 = w_start(3, 4);
   for (const decay_target on : {decay_target::weight, decay_target::magnitude}) {

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <functional>
+#include <limits>
 #include <string>
 
 #include <matopt/eigen.hpp>
@@ -124,6 +125,27 @@ TEMPLATE_TEST_CASE("SOAP: bases are orthonormal and steps bounded on every gradi
       // float: its small ones are turned with directions that L and R cannot tell from zero, and v is not.
       CHECK(c.longest < 16);
     }
+}
+
+TEMPLATE_TEST_CASE("SOAP: one gradient that is larger than all others leaves the same steps, however large", "[soap]",
+                   float, double) {
+  using T = TestType;
+  const double beyond = 1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<T>::max()));
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{12, 20}, {24, 16}})
+    for (const std::uint64_t when : {1, 5})
+      for (const index_t rank : {1, 12}) {
+        const auto longest = [&, m = m, n = n](double size) {
+          const auto spike = [&](std::uint64_t t) {
+            return t == when ? size * (random_mat(m, rank, 7) * random_mat(rank, n, 8)) : random_mat(m, n, 100 + t);
+          };
+          return run<T>(soap{}, m, n, spike, 91).longest;
+        };
+        CAPTURE(m, n, when, rank);
+        // m is turned into the spike's bases, and v is not: steps may be ten times as long as those on noise.
+        const double usual = longest(1e10);
+        CHECK(usual < 64);
+        for (const double size : {beyond, 1e4 * beyond, 1e8 * beyond}) CHECK(longest(size) < 1.1 * usual);
+      }
 }
 
 TEMPLATE_TEST_CASE("SOAP-Muon and KL rules: bases are orthonormal and steps bounded on every gradient", "[soap]", float,
@@ -317,6 +339,16 @@ TEST_CASE("SOAP-Muon: settings that do not fit are refused", "[soap]") {
   r = {};
   r.momentum.trust_fade_end = 3;
   CHECK_THROWS_WITH(r.validate(), Catch::Contains("trust_fade_end is 3") && Catch::Contains("1375"));
+  // Schedules may take both to where neither could go alone; where they disagree, nothing changes.
+  r = {};
+  stepper<soap_muon> s(r, random_mat(3, 4, 1));
+  s.optimizer().schedule("trust_floor", [](index_t t) { return t < 2 ? 0.9 : 0.95; });
+  s.optimizer().schedule("trust_cap", [](index_t t) { return t < 2 ? 0.95 : 0.9; });
+  s.step(random_mat(3, 4, 2), 0.01), s.step(random_mat(3, 4, 3), 0.01);
+  CHECK_THROWS_WITH(s.step(random_mat(3, 4, 4), 0.01), Catch::Contains("trust_cap is 0.9"));
+  CHECK(s.optimizer().rule().momentum.trust_floor == 0.9);
+  CHECK(s.optimizer().rule().momentum.trust_cap == 0.95);
+  CHECK(s.optimizer().steps() == 2);
   r = {};
   r.momentum.norm = spectral_bound::aol;
   CHECK_THROWS_WITH(r.validate(), Catch::Contains("whitening_norm is aol") && Catch::Contains("schatten4"));

@@ -367,3 +367,19 @@ TEST_CASE("spectral_sphere: zeros, defaults, settings", "[constraint]") {
   r.constraint.projection.doublings = 0;
   CHECK_THROWS_AS(r.validate(), error);
 }
+
+TEST_CASE("coefficients that diverge are refused inside of constraints, too", "[constraint]") {
+  using Catch::Contains;
+  const auto refuses = [](auto constraint, const char* name) {
+    CHECK_THROWS_WITH(detail::validate(constraint), Contains("ns_rows"));
+    using ruled = muon::with_orthogonalizer<no_orthogonalizer>::with_constraint<decltype(constraint)>;
+    eigen_backend cpu(1);
+    optimizer<ruled, eigen_backend> opt(cpu);
+    opt.set(name, "1.5,-0.5");
+    CHECK_THROWS_WITH(opt.set(name, "3.4445,4.775,2.0315"), Contains("ns_rows"));
+  };
+  const newton_schulz<> grows = newton_schulz<>::with_rows({{3.4445, 4.7750, 2.0315}});
+  refuses(projected<spectral_sphere<>>{.projection = {.orthogonalizer = grows}}, "sphere_ns_rows");
+  refuses(projected<nuclear_polar_decay<>>{.projection = {.orthogonalizer = grows}}, "weight_ns_rows");
+  refuses(projected<polar_retraction<newton_schulz<>>>{.projection = {.orthogonalizer = grows}}, "weight_ns_rows");
+}

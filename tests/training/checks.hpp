@@ -174,6 +174,79 @@ void refused_settings_change_nothing() {
   CHECK(opt.settings().size() == untouched.settings().size());
 }
 
+// A setting has one schedule, by whatever name it is given; set() ends it, for the rate as well. A step that is refused
+// leaves scheduled settings as they were.
+template <class World>
+void schedules_have_one_name_and_an_end() {
+  World one;
+  model<World> a(one);
+  param_groups<typename World::backend> groups(one.b);
+  groups.add_group("all", adamw{}, 0.1);
+  groups.add("w", a.w.v(), a.g.cv(), "all"), groups.add("v", a.v.v(), a.h.cv(), "all");
+  groups.finalize();
+  const auto value = [&](const std::string& name) {
+    for (const auto& list : {groups.settings(), groups.scheduled_settings()})
+      for (const setting& s : list)
+        if (s.name == "all." + name) return s.value;
+    return std::string();
+  };
+  const auto next = [&] { a.gradients(1), groups.step(); };
+  groups.schedule("all", "weight_decay", [](index_t t) { return 0.25 * static_cast<double>(1 + t); });
+  CHECK(groups.scheduled_settings().size() == 1);
+  next();
+  CHECK(value("decay") == "0.25");
+  groups.schedule("all", "decay", [](index_t) { return 0.75; });  // in the place of the other one
+  next();
+  CHECK(value("decay") == "0.75");
+  groups.set("all", "weight_decay", 0.125);
+  next();
+  CHECK(value("decay") == "0.125");
+  CHECK(groups.scheduled_settings().empty());
+
+  groups.schedule("all", "lr", [](index_t t) { return 0.01 * static_cast<double>(t); });
+  next();
+  CHECK(groups.lr("all") == Approx(0.03));
+  groups.set("all", "lr", 0.5);
+  next();
+  CHECK(groups.lr("all") == 0.5);
+
+  groups.schedule("all", "beta1", [](index_t t) { return 0.125 * static_cast<double>(t); });
+  groups.schedule("all", "lr", [](index_t t) { return t == 5 ? 0.25 : 1e300; });
+  next();
+  const index_t steps = groups.steps();
+  CHECK_THROWS_WITH(next(), Contains("lr of \"all\" is 1e+300"));
+  groups.schedule("all", "lr", [](index_t) { return 1e20; });
+  CHECK_THROWS_WITH(groups.step(1e20), Contains("lr of \"all\""));
+  CHECK(value("beta1") == "0.625");
+  CHECK(groups.lr("all") == 0.25);
+  CHECK(groups.steps() == steps);
+}
+
+// Two optimizers that become groups bring along what was set and scheduled.
+template <class World>
+void optimizers_bring_their_schedules() {
+  World one, two;
+  model<World> a(one), b(two);
+  using backend = typename World::backend;
+  optimizer<muon, backend> matrix(one.b);
+  optimizer<adamw, backend> rest(one.b);
+  matrix.schedule("momentum", warm_and_cool());
+  matrix.schedule("lr", [](index_t t) { return 1.0 / static_cast<double>(1 + t); });
+  rest.set("beta2", 0.99), rest.set("lr", 0.5);
+  param_groups<backend> groups(std::move(matrix), 0.02, std::move(rest), 0.01), by_hand(two.b);
+  by_hand.add_group("matrix", muon{}, 0.02).add_group("rest", adamw{.momentum = {.beta2 = 0.99}}, 0.005);
+  groups.add("w", a.w.v(), a.g.cv(), "matrix"), groups.add("v", a.v.v(), a.h.cv(), "rest");
+  by_hand.add("w", b.w.v(), b.g.cv(), "matrix"), by_hand.add("v", b.v.v(), b.h.cv(), "rest");
+  groups.finalize(), by_hand.finalize();
+  for (int t = 0; t < 6; ++t) {
+    a.gradients(t), b.gradients(t);
+    by_hand.set("matrix", "momentum", warm_and_cool()(t));
+    by_hand.set("matrix", "lr", 0.02 * (1.0 / (1 + t)));
+    groups.step(), by_hand.step();
+    REQUIRE(same_bits(a.weights(), b.weights()));
+  }
+}
+
 template <class World>
 void parameters_change_their_rate_and_decay() {
   World one, two;
@@ -192,6 +265,15 @@ void parameters_change_their_rate_and_decay() {
   CHECK(state_of_parameter(changed, "w.1") == momentum);
   CHECK_THROWS_WITH(changed.set_parameter("w", -1), Contains("lr_scale of \"w\""));
   CHECK_THROWS_WITH(changed.set_parameter("x", 1), Contains("no parameter \"x\""));
+  // What groups say of their parameters is what steps do.
+  param_groups<typename World::backend> groups(one.b);
+  groups.add_group("all", adamw{}, 0.1);
+  groups.add("w", a.w.v(), a.g.cv(), "all", {.lr_scale = 3});
+  CHECK(groups.table().find("lr 0.3  decay rule") != std::string::npos);
+  groups.set_parameter("w", 0.5, 0.25);
+  CHECK(groups.table().find("lr 0.05  decay 0.25") != std::string::npos);
+  CHECK_THROWS_WITH(groups.set_parameter("w", -1), Contains("lr_scale of \"w\""));
+  CHECK(groups.assignments().front().lr_scale == 0.5);
 }
 
 // --- groups ---
@@ -373,6 +455,36 @@ void left_out(Make make, bool steps_alone) {
   add(few, c), few.finalize();
   for (const int t : {0, 1, 2, 6, 7, 8}) c.gradients(t), few.step(0.01);
   CHECK(same_bits(a.weight(1), c.weight(1)));
+}
+
+// It lasts until the next call, although others come and go, before finalize() and after it.
+template <class World>
+void left_out_while_others_come_and_go() {
+  World one;
+  model<World> a(one), spare(one), late(one);
+  optimizer<muon, typename World::backend> opt(one.b);
+  opt.add("gone", spare.v.v(), spare.h.cv());
+  a.add_to(opt);
+  opt.leave_out({"gone", "w.1"});
+  opt.drop("gone");
+  const auto check = [&] {
+    const auto before = a.weights();
+    a.gradients(3), spare.gradients(4), late.gradients(5);
+    opt.step(0.02);
+    const auto now = a.weights();
+    for (index_t b = 0; b < 4; ++b) {
+      const auto from = static_cast<std::ptrdiff_t>(240 * b), to = b < 3 ? from + 240 : from + 128;
+      CHECK(std::equal(now.begin() + from, now.begin() + to, before.begin() + from) == (b == 1));
+    }
+  };
+  opt.finalize(), check();
+  opt.add("late", late.v.v(), late.h.cv()), opt.finalize(), check();
+  opt.add("gone", spare.v.v(), spare.h.cv()), opt.leave_out({"w.1", "late"}), opt.drop("late"), opt.finalize(), check();
+  opt.set_parameter("v", 0.5), check();
+  opt.drop("w"), opt.add("w", a.w.v(), a.g.cv()), opt.finalize();  // added anew, nobody has left it out
+  const auto before = a.weight(1);
+  opt.step(0.02);
+  CHECK_FALSE(same_bits(before, a.weight(1)));
 }
 
 template <class World>

@@ -144,12 +144,18 @@ void wrong_heads_are_refused() {
   CHECK_THROWS_WITH(with({.heads = 6, .head_dim = 4, .rotary = 4}), Contains("rotary is 4") && Contains("head_dim, 4"));
   CHECK_THROWS_WITH(with({.heads = 6, .head_dim = 4, .threshold = 0}), Contains("threshold is 0"));
   CHECK_THROWS_WITH(with({.heads = 6, .head_dim = 4, .alpha = 1.5}), Contains("alpha is 1.5") && Contains("[0, 1]"));
+  CHECK_THROWS_WITH(with({.heads = 6, .head_dim = 4, .threshold = 1e-50}), Contains("threshold is 1e-50"));
+  CHECK_THROWS_WITH(with({.heads = 6, .head_dim = 4, .threshold = 1e300}), Contains("threshold is 1e+300"));
   CHECK_THROWS_WITH(with({.heads = 5, .head_dim = 4}), Contains("maxima") && Contains("6x1") && Contains("5 heads"));
   auto clip = with({.heads = 6, .groups = 3, .head_dim = 4});
   CHECK_THROWS_WITH(clip.add(a.wk.v(), a.wk.v()), Contains("query") && Contains("12x7") && Contains("24 rows"));
   CHECK_THROWS_WITH(clip.add(a.wq.v(), a.wq.v()), Contains("key") && Contains("24x10") && Contains("12 rows"));
   CHECK_THROWS_WITH(clip.add(a.wq.v(), a.wq.v().row_block(0, 12)), Contains("in memory of the query"));
   CHECK_THROWS_WITH(clip.add(view<float>{nullptr, 24, 10, 10, 1}, a.wk.v()), Contains("query") && Contains("null"));
+  // No row is scaled twice.
+  clip.add(a.wq.v(), a.wk.v());
+  CHECK_THROWS_WITH(clip.add(a.wq.v(), a.gk.v()), Contains("query") && Contains("an earlier pair"));
+  CHECK_THROWS_WITH(clip.add(a.gq.v(), a.wk.v()), Contains("key") && Contains("an earlier pair"));
 }
 
 }  // namespace matopt::test::training

@@ -18,6 +18,10 @@ TEST_CASE("training: a decay that follows the rate", "[training]") { training::d
 TEST_CASE("training: settings that are refused change nothing", "[training]") {
   training::refused_settings_change_nothing<world>();
 }
+TEST_CASE("training: a setting has one schedule, and set() ends it", "[training]") {
+  training::schedules_have_one_name_and_an_end<world>();
+  training::optimizers_bring_their_schedules<world>();
+}
 TEST_CASE("training: rate and decay of one parameter", "[training]") {
   training::parameters_change_their_rate_and_decay<world>();
 }
@@ -30,6 +34,7 @@ TEST_CASE("training: gradients and weights move between steps", "[training]") {
 }
 TEST_CASE("training: parameters without a gradient are left out", "[training]") {
   training::no_gradient_is_left_out<world>();
+  training::left_out_while_others_come_and_go<world>();
 }
 TEST_CASE("training: a matrix that was left out goes on as if those steps had not been", "[training]") {
   const auto with = [](auto rule) {

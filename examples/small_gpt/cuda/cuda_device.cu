@@ -25,6 +25,8 @@ extern template void add_eigenbasis_rules(small_gpt_rules&);
 
 namespace small_gpt {
 
+void add_compositions(cuda_rule_book&);  // compositions.cu
+
 // Of trained_model.hpp, which brings Eigen in; that is compiled for another processor, perhaps.
 void store_tensor(matopt::tensor_file&, const std::string&, const float*, matopt::index_t, matopt::index_t);
 
@@ -33,7 +35,7 @@ cuda_rule_book& cuda_rules() {
     cuda_rule_book b;
     matopt::add_muon_rules(b), matopt::add_normalized_rules(b), matopt::add_adaptive_rules(b);
     matopt::add_estimator_rules(b), matopt::add_baseline_rules(b), matopt::add_constrained_rules(b);
-    matopt::add_eigenbasis_rules(b);
+    matopt::add_eigenbasis_rules(b), add_compositions(b);
     return b;
   }();
   return book;
@@ -80,9 +82,9 @@ class cuda_device : public device {
     if (groups_.needs_reference(matopt::role::hidden) || groups_.needs_reference(matopt::role::vector))
       step_.take_reference();
     gpu::add_parameters(model_, groups_, step_.reference());
+    upload();  // finalize() reads the weights for rules that keep something of them
     groups_.finalize();
     if (s.qk_clip > 0) step_.clip_logits(s.qk_clip);
-    upload();
   }
 
   step_report train_step(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
@@ -123,7 +125,7 @@ class cuda_device : public device {
     const on_device here(gpu_.device());
     gpu_.download(host_.data(), model_.weights().data(), model_.weights().bytes());
   }
-  void upload() override {
+  void upload() final {
     const on_device here(gpu_.device());
     gpu_.upload(model_.weights().data(), host_.data(), model_.weights().bytes());
     if (step_.previous().size() > 0) gpu_.upload(step_.previous().data(), host_.data(), model_.weights().bytes());

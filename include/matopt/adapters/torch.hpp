@@ -73,7 +73,7 @@ class torch_optimizer {
     group_state(double rate, torch_group g) : lr(rate), added_(std::move(g)) {}
     torch_group added_;
     std::string signature_;
-    std::vector<setting> all_settings_;
+    std::vector<setting> all_settings_, default_settings_;
     bool needs_reference_ = false;
   };
   using tensor_state = detail::torch_state;  // of one parameter: tensors by name
@@ -113,7 +113,8 @@ class torch_optimizer {
     group_state added(g.lr.value_or(published), std::move(g));
     check_rate(added.lr, groups_.size());
     added.added_.params = std::move(once), added.added_.names = std::move(names);
-    added.signature_ = facts->signature, added.all_settings_ = facts->settings;
+    added.signature_ = facts->signature;
+    added.all_settings_ = facts->settings, added.default_settings_ = facts->default_settings;
     added.needs_reference_ = facts->needs_reference;
     groups_.push_back(std::move(added));
     parameters_.append(std::move(fresh));
@@ -193,15 +194,18 @@ class torch_optimizer {
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g.signature_;
     return all;
   }
-  std::vector<setting> settings() const {
-    std::vector<setting> all;
-    for (std::size_t i = 0; i < groups_.size(); ++i)
-      for (const setting& s : groups_[i].all_settings_) all.push_back({label(i) + "." + s.name, s.value});
-    return all;
-  }
+  std::vector<setting> settings() const { return of_groups(&group_state::all_settings_); }
+  std::vector<setting> default_settings() const { return of_groups(&group_state::default_settings_); }
+  std::vector<setting> scheduled_settings() const { return {}; }  // a scheduler is the caller's, and calls set()
 
  private:
   static std::string label(std::size_t group) { return std::to_string(group); }
+  std::vector<setting> of_groups(std::vector<setting> group_state::*list) const {
+    std::vector<setting> all;
+    for (std::size_t i = 0; i < groups_.size(); ++i)
+      for (const setting& s : groups_[i].*list) all.push_back({label(i) + "." + s.name, s.value});
+    return all;
+  }
   std::vector<detail::torch_group_spec> group_specs() const {
     std::vector<detail::torch_group_spec> all;
     for (std::size_t i = 0; i < groups_.size(); ++i)

@@ -20,6 +20,8 @@
 //   template <class T> std::size_t gemm_workspace(m, n, k, batch, factor_entries) const
 //       how many bytes make a product faster; gemm and gemm_symmetric then take three more arguments: these bytes, the
 //       promise about the factors' entries, and whether most guards are probably raised
+//   void where_any(guards, count, way)
+//       calls way(), and may arrange that what it launches is left out while all of these guards are raised
 //   for_rows, for_rows_and_reduce
 //       the work of three verbs at once (core/pass.hpp)
 //

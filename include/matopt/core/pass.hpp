@@ -80,6 +80,14 @@ class pass {
     p.few_ = true;
     return p;
   }
+  // way(), for the verbs of this pass: a recorded step leaves it out while no member's word is 0.
+  template <class Way>
+  void where_any(const Way& way) {
+    if constexpr (requires { backend_.where_any(guard_, batch_, way); }) {
+      if (guard_) return backend_.where_any(guard_, batch_, way);
+    }
+    way();
+  }
   // Matrices of m x n, m <= n, that are best taken through a chain of products at a time.
   template <class T>
   index_t product_batch(index_t m, index_t n) const {

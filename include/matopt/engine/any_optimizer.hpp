@@ -86,10 +86,7 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     this->add_to(0, name, w, g, &r, o);
   }
   // Forgets what was added as `name`, and its state. After finalize(), finalize() is to be called once more.
-  void drop(const std::string& name) {
-    parameters_.drop(name);
-    stale_ = plan_ != nullptr;
-  }
+  void drop(const std::string& name) { this->drop_view(name); }
   bool needs_reference() const { return groups_.front()->rule->needs_reference(); }
 
   // What finalize() allocates, to the byte.
@@ -206,8 +203,8 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     this->rebind_all(weights, all, references);
   }
   void rebind_references(std::span<const G* const> references) { this->rebind_all({}, {}, references); }
-  // These take no part in the steps that follow, until the next call: their weights, state and counts stay as they are,
-  // bit for bit, and their gradients are not read. By name of a parameter, a stack ("experts") or one matrix of it
+  // These take no part in the steps that follow, until the next call, whatever is added or dropped: their weights, state
+  // and counts stay as they are, bit for bit, and their gradients are not read. By name of a parameter, a stack ("experts") or one matrix of it
   // ("experts.3"). A gradient of zeros is another thing: momentum goes on moving the weight for hundreds of steps.
   void leave_out(std::span<const std::string> names) {
     std::vector<bool> chosen(parameters_.size());
@@ -271,6 +268,13 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
   std::string signature() const {
     std::string all;
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g->rule->signature();
+    return all;
+  }
+  // The place of each matrix' rule in signature(), by the name of the matrix. Where there is one rule, of none.
+  std::vector<std::pair<std::string, std::size_t>> rules_of_matrices() const {
+    std::vector<std::pair<std::string, std::size_t>> all;
+    if (groups_.size() > 1)
+      for (const auto& p : parameters_) all.emplace_back(p.name, p.group);
     return all;
   }
   index_t steps() const { return steps_; }

@@ -80,9 +80,11 @@ class any_rule {
   // Sets one of them. An error leaves all as they were.
   virtual void set(std::string_view name, std::string_view value) = 0;
   // A setting that is a number with a fraction: its value, and a new one, without allocating. What is wrong with the
-  // value, or with the name, is an error that leaves all as they were.
+  // value by itself, or with the name, is an error that leaves all as they were. Where several are set, check() comes
+  // after the last, and throws bad_value if they do not agree with each other.
   virtual double number(std::string_view name) const = 0;
   virtual void set_number(std::string_view name, double value) = 0;
+  virtual void check() const = 0;
   virtual index_t decays() const = 0;  // how many of its settings are called decay
   virtual bool needs_reference() const = 0;
   virtual bool steps_vectors() const = 0;       // means something for a bias or gain, as n x 1
@@ -227,14 +229,9 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   void set_number(std::string_view name, double value) override {
     const detail::number_field found = number_field(name);
     detail::check_changed<C, typename Types::state>(name, value, found.legal);
-    const double before = std::exchange(*found.value, value);
-    try {
-      rule.validate();
-    } catch (...) {
-      *found.value = before;
-      throw;
-    }
+    *found.value = value;
   }
+  void check() const override { rule.validate(); }
   index_t decays() const override { return detail::number_called(detail::setting_fields(rule), "decay").count; }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
   bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }

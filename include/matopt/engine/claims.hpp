@@ -112,17 +112,22 @@ class name_claims {
           return {kind::taken, at->second.owner, at->first, true};
     return {kind::free, 0, {}, false};
   }
+  struct use {
+    std::size_t owner;
+    const names* states;
+    std::size_t place;  // among the matrices of a view
+  };
   // `states` must live as long as the claim.
-  void take(const std::string& name, std::size_t owner, const names* states) {
-    uses_.emplace(name, use{owner, states});
+  void take(const std::string& name, std::size_t owner, const names* states, std::size_t place = 0) {
+    uses_.emplace(name, use{owner, states, place});
+  }
+  const use* find(const std::string& name) const {
+    const auto at = uses_.find(name);
+    return at == uses_.end() ? nullptr : &at->second;
   }
   void give_back(const std::string& name) { uses_.erase(name); }
 
  private:
-  struct use {
-    std::size_t owner;
-    const names* states;
-  };
   std::unordered_map<std::string, use> uses_;
 };
 

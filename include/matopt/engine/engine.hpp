@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -55,6 +56,11 @@ class engine {
       throw bad_value("max_norm of group \"" + label + '"', detail::text(options.max_norm),
                       detail::text(groups_.front()->options.max_norm) +
                           ", as the other groups have: gradients are clipped by the norm of all of them");
+    if (options.measures() && static_cast<C>(options.max_norm) == C(0))
+      throw bad_value("max_norm", detail::text(options.max_norm),
+                      "0, or above the half of " +
+                          detail::text(static_cast<double>(std::numeric_limits<C>::denorm_min())) + ", the least " +
+                          std::string(detail::compute_name<C>) + ": it would make all gradients zero");
     auto fresh = std::make_unique<group>();
     fresh->label = label, fresh->rule = std::move(rule), fresh->options = options;
     fresh->set_number("lr", lr);
@@ -82,14 +88,26 @@ class engine {
         rule.decays(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
     stale_ = plan_ != nullptr;
   }
+  void drop_view(const std::string& name) {
+    std::vector<bool> gone(parameters_.size()), kept;
+    parameters_.mark(name, gone);
+    parameters_.drop(name);
+    for (std::size_t i = 0; i < left_out_.size(); ++i)
+      if (!gone[i]) kept.push_back(left_out_[i]);
+    left_out_ = std::move(kept);
+    stale_ = plan_ != nullptr;
+  }
   void set_in(std::size_t number, const std::string& name, const std::string& value) {
     group& of = *groups_[number];
-    if (name == "lr") return of.set_number(name, detail::number(name, value));
+    if (name == "lr") {
+      of.set_number(name, detail::number(name, value));
+      return of.end_schedule(name);
+    }
     auto changed = of.rule->copy();
     changed->set(name, value);
     if (plan_ && !stale_) plan_->make_room_for(*backend_, number, *changed, of.options.scales(), name, value);
     of.rule = std::move(changed);
-    std::erase_if(of.schedules, [&](const auto& s) { return s.name == name; });
+    of.end_schedule(name);
     take_settings();
   }
   group& group_called(std::string_view label) { return *groups_[group_number(label)]; }
@@ -106,10 +124,11 @@ class engine {
   // Hands the numbers of a step over to the backend.
   void begin(double lr, double gradient_scale) {
     require_finalized("begin_step()");
+    if (steps_ >= max_steps)
+      throw bad_order("begin_step() after " + std::to_string(max_steps) + " steps, the most that are counted");
     check_step(lr, gradient_scale);
     if (checks_copies_) writes_.check(*backend_, *plan_, parameters_, groups_);
-    if (follow_schedules(groups_, steps_)) take_settings();
-    check_rates(lr);
+    if (follow_schedules(groups_, steps_, [&] { check_rates(lr); })) take_settings();
     upload_what_changed();
     const bool usable = usable_scale(gradient_scale);
     index_t place = 0;  // among the buckets of a group
@@ -183,7 +202,7 @@ class engine {
     plan_ = std::move(fresh);
     writes_.forget();
     if (checks_copies_) writes_.remember(*backend_, *plan_, parameters_, groups_);
-    if (std::exchange(stale_, false)) left_out_.clear();  // others have their places now
+    stale_ = false;
     left_out_.resize(parameters_.size());
     look_for_gradients();
     const auto any = [](const std::vector<bool>& v) { return std::find(v.begin(), v.end(), true) != v.end(); };

@@ -66,8 +66,9 @@ class parameter_list {
     added_.push_back({name, number, group, w, g, r, two});
     numbers_.emplace(name, added_.size() - 1);
     if (split) names_.take(name, number, nullptr);
+    std::size_t place = 0;
     for (auto& p : fresh) {
-      names_.take(p.name, number, &states(p.w.rows, p.w.cols));
+      names_.take(p.name, number, &states(p.w.rows, p.w.cols), place++);
       items_.push_back(std::move(p));
     }
     claim_memory(added_.back());
@@ -109,7 +110,7 @@ class parameter_list {
     gradients_.add(to, was.number), gradients_.remove(from, was.number);
     bound = g;
     if (!was.two) was.r = g;
-    for (auto p = first_of(was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
+    for (auto p = first_of(items_, was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
   }
   // The weights, gradients and reference gradients of all views, in the order in which they were added; an empty span
   // leaves them where they are, and a view without a reference gradient does not look at its entry. Takes linear time,
@@ -178,14 +179,13 @@ class parameter_list {
   std::size_t group_of(const std::string& name) const { return find(name).group; }
   // Marks the matrices of what was added as `name`, or the one that is called so.
   void mark(const std::string& name, std::vector<bool>& chosen) const {
-    if (const auto view = numbers_.find(name); view != numbers_.end()) {
-      for (std::size_t i = 0; i < items_.size(); ++i)
-        if (items_[i].view_number == added_[view->second].number) chosen[i] = true;
-    } else {
-      const auto at = std::find_if(items_.begin(), items_.end(), [&](const auto& p) { return p.name == name; });
-      if (at == items_.end()) find(name);  // throws
-      chosen[static_cast<std::size_t>(at - items_.begin())] = true;
-    }
+    const auto view = numbers_.find(name);
+    const auto* const one = view == numbers_.end() ? names_.find(name) : nullptr;
+    if (view == numbers_.end() && !one) find(name);  // throws
+    const std::size_t number = one ? one->owner : added_[view->second].number;
+    auto i = static_cast<std::size_t>(first_of(items_, number) - items_.begin());
+    if (one) chosen[i + one->place] = true;
+    for (; !one && i < items_.size() && items_[i].view_number == number; ++i) chosen[i] = true;
   }
 
   bool nothing_added() const { return added_.empty(); }
@@ -225,8 +225,9 @@ class parameter_list {
                             [](const auto& v, std::size_t n) { return v.number < n; })
         ->name;
   }
-  auto first_of(std::size_t number) {
-    return std::lower_bound(items_.begin(), items_.end(), number,
+  template <class Items>
+  static auto first_of(Items& items, std::size_t number) {
+    return std::lower_bound(items.begin(), items.end(), number,
                             [](const auto& p, std::size_t n) { return p.view_number < n; });
   }
   // Throws if a matrix of what is added as `view` cannot be called `name`.

@@ -33,7 +33,8 @@ struct rule_group {
   std::vector<scheduled> schedules{};
 
   double number(std::string_view name) const { return name == "lr" ? lr : rule->number(name); }
-  // Errors leave all as it was; nothing is allocated without one.
+  // Looks at the number alone: rule->check() says whether settings agree with each other. An error leaves all as it
+  // was; nothing is allocated without one.
   void set_number(std::string_view name, double value) {
     if (name != "lr") return rule->set_number(name, value);
     if (!(value >= 0 && value <= largest_input<typename Types::compute>))
@@ -41,10 +42,21 @@ struct rule_group {
     lr = value;
   }
   std::string rate_name() const { return label.empty() ? "lr" : "lr of \"" + label + '"'; }
+  // What the rule calls a setting, which other programs and versions may call otherwise.
+  std::string own_name(const std::string& name) const {
+    if (name == "lr") return name;
+    for (const setting& s : rule->settings())
+      if (s.name == name) return name;
+    return std::string(setting_name(name));
+  }
   void schedule(const std::string& name, schedule_function value) {
-    const double now = number(name);  // throws if it is not a number
-    std::erase_if(schedules, [&](const scheduled& s) { return s.name == name; });
-    if (value) schedules.push_back({name, std::move(value), now, now});
+    const std::string own = own_name(name);
+    const double now = number(own);  // throws if it is not a number
+    end_schedule(own);
+    if (value) schedules.push_back({own, std::move(value), now, now});
+  }
+  void end_schedule(const std::string& name) {
+    std::erase_if(schedules, [own = own_name(name)](const scheduled& s) { return s.name == own; });
   }
   bool schedules_setting(std::string_view name) const {
     for (const scheduled& s : schedules)
@@ -53,10 +65,10 @@ struct rule_group {
   }
 };
 
-// Gives every scheduled setting of these groups its value of this step: all of them, or none and throws. Returns
-// whether a setting of a rule has changed.
-template <class Groups>
-bool follow_schedules(Groups& groups, index_t step) {
+// Gives every scheduled setting of these groups its value of this step, and then calls check(): all of them, or none
+// and throws. Returns whether a setting of a rule has changed.
+template <class Groups, class Check>
+bool follow_schedules(Groups& groups, index_t step, Check check) {
   for (auto& g : groups)
     for (auto& s : g->schedules) s.before = g->number(s.name), s.now = s.value(step);
   bool changed = false;
@@ -66,10 +78,12 @@ bool follow_schedules(Groups& groups, index_t step) {
         g->set_number(s.name, s.now);
         changed = changed || (s.now != s.before && s.name != "lr");
       }
+    for (auto& g : groups)
+      if (!g->schedules.empty()) g->rule->check();
+    check();
   } catch (...) {
-    // In the opposite order, so that settings that must agree with each other do so at each time.
-    for (auto g = groups.rbegin(); g != groups.rend(); ++g)
-      for (auto s = (*g)->schedules.rbegin(); s != (*g)->schedules.rend(); ++s) (*g)->set_number(s->name, s->before);
+    for (auto& g : groups)
+      for (auto& s : g->schedules) g->set_number(s.name, s.before);
     throw;
   }
   return changed;

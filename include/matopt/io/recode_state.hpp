@@ -29,8 +29,8 @@ inline std::string format_text(element_type type, index_t block) {
   return std::string(name_of(type)) + (holds_codes(type) ? " in blocks of " + std::to_string(block) : "");
 }
 
-// The file with its state in the formats that the tensors `here` have, as far as names and shapes agree; nothing if no
-// format differs. `prefix`: of the names of state in the file.
+// The file with its state in the formats that the tensors `here`, sorted by name, have, as far as names and shapes
+// agree; nothing if no format differs. `prefix`: of the names of state in the file.
 inline std::optional<recoded_state> recode_state(const std::vector<state_tensor>& here, const tensor_file& file,
                                                  const std::string& prefix) {
   std::optional<recoded_state> out;
@@ -46,12 +46,14 @@ inline std::optional<recoded_state> recode_state(const std::vector<state_tensor>
     block_format theirs{code_map_of(type), 0}, ours{code_map_of(t.type), 0};
     std::string scales_key, scales_here;
     if (holds_codes(type))
-      for (const auto& [name, unused] : file.tensors)
-        if (const index_t block = block_of_scales(name, key); block > 0) theirs.block = block, scales_key = name;
+      for (auto at = saved; at != file.tensors.end() && at->first.starts_with(key); ++at)
+        if (const index_t block = block_of_scales(at->first, key); block > 0)
+          theirs.block = block, scales_key = at->first;
     if (holds_codes(t.type))
-      for (const state_tensor& other : here)
-        if (const index_t block = block_of_scales(other.name, t.name); block > 0)
-          ours.block = block, scales_here = other.name;
+      for (const state_tensor* other = &t; other != here.data() + here.size() && other->name.starts_with(t.name);
+           ++other)
+        if (const index_t block = block_of_scales(other->name, t.name); block > 0)
+          ours.block = block, scales_here = other->name;
     if (type == t.type && theirs.block == ours.block) continue;
     if (holds_codes(type)) {
       if (theirs.block == 0) continue;  // codes without scales mean nothing

@@ -17,6 +17,15 @@ _OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", 
                "min_lr", "swa_lr", "base_momentum", "max_momentum"}
 
 
+class _Sent(NamedTuple):
+    """What the library knows of a group."""
+
+    rule: str
+    settings: dict[str, str]
+    params: tuple[torch.Tensor, ...]
+    form: tuple[bool, bool]  #: master_weights, stacked
+
+
 class Status(NamedTuple):
     """What Optimizer.poll_status() says of the steps since the last call."""
 
@@ -88,8 +97,7 @@ class Optimizer(torch.optim.Optimizer):
             raise ValueError("Tensor lr must be 1-element")
         self._nonfinite = nonfinite
         self._native = native.Optimizer(nonfinite)
-        # Of each group: its rule, and its settings as the library has them.
-        self._sent: list[tuple[str, dict[str, str]]] = []
+        self._sent: list[_Sent] = []
         super().__init__(params, defaults)
 
     # --- what a subclass may see otherwise ---
@@ -132,25 +140,37 @@ class Optimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
-    def _hand_over(self, to: Any, group: dict[str, Any]) -> tuple[str, dict[str, str]]:
-        rule, own = self._rule_of(group), dict(to_native(self._settings_of(group)))
+    def _hand_over(self, to: Any, group: dict[str, Any]) -> _Sent:
+        rule, own, form = self._rule_of(group), dict(to_native(self._settings_of(group))), self._form_of(group)
         to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
-                           bool(group.get("master_weights", False)), bool(group.get("stacked", False)),
-                           bool(group.get("confirmed", self._always_confirmed)))
-        return rule, own
+                           *form, bool(group.get("confirmed", self._always_confirmed)))
+        return _Sent(rule, own, tuple(group["params"]), form)
+
+    def _form_of(self, group: dict[str, Any]) -> tuple[bool, bool]:
+        return bool(group.get("master_weights", False)), bool(group.get("stacked", False))
 
     def _sync(self) -> None:
-        """Tells the library what has changed in param_groups."""
-        for i, group in enumerate(self.param_groups):
-            rule, sent = self._sent[i]
-            if self._rule_of(group) != rule:
-                raise ValueError(f'matopt: rule of group {i} is "{self._rule_of(group)}"; legal: "{rule}", of which it has '
+        """Tells the library what has changed in param_groups. Everything else there must be as it was added."""
+        if len(self.param_groups) != len(self._sent):
+            raise ValueError(f"matopt: number of groups is {len(self.param_groups)}; legal: {len(self._sent)}, as many as were "
+                             "added: use add_param_group, or make a new optimizer")
+        for i, (group, sent) in enumerate(zip(self.param_groups, self._sent)):
+            if self._rule_of(group) != sent.rule:
+                raise ValueError(f'matopt: rule of group {i} is "{self._rule_of(group)}"; legal: "{sent.rule}", of which it has '
                                  'state')
+            params = group["params"]
+            if len(params) != len(sent.params) or any(p is not q for p, q in zip(params, sent.params)):
+                raise ValueError(f"matopt: params of group {i} are not those that were added; legal: the same tensors. New ones "
+                                 "come by add_param_group or with a new optimizer")
+            for key, now, added in zip(("master_weights", "stacked"), self._form_of(group), sent.form):
+                if now != added:
+                    raise ValueError(f"matopt: {key} of group {i} is {now}; legal: {added}, as when the group was added")
+        for i, (group, sent) in enumerate(zip(self.param_groups, self._sent)):
             self._native.set_lr(i, float(group["lr"]))
             for name, value in to_native(self._settings_of(group)):
-                if sent[name] != value:
+                if sent.settings[name] != value:
                     self._native.set(i, name, value)
-                    sent[name] = value
+                    sent.settings[name] = value
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -204,14 +224,16 @@ class Optimizer(torch.optim.Optimizer):
                     out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
         return out
 
-    def state_dict(self) -> dict[str, Any]:
-        """As of every optimizer of PyTorch. State lies on the CPU: ``step``, and what the rule keeps of each parameter,
-        in the type that it has it in; tensors of the parameter's size have its shape."""
-        self.state.update(self._read_state())
-        try:
-            return super().state_dict()
-        finally:
-            self.state.clear()
+    @property
+    def state(self) -> defaultdict[torch.Tensor, dict[str, torch.Tensor]]:  # type: ignore[override]
+        """The state of each parameter that has some: ``step``, and what the rule keeps, in the type that it has it in;
+        tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access: to change the
+        state, change a ``state_dict()`` and load it."""
+        return defaultdict(dict, self._read_state())
+
+    @state.setter
+    def state(self, _: object) -> None:
+        """PyTorch's constructor assigns to it. The library has the state."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """All of it is compared with this optimizer before anything changes; what does not fit is a ValueError."""
@@ -230,18 +252,24 @@ class Optimizer(torch.optim.Optimizer):
             del self._loading
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "state": defaultdict(dict, self._read_state())}
-        return {**state, **{k: v for k, v in self.__dict__.items() if k in ("_nonfinite", "_lr_given")}}
+        return {**super().__getstate__(), **{k: v for k, v in self.__dict__.items() if k in ("_nonfinite", "_lr_given")}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Called by load_state_dict(), and when a copy or a pickled optimizer is made."""
         old_groups = self.__dict__.get("param_groups")
         super().__setstate__(state)
-        tensors = self.state
+        tensors = self.__dict__.pop("state")  # past the property
         if "_loading" in self.__dict__:
             ids = (i for group in self._loading["param_groups"] for i in group["params"])
             by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
             tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        if old_groups is not None:
+            here, saved = ([name for g in groups for name in g.get("param_names", [])]
+                           for groups in (old_groups, self.param_groups))
+            for name, wanted in zip(saved, here):
+                if name != wanted and name in here:  # other names may be the same parameters, renamed
+                    raise ValueError(f'matopt: the state dict has "{name}" in the place of "{wanted}"; legal: parameters in the '
+                                     "order that they have here")
         fresh = native.Optimizer(self._nonfinite)
         sent = []
         for i, group in enumerate(self.param_groups):
@@ -256,4 +284,4 @@ class Optimizer(torch.optim.Optimizer):
         steps = max((int(s["step"]) for s in tensors.values() if "step" in s), default=0)
         fresh.load_state(
             [{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()], steps)
-        self._native, self._sent, self.state = fresh, sent, defaultdict(dict)
+        self._native, self._sent = fresh, sent

@@ -52,7 +52,7 @@ class torch_parameter {
     weight_strides_ = own ? tensor.strides().vec() : dense_strides(sizes);
     gradient_strides_ = own && tensor.is_non_overlapping_and_dense() ? weight_strides_ : dense_strides(sizes);
     master = reference = at::Tensor();
-    if (wants_master && tensor.scalar_type() != type_) master = empty(weight_strides_).copy_(tensor);
+    make_master();
     version_ = version();
     reference_is_new = has_stepped = false;
   }
@@ -76,7 +76,7 @@ class torch_parameter {
       return g.detach();
     return empty_gradient().copy_(g);
   }
-  torch_step_tensors for_step() const {
+  torch_step_tensors for_step() {
     if (tensor.sizes() != sizes_)
       throw bad_value("shape of \"" + name + '"', text(tensor.sizes()), text(sizes_) + ", as in the steps before");
     if (tensor.device() != device_)
@@ -85,6 +85,7 @@ class torch_parameter {
     if (compute_type() != type_)
       throw bad_value("type of \"" + name + '"', at::toString(tensor.scalar_type()),
                       std::string("one that is computed in ") + at::toString(type_) + ", as in the steps before");
+    make_master();
     return {weight(), readable(gradient(), "gradient")};
   }
   // Somebody else has written the tensor since the last step, as far as PyTorch knows.
@@ -110,6 +111,11 @@ class torch_parameter {
   }
 
  private:
+  // Of a tensor of 16 bits, which it may have become since the last step.
+  void make_master() {
+    if (wants_master && !master.defined() && tensor.scalar_type() != type_)
+      master = empty(weight_strides_).copy_(tensor);
+  }
   at::Tensor empty(const std::vector<int64_t>& strides) const {
     return at::empty_strided(sizes_, strides, at::TensorOptions().dtype(type_).device(device_));
   }

@@ -24,7 +24,7 @@ class torch_rules {
  public:
   struct facts {
     std::string signature;
-    std::vector<setting> settings;  // all of them
+    std::vector<setting> settings, default_settings;  // all of them
     bool needs_reference, steps_vectors;
   };
   // What is known for one kind of device and one compute type.
@@ -71,7 +71,8 @@ class torch_rules {
     std::vector<setting> settings(const std::string& rule) const override { return rules->settings(rule); }
     facts of(const std::string& rule, const std::vector<setting>& settings) const override {
       const auto made = rules->rule(rule, settings);
-      return {made->signature(), made->settings(), made->needs_reference(), made->steps_vectors()};
+      return {made->signature(), made->settings(), made->default_settings(), made->needs_reference(),
+              made->steps_vectors()};
     }
     std::unique_ptr<torch_shard> make(at::Device device, const optimizer_options& options) const override {
       return std::make_unique<detail::typed_torch_shard<Backend, Types>>(rules, device, options);

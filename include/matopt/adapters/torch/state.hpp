@@ -15,6 +15,15 @@ namespace MATOPT_NAMESPACE::detail {
 
 using torch_state = std::map<std::string, at::Tensor>;
 
+// Before 2.1 libtorch has no type for these codes; they are bytes there.
+template <class Type = at::ScalarType>
+constexpr at::ScalarType float8_type() {
+  if constexpr (requires { Type::Float8_e4m3fn; })
+    return Type::Float8_e4m3fn;
+  else
+    return at::kByte;
+}
+
 inline at::ScalarType scalar_type_of(element_type t) {
   return t == element_type::f64    ? at::kDouble
          : t == element_type::f32  ? at::kFloat
@@ -22,7 +31,7 @@ inline at::ScalarType scalar_type_of(element_type t) {
          : t == element_type::f16  ? at::kHalf
          : t == element_type::i8   ? at::kChar
          : t == element_type::u8   ? at::kByte
-                                   : at::kFloat8_e4m3fn;
+                                   : float8_type();
 }
 
 inline constexpr const char* master_name = "master";

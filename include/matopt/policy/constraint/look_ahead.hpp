@@ -25,8 +25,8 @@ struct look_ahead_gain {
   MATOPT_HD void operator()(T& c, T& gain, T lr) const {
     c += T(1);
     const T in = (T(1) - math::one_if_less(c, T(from))) * math::one_if_less(c, T(until));
-    const T plain = math::one_if<T>(base == 0);
-    gain = in * T(ahead) * (plain + (T(1) - plain) * lr / (T(base) + plain));
+    const T plain = math::one_if<T>(T(base) == T(0));
+    gain = in * T(ahead) * (plain + (T(1) - plain) * math::saturated(lr / (T(base) + plain)));
   }
 };
 struct look_ahead {

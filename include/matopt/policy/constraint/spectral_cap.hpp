@@ -13,6 +13,8 @@
 //   soft_cap   W <- W - k z^2 R^2 (3 I - 3 z R + z^2 R^2) X                       p2(p1(x)) = x - x (3t^2 - 3t^3 + t^4)
 //   hard_cap   W <- A W + most e(R) X                    A: the product of the quintics' first coefficients
 //
+// There hard_cap has X and R from the products of the estimate by powers: X = W / ||W||_F, and R in proportion.
+//
 // From Training Transformers with Enforced Lipschitz Bounds (arXiv 2507.13338; Cesista's quintics). The root in z is
 // the paper's quartic in a. Its left side falls from 1 to 0 on [0, 1]: 60 bisections per matrix, in a 1 x 1 formula.
 //
@@ -30,6 +32,7 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cmath>
 #include <utility>
 
 #include "../detail/gram_polynomial.hpp"
@@ -101,12 +104,21 @@ struct subtract_correction {
     w = t * w - T(c) * k * z * z * y;
   }
 };
-// w = first t w + second y
-struct add_correction {
-  double first, second;
+// x = x (t n / bound)^2 / up
+struct gram_of_bounded {
+  double bound, up;
   template <class T>
-  MATOPT_HD void operator()(T& w, T y, T t) const {
-    w = T(first) * t * w + T(second) * y;
+  MATOPT_HD void operator()(T& x, T t, T n) const {
+    const T root = t * n / T(bound);
+    x *= root * root / T(up);
+  }
+};
+// w = t (first w + n y / c)
+struct add_correction {
+  double first, c;
+  template <class T>
+  MATOPT_HD void operator()(T& w, T y, T t, T n) const {
+    w = t * (T(first) * w + n / T(c) * y);
   }
 };
 }  // namespace fn
@@ -200,17 +212,25 @@ struct hard_cap {
     const auto frame = e.frame();
     const double bound = most * detail::spectral_unit(relative, w.rows, w.cols);
     const auto top = detail::take_triple(e, w);
-    estimate.estimate(e, s, w, top);
     const view<C> shrink = e.take(1, 1);
-    e.for_each(fn::shrink_to{3 * bound}, shrink, as_const(top.value));
     if constexpr (sizeof(typename E::product) < sizeof(C)) {
+      const detail::unit_products<E> formed(e, w);
+      formed.form(e, w);
+      if constexpr (requires { estimate.estimate(e, s, w, top, formed); })
+        estimate.estimate(e, s, w, top, formed);
+      else
+        estimate.estimate(e, s, w, top);
+      e.for_each(fn::shrink_to{3 * bound}, shrink, as_const(top.value));
       const view<status_word> close = e.take_words();
       e.reduce(fn::one_if_within{near_range * bound}, close, as_const(top.value));
       E beyond = e.only(close);
-      const view<C> capped = by_quintics(beyond, w, shrink, bound);
-      by_one_polynomial(e, w, shrink, bound);
+      view<C> capped;
+      beyond.where_any([&] { capped = by_quintics(beyond, w, shrink, bound); });
+      by_one_polynomial(e, w, shrink, bound, formed);
       beyond.for_each(fn::multiple{bound}, w, as_const(capped));
     } else {
+      estimate.estimate(e, s, w, top);
+      e.for_each(fn::shrink_to{3 * bound}, shrink, as_const(top.value));
       e.for_each(fn::multiple{bound}, w, as_const(by_quintics(e, w, shrink, bound)));
     }
   }
@@ -227,25 +247,24 @@ struct hard_cap {
   }
   // w <- A w + bound e(R) X,  e(R) = c1 R + R^2 (c2 + c3 R + R^2 (c4 + c5 R + R^2 (c6 + c7 R + c8 R^2)))
   template <class E, class W, class C>
-  static void by_one_polynomial(E& e, view<W> w, view<C> shrink, double bound) {
+  static void by_one_polynomial(E& e, view<W> w, view<C> shrink, double bound, const detail::unit_products<E>& formed) {
     using T = typename E::product;
     constexpr auto& c = near_coefficients;
     const auto frame = e.frame();
-    const view<T> whole = e.template take_like<T>(w), change = e.template take_like<T>(w);
-    const bool tall = w.rows > w.cols;
-    const view<T> x = tall ? whole.t() : whole, y = tall ? change.t() : change;
-    const view<T> r = detail::take_square<T>(e, x), square = detail::take_square<T>(e, x);
+    const view<T> change = e.template take_like<T>(w), x = formed.wide(), y = w.rows > w.cols ? change.t() : change;
+    const view<T> r = formed.gram, square = detail::take_square<T>(e, x);
     view<T> sum = detail::take_square<T>(e, x), next = detail::take_square<T>(e, x);
-    e.for_each(fn::shrunk_over{bound}, whole, as_const(w), per_matrix(shrink));
-    e.gemm_symmetric(C(1), x, x.t(), C(0), r, r);
+    e.for_each(fn::gram_of_bounded{bound, formed.up}, r, per_matrix(shrink), per_matrix(formed.norm));
     e.gemm_symmetric(C(1), r, r.t(), C(0), square, square);
     e.gemm_symmetric(C(c[7]), r, r.t(), C(c[6]), r, sum);
     for (int i = 5; i > 0; i -= 2, std::swap(sum, next)) {
       e.for_each(fn::shift{c[i]}, sum.diagonal());
       e.gemm_symmetric(C(1), square, sum, C(c[i - 1]), r, next);
     }
-    e.gemm(C(1), sum, x, C(0), y, y);
-    e.for_each(fn::add_correction{first_coefficients(), bound}, w, as_const(change), per_matrix(shrink));
+    const double up = std::sqrt(formed.up);  // the elements of X / ||X||_F are about 1/m, and what is added is less
+    e.gemm(C(up), sum, x, C(0), y, y);
+    e.for_each(fn::add_correction{first_coefficients(), up}, w, as_const(change), per_matrix(shrink),
+               per_matrix(formed.norm));
   }
   // f(w / bound), in scratch.
   template <class E, class W, class C>

@@ -82,6 +82,32 @@ auto take_scaled(E& e, view<W> w) {
   e.for_each(fn::divide{}, copy.x, as_const(w), per_matrix(copy.largest));
   return copy;
 }
+// X = W / ||W||_F and up X X^T (X^T X of tall ones) in what products are best done in, and ||W||_F.
+template <class E>
+struct unit_products {
+  using P = typename E::product;
+  using C = typename E::compute;
+  view<P> whole, gram;
+  view<C> norm;
+  double up = 1;  // the elements of X X^T are about 1/m, too small for the square of a float16; none is above 1
+
+  template <class W>
+  unit_products(E& e, view<W> w)
+      : whole(e.template take_like<P>(w)),
+        gram(e.template take<P>(math::min(w.rows, w.cols), math::min(w.rows, w.cols))),
+        norm(e.take(1, 1)) {
+    while (up < 16384 && 2 * up <= static_cast<double>(gram.rows)) up *= 2;
+  }
+  view<P> wide() const { return whole.rows > whole.cols ? whole.t() : whole; }
+  template <class W>
+  void form(E& e, view<W> w) const {
+    const auto frame = e.frame();
+    const auto n = frobenius(e, w);
+    e.for_each(fn::scaled_root{}, norm, as_const(n.scale), as_const(n.squares));
+    normalize_by(e, whole, as_const(w), normalizing_factors(e, n, 1, 0, true));
+    e.gemm_symmetric(arithmetic_t<P>(up), wide(), wide().t(), arithmetic_t<P>(0), gram, gram);
+  }
+};
 template <class E, class W>
 auto take_triple(E& e, view<W> w) {
   return singular_triple<typename E::compute>{e.take(1, 1), e.take(w.rows, 1), e.take(w.cols, 1)};
@@ -110,14 +136,20 @@ struct power_iteration {
   template <class E, class St, class W, class C>
   void estimate(E& e, St& s, view<W> w, const singular_triple<C>& t) const {
     const auto frame = e.frame();
-    const auto known = e.take(1, 1);
-    detail::random_block(e, t.right, static_cast<std::uint64_t>(seed));
-    e.reduce(fn::abs_max{}, known, as_const(s.right));
-    e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
-    if (by_powers<E> && iterations > 4)
-      iterate_by_powers(e, w, t);
-    else
-      iterate(e, w, t);
+    if (by_powers<E> && iterations > 4) {
+      const detail::unit_products<E> formed(e, w);
+      formed.form(e, w);
+      return estimate(e, s, w, t, formed);
+    }
+    begin(e, s, t);
+    iterate(e, w, t);
+    e.for_each(fn::assign{}, s.right, as_const(t.right));
+  }
+  // By powers, given the products.
+  template <class E, class St, class W, class C>
+  void estimate(E& e, St& s, view<W> w, const singular_triple<C>& t, const detail::unit_products<E>& formed) const {
+    begin(e, s, t);
+    iterate_by_powers(e, w, t, formed);
     e.for_each(fn::assign{}, s.right, as_const(t.right));
   }
 
@@ -126,6 +158,14 @@ struct power_iteration {
   template <class E>
   static constexpr bool by_powers = sizeof(typename E::product) < sizeof(typename E::compute);
 
+  template <class E, class St, class C>
+  void begin(E& e, St& s, const singular_triple<C>& t) const {
+    const auto frame = e.frame();
+    const auto known = e.take(1, 1);
+    detail::random_block(e, t.right, static_cast<std::uint64_t>(seed));
+    e.reduce(fn::abs_max{}, known, as_const(s.right));
+    e.for_each(fn::replace_unless_zero{}, t.right, as_const(s.right), per_matrix(known));
+  }
   template <class E, class W, class C>
   void iterate(E& e, view<W> w, const singular_triple<C>& t) const {
     const auto frame = e.frame();
@@ -139,20 +179,14 @@ struct power_iteration {
     e.for_each(fn::multiply{}, t.value, as_const(largest));
   }
   template <class E, class W, class C>
-  void iterate_by_powers(E& e, view<W> w, const singular_triple<C>& t) const {
+  void iterate_by_powers(E& e, view<W> w, const singular_triple<C>& t, const detail::unit_products<E>& formed) const {
     using T = typename E::product;
     using A = arithmetic_t<T>;
     const auto frame = e.frame();
     const bool tall = w.rows > w.cols;
-    const view<T> whole = e.template take_like<T>(w), x = tall ? whole.t() : whole;
-    const view<T> one = e.template take<T>(x.rows, x.rows), two = e.template take<T>(x.rows, x.rows),
-                  four = e.template take<T>(x.rows, x.rows);
-    detail::normalize_by(e, whole, as_const(w), detail::normalizing_factors(e, detail::frobenius(e, w), 1, 0, true));
-    // The elements of A / ||W||_F^2 are about 1/m, too small for the square of a float16; none is above 1.
-    double up = 1;
-    while (up < 16384 && 2 * up <= static_cast<double>(x.rows)) up *= 2;
-    e.gemm_symmetric(A(up), x, x.t(), A(0), one, one);
-    e.gemm_symmetric(A(1 / up), one, one, A(0), two, two);
+    const view<T>&whole = formed.whole, &one = formed.gram;
+    const view<T> two = e.template take<T>(one.rows, one.rows), four = e.template take<T>(one.rows, one.rows);
+    e.gemm_symmetric(A(1 / formed.up), one, one, A(0), two, two);
     const view<C> size = e.take(1, 1);
     detail::matrix_norm(e, size, two);
     e.for_each(fn::over_norm{}, two, per_matrix(size));
@@ -163,7 +197,7 @@ struct power_iteration {
       e.reduce_rows(fn::product{}, to, as_const(a), per_column(from.t()));
     };
     if (!tall) {
-      along(w, t.right, v);
+      along(whole, t.right, v);  // a direction to begin with
       unit(e, v, t.value);
     }
     // A^4 and A^2 have norms between 1/m and 1 here: v stays in range for four of them.

@@ -161,6 +161,7 @@ struct spectral_sphere {
     visit("sphere_doublings", self.doublings, range{.low = 1, .high = 60});
     visit("sphere_bisections", self.bisections, range{.low = 0, .high = 200});
   }
+  void validate() const { detail::validate(orthogonalizer); }
   template <class S, class C>
   using state = state_for<Estimate, S, C>;
   template <class Layout, class St>

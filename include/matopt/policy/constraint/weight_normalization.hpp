@@ -95,11 +95,11 @@ struct moved_norm : norm {
     return norm::operator()(moved_direction(w, u, c, lr * T(scale)));
   }
 };
-// f = g / n, or 0 for n = 0
+// f = g / n, or 0 for n = 0; finite for a direction that is next to nothing, too
 struct row_factor {
   template <class T>
   MATOPT_HD void operator()(T& f, T g, T n) const {
-    f = math::divide_or_zero(g, n);
+    f = math::saturated(math::divide_or_zero(g, n));
   }
 };
 // W = f R - lr decay W, f = g / ||R_i|| with the new g

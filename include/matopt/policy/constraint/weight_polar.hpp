@@ -71,6 +71,7 @@ struct nuclear_polar_decay {
     visit("nuclear_strength", self.strength, range{.low = 0});
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
+  void validate() const { detail::validate(orthogonalizer); }
   template <class E, class St, class W, class C>
   void after(E& e, St&, view<W> w, matrix_broadcast<C> lr, double) const {
     const auto frame = e.frame();
@@ -92,15 +93,15 @@ struct polar_retraction {
   static void settings(Self& self, Visit&& visit) {
     detail::prefixed_settings("weight_", self.orthogonalizer, visit);
   }
+  void validate() const { detail::validate(orthogonalizer); }
   template <class E, class St, class W, class Rate>
   void after(E& e, St&, view<W> w, Rate, double) const {
+    if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, w); })
+      if (orthogonalizer.orthogonalize_nearby(e, w)) return;
     const auto frame = e.frame();
     const auto x = e.take_like(w);
     e.for_each(fn::assign{}, x, as_const(w));
-    if constexpr (requires { orthogonalizer.orthogonalize_nearby(e, x); })
-      orthogonalizer.orthogonalize_nearby(e, x);
-    else
-      detail::polar(orthogonalizer, e, x);
+    detail::polar(orthogonalizer, e, x);
     e.for_each(fn::assign{}, w, as_const(x));
   }
 };

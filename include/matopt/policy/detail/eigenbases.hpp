@@ -35,6 +35,14 @@ struct multiply_into {
     y = a * b;
   }
 };
+// y = y most / largest, where that is below y
+struct scale_down {
+  double most;
+  template <class T>
+  MATOPT_HD void operator()(T& y, T largest) const {
+    y *= T(most) / math::max(largest, T(most));
+  }
+};
 // number of larger entries, and of equal ones before: the place of an entry in descending order
 struct comes_before {
   template <class T>
@@ -88,11 +96,15 @@ void turn(E& e, const kronecker_factors<C>& f, view<X> x, view<Y> y, bool into) 
   e.for_each(fn::assign{}, y, as_const(a));
 }
 
-// Entries of y so large that the factors' products would overflow count as less.
+// A matrix with entries so large that the factors' products would overflow counts as a smaller multiple of it.
 template <class E, class C>
 void limit_for_products(E& e, view<C> y) {
+  const auto frame = e.frame();
+  const view<C> largest = e.take(1, 1);
   const double size = static_cast<double>(math::max(y.rows, y.cols));
-  e.for_each(fn::limited{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, y, as_const(y));
+  e.reduce(fn::abs_max{}, largest, as_const(y));
+  e.for_each(fn::scale_down{1e-4 * std::sqrt(static_cast<double>(std::numeric_limits<C>::max())) / size}, y,
+             per_matrix(largest));
 }
 // side <- keep side + take g g^T: SOAP Alg. 3, after line 12
 template <class E, class C>

@@ -73,5 +73,23 @@ void gram_polynomial(E& e, const odd_polynomial& p, view<T> a, view<T> w, view<T
   e.gemm_symmetric(A(p.e), square, square, A(1), w, w, of);
 }
 
+// Where an iteration goes on by the Gram matrix R alone: whether X and R are formed anew before a step, after six steps
+// at the latest. `first(i)` is the coefficient a of step i. Each step multiplies what rounding has made of R's zero
+// eigenvalues by a^2, and where they have become negative and no longer small, the polynomial throws them to infinity.
+template <class First>
+bool gram_restarts_before(const First& first, index_t step) {
+  constexpr double most = 3e6;  // no published set passes it in its usual steps
+  double growth = 1;
+  index_t since = 0;  // how many steps R has seen
+  for (index_t i = 0; i <= step; ++i, ++since) {
+    const double factor = first(i) * first(i);
+    const bool restart = i > 0 && (since == 6 || growth * factor > most);
+    if (restart) growth = 1, since = 0;
+    if (i == step) return restart;
+    growth *= factor;
+  }
+  return false;
+}
+
 }  // namespace detail
 }  // namespace MATOPT_NAMESPACE

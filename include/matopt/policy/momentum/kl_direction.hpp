@@ -65,7 +65,7 @@ struct kl_precondition {
   double eps;
   template <class T>
   MATOPT_HD void operator()(T& u, T a, T b) const {
-    const T h = a * b;
+    const T h = math::saturated(a * b);
     u *= h / (T(1) + h * T(eps));
   }
 };

@@ -111,6 +111,8 @@ struct soap_direction {
     const auto frame = e.frame();
     const view<C> gradient = e.take_like(u);
     e.for_each(fn::assign{}, gradient, as_const(g));
+    // Moments and factors see the same matrix: what the factors say of the gradients' size bounds the quotient.
+    detail::limit_for_products(e, gradient);
 
     detail::turn(e, s.factors, gradient, u, true);
     const view<C> squares = mean_squares(e, s.factors);
@@ -123,7 +125,6 @@ struct soap_direction {
     if (normalize_grads) normalize(e, u);
 
     if (e.phase() == 2) detail::turn(e, s.factors, s.m, s.m, false);
-    detail::limit_for_products(e, gradient);
     const double bs = shampoo_beta >= 0 ? shampoo_beta : beta2;  // Alg. 3, after line 12: L and R
     detail::average_product(e, bs, 1 - bs, s.factors.left, gradient);
     detail::average_product(e, bs, 1 - bs, s.factors.right, gradient.t());

@@ -44,7 +44,7 @@ struct amplification {
   double least;
   template <class T>
   MATOPT_HD void operator()(T& gain, T scale, T squares) const {
-    gain = math::max(T(1), T(least) / (scale * math::sqrt(squares) + T(1e-8)));
+    gain = math::max(T(1), math::saturated(T(least) / (scale * math::sqrt(squares) + T(1e-8))));
   }
 };
 }  // namespace fn

@@ -59,7 +59,7 @@ struct over_root {
   floored_root root;
   template <class T>
   MATOPT_HD void operator()(T& y, T n, T v) const {
-    y = n / root(v);  // the norms of NorMuon Alg. 1, line 9
+    y = math::saturated(n / root(v));  // the norms of NorMuon Alg. 1, line 9
   }
 };
 // f = n / (y + eps), or n / max(y, eps), n and y as scale and sum of scaled squares, over the root of v
@@ -71,7 +71,7 @@ struct restoring_factor {
   MATOPT_HD void operator()(T& f, T v, T scale, T squares, T now_scale, T now_squares) const {
     const T n = scale * math::sqrt(squares), y = now_scale * math::sqrt(now_squares);
     const T sum = math::one_if<T>(add), least = T(1) - sum;
-    f = n / (sum * (y + T(eps)) + least * math::max(y, T(eps))) / root(v);
+    f = math::saturated(n / (sum * (y + T(eps)) + least * math::max(y, T(eps))) / root(v));
   }
 };
 // f = size / (n + eps); 0 for n = 0
@@ -79,7 +79,8 @@ struct factor_to_norm {
   double size, eps;
   template <class T>
   MATOPT_HD void operator()(T& f, T scale, T squares) const {
-    f = math::one_if<T>(scale > T(0)) * math::divide_or_zero(T(size), scale * math::sqrt(squares) + T(eps));
+    f = math::one_if<T>(scale > T(0)) *
+        math::saturated(math::divide_or_zero(T(size), scale * math::sqrt(squares) + T(eps)));
   }
 };
 // f = f / root of v
@@ -87,7 +88,7 @@ struct divide_by_root {
   floored_root root;
   template <class T>
   MATOPT_HD void operator()(T& f, T v) const {
-    f = f / root(v);
+    f = math::saturated(f / root(v));
   }
 };
 // u = u f

@@ -31,6 +31,7 @@ struct singular_interval {
 struct coefficient_report {
   std::vector<singular_interval> steps;  // after each step, up to the one that passes 1e30
   double sup = 0, slope = 1;
+  double largest = 0;  // that (0, hi] comes to in any step
   bool ok = true;
 };
 
@@ -113,6 +114,7 @@ coefficient_report walk_coefficients(const Rows& row, index_t steps, double lo, 
       r.ok = false;
       break;
     }
+    r.largest = std::fmax(r.largest, size);
     r.ok = r.ok && now.low > 0 && all.low >= 0;
   }
   r.sup = all.high;

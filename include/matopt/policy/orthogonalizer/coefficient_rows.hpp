@@ -71,9 +71,18 @@ class coefficient_rows {
       for (const double c : {p.a, p.b, p.c, p.d, p.e})
         if (!std::isfinite(c)) throw bad_value(name, detail::text(c), "finite");
     if (unchecked) return;
+    // What a chain of products in 16 bits or in float has room for.
+    constexpr double largest_coefficient = 1e6, largest_between = 8;
+    for (const odd_polynomial& p : rows_)
+      for (const double c : {p.a, p.b, p.c, p.d, p.e})
+        if (std::abs(c) > largest_coefficient)
+          throw bad_value(name, detail::text(c), "at most " + detail::text(largest_coefficient) + " in size");
     singular_interval last{};
     const coefficient_report r = detail::walk_coefficients([&](index_t i) { return (*this)[i]; }, steps, 1e-3,
                                                            1 + 0x1p-7, 1.5, [&](const auto& now) { last = now; });
+    if (r.ok && r.largest > largest_between)
+      throw bad_value(name, '"' + text() + "\", which takes singular values up to " + detail::text(r.largest),
+                      "rows that leave them at most " + detail::text(largest_between) + " in each step");
     if (!r.ok)
       throw bad_value(name,
                       '"' + text() + "\", which takes singular values of [0.001, 1.0078] to [" +

@@ -19,8 +19,9 @@
 // gemm. Ignores a rank budget, and so is refused with one.
 //
 // Coefficients of one's own (`rows`, as text ns_rows) take the place of a set: one row for each step, or one for all.
-// validate() walks [1e-3, 1 + 2^-7] through them, which 16 bits may make of 1, and refuses rows that make a singular
-// value negative, zero or larger than 1.5 (coefficient_report.hpp); `unchecked` takes them all the same.
+// validate() walks [1e-3, 1 + 2^-7] through them, which 16 bits may make of 1. It refuses rows that make a singular
+// value negative, zero, or larger than 1.5 in the end or than 8 on the way (coefficient_report.hpp), and coefficients
+// beyond 1e6; `unchecked` takes them all the same.
 //
 //   muon{.orthogonalizer = newton_schulz<>::preset(coefficient_set::degree9_4)}      // a set with its number of steps
 //   muon{.orthogonalizer = newton_schulz<>::with_rows({{1.5, -0.5}, {1.875, -1.25, 0.375}})}
@@ -51,10 +52,10 @@ constexpr auto enum_names(eps_rule) { return std::array<std::string_view, 2>{"ad
 //   R = X X^T     repeat:  Z = B(R)     Q <- Z Q + a Q     R <- Z (Z R + a R) + a (Z R + a R)     at last X <- Q X
 //
 // Dao-AILab (dao-ailab.github.io, 2026). R loses small eigenvalues to rounding and then diverges, so X and R are formed
-// anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after every
-// sixth. In bfloat16 even so much is lost that spectra which fall by decades end above 1.3; keller's five steps stay as
-// bounded as in the standard form, with 0.8 to 1.7 of its distance to the exact iteration, if X and R are formed anew
-// after every second.
+// anew: in 16 bits after the second step (degree9_3: the first) and every third from there, otherwise after six steps,
+// or fewer where these would make what is lost 3e6 times as large (no set in its usual steps). In bfloat16 even so much
+// is lost that spectra which fall by decades end above 1.3; keller's five steps stay as bounded as in the standard form,
+// with 0.8 to 1.7 of its distance to the exact iteration, if X and R are formed anew after every second.
 // automatic: gram for n >= 1.5 m (cubic steps: 2.2 m), but standard in double, with rows of one's own, and in bfloat16
 // for other sets (with polar_express the Gram form ended at 21) and for more than five steps.
 enum class newton_schulz_form { automatic, standard, gram };
@@ -264,7 +265,7 @@ struct newton_schulz {
   // Before which steps x and its Gram matrix are formed anew.
   template <class T>
   bool restarts_before(index_t i) const {
-    if (sizeof(T) != 2) return i > 0 && i % 6 == 0;
+    if (sizeof(T) != 2) return detail::gram_restarts_before([&](index_t k) { return row(k).a; }, i);
     if (std::is_same_v<T, bfloat16> && bears_narrow_numbers()) return i > 0 && i % 2 == 0;
     const index_t first = coefficients == coefficient_set::degree9_3 ? 1 : 2;
     return i >= first && (i - first) % 3 == 0;

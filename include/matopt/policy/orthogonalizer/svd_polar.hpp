@@ -61,13 +61,12 @@ struct svd_polar {
     const view<T> kept = detail::leading_directions(e, u, s, math::max(m.rows, m.cols));
     e.gemm(T(1), kept, v.col_block(0, kept.cols).t(), T(0), m, m);  // NuMuon eq. 13: U_k V_k^T
   }
-  // The same with all directions, for a matrix that is probably nearly orthonormal.
-  template <class E, class T>
-  requires E::can_factor void orthogonalize_nearby(E& e, view<T> m) const {
-    if constexpr (sizeof(typename E::product) < sizeof(T))
-      if (detail::polar_by_products_pays(m.rows, m.cols)) return detail::polar_nearby(e, m);
-    no_state none;
-    orthogonalize(e, none, m);
+  // The same of a weight that is probably nearly orthonormal, where that is quicker, in place; returns whether it is.
+  template <class E, class W>
+  requires E::can_factor bool orthogonalize_nearby(E& e, view<W> w) const {
+    if constexpr (sizeof(typename E::product) < sizeof(typename E::compute))
+      if (detail::polar_by_products_pays(w.rows, w.cols)) return detail::polar_nearby(e, w), true;
+    return false;
   }
 };
 
