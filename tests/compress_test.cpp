@@ -4,12 +4,14 @@
 #include <cmath>
 #include <numbers>
 #include <random>
+#include <span>
 
 #include <matopt/compress/truncate.hpp>
 #include <matopt/eigen.hpp>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
 #include <matopt/metrics/subspace.hpp>
+#include <matopt/metrics/weight_rate.hpp>
 
 #include "support/golden.hpp"
 #include "support/tolerance.hpp"
@@ -199,6 +201,57 @@ TEST_CASE("metrics: worked examples", "[metrics]") {  // T-27
   CHECK(grassmann_distance(cpu, da, db, 2) == Approx(std::numbers::pi / std::numbers::sqrt2));
   CHECK(grassmann_distance(cpu, da, da, 2) == Approx(0).margin(1e-7));
   CHECK_THROWS_AS(grassmann_distance(cpu, da, db, 3), bad_value);
+}
+
+TEST_CASE("the rate of weights, as BackSlash defines it", "[metrics]") {  // T-35
+  const auto rho = [](double nu) { return std::exp(fn::gaussian_shape::log_ratio(nu)); };
+  CHECK(rho(2) == Approx(std::numbers::pi / 2).epsilon(1e-12));
+  CHECK(rho(1) == Approx(2).epsilon(1e-12));
+  CHECK(rho(.5) == Approx(10.0 / 3).epsilon(1e-12));
+  // Draws from known distributions.
+  std::mt19937 rng(7);
+  std::normal_distribution<double> normal;
+  std::exponential_distribution<double> exponential;
+  dense<double> gauss(1000, 1000), laplace(1000, 1000);
+  for (index_t i = 0; i < 1000; ++i)
+    for (index_t j = 0; j < 1000; ++j)
+      gauss(i, j) = 0.02 * normal(rng), laplace(i, j) = (rng() % 2 ? 0.02 : -0.02) * exponential(rng);
+  const weight_rate g = weight_rate::of(gauss.view()), l = weight_rate::of(laplace.view());
+  CHECK(g.shape == Approx(2).margin(.02));
+  CHECK(l.shape == Approx(1).margin(.02));
+  // E (|x| + 1)^2 of a normal, E (|x| + 1) of a Laplace distribution
+  CHECK(g.rate == Approx(1 + 2 * 0.02 * std::sqrt(2 / std::numbers::pi) + 0.0004).epsilon(2e-3));
+  CHECK(l.rate == Approx(1.02).epsilon(2e-3));
+  // The shape does not depend on the scale, whatever that is; transposed views and several matrices give the same.
+  for (const double scale : {1e-200, 1e200, 5e-324 * 1e12}) {
+    dense<double> scaled(100, 100), piece(100, 100);
+    for (index_t i = 0; i < 100; ++i)
+      for (index_t j = 0; j < 100; ++j) piece(i, j) = laplace(i, j), scaled(i, j) = scale * laplace(i, j);
+    CHECK(weight_rate::of(scaled.view()).shape == Approx(weight_rate::of(piece.view()).shape).epsilon(1e-6));
+  }
+  const view<double> parts[] = {{laplace.view().data, 400, 1000, 1000, 1}, {&laplace(400, 0), 600, 1000, 1000, 1}};
+  CHECK(weight_rate::of(std::span<const view<double>>(parts)).rate == Approx(l.rate).epsilon(1e-12));
+  const std::vector<float> few{0.5F, -1, 0, 2};
+  const auto r = weight_rate::of(row_major(few.data(), 2, 2), 0.25);
+  double sum = 0;
+  for (const double x : few) sum += std::pow(std::abs(x) + 0.25, r.shape) / 4;
+  CHECK(r.rate == Approx(sum));
+  CHECK(std::exp(fn::gaussian_shape::log_ratio(r.shape)) == Approx(4 * 5.25 / (3.5 * 3.5)).epsilon(1e-9));
+
+  // What has no shape: zeros, entries of one size, a single one.
+  CHECK(weight_rate::of(dense<double>(3, 4).view()).shape == 2);
+  CHECK(weight_rate::of(dense<double>(3, 4).view()).rate == 1);
+  CHECK(weight_rate::of(matrix(2, 2, {3, -3, 3, 3}).view()).shape == Approx(3));
+  CHECK(weight_rate::of(matrix(2, 2, {3, -3, 3, 3}).view()).rate == Approx(64));
+  CHECK(weight_rate::of(matrix(1, 1, {-1}).view()).shape == Approx(3));
+  CHECK(weight_rate::of(matrix(1, 1, {-1}).view()).rate == Approx(8));
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL})
+    CHECK_THROWS_WITH(weight_rate::of(matrix(2, 2, {1, bad, 2, 3}).view()),
+                      Catch::Contains("an entry of the weights") && Catch::Contains("finite"));
+  CHECK_THROWS_WITH(weight_rate::of(dense<double>(0, 4).view()), Catch::Contains("number of entries"));
+  CHECK_THROWS_WITH(weight_rate::of(std::span<const view<double>>()), Catch::Contains("number of entries"));
+  for (const double eps : {-1.0, std::nan(""), HUGE_VAL})
+    CHECK_THROWS_WITH(weight_rate::of(gauss.view(), eps), Catch::Contains("eps"));
 }
 
 TEST_CASE("the spectral norm is the largest row norm times the coherence", "[metrics]") {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 
 #include "compression.hpp"
 #include "device.hpp"
@@ -33,46 +34,105 @@ json analyse(const run_record& run, matopt::eigen_backend& cpu, const analysis_o
                                   {"effective_rank", r.effective_rank},
                                   {"row_norms", {r.least_row, r.greatest_row}},
                                   {"coherence", r.coherence},
+                                  {"rate_shape", r.rate.shape},
+                                  {"rate", r.rate.rate},
                                   {"singular_values", r.values}});
+  const matopt::weight_rate rate = rate_of(*m);
+  result["rate"] = {{"shape", rate.shape}, {"rate", rate.rate}, {"eps", 1.0}};
   if (!o.compress) return result;
   const int windows = run.settings.eval_windows;
   const bool gpu = run.settings.device != "cpu" && cuda_device_maker();
   const loss_of loss = gpu ? on_gpu(*m, windows) : on_processor(*m, cpu, windows);
   const calibration inputs = calibration::of(*m, cpu, o.calibration);
   result["evaluated_on"] = gpu ? run.settings.device : "cpu";
-  result["keep"] = o.keep, result["calibration"] = o.calibration;
-  result["compressed"] = json::array();
-  for (const double keep : o.keep) result["compressed"].push_back({{"keep", keep}});
+  result["keep"] = o.keep, result["bits"] = o.bits, result["entropy"] = o.entropy;
+  result["calibration"] = o.calibration;
   const stored_model dense = after_round_trip(*m, cpu, {}, {}, loss);
   result["dense"] = {{"loss", dense.loss}, {"bytes", dense.bytes}};
-  for (const auto& [name, how] : compressors) {
-    const auto all = compress(*m, cpu, inputs, how, o.keep, loss).front();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      json& entry = result["compressed"][i];
-      entry[name] = all[i].stored.loss;
-      entry["bytes"] = all[i].stored.bytes;
-      entry["ridge"] = std::max(entry.value("ridge", 0.0), all[i].ridge);
-    }
+  std::vector<storage> ways;
+  for (const int bits : o.bits) ways.push_back({bits, o.entropy && bits <= 8});
+  const auto record = [](json& entry, const char* name, const storage& way, const stored_model& stored) {
+    entry[name] = stored.loss, entry["bytes"] = stored.uncoded_bytes;
+    if (way.entropy) entry["coded_bytes"][name] = stored.bytes;
+  };
+  std::vector<json> entries(ways.size(), json::array());
+  for (std::size_t w = 0; w < ways.size(); ++w) {
+    for (const double keep : o.keep) entries[w].push_back({{"keep", keep}, {"bits", ways[w].bits}});
+    if (ways[w].bits == 32 || std::find(o.keep.begin(), o.keep.end(), 1.0) != o.keep.end()) continue;
+    json rounded{{"keep", 1.0}, {"bits", ways[w].bits}, {"ridge", 0.0}};
+    const stored_model stored = after_round_trip(*m, cpu, {}, ways[w], loss);
+    for (const auto& [name, how] : compressors) record(rounded, name, ways[w], stored);
+    entries[w].push_back(std::move(rounded));
   }
+  for (const auto& [name, how] : compressors) {
+    const auto all = compress(*m, cpu, inputs, how, o.keep, loss, ways);
+    for (std::size_t w = 0; w < ways.size(); ++w)
+      for (std::size_t i = 0; i < all[w].size(); ++i) {
+        json& entry = entries[w][i];
+        record(entry, name, ways[w], all[w][i].stored);
+        entry["ridge"] = std::max(entry.value("ridge", 0.0), all[w][i].ridge);
+      }
+  }
+  result["compressed"] = json::array();
+  for (json& of_bits : entries)
+    for (json& entry : of_bits) result["compressed"].push_back(std::move(entry));
   return result;
 }
 
-// compressed.csv: a line for the model as it is, and one for each way of compressing it.
+// compressed.csv: a line for the model as it is, and one for each way of compressing it; "bytes" are those of the file.
 void write_csv(const run_record& run, const json& found) {
   const double bits = run.bits_per_nat();
-  std::string text = "method,keep,bytes,loss,bits_per_byte\n";
-  const auto line = [&](const std::string& name, double keep, const json& bytes, double loss) {
-    text += name + ',' + matopt::detail::text(keep) + ',' + bytes.dump() + ',' + fixed(loss, 6) + ',' +
-            fixed(loss * bits, 6) + '\n';
+  std::string text = "method,keep,bytes,loss,bits_per_byte,bits,uncoded_bytes\n";
+  const auto line = [&](const std::string& name, double keep, double bytes, double loss, int stored,
+                        const json& plain) {
+    text += name + ',' + matopt::detail::text(keep) + ',' + fixed(bytes, 0) + ',' + fixed(loss, 6) + ',' +
+            fixed(loss * bits, 6) + ',' + std::to_string(stored) + ',' + plain.dump() + '\n';
   };
-  line("dense", 1, found.at("dense").at("bytes"), found.at("dense").at("loss").get<double>());
+  const json& dense = found.at("dense");
+  line("dense", 1, dense.at("bytes").get<double>(), dense.at("loss").get<double>(), 32, dense.at("bytes"));
   for (const auto& [name, how] : compressors)
     for (const json& e : found.at("compressed"))
-      line(name, e.at("keep").get<double>(), e.at("bytes"), e.at(name).get<double>());
+      line(name, e.at("keep").get<double>(), bytes_of(e, name), e.at(name).get<double>(), bits_of(e), e.at("bytes"));
   write_file(run.folder + "/compressed.csv", text);
 }
 
 }  // namespace
+
+void analysis_options::validate(const std::string& where) const {
+  for (const double k : keep) matopt::rank_for(k, 1, 1);
+  const std::string given = json(bits).dump();
+  const std::set<int> different(bits.begin(), bits.end());
+  if (bits.empty() || different.size() != bits.size())
+    throw matopt::bad_value("bits" + where, given, "one number or more, each once, of 32, 16, 8, 4");
+  for (const int b : bits)
+    if (!storage::legal(b)) throw matopt::bad_value("bits" + where, given, storage::legal_bits);
+  if (entropy && *different.begin() > 8)
+    throw matopt::bad_value("bits" + where + ", with entropy,", given, "8 or 4 among them: whole numbers are coded");
+}
+
+int bits_of(const json& entry) { return entry.value("bits", 32); }
+
+double bytes_of(const json& entry, const std::string& method) {
+  const auto coded = entry.find("coded_bytes");
+  return (coded != entry.end() ? coded->at(method) : entry.at("bytes")).get<double>();
+}
+
+double loss_in(const json& entry, const std::string& method) {
+  if (!entry.is_object()) return std::nan("");
+  const auto loss = entry.find(method);
+  return loss != entry.end() && loss->is_number() ? loss->get<double>() : std::nan("");
+}
+
+double rate_in(const json& analysis, const char* key) {
+  return analysis.is_object() && analysis.contains("rate") ? analysis.at("rate").at(key).get<double>() : std::nan("");
+}
+
+json entry_of(const json& analysis, double keep, int bits) {
+  if (analysis.is_object())
+    for (const json& e : analysis.value("compressed", json::array()))
+      if (e.at("keep") == keep && bits_of(e) == bits) return e;
+  return {};
+}
 
 json known_analysis(const run_record& run, const analysis_options& o) {
   const std::string path = run.folder + "/analysis.json";
@@ -81,8 +141,9 @@ json known_analysis(const run_record& run, const analysis_options& o) {
   json known = json::parse(read_file(path), nullptr, false);
   if (!known.is_object() || known.value("step", -1) != run.settings.iterations) return {};
   if (!o.compress || (o.any_known && known.contains("compressed"))) return known;
-  const bool same =
-      known.value("keep", json()) == json(o.keep) && known.value("calibration", json()) == json(o.calibration);
+  const bool same = known.value("keep", json()) == json(o.keep) &&
+                    known.value("calibration", json()) == json(o.calibration) &&
+                    known.value("bits", json{32}) == json(o.bits) && known.value("entropy", false) == o.entropy;
   return same ? known : json();
 }
 

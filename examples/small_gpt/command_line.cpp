@@ -233,6 +233,10 @@ int run(int argc, char** argv, const rule_book& book) {
       c_report->add_option("--keep", o.keep, "fractions for the compressed models; unless given, those that a run has")
           ->delimiter(',')
           ->capture_default_str();
+  auto* report_bits = c_report->add_option("--bits", o.stored_bits, "of the compressed models' elements: 32, 16, 8, 4")
+                          ->delimiter(',')
+                          ->capture_default_str();
+  auto* report_entropy = c_report->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits");
   auto* report_calibration =
       c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
           ->capture_default_str();
@@ -313,7 +317,8 @@ int run(int argc, char** argv, const rule_book& book) {
     if (*c_logits && logits_text->count() + logits_tokens->count() == 0)
       throw matopt::error("logits needs --text or --tokens");
     if (*c_report && report_out->count() == 0) o.out = "report";
-    o.keep_given = report_keep->count() + report_calibration->count() > 0;
+    for (const auto* given : {report_keep, report_bits, report_entropy, report_calibration})
+      o.keep_given = o.keep_given || given->count() > 0;
     if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
     // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
     std::signal(SIGXFSZ, SIG_IGN);

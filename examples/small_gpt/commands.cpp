@@ -143,11 +143,12 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
 
 exit_status inspect(const options& o, matopt::eigen_backend& cpu) {
   const auto m = load(o, cpu, text_source::none());
-  std::printf("%-28s %10s %9s %9s %9s %9s %9s %9s\n", "matrix", "shape", "spectral", "stable", "effective", "least row",
-              "most row", "coherence");
+  std::printf("%-28s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "matrix", "shape", "spectral", "stable", "effective",
+              "least row", "most row", "coherence", "rate nu", "rate");
   for (const auto& r : inspect(*m, cpu))
-    std::printf("%-28s %5td x%4td %9.3f %9.2f %9.2f %9.3f %9.3f %9.3f\n", r.name.c_str(), r.rows, r.cols,
-                r.spectral_norm, r.stable_rank, r.effective_rank, r.least_row, r.greatest_row, r.coherence);
+    std::printf("%-28s %5td x%4td %9.3f %9.2f %9.2f %9.3f %9.3f %9.3f %9.3f %9.4f\n", r.name.c_str(), r.rows, r.cols,
+                r.spectral_norm, r.stable_rank, r.effective_rank, r.least_row, r.greatest_row, r.coherence,
+                r.rate.shape, r.rate.rate);
   return exit_status::done;
 }
 

@@ -19,6 +19,7 @@ struct options {
   std::vector<std::string> runs;                                       // folders, for a report
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
+  std::vector<int> stored_bits{32};  // for a report
   int threads = 0, length = 500, calibration = 128, bits = 32;
   std::optional<int> eval_windows;   // unless given, as the training had
   std::vector<std::int32_t> tokens;  // for logits

@@ -37,7 +37,9 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
   require_gnuplot();
   if (o.out.empty()) throw matopt::bad_value("--out", "\"\"", "the name of a folder");
   const std::vector<run_settings> runs = runs_of(o);
-  for (const double k : o.keep) matopt::rank_for(k, 1, 1);
+  analysis_options analysis;
+  analysis.keep = o.keep, analysis.calibration = o.calibration;
+  analysis.validate();
   calibration::check(o.calibration);
   const std::string json = o.out + "/report.json", page = o.out + "/report.html", text = o.out + "/report.md";
   for (const auto& path : {json, page, text})
@@ -71,8 +73,6 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
       std::fprintf(stderr, "%s diverged at step %d: %s\n", runs[i].rule.c_str(), r.step, r.why.c_str());
     any = any || r.end == outcome::done;
   }
-  analysis_options analysis;
-  analysis.keep = o.keep, analysis.calibration = o.calibration;
   const std::string table = write_report(paths, o.out, cpu, analysis);
   std::printf("\n%s\nreport: %s\n", table.c_str(), page.c_str());
   return any ? exit_status::done : exit_status::diverged;

@@ -6,6 +6,7 @@
 #include <matopt/metrics/spectrum.hpp>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "coded_tensors.hpp"
 #include "device.hpp"
@@ -202,9 +203,17 @@ std::vector<matrix_report> inspect(trained_model& m, matopt::eigen_backend& cpu)
     const matopt::spectrum s(cpu, w);
     const auto rows = matopt::row_norm_extremes(w);
     out.push_back({p.name, p.rows, p.cols, s.spectral_norm(), s.stable_rank(), s.effective_rank(), rows.least,
-                   rows.greatest, matopt::row_coherence(s, w), s.values()});
+                   rows.greatest, matopt::row_coherence(s, w), matopt::weight_rate::of(w), s.values()});
   }
   return out;
+}
+
+matopt::weight_rate rate_of(trained_model& m) {
+  std::vector<matopt::view<const float>> hidden;
+  for (const auto& p : m.model.parameters())
+    if (p.kind == tensor_role::hidden)
+      hidden.push_back(matopt::row_major(static_cast<const float*>(p.value), p.rows, p.cols));
+  return matopt::weight_rate::of(std::span<const matopt::view<const float>>(hidden));
 }
 
 }  // namespace small_gpt

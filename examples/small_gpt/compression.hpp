@@ -5,6 +5,7 @@
 #include <map>
 #include <matopt/compress/truncate.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/metrics/weight_rate.hpp>
 #include <string>
 #include <vector>
 
@@ -69,13 +70,17 @@ void save_compressed(trained_model& m, const compressed_model& c, const std::str
 stored_model after_round_trip(trained_model& m, matopt::eigen_backend& cpu, const compressed_model& c,
                               const storage& way, const loss_of& loss);
 
-// Spectra of the hidden matrices.
+// Spectra and rates of the hidden matrices.
 struct matrix_report {
   std::string name;
   matopt::index_t rows, cols;
   double spectral_norm, stable_rank, effective_rank, least_row, greatest_row, coherence;
+  matopt::weight_rate rate;
   std::vector<double> values;
 };
 std::vector<matrix_report> inspect(trained_model& m, matopt::eigen_backend& cpu);
+
+// Of the entries of all hidden matrices together.
+matopt::weight_rate rate_of(trained_model& m);
 
 }  // namespace small_gpt

@@ -5,6 +5,7 @@
 #include <map>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
+#include <matopt/metrics/weight_rate.hpp>
 #include <numeric>
 
 namespace small_gpt {
@@ -34,6 +35,7 @@ matopt::spectrum spectrum_of(const matopt::view<const float>& w) {
 json of_matrix(const matopt::view<const float>& w) {
   const matopt::spectrum s = spectrum_of(w);
   const std::vector<double> rows = matopt::row_norms(w);
+  const matopt::weight_rate bits = matopt::weight_rate::of(w);
   json deciles = json::array();
   for (int d = 0; d <= 10; ++d)
     deciles.push_back(s.values()[static_cast<std::size_t>(d) * (s.values().size() - 1) / 10]);
@@ -44,7 +46,9 @@ json of_matrix(const matopt::view<const float>& w) {
             std::accumulate(rows.begin(), rows.end(), 0.0) / static_cast<double>(rows.size()),
             *std::max_element(rows.begin(), rows.end())}},
           {"coherence", matopt::row_coherence(s, w)},
-          {"singular_values", std::move(deciles)}};
+          {"singular_values", std::move(deciles)},
+          {"rate_shape", bits.shape},
+          {"rate", bits.rate}};
 }
 
 }  // namespace

@@ -44,12 +44,6 @@ std::string with_unit(double tokens) {
   return tokens < 1e6 ? fixed(tokens / 1e3, 0) + " k" : fixed(tokens / 1e6, tokens < 1e7 ? 2 : 0) + " M";
 }
 
-std::string size_text(double bytes) {
-  return bytes < 1e4   ? fixed(bytes, 0) + " B"
-         : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
-                       : fixed(bytes / 1e6, 2) + " MB";
-}
-
 std::string count_of(double n, const char* one, const char* more) { return fixed(n, 0) + " " + (n == 1 ? one : more); }
 
 // In a few sentences.
@@ -110,14 +104,14 @@ std::string answer_table(const summary& s) {
               ? "at equal time: not known"
               : std::string(s.unit()) + " after " +
                     (s.seconds < 60 ? fixed(s.seconds, s.seconds < 10 ? 2 : 0) + " s" : duration(s.seconds)))
-      << "</th><th>tokens/s</th><th>optimizer's time</th></tr>\n";
+      << "</th><th>shape &nu; of the weights</th><th>their rate</th><th>tokens/s</th><th>optimizer's time</th></tr>\n";
   for (const auto& c : s.configurations) {
     const auto& best = c.rates[c.best];
     const auto& r = s.runs[c.example];
     out << "<tr><td title=\"" << html(r.record.header.value("rules", "")) << "\">" << html(c.label) << "</td><td>"
         << matopt::detail::text(best.lr) << (c.at_edge ? " (edge)" : "") << "</td><td>" << best.runs.size() << "</td>";
     if (!std::isfinite(best.loss.median)) {
-      out << "<td colspan=\"7\" class=\"text\">diverged at step " << r.record.diverged_at << ": "
+      out << "<td colspan=\"9\" class=\"text\">diverged at step " << r.record.diverged_at << ": "
           << html(r.record.diverged) << "</td></tr>\n";
       continue;
     }
@@ -127,11 +121,17 @@ std::string answer_table(const summary& s) {
         << "</td><td class=\"text\">" << html(c.verdict) << "</td><td>" << fixed(c.bits_per_byte, 4) << "</td>"
         << (std::isnan(c.at_equal_time.median) ? std::string("<td></td>")
                                                : loss_cell(c.at_equal_time.median, c.at_equal_time.median <= by_time))
-        << "<td>" << fixed(last.tokens_per_second, 0) << "</td><td>" << percent(last.optimizer_share) << "</td></tr>\n";
+        << "<td>" << fixed(rate_in(r.analysis, "shape"), 2) << "</td><td>" << fixed(rate_in(r.analysis, "rate"), 4)
+        << "</td><td>" << fixed(last.tokens_per_second, 0) << "</td><td>" << percent(last.optimizer_share)
+        << "</td></tr>\n";
   }
   out << "</table>\n<p>Medians over the seeds. The loss at equal time is what the run had reached when the fastest one "
          "ended; its "
-         "schedule was not made for that moment.</p>\n";
+         "schedule was not made for that moment. The rate is BackSlash's, the mean of (|w| + 1)<sup>&nu;</sup> over "
+         "the entries "
+         "of the hidden matrices at the end, with &nu; the shape of the generalised Gaussian that they look like (2: "
+         "Gauss, 1: "
+         "Laplace).</p>\n";
   return out.str();
 }
 
@@ -155,27 +155,28 @@ std::string rate_table(const summary& s) {
   return out.str() + "</table>\n";
 }
 
-// Which configuration is ahead at which size, for each method.
+// Which configuration is ahead at which size, for each method and each number of bits.
 std::string crossings_text(const summary& s) {
   std::ostringstream out;
-  for (const char* method : {"plain", "asvd", "whitened"}) {
-    const auto curves = size_curves(s, method);
-    if (curves.size() < 2) continue;
-    const auto changes = crossings(curves);
-    out << "<li><em>" << method << "</em>: ";
-    if (changes.empty()) {
-      const auto first = std::min_element(curves.begin(), curves.end(), [](const auto& a, const auto& b) {
-        return a.points.back().loss.median < b.points.back().loss.median;
-      });
-      out << html(s.configurations[first->configuration].label) << " is ahead at every size.";
-    } else {
-      out << html(s.configurations[changes.front().above].label) << " is ahead";
-      for (const size_crossing& x : changes)
-        out << "; below " << size_text(x.bytes) << ' ' << html(s.configurations[x.below].label);
-      out << '.';
+  for (const char* method : {"plain", "asvd", "whitened"})
+    for (const int bits : stored_bits(s)) {
+      const auto curves = size_curves(s, method, bits);
+      if (curves.size() < 2) continue;
+      const auto changes = crossings(curves);
+      out << "<li><em>" << method << "</em>" << bits_label(s, bits) << ": ";
+      if (changes.empty()) {
+        const auto first = std::min_element(curves.begin(), curves.end(), [](const auto& a, const auto& b) {
+          return a.points.back().loss.median < b.points.back().loss.median;
+        });
+        out << html(s.configurations[first->configuration].label) << " is ahead at every size.";
+      } else {
+        out << html(s.configurations[changes.front().above].label) << " is ahead";
+        for (const size_crossing& x : changes)
+          out << "; below " << size_text(x.bytes) << ' ' << html(s.configurations[x.below].label);
+        out << '.';
+      }
+      out << "</li>\n";
     }
-    out << "</li>\n";
-  }
   const std::string list = out.str();
   if (list.empty()) return list;
   return "<p>Where the curves of loss against bytes cross, from the dense model to smaller files, by the medians and "
@@ -183,50 +184,77 @@ std::string crossings_text(const summary& s) {
          list + "</ul>\n";
 }
 
+// A row for each configuration and each number of bits. Where there are several of these, or files are entropy-coded, a loss
+// stands beside the size of its own file.
 std::string compression_table(const summary& s) {
-  const json* any = nullptr;
+  const std::vector<int> all_bits = stored_bits(s);
+  if (all_bits.empty()) return {};
+  std::set<double, std::greater<>> fractions;
+  bool coded = false;
   for (const auto& c : s.configurations)
-    if (const json& a = s.runs[c.example].analysis; a.is_object() && a.contains("compressed")) any = &a;
-  if (!any) return {};
-  const json& entries = any->at("compressed");
-  std::ostringstream out;
+    if (const json& a = s.runs[c.example].analysis; a.is_object())
+      for (const json& e : a.value("compressed", json::array())) {
+        if (e.at("keep") < 1) fractions.insert(e.at("keep").get<double>());
+        coded = coded || e.contains("coded_bytes");
+      }
+  const bool with_sizes = all_bits != std::vector{32};
+  std::ostringstream out, sizes;
   out << "<h2>Compressed</h2>\n<table><tr><th>" << s.unit() << " after truncation</th><th>dense</th>";
-  std::vector<std::pair<const char*, std::size_t>> columns;
+  std::vector<std::pair<std::string, double>> columns{{"plain", 1}};  // the dense model, whatever the method
   for (const char* method : {"plain", "asvd", "whitened"})
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      if (!entries[i].contains(method)) continue;
-      columns.emplace_back(method, i);
-      out << "<th>" << method << ' ' << matopt::detail::text(entries[i].at("keep").get<double>()) << "</th>";
+    for (const double keep : fractions) {
+      columns.emplace_back(method, keep);
+      out << "<th>" << method << ' ' << matopt::detail::text(keep) << "</th>";
     }
   out << "</tr>\n";
-  const auto value = [&](const auto& c, const auto& column) {
-    const json& a = s.runs[c.example].analysis;
-    return a.is_object() && a.contains("compressed")
-               ? s.in_unit(s.runs[c.example].record, a.at("compressed").at(column.second).value(column.first, NAN))
-               : NAN;
-  };
-  for (const auto& c : s.configurations) {
-    const json& a = s.runs[c.example].analysis;
-    if (!a.is_object() || !a.contains("compressed")) continue;
-    out << "<tr><td>" << html(c.label) << "</td><td>"
-        << fixed(s.in_unit(s.runs[c.example].record, a.at("dense").at("loss").get<double>()), 4) << "</td>";
-    for (const auto& column : columns) {
-      double least = std::numeric_limits<double>::infinity();
-      for (const auto& other : s.configurations)
-        if (const double x = value(other, column); x < least) least = x;
-      out << loss_cell(value(c, column), value(c, column) <= least);
+  for (const int bits : all_bits) {
+    const std::pair<double, double> unknown{std::nan(""), std::nan("")};
+    const auto value = [&](const auto& c, const auto& column) -> std::pair<double, double> {  // loss and bytes
+      const auto& r = s.runs[c.example];
+      const bool dense = bits == 32 && column.second == 1;
+      const std::string key = dense ? "loss" : column.first;
+      const json e = !dense                   ? entry_of(r.analysis, column.second, bits)
+                     : r.analysis.is_object() ? r.analysis.value("dense", json())
+                                              : json();
+      const double loss = s.in_unit(r.record, loss_in(e, key));
+      return std::isnan(loss) ? unknown : std::pair{loss, bytes_of(e, key)};
+    };
+    bool first = true;
+    for (const auto& c : s.configurations) {
+      if (std::all_of(columns.begin(), columns.end(), [&](const auto& at) { return std::isnan(value(c, at).first); }))
+        continue;
+      out << "<tr><td>" << html(c.label) << bits_label(s, bits) << "</td>";
+      for (const auto& column : columns) {
+        double least = std::numeric_limits<double>::infinity();
+        for (const auto& other : s.configurations)
+          if (const double x = value(other, column).first; x < least) least = x;
+        const auto [loss, bytes] = value(c, column);
+        if (std::isnan(loss)) {
+          out << "<td></td>";
+          continue;
+        }
+        std::string cell = loss_cell(loss, column.second < 1 && loss <= least);
+        if (with_sizes) cell.insert(cell.rfind('<'), "<br>" + size_text(bytes));
+        out << cell;
+        if (first && !with_sizes && column.first == "plain")
+          sizes << (column.second < 1 ? ", " + matopt::detail::text(column.second) + ": " : " dense ")
+                << fixed(bytes, 0);
+      }
+      first = false;
+      out << "</tr>\n";
     }
-    out << "</tr>\n";
   }
   out << "</table>\n<p>Each hidden matrix keeps that fraction of its parameters: <em>plain</em> by its singular "
          "values, <em>asvd</em> "
          "with its inputs' magnitudes, <em>whitened</em> by the singular values of its output on training text. The "
-         "losses are of "
-         "models that were written to a file and read back. Sizes of the files in bytes: dense "
-      << any->at("dense").at("bytes");
-  for (const json& e : entries)
-    out << ", " << matopt::detail::text(e.at("keep").get<double>()) << ": " << e.at("bytes");
-  return out.str() + ".</p>\n" + crossings_text(s);
+         "losses are of models that were written to a file and read back. ";
+  if (with_sizes)
+    out << "Matrices and factors are stored in so many bits an element: bfloat16 in 16, whole numbers with a scale for "
+           "each row in 8 and 4"
+        << (coded ? ", which are entropy-coded" : "") << ". Under each loss stands the size of the file.";
+  else
+    out << "Sizes of the files in bytes:" << sizes.str() << ".";
+  return out.str() + "</p>\n" + crossings_text(s);
 }
 
 // One curve per configuration, of its example.
@@ -356,15 +384,25 @@ std::string plots(const summary& s, const std::string& folder) {
   for (const char* method : {"whitened", "asvd", "plain"}) {
     std::vector<series> lines;
     bool several_seeds = false;
-    for (const size_curve& c : size_curves(s, method)) {
-      series line{s.configurations[c.configuration].label, {}, c.configuration >= 10, c.configuration};
-      for (const auto& p : c.points) {
-        line.points.push_back({p.bytes, p.loss.median, p.loss.least, p.loss.greatest});
-        several_seeds = several_seeds || p.loss.count > 1;
+    // Rules have colours, and numbers of bits have dashes: the key has each of them once.
+    const std::vector<int> all_bits = stored_bits(s);
+    const bool several_bits = all_bits.size() > 1;
+    std::set<std::size_t> named;
+    for (std::size_t b = 0; b < all_bits.size(); ++b)
+      for (const size_curve& c : size_curves(s, method, all_bits[b])) {
+        const std::string name =
+            s.configurations[c.configuration].label + (several_bits ? "" : bits_label(s, all_bits[b]));
+        series line{named.insert(c.configuration).second ? name : "", {}, b, c.configuration};
+        if (c.configuration >= 10) line.dash += all_bits.size();
+        for (const auto& p : c.points) {
+          line.points.push_back({p.bytes, p.loss.median, p.loss.least, p.loss.greatest});
+          several_seeds = several_seeds || p.loss.count > 1;
+        }
+        lines.push_back(std::move(line));
       }
-      lines.push_back(std::move(line));
-    }
     for (series& line : lines) line.bars = several_seeds;
+    for (std::size_t b = 0; several_bits && !lines.empty() && b < all_bits.size(); ++b)
+      lines.push_back({std::to_string(all_bits[b]) + " bits", {}, b, 0, false, true});
     f.add(std::string("size_") + method,
           std::string("Validation loss against the bytes of the file, compressed by the method <em>") + method +
               "</em>" + (several_seeds ? "; median, least and greatest over the seeds." : "."),
@@ -395,6 +433,9 @@ std::string plots(const summary& s, const std::string& folder) {
         "", [](const json& w) { return field(w, "coherence"); });
   timed("row_norms", "Mean row norm over tokens.", "set yrange [0:*]",
         [](const json& w) { return w.contains("row_norms") ? w.at("row_norms").at(1).get<double>() : NAN; });
+  timed("rate_shape",
+        "Shape &nu; of the generalised Gaussian that the weights look like, over tokens: 2 Gauss, 1 Laplace.", "",
+        [](const json& w) { return field(w, "rate_shape"); });
   timed("update_to_weight", "Norm of the update over norm of the weight, over tokens.", "set logscale y",
         [](const json& w) {
           const double x = field(w, "update_to_weight");

@@ -50,13 +50,17 @@ std::string shortened(const std::string& text, std::size_t most) {
   return out;
 }
 
+std::string line_of(const series& s) {
+  const std::string color = s.sample ? "'#000000'" : "color[" + std::to_string(s.color % 10 + 1) + "]";
+  return " lw 2 dt " + std::to_string(s.dash % 5 + 1) + " lc rgb " + color;
+}
+
 std::string style_of(const series& s) {
-  std::ostringstream out;
-  out << (s.bars                 ? "yerrorlines pt 7 ps 0.5"
+  return (s.sample               ? "lines"
+          : s.bars               ? "yerrorlines pt 7 ps 0.5"
           : s.points.size() > 12 ? "lines"
-                                 : "linespoints pt 7 ps 0.5")
-      << " lw 2 dt " << (s.dashed ? 2 : 1) << " lc rgb color[" << s.color % 10 + 1 << "]";
-  return out.str();
+                                 : "linespoints pt 7 ps 0.5") +
+         line_of(s);
 }
 
 // Commands that give an axis a range where all values on it are equal: gnuplot widens such a range itself, with a warning.
@@ -99,7 +103,7 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
     panel drawn{p.title, {}};
     for (series line : p.curves) {
       std::erase_if(line.points, [](const auto& at) { return !std::isfinite(at.x) || !std::isfinite(at.y); });
-      if (!line.points.empty()) drawn.curves.push_back(std::move(line));
+      if (!line.points.empty() || line.sample) drawn.curves.push_back(std::move(line));
     }
     if (!drawn.curves.empty()) panels.push_back(std::move(drawn));
   }
@@ -114,11 +118,12 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
           std::none_of(key.begin(), key.end(), [&](const series* known) { return known->name == s.name; }))
         key.push_back(&s);
   const bool several = panels.size() > 1;
-  // As many columns as have room for the longest name: gnuplot counts ten points for a letter, or a little less.
+  // As many columns as have room for the longest name beside the margins: gnuplot counts ten points for a letter, or a
+  // little less.
   const std::size_t width = several ? 410 * columns : 620, most_letters = (width - 80) / 10;
   std::size_t longest = 1;
   for (const series* s : key) longest = std::max(longest, std::min(letters_of(s->name).size(), most_letters));
-  const std::size_t key_columns = std::clamp<std::size_t>(width / (10 * longest + 40), 1, 4);
+  const std::size_t key_columns = std::clamp<std::size_t>((width - 80) / (10 * longest + 40), 1, 4);
   const std::size_t key_rows = (key.size() + key_columns - 1) / key_columns;
   const std::size_t key_height = several ? 30 + 18 * key_rows : 0,
                     height = (several ? 250 * rows : 370 + 20 * key_rows) + key_height;
@@ -158,7 +163,8 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
            << ranges(commands, panels[i]) << "set title " << in_quotes(panels[i].title) << " noenhanced\nplot ";
     for (std::size_t c = 0; c < panels[i].curves.size(); ++c) {
       const series& s = panels[i].curves[c];
-      script << (c ? ", " : "") << "$d" << block++ << " with " << style_of(s)
+      const std::string data = "$d" + std::to_string(block++);
+      script << (c ? ", " : "") << (s.sample ? "NaN" : data) << " with " << style_of(s)
              << (s.name.empty() || several ? " notitle" : " title " + in_quotes(shortened(s.name, most_letters)));
     }
     script << '\n';
@@ -171,8 +177,8 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
            << key_columns << "\nplot ";
     bool first = true;
     for (const series* s : key) {
-      script << (first ? "" : ", ") << "NaN with lines lw 2 dt " << (s->dashed ? 2 : 1) << " lc rgb color["
-             << s->color % 10 + 1 << "] title " << in_quotes(shortened(s->name, most_letters));
+      script << (first ? "" : ", ") << "NaN with lines" << line_of(*s) << " title "
+             << in_quotes(shortened(s->name, most_letters));
       first = false;
     }
     script << '\n';

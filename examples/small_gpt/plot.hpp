@@ -15,9 +15,10 @@ struct plot_point {
 struct series {
   std::string name;
   std::vector<plot_point> points;
-  bool dashed = false;
+  std::size_t dash = 0;  // 0: a solid line; then dashed, dotted, ...
   std::size_t color = 0;
-  bool bars = false;  // error bars from low to high
+  bool bars = false;    // error bars from low to high
+  bool sample = false;  // no curve: an entry of the key that shows what a dash means
 };
 
 struct panel {

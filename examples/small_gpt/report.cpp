@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <sstream>
 
@@ -60,21 +61,53 @@ std::string loss_text(const summary::spread& s) {
   return fixed(s.median, 4) + (s.count > 1 ? " (" + fixed(s.least, 4) + " to " + fixed(s.greatest, 4) + ")" : "");
 }
 
+// Loss and size of the file of each compressed model, if some have fewer than 32 bits an element; else empty.
+std::string table_of_bits(const summary& s) {
+  const std::vector<int> all_bits = stored_bits(s);
+  if (all_bits.empty() || all_bits == std::vector{32}) return {};
+  std::set<double, std::greater<>> fractions;
+  for (const auto& c : s.configurations)
+    if (const json& a = s.runs[c.example].analysis; a.is_object())
+      for (const json& e : a.value("compressed", json::array())) fractions.insert(e.at("keep").get<double>());
+  std::ostringstream out;
+  out << "\n| rule | bits | method |";
+  for (const double keep : fractions) out << " keep " << matopt::detail::text(keep) << " |";
+  out << "\n|---|---|---|";
+  for (std::size_t i = 0; i < fractions.size(); ++i) out << "---|";
+  out << '\n';
+  for (const auto& c : s.configurations)
+    for (const int bits : all_bits)
+      for (const char* method : {"plain", "asvd", "whitened"}) {
+        std::string cells;
+        bool any = false;
+        for (const double keep : fractions) {
+          const json e = entry_of(s.runs[c.example].analysis, keep, bits);
+          const double loss = s.in_unit(s.runs[c.example].record, loss_in(e, method));
+          any = any || !std::isnan(loss);
+          cells += std::isnan(loss) ? "  |" : " " + fixed(loss, 3) + " (" + size_text(bytes_of(e, method)) + ") |";
+        }
+        if (any) out << "| " << in_cell(c.label) << " | " << bits << " | " << method << " |" << cells << '\n';
+      }
+  return out.str();
+}
+
 }  // namespace
 
 std::string table_of(const summary& s) {
   std::ostringstream out;
-  const json* keep = nullptr;  // fractions of the compressed models
+  std::vector<double> fractions;  // of the compressed models in 32 bits
   for (const auto& c : s.configurations)
-    if (const json& a = s.runs[c.example].analysis; a.is_object() && a.contains("compressed"))
-      keep = &a.at("compressed");
+    if (const json& a = s.runs[c.example].analysis; a.is_object() && a.contains("compressed")) {
+      fractions.clear();
+      for (const json& e : a.at("compressed"))
+        if (bits_of(e) == 32) fractions.push_back(e.at("keep").get<double>());
+    }
   out << "| rule | lr | seeds | validation, " << (s.in_bits ? "bits per byte" : "nats")
-      << " | | bits per byte | at equal time | stable rank | spectral norm |";
-  if (keep)
-    for (const char* method : {"plain", "whitened"})
-      for (const json& k : *keep) out << ' ' << method << ' ' << fixed(k.at("keep").get<double>(), 1) << " |";
-  out << " tokens/s | optimizer time |\n|---|---|---|---|---|---|---|---|---|---|---|";
-  for (std::size_t i = 0; keep && i < 2 * keep->size(); ++i) out << "---|";
+      << " | | bits per byte | at equal time | stable rank | spectral norm | nu | rate |";
+  for (const char* method : {"plain", "whitened"})
+    for (const double keep : fractions) out << ' ' << method << ' ' << fixed(keep, 1) << " |";
+  out << " tokens/s | optimizer time |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+  for (std::size_t i = 0; i < 2 * fractions.size(); ++i) out << "---|";
   out << '\n';
   for (const auto& c : s.configurations) {
     const auto& best = c.rates[c.best];
@@ -87,18 +120,17 @@ std::string table_of(const summary& s) {
     out << best.loss.count << " | " << loss_text(best.loss) << " | " << c.verdict
         << (c.at_edge ? "; rate at the edge" : "") << " | " << fixed(c.bits_per_byte, 4) << " | "
         << fixed(c.at_equal_time.median, 4) << " | " << fixed(mean_of(r.analysis, "stable_rank"), 1) << " | "
-        << fixed(mean_of(r.analysis, "spectral_norm"), 2) << " |";
-    if (keep)
-      for (const char* method : {"plain", "whitened"})
-        for (std::size_t i = 0; i < keep->size(); ++i) {
-          const json compressed =
-              r.analysis.is_object() ? r.analysis.value("compressed", json::array()) : json::array();
-          out << ' ' << (i < compressed.size() ? fixed(compressed[i].at(method).get<double>(), 3) : "") << " |";
-        }
+        << fixed(mean_of(r.analysis, "spectral_norm"), 2) << " | " << fixed(rate_in(r.analysis, "shape"), 2) << " | "
+        << fixed(rate_in(r.analysis, "rate"), 4) << " |";
+    for (const char* method : {"plain", "whitened"})
+      for (const double keep : fractions) {
+        const double loss = loss_in(entry_of(r.analysis, keep, 32), method);
+        out << ' ' << fixed(s.in_unit(r.record, loss), 3) << " |";
+      }
     const auto last = r.record.last_step();
     out << ' ' << fixed(last.tokens_per_second, 0) << " | " << percent(last.optimizer_share) << " |\n";
   }
-  return out.str();
+  return out.str() + table_of_bits(s);
 }
 
 json as_json(const summary& s) {
@@ -154,20 +186,22 @@ json as_json(const summary& s) {
       one["matrices"] = r.analysis.at("matrices");
       one["mean_stable_rank"] = mean_of(r.analysis, "stable_rank");
       one["mean_spectral_norm"] = mean_of(r.analysis, "spectral_norm");
-      for (const char* key : {"compressed", "dense"})
+      for (const char* key : {"compressed", "dense", "rate"})
         if (r.analysis.contains(key)) one[key] = r.analysis.at(key);
       if (r.analysis.contains("dense")) j["dense_bytes"] = r.analysis.at("dense").at("bytes");
-      if (r.analysis.contains("keep")) j["keep"] = r.analysis.at("keep");
+      for (const char* key : {"keep", "bits", "entropy"})
+        if (r.analysis.contains(key)) j[key] = r.analysis.at(key);
     }
     j["rules"].push_back(std::move(one));
   }
   for (const char* method : {"plain", "asvd", "whitened"}) {
-    const auto curves = size_curves(s, method);
-    for (const size_crossing& x : crossings(curves))
-      j["crossings"].push_back({{"method", method},
-                                {"bytes", x.bytes},
-                                {"above", s.configurations[x.above].label},
-                                {"below", s.configurations[x.below].label}});
+    for (const int bits : stored_bits(s))
+      for (const size_crossing& x : crossings(size_curves(s, method, bits)))
+        j["crossings"].push_back({{"method", method},
+                                  {"bits", bits},
+                                  {"bytes", x.bytes},
+                                  {"above", s.configurations[x.above].label},
+                                  {"below", s.configurations[x.below].label}});
   }
   for (const auto& r : s.runs)
     j["runs"].push_back({{"folder", fs::path(r.record.folder).filename().string()},

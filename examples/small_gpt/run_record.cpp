@@ -169,14 +169,15 @@ void write_csv(const run_record& r) {
 
   std::string matrices =
       "step,name,kind,spectral_norm,stable_rank,least_row,mean_row,greatest_row,coherence,weight_norm,"
-      "update_to_weight,gradient_norm,cosine\n";
+      "update_to_weight,gradient_norm,cosine,rate_shape,rate\n";
   for (const auto& m : r.measurements)
     for (const auto& w : m.matrices) {
       matrices += std::to_string(m.step) + ',' + csv_text(w.value("name", "")) + ',' + csv_text(w.value("kind", ""));
       for (const char* key : {"spectral_norm", "stable_rank"}) matrices += ',' + cell(number(w, key));
       const auto rows = w.find("row_norms");
       for (std::size_t i = 0; i < 3; ++i) matrices += ',' + (rows == w.end() ? "" : cell(rows->at(i).get<double>()));
-      for (const char* key : {"coherence", "weight_norm", "update_to_weight", "gradient_norm", "cosine"})
+      for (const char* key :
+           {"coherence", "weight_norm", "update_to_weight", "gradient_norm", "cosine", "rate_shape", "rate"})
         matrices += ',' + cell(number(w, key));
       matrices += '\n';
     }

@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "analysis.hpp"
+
 namespace small_gpt {
 
 using nlohmann::json;
@@ -29,30 +31,44 @@ bool in_bits_per_byte(const summary& s) {
                      [](const auto& r) { return r.diverged() || std::isfinite(r.record.bits_per_nat()); });
 }
 
-std::vector<size_curve> size_curves(const summary& s, const std::string& method) {
-  const bool bits = in_bits_per_byte(s);
+std::vector<int> stored_bits(const summary& s) {
+  std::set<int, std::greater<>> found;
+  for (const auto& r : s.runs)
+    if (r.analysis.is_object())
+      for (const json& e : r.analysis.value("compressed", json::array())) found.insert(bits_of(e));
+  return {found.begin(), found.end()};
+}
+
+std::string bits_label(const summary& s, int bits) {
+  return stored_bits(s) == std::vector{32} ? std::string() : ", " + std::to_string(bits) + " bits";
+}
+
+std::vector<size_curve> size_curves(const summary& s, const std::string& method, int bits) {
+  const bool per_byte = in_bits_per_byte(s);
   std::vector<size_curve> curves;
   for (std::size_t i = 0; i < s.configurations.size(); ++i) {
     const auto& c = s.configurations[i];
     const json& example = s.runs[c.example].analysis;
-    std::map<double, std::pair<double, std::vector<double>>, std::greater<>> found;  // bytes and losses, by keep
+    std::map<double, std::pair<std::vector<double>, std::vector<double>>> found;  // bytes and losses, by keep
     for (const std::size_t run : c.rates[c.best].runs) {
       const json& a = s.runs[run].analysis;
       if (s.runs[run].diverged() || !a.is_object() || !a.contains("compressed")) continue;
       if (!example.is_object() || a.at("keep") != example.at("keep")) continue;
-      const double unit = bits ? s.runs[run].record.bits_per_nat() : 1;
-      const auto take = [&](double keep, const json& bytes, const json& loss) {
+      if (a.value("entropy", false) != example.value("entropy", false)) continue;
+      const double unit = per_byte ? s.runs[run].record.bits_per_nat() : 1;
+      const auto take = [&](double keep, double bytes, const json& loss) {
         if (!loss.is_number()) return;
-        found[keep].first = bytes.get<double>();
+        found[keep].first.push_back(bytes);
         found[keep].second.push_back(unit * loss.get<double>());
       };
-      take(1, a.at("dense").at("bytes"), a.at("dense").at("loss"));
+      if (bits == 32) take(1, a.at("dense").at("bytes").get<double>(), a.at("dense").at("loss"));
       for (const json& e : a.at("compressed"))
-        if (e.at("keep") < 1) take(e.at("keep").get<double>(), e.at("bytes"), e.value(method, json()));
+        if (bits_of(e) == bits && (bits != 32 || e.at("keep") < 1))
+          take(e.at("keep").get<double>(), bytes_of(e, method), e.value(method, json()));
     }
     size_curve curve{i, {}};
     for (const auto& [keep, values] : found)
-      curve.points.push_back({values.first, keep, summary::spread::of(values.second)});
+      curve.points.push_back({summary::spread::of(values.first).median, keep, summary::spread::of(values.second)});
     std::sort(curve.points.begin(), curve.points.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
     if (curve.points.size() > 1) curves.push_back(std::move(curve));
   }

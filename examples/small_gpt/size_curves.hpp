@@ -1,5 +1,5 @@
-// Loss against the bytes of the file, of each configuration of a summary after one way of compressing it, and where the
-// curves of two configurations cross.
+// Loss against the bytes of the file, of each configuration of a summary after one way of compressing it and of storing
+// what came of that, and where the curves of two configurations cross.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -24,9 +24,11 @@ struct size_crossing {
   double bytes;
 };
 
-// `method` is plain, asvd or whitened. Configurations without compressed models are left out.
-std::vector<size_curve> size_curves(const summary& s, const std::string& method);
-bool in_bits_per_byte(const summary& s);  // else the losses are in nats per token
+// `method` is plain, asvd or whitened. Configurations without compressed models in these bits are left out.
+std::vector<size_curve> size_curves(const summary& s, const std::string& method, int bits);
+std::vector<int> stored_bits(const summary& s);      // of all compressed models, the most bits first
+std::string bits_label(const summary& s, int bits);  // ", 8 bits"; empty if all models have 32
+bool in_bits_per_byte(const summary& s);             // else the losses are in nats per token
 
 // Each change of the lead over the sizes that all curves have, from the largest file to the smallest.
 std::vector<size_crossing> crossings(const std::vector<size_curve>& curves);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "compression.hpp"
 #include "files.hpp"
 #include "rules.hpp"
 #include "trained_model.hpp"
@@ -152,10 +153,21 @@ sweep_plan sweep_plan::from_json(const json& file) {
   }
   plan.seeds = whole_numbers(file.value("seeds", json::array({1})), "seeds");
   if (const auto table = file.find("compress"); table != file.end()) {
-    refuse_unknown(*table, "[compress]", {"keep", "calibration", "runs"});
+    refuse_unknown(*table, "[compress]", {"keep", "bits", "entropy", "calibration", "runs"});
     analysis_options& how = plan.compression.emplace();
     if (table->contains("keep")) how.keep = numbers(table->at("keep"), "keep of [compress]");
-    for (const double keep : how.keep) matopt::rank_for(keep, 1, 1);
+    if (table->contains("bits")) {
+      const json& bits = table->at("bits");
+      how.bits.clear();
+      for (const double b : numbers(bits, "bits of [compress]")) {
+        if (!storage::legal(b)) throw bad_value("bits of [compress]", bits.dump(), storage::legal_bits);
+        how.bits.push_back(static_cast<int>(b));
+      }
+    }
+    const json entropy = table->value("entropy", json(false));
+    if (!entropy.is_boolean()) throw bad_value("entropy of [compress]", entropy.dump(), "true or false");
+    how.entropy = entropy.get<bool>();
+    how.validate(" of [compress]");
     const json calibration = table->value("calibration", json(how.calibration));
     if (!calibration.is_number_integer() || calibration < 1 || calibration > 1000000)
       throw bad_value("calibration of [compress]", calibration.dump(), "a whole number, 1 to 1000000");

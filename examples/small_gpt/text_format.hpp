@@ -19,6 +19,12 @@ inline std::string fixed(double x, int digits) {
 // Of a fraction; empty for what is not known.
 inline std::string percent(double x) { return std::isnan(x) ? std::string() : fixed(100 * x, 1) + " %"; }
 
+inline std::string size_text(double bytes) {
+  return bytes < 1e4   ? fixed(bytes, 0) + " B"
+         : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
+                       : fixed(bytes / 1e6, 2) + " MB";
+}
+
 inline std::string html(const std::string& text) {
   std::string out;
   for (std::size_t at = 0, n = 0; at < text.size(); at += n) {

@@ -18,6 +18,7 @@ import unittest
 from small_gpt_program import FAILED, PROGRAM, TINY, Runs, run
 
 OWN = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else None
+TABLE = pathlib.Path(__file__).parents[2] / "scripts/experiment-table"
 
 
 class Logs(Runs):
@@ -54,8 +55,10 @@ class Logs(Runs):
             self.assertAlmostEqual(m["spectral_norm"], m["row_norms"][2] * m["coherence"], places=9)
             self.assertEqual(m["spectral_norm"], m["singular_values"][0])
             self.assertEqual(sorted(m["singular_values"], reverse=True), m["singular_values"])
-            self.assertAlmostEqual(m["spectral_norm"], float(inspected[name][-6]), places=3)
-            self.assertAlmostEqual(m["stable_rank"], float(inspected[name][-5]), places=2)
+            self.assertAlmostEqual(m["spectral_norm"], float(inspected[name][-8]), places=3)
+            self.assertAlmostEqual(m["stable_rank"], float(inspected[name][-7]), places=2)
+            self.assertAlmostEqual(m["rate_shape"], float(inspected[name][-2]), places=2)
+            self.assertAlmostEqual(m["rate"], float(inspected[name][-1]), places=3)
             self.assertTrue(m["row_norms"][0] <= m["row_norms"][1] <= m["row_norms"][2])
             self.assertLess(m["update_to_weight"], 1)
         self.train("b", "--measure-interval", 0)
@@ -468,9 +471,78 @@ class Sweeps(Runs):
         run("report", self.folder / "runs", "--out", self.folder / "report")
         report = json.loads((self.folder / "report/report.json").read_text())
         self.assertEqual([len(one["compressed"]) for one in report["rules"]], [2, 2])
-        for key, value in (("keep", "[2.0]"), ("calibration", 0), ("runs", '"some"'), ("method", '"asvd"')):
-            with self.subTest(key):
+        for key, value in (("keep", "[2.0]"), ("calibration", 0), ("runs", '"some"'), ("method", '"asvd"'), ("bits", "[3]"), ("bits", "[8.5]"),
+                           ("bits", "[]"), ("bits", "8"), ("bits", '["8"]'), ("entropy", 1), ("entropy", "true")):
+            with self.subTest(key, value=value):
                 self.assertIn(key, self.sweep(self.grid(rules.split("[compress]")[0] + f"[compress]\n{key} = {value}"), code=FAILED))
+
+    def test_a_sweep_stores_its_models_in_fewer_bits(self):
+        rules = '[[rules]]\nname = "muon"\n[[rules]]\nname = "adamw"\n'
+        compress = "[compress]\nkeep = [0.8, 0.3]\ncalibration = 8\nbits = [16, 8, 8, 4]\nentropy = true\n"  # each once
+        wide = lambda text: self.grid(text).replace("width = 16", "width = 64")
+        self.sweep(wide(rules + compress))
+        paths = list(self.folder.glob("runs/*/analysis.json"))
+        self.assertEqual(len(paths), 4)
+        gained = False
+        for path in paths:
+            found = json.loads(path.read_text())
+            self.assertEqual((found["bits"], found["entropy"]), ([16, 8, 4], True))
+            self.assertEqual([(e["bits"], e["keep"]) for e in found["compressed"]], [(b, k) for b in (16, 8, 4) for k in (0.8, 0.3, 1)])
+            with open(path.with_name("compressed.csv")) as file:
+                rows = {(row["method"], row["keep"], row["bits"]): row for row in csv.DictReader(file)}
+            self.assertEqual(len(rows), 1 + 3 * 3 * 3)
+            for e in found["compressed"]:
+                self.assertEqual("coded_bytes" in e, e["bits"] <= 8)
+                for method, name in (("plain", "svd"), ("asvd", "asvd"), ("whitened", "whitened")):
+                    row = rows[method, f"{e['keep']:g}", str(e["bits"])]
+                    self.assertAlmostEqual(float(row["loss"]), e[method], places=5)
+                    self.assertEqual(int(row["uncoded_bytes"]), e["bytes"])
+                    self.assertEqual(int(row["bytes"]), e.get("coded_bytes", {}).get(method, e["bytes"]))
+                    if e["bits"] <= 8:  # after ten steps some matrices are as uniform as they began: these have nothing to gain
+                        self.assertLessEqual(e["coded_bytes"][method], e["bytes"])
+                        gained = gained or e["coded_bytes"][method] < e["bytes"]
+        self.assertTrue(gained)
+        # They are the losses and sizes of the files that `compress` writes.
+        found = json.loads(paths[0].read_text())
+        for bits, keep in ((16, 0.3), (8, 0.8), (4, 1)):
+            saved, coded = self.folder / "saved", ["--entropy"] if bits <= 8 else []
+            printed = run("compress", paths[0].with_name("checkpoint.safetensors"), "--keep", keep, "--calibration", 8, "--bits", bits, "--method", "asvd",
+                          "--save", saved, *coded).splitlines()[-1].split()
+            (entry,) = (e for e in found["compressed"] if (e["bits"], e["keep"]) == (bits, keep))
+            self.assertAlmostEqual(float(printed[3]), entry["asvd"], delta=1e-4)
+            self.assertEqual(saved.stat().st_size, entry["coded_bytes"]["asvd"] if coded else entry["bytes"])
+        before = {path: path.stat().st_mtime_ns for path in paths}
+        run("sweep", self.folder / "sweep.toml")
+        self.assertEqual({path: path.stat().st_mtime_ns for path in paths}, before)
+        # The report draws each number of bits, and its tables have the sizes.
+        run("report", self.folder / "runs", "--out", self.folder / "report")
+        self.assertEqual({path: path.stat().st_mtime_ns for path in paths}, before)
+        report = json.loads((self.folder / "report/report.json").read_text())
+        self.assertEqual((report["bits"], report["entropy"]), ([16, 8, 4], True))
+        plot = (self.folder / "report/plots/size_whitened.svg").read_text()
+        page, text = (self.folder / "report/report.html").read_text(), (self.folder / "report/report.md").read_text()
+        for bits in (16, 8, 4):
+            self.assertEqual(len(re.findall(f"<title>{bits} bits</title>", plot)), 1)
+            self.assertIn(f"<td>adamw, {bits} bits</td>", page)
+            self.assertIn(f"| muon | {bits} | whitened |", text)
+            self.assertIn(f"<em>whitened</em>, {bits} bits: ", page)
+        self.assertEqual([len(re.findall(f"<title>{name}</title>", plot)) for name in ("muon", "adamw", "32 bits")], [1, 1, 0])
+        size = lambda n: f"{n} B" if n < 1e4 else f"{n / 1e3:.1f} kB" if n < 1e6 else f"{n / 1e6:.2f} MB"
+        for one in report["rules"]:
+            for entry in one["compressed"]:
+                n = entry["coded_bytes"]["asvd"] if entry["bits"] <= 8 else entry["bytes"]
+                self.assertIn(f"{entry['asvd']:.4f}<br>{size(n)}", page)
+                self.assertIn(f"{entry['asvd']:.3f} ({size(n)})", text)
+        # Other bits are another analysis, also of a report.
+        self.sweep(wide(rules + compress.replace("[16, 8, 8, 4]", "[4]")))
+        self.assertEqual({len(json.loads(path.read_text())["compressed"]) for path in paths}, {3})
+        run("report", self.folder / "runs", "--out", self.folder / "report", "--keep", 0.5, "--bits", "32,8", "--calibration", 8)
+        report = json.loads((self.folder / "report/report.json").read_text())
+        self.assertEqual([(e["bits"], e["keep"]) for e in report["rules"][0]["compressed"]], [(32, 0.5), (8, 0.5), (8, 1)])
+        table = subprocess.run([TABLE, "--compressed", str(self.folder / "runs")], capture_output=True, text=True, check=True).stdout
+        self.assertIn("8 bits", table)
+        for wrong in (["--bits", 3], ["--bits", "8,8"], ["--bits", 32, "--entropy"]):
+            self.assertIn("bits", run("report", self.folder / "runs", "--out", self.folder / "report", *wrong, code=FAILED))
 
     def test_what_a_sweep_refuses(self):
         for rules, expected in (
@@ -703,7 +775,7 @@ class Reports(Runs):
         run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
         self.assertEqual({path.stem for path in (self.out / "plots").iterdir()},
                          {"validation", "time", "train", "singular_values", "size_whitened", "size_asvd", "size_plain", "stable_rank", "spectra",
-                          "spectral_norm", "row_magnitude", "row_coherence", "row_norms", "update_to_weight"})
+                          "spectral_norm", "row_magnitude", "row_coherence", "row_norms", "rate_shape", "update_to_weight"})
         page = (self.out / "report.html").read_text()
         self.assertNotIn("unfinished", page)
         self.assertNotIn("<script", page)
@@ -712,6 +784,17 @@ class Reports(Runs):
             sizes = [entry["bytes"] for entry in one["compressed"]]
             self.assertEqual(sizes, sorted(sizes, reverse=True))
             self.assertLess(sizes[0], one["dense"]["bytes"])
+            # BackSlash's rate of all hidden matrices together, and that of each; the mean over all is between those of one each.
+            rates = [m["rate"] for m in one["matrices"]]
+            self.assertTrue(all(0.1 < m["rate_shape"] <= 3 for m in one["matrices"]))
+            self.assertTrue(1 < min(rates) < one["rate"]["rate"] < max(rates) * 1.1, (rates, one["rate"]))
+            self.assertEqual(one["rate"]["eps"], 1)
+            text = (self.out / "report.md").read_text()
+            self.assertIn(f"| {one['rate']['shape']:.2f} | {one['rate']['rate']:.4f} |", text)
+            self.assertIn(f"<td>{one['rate']['shape']:.2f}</td><td>{one['rate']['rate']:.4f}</td>", page)
+            with open(self.folder / "runs" / f"{one['rule']}1" / "measurements.csv") as file:
+                rows = [row for row in csv.DictReader(file) if row["name"] == "layer0.mlp_in"]
+            self.assertTrue(all(0.1 < float(row["rate_shape"]) <= 3 and float(row["rate"]) > 1 for row in rows))
         # It reads what it found before: the checkpoints may be gone.
         for path in self.folder.glob("runs/*/checkpoint.safetensors"):
             path.unlink()

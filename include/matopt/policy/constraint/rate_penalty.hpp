@@ -5,16 +5,16 @@
 //
 // BackSlash (arXiv 2504.16968): nu is the shape of the generalised Gaussian that the weights look like, 1 for Laplace,
 // 2 for Gauss, estimated in each step over [0.1, 3]. Formulas after a published summary and a re-implementation, which
-// applies the gradient decoupled, with lambda 2e3 and eps 1. Both look nu up in a table of step 0.01; here 40
-// bisections find it. Whether their lambda is multiplied by the learning rate could not be read; here lr multiplies it,
-// as it does every decoupled term. penalty_estimate = false keeps nu at penalty_shape: 1 is an L1 penalty.
+// applies the gradient decoupled, with lambda 2e3 and eps 1. Whether their lambda is multiplied by the learning rate could
+// not be read; here lr multiplies it, as it does every decoupled term. penalty_estimate = false keeps nu at
+// penalty_shape: 1 is an L1 penalty.
 //
-// Zero entries stay zero. ln Gamma by recurrence to 8 and Stirling's series, 1e-12 relative, the same on every backend.
-// State: nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs,
-// reductions.
+// Zero entries stay zero. core/gaussian_shape.hpp finds nu; metrics/weight_rate.hpp measures R and nu of a matrix. State:
+// nu of the last step, 1 scalar per matrix. FLOPs: about 40 per parameter (the power). Needs: elementwise verbs, reductions.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "../../core/gaussian_shape.hpp"
 #include "../detail/line_norms.hpp"
 #include "projected.hpp"
 
@@ -26,34 +26,6 @@ struct scaled_sum_abs {
   template <class T>
   MATOPT_HD T operator()(T x, T s) const {
     return math::divide_or_zero(math::abs(x), s);
-  }
-};
-// The shape of a generalised Gaussian with sum x^2 = squares and sum |x| = sum over `count` entries; 2 of all zeros.
-struct gaussian_shape {
-  double count;
-  template <class T>
-  MATOPT_HD void operator()(T& shape, T squares, T sum) const {
-    if (!(sum > T(0))) {
-      shape = T(2);
-      return;
-    }
-    const double wanted =
-        math::log(count * (static_cast<double>(squares) / static_cast<double>(sum)) / static_cast<double>(sum));
-    double low = 0.1, high = 3;
-    for (int i = 0; i < 40; ++i) {
-      const double nu = (low + high) / 2;
-      (log_ratio(nu) > wanted ? low : high) = nu;
-    }
-    shape = T((low + high) / 2);
-  }
-  // log rho, which falls
-  MATOPT_HD static double log_ratio(double nu) { return log_gamma(1 / nu) + log_gamma(3 / nu) - 2 * log_gamma(2 / nu); }
-  MATOPT_HD static double log_gamma(double x) {
-    double below = 1;  // Gamma(x) = Gamma(x + n) / (x (x + 1) ... (x + n - 1))
-    for (; x < 8; x += 1) below *= x;
-    const double y = 1 / (x * x);
-    const double series = 1.0 / 12 - y * (1.0 / 360 - y * (1.0 / 1260 - y * (1.0 / 1680 - y * (1.0 / 1188))));
-    return (x - 0.5) * math::log(x) - x + 0.91893853320467274178 + series / x - math::log(below);
   }
 };
 // w = w - lr strength nu sign(w) (|w| + eps)^(nu - 1)
