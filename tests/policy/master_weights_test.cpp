@@ -4,11 +4,13 @@
 #include <map>
 
 #include <matopt/muon.hpp>
+#include <matopt/muon_h.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/policy/constraint/master_weights.hpp>
 #include <matopt/policy/constraint/norm_control.hpp>
 #include <matopt/policy/constraint/nuclear_budget.hpp>
 #include <matopt/policy/constraint/spectral_threshold.hpp>
+#include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/schedule/rank.hpp>
 
 #include "constraint_support.hpp"
@@ -267,6 +269,18 @@ TEST_CASE("bfloat16 weights with a master are the rounded float trajectory", "[m
                                                                                                                   m);
   using mastered_rows = muown::with_constraint<master_weights<weight_normalization<>>>;
   check_trajectory<muown, mastered_rows, bf16_float, types<float>>({}, {});
+  // What acts after the step acts on the master.
+  using mastered_sphere = muon_h::with_constraint<master_weights<muon_h::constraint_type>>;
+  check_trajectory<muon_h, mastered_sphere, bf16_float, types<float>>({}, {});
+}
+
+TEST_CASE("what a constraint keeps of the weight is read before the first step, also inside a decorator", "[master]") {
+  using budget =
+      muown::with_orthogonalizer<subspace_polar>::with_constraint<nuclear_budget<fixed_rank, weight_normalization<>>>;
+  const mat w0 = random_mat(9, 14, 1);
+  run<budget, types<double>> r({}, w0);
+  r.step(random_mat(9, 14, 2), 0);
+  CHECK(largest(to_mat(r.w.cv()) - w0) < 1e-13);
 }
 
 TEST_CASE("steps below half a unit in the last place add up in the master", "[master]") {
