@@ -6,16 +6,6 @@
 
 namespace small_gpt {
 
-void rule_book::require_new(const std::string& name) const {
-  constexpr const char* legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.+";
-  if (name.empty() || name.find_first_not_of(legal) != std::string::npos || name.front() == '-' || name.front() == '.')
-    throw matopt::bad_value("the name of a rule", '"' + name + '"',
-                            "letters, digits, _ - . and +, and first neither - nor .");
-  const auto known = names();
-  if (std::find(known.begin(), known.end(), name) != known.end())
-    throw matopt::bad_value("the name of a rule", '"' + name + '"', "one that no other rule has");
-}
-
 rule_book& rules() {
   static rule_book book = [] {
     rule_book b;

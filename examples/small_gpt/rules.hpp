@@ -1,5 +1,6 @@
 // The rules that the command line knows, with their base rates.
 #pragma once
+#include <algorithm>
 #include <matopt/eigen.hpp>
 #include <matopt/engine/rule_registry.hpp>
 #include <string>
@@ -24,7 +25,16 @@ class rule_book : public matopt::rule_registry<matopt::eigen_backend> {
   }
 
  private:
-  void require_new(const std::string& name) const;
+  void require_new(const std::string& name) const {
+    constexpr const char* legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.+";
+    if (name.empty() || name.find_first_not_of(legal) != std::string::npos || name.front() == '-' ||
+        name.front() == '.')
+      throw matopt::bad_value("the name of a rule", '"' + name + '"',
+                              "letters, digits, _ - . and +, and first neither - nor .");
+    const auto known = names();
+    if (std::find(known.begin(), known.end(), name) != known.end())
+      throw matopt::bad_value("the name of a rule", '"' + name + '"', "one that no other rule has");
+  }
 };
 
 // All rules that the program knows. Each translation unit rules_*.cpp adds its own, so that they compile side by side;
