@@ -79,7 +79,7 @@ struct factor_to_norm {
   double size, eps;
   template <class T>
   MATOPT_HD void operator()(T& f, T scale, T squares) const {
-    f = math::one_if<T>(scale > T(0)) *
+    f = math::one_if_positive(scale) *
         math::saturated(math::divide_or_zero(T(size), scale * math::sqrt(squares) + T(eps)));
   }
 };
