@@ -194,6 +194,13 @@ class torch_optimizer {
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g.signature_;
     return all;
   }
+  // The group of each parameter, by its name. Where there is one group, of none.
+  std::vector<std::pair<std::string, std::size_t>> rules_of_matrices() const {
+    std::vector<std::pair<std::string, std::size_t>> all;
+    if (groups_.size() > 1)
+      for (const auto& p : parameters_) all.emplace_back(p.name, p.group);
+    return all;
+  }
   std::vector<setting> settings() const { return of_groups(&group_state::all_settings_); }
   std::vector<setting> default_settings() const { return of_groups(&group_state::default_settings_); }
   std::vector<setting> scheduled_settings() const { return {}; }  // a scheduler is the caller's, and calls set()

@@ -39,6 +39,8 @@ class torch_parameter_set {
   std::size_t size() const { return all_.size(); }
   auto begin() { return all_.begin(); }
   auto end() { return all_.end(); }
+  auto begin() const { return all_.begin(); }
+  auto end() const { return all_.end(); }
   bool contains(const at::Tensor& t) const { return find(t) != all_.size(); }
   void check_names(const std::vector<torch_parameter>& fresh) const {
     std::set<std::string> taken;
