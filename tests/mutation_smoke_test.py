@@ -109,7 +109,12 @@ def main(root):
     must("every entry has a result" in run("--resume")[1], "a change of a comment makes results stale")
     (root / "tests" / "expected.hpp").write_text("// four, by hand\n3 + 1\n")
     must("3 with a stale one" in run("--status")[1], "a change of the test's text leaves results as they are")
-    must(run("--resume")[0] == 1 and "0 with a stale one" in run("--status")[1], "--resume does not renew stale results")
+    new = "sum.hpp : sum\n- return a + b\n+ return b - a\n\n"
+    (root / "tests" / "mutations.txt").write_text(FILES["tests/mutations.txt"] + new)
+    status, said = run("--resume")
+    must(said.index("->  return b - a") < said.index("->  return a - b"), f"faults without a result come after stale ones: {said}")
+    must(status == 1 and "0 with a stale one" in run("--status")[1], "--resume does not renew stale results")
+    (root / "tests" / "mutations.txt").write_text(FILES["tests/mutations.txt"])
     (root / "include" / "matopt" / "sum.hpp").write_text(FILES["include/matopt/sum.hpp"] + "# the end\n")
     must("3 with a stale one" in run("--status")[1], "a change of the header leaves results as they are")
 
