@@ -5,19 +5,20 @@
 
 SOURCE holds the loops of every published rule. It is compiled at -O2 and at -O3, and the instructions are read: in a loop
 there may be no arithmetic on one number at a time. Formulas that call a function of the C library other than a square root
-(a power, a logarithm) are let off. A compiler that is not installed is left out; one at least must be. With --keep FILE
+(a power, a logarithm) are let off. On x86 the formulas of updates have loops for AVX2 besides, which must use its vectors. A compiler that is not installed is left out; one at least must be. With --keep FILE
 objects are left as FILE-COMPILER-LEVEL-ELEMENTS.o.
 """
 import argparse
 import concurrent.futures
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
-KERNEL = re.compile(r"matopt::(?:v\d+_\d+::)?lines::(map_blocks|reduce_blocks|load|store)<")
+KERNEL = re.compile(r"matopt::(?:v\d+_\d+::)?lines::(map_blocks_\w+|reduce_blocks|load|store)<")
 HEAD = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\t(\S+)\s*(.*)$")
 ONE_AT_A_TIME = re.compile(r"^v?(?:(?:add|sub|mul|div|sqrt|max|min|comi|ucomi|cmp\w*|fn?m(?:add|sub)\d*|round)s[sd]"
@@ -71,6 +72,8 @@ def fault(name, body):
         # stores goes one by one at the ends of a line and over strides.
         if scalar and not (some_packed if is_load else packed >= 2 * len(scalar) or all("comi" in s for s in scalar)):
             return "one number at a time: " + " ".join(scalar)
+    if "map_blocks_avx2" in name and not any("ymm" in operands for loop in inner for _, _, operands in loop):
+        return "vectors of 16 bytes in a kernel for AVX2"
     return None
 
 
@@ -84,7 +87,7 @@ def check(source, include, compiler, level, elements, keep):
         if built.returncode:
             sys.exit(f"{compiler} {level}: {source} does not compile\n{built.stderr}")
         text = subprocess.run(["objdump", "-dr", "-C", "--no-show-raw-insn", made], capture_output=True, text=True, check=True).stdout
-    checked, let_off, faults = 0, [], []
+    checked, wide, let_off, faults = 0, 0, [], []
     for name, body in functions(text):
         found = fault(name, body)
         short = re.sub(r"matopt::(?:v\d+_\d+::)?|void |lines::|\(.*", "", name)
@@ -92,11 +95,14 @@ def check(source, include, compiler, level, elements, keep):
             let_off.append(short)
         else:
             checked += 1
+            wide += "map_blocks_avx2" in name
             if found:
                 faults.append(f"  {short}\n      {found}")
     if checked < 100:
         faults.append(f"  only {checked} loops were found")
-    print("\n".join([f"{compiler} {level} {elements}: {checked} loops, {len(let_off)} with other functions, {len(faults)} faults"] + faults),
+    if platform.machine() == "x86_64" and wide < 20:
+        faults.append(f"  only {wide} loops for AVX2 were found")
+    print("\n".join([f"{compiler} {level} {elements}: {checked} loops, {wide} of them for AVX2, {len(let_off)} with other functions, {len(faults)} faults"] + faults),
           flush=True)
     return len(faults)
 

@@ -2,8 +2,11 @@
 // around its tile and lane boundaries.
 #include <catch2/catch.hpp>
 
+#include <cstring>
 #include <matopt/core/pass.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/policy/momentum/adam_direction.hpp>
+#include <random>
 
 #include "../support/matrices.hpp"
 
@@ -222,6 +225,34 @@ TEST_CASE("for_rows: what one work writes and a later one reads carries one mark
   CHECK_THROWS_AS(with(sum_result<0>(n), shared<3>(f), shared<3>(per_row(n))), error);
   CHECK(same_bits(elements(x.cv()), after));
 }
+
+#if defined(__x86_64__) && !defined(__AVX2__)
+TEMPLATE_TEST_CASE("an update gives the same bits with the vectors of AVX2", "[eigen]", float, double) {
+  if (!__builtin_cpu_supports("avx2")) return;
+  const index_t n = 3 * lines::width;
+  std::vector<TestType> start[4], one_way[4], other_way[4];
+  std::mt19937 random(5);
+  std::normal_distribution<double> normal;
+  for (auto& x : start)
+    for (index_t i = 0; i < n; ++i)
+      x.push_back(static_cast<TestType>(normal(random) * std::pow(10., static_cast<double>(i % 41) - 20)));
+  for (auto& v : start[1]) v = v * v;
+  start[3][7] = std::numeric_limits<TestType>::infinity();
+  for (int i = 0; i < 4; ++i) one_way[i] = other_way[i] = start[i];
+  const auto run = [&](auto kernel, std::vector<TestType>* x) {
+    kernel(lines::output<TestType>{x[0].data()}, lines::output<TestType>{x[1].data()},
+           lines::output<TestType>{x[2].data()}, lines::input<TestType>{x[3].data()},
+           lines::number<TestType>{TestType(0.1)}, lines::number<TestType>{TestType(0.001)});
+  };
+  const fn::adam f{0.9, 0.999, 1e-8, 5e18, true};
+  run([&](auto... p) { lines::map_blocks_anywhere<TestType>(f, n, p...); }, one_way);
+  run([&](auto... p) { lines::map_blocks_avx2<TestType>(f, n, p...); }, other_way);
+  for (int i = 0; i < 4; ++i) {
+    CHECK(std::memcmp(one_way[i].data(), other_way[i].data(), one_way[i].size() * sizeof(TestType)) == 0);
+    CHECK((i == 3 || one_way[i] != start[i]));
+  }
+}
+#endif
 
 TEST_CASE("eigen: sums of very many equal terms are right to a millionth, on any path", "[eigen]") {
   const float x = 0.7F;

@@ -24,13 +24,22 @@
 // a logarithm), which is no fault of a user's program.
 #if defined(__clang__)
 #define MATOPT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
-#define MATOPT_KERNEL __attribute__((noinline, flatten))
 #elif defined(__GNUC__)
 #define MATOPT_INDEPENDENT _Pragma("GCC ivdep")
-#define MATOPT_KERNEL __attribute__((noinline, flatten))
 #else
 #define MATOPT_INDEPENDENT
+#endif
+#if defined(__GNUC__)
+#define MATOPT_KERNEL __attribute__((noinline, flatten))
+#define MATOPT_INLINED __attribute__((always_inline)) inline
+#else
 #define MATOPT_KERNEL
+#define MATOPT_INLINED inline
+#endif
+// Vectors of 32 bytes in programs that are compiled for any x86 processor, whose vectors have 16. There is no fused
+// multiplication in AVX2 itself, so that the results are the same bits.
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(__AVX2__) && !defined(__CUDACC__)
+#define MATOPT_AVX2 __attribute__((target("avx2")))
 #endif
 
 namespace MATOPT_NAMESPACE::lines {
@@ -81,7 +90,7 @@ struct number {
 #endif
 // n is a multiple of `width`.
 template <class A, class F, class... P>
-MATOPT_KERNEL void map_blocks(const F& functor, index_t n, P... p) {
+MATOPT_INLINED void map_each_block(const F& functor, index_t n, P... p) {
   const F f = functor;  // nobody else's memory, so that its numbers stay in registers
   for (index_t block = 0; block < n; block += width) {
     (p.fetch(block + ahead), ...);
@@ -94,6 +103,26 @@ MATOPT_KERNEL void map_blocks(const F& functor, index_t n, P... p) {
       element(p.get(block + j)...);
     }
   }
+}
+#if defined(MATOPT_AVX2)
+template <class A, class F, class... P>
+MATOPT_KERNEL MATOPT_AVX2 void map_blocks_avx2(const F& f, index_t n, P... p) {
+  map_each_block<A>(f, n, p...);
+}
+#endif
+template <class A, class F, class... P>
+MATOPT_KERNEL void map_blocks_anywhere(const F& f, index_t n, P... p) {
+  map_each_block<A>(f, n, p...);
+}
+// The formulas of updates, which have four arguments or more, divide and take roots for longer than memory takes to
+// deliver their arguments, unless the vectors are wide. Simpler formulas wait for memory with any vectors.
+template <class A, class F, class... P>
+void map_blocks(const F& f, index_t n, P... p) {
+#if defined(MATOPT_AVX2)
+  if constexpr (sizeof...(P) >= 4)
+    if (__builtin_cpu_supports("avx2")) return map_blocks_avx2<A>(f, n, p...);
+#endif
+  map_blocks_anywhere<A>(f, n, p...);
 }
 
 // part[k width + j] is combined with the terms k of elements j, j + width, ... A maximum has nothing to do but this: it
@@ -298,3 +327,5 @@ auto reduce(const F& f, index_t begin, index_t n, const L&... line) {
 
 #undef MATOPT_INDEPENDENT
 #undef MATOPT_KERNEL
+#undef MATOPT_INLINED
+#undef MATOPT_AVX2
