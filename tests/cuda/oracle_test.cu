@@ -17,6 +17,7 @@
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
 #include <matopt/policy/orthogonalizer/no_orthogonalizer.hpp>
 #include <matopt/policy/orthogonalizer/polar_factor.hpp>
+#include <matopt/policy/orthogonalizer/qdwh_polar.hpp>
 #include <matopt/policy/orthogonalizer/subspace_polar.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
 #include <matopt/policy/scale/scale.hpp>
@@ -135,6 +136,24 @@ TEMPLATE_TEST_CASE("GPU: the exact polar factor is cuSOLVER's", "[cuda]", float,
     }
 }
 
+TEST_CASE("GPU: QDWH of floats gives what it gives of doubles", "[cuda]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{12, 12}, {40, 9}, {9, 40}, {150, 110}, {110, 150}, {260, 260}})
+    for (const index_t steps : {1, 2, 4}) {
+      CAPTURE(m, n, steps);
+      const index_t q = std::min(m, n);
+      std::vector<double> spectrum;
+      for (index_t i = 0; i < q; ++i)
+        spectrum.push_back(std::pow(10.0, -2 * static_cast<double>(i) / static_cast<double>(q)));
+      mat x = with_spectrum(m, n, spectrum, 7);
+      for (double& entry : x.a) entry = static_cast<float>(entry);
+      const qdwh_polar qdwh{.steps = steps};
+      CHECK(largest(by_library<float>(gpu, qdwh, x, all_directions) -
+                    by_library<double>(gpu, qdwh, x, all_directions)) <= 5e-5);
+    }
+}
+
 TEST_CASE("GPU: the polar factor of floats is as good as products in float16 make it", "[cuda]") {
   stream s;
   cuda_backend gpu(s.s);
@@ -213,6 +232,7 @@ TEST_CASE("GPU: an orthogonalizer_plan does what the CPU's does, and can be reco
     check(newton_schulz<float>{}, l, 1e-3);
     check(newton_schulz<>{}, l, cuda_accuracy.newton_schulz_in_float);
     check(svd_polar{}, l, 1e-4);
+    check(qdwh_polar{.steps = 2}, l, 1e-4);
   }
   check(svd_polar{}, layout::row_major, 1e-3, 4.5);
   on_device<float> x(gpu, 30, 20);

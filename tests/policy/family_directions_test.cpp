@@ -129,6 +129,27 @@ TEMPLATE_TEST_CASE("QDWH: well-conditioned, huge, tiny, rank-deficient and zero 
   }
 }
 
+TEST_CASE("QDWH of floats gives what it gives of doubles", "[qdwh]") {
+  for (const auto [m, n] : {matrix_shape{40, 40}, {70, 40}, {40, 70}})
+    // Beyond c = 1e10, which the second bound asks for, Q comes from reflections.
+    for (const double lower : {1.1920928955078125e-07, 1e-13}) {
+      std::vector<double> graded, deficient;
+      for (int i = 0; i < 40; ++i) graded.push_back(std::pow(10.0, -0.05 * i)), deficient.push_back(i < 20 ? 1 : 0);
+      const mat x = with_spectrum(m, n, graded, 3), few = with_spectrum(m, n, deficient, 3);
+      stored<float> rounded(m, n);
+      rounded.fill([&](index_t i, index_t j, index_t) { return x(i, j); });
+      for (const index_t steps : {1, 2, 3, 4}) {
+        CAPTURE(m, n, steps, lower);
+        const qdwh_polar q{.steps = steps, .lower = lower};
+        CHECK(largest(orthogonalized<float>(q, x) - orthogonalized(q, to_mat(rounded.cv()))) < 2e-5);
+      }
+      // Directions that a matrix lacks, but for rounding, grow to 1 at most and spoil no other.
+      const mat y = orthogonalized<float>(qdwh_polar{.lower = lower}, few);
+      CHECK(spectral_norm(y) < 1 + 1e-5);
+      CHECK(dot(y, few) == Approx(20).epsilon(1e-5));
+    }
+}
+
 // --- Dion ---
 
 namespace {
