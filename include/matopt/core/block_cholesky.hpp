@@ -3,9 +3,11 @@
 //   of each block of columns k:   A_:k <- A_:k - L_:,<k (L_k,<k)^T     products with all that is finished
 //                                 L_kk = chol(A_kk)                    a small factor
 //                                 L_ik = A_ik L_kk^-T                  rows, one as good as the other
-//   X_k <- L_kk^-1 (X_k - L_k,<k X_<k)          X_k <- L_kk^-T (X_k - (L_>k,k)^T X_>k)
+//   X_1 <- L_11^-1 X_1,  X_2 <- X_2 - L_21 X_1,  X_2 <- L_22^-1 X_2     halves, each in the same way, down to a block;
+//                                                                      with L^T from the last to the first
 //
-// A block of A is read and written once, and what is before it only read. FLOPs: n^3 / 3, and n^2 per column of X.
+// A block of A is read and written once, and what is before it only read. X is read and written once per halving, where
+// block after block would read all that is finished for each. FLOPs: n^3 / 3, and n^2 per column of X.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -61,27 +63,23 @@ struct block_cholesky {
   template <class Backend, class Solve>
   static void solve_lower(Backend& verbs, const status_word* guard, const view<const T>& l, const view<T>& x,
                           bool transpose, const Solve& solve) {
-    const index_t n = x.rows;
-    const auto block_at = [&](index_t first) {
-      const index_t w = math::min(width, n - first), right = first + w;
-      const view<T> block = x.row_block(first, w);
-      const view<const T> diagonal = l.row_block(first, w).col_block(first, w);
-      if (transpose) {
-        if (right < n)
-          verbs.template gemm<T>(guard, T(-1), l.row_block(right, n - right).col_block(first, w).t(),
-                                 x.row_block(right, n - right), T(1), block, block);
-        solve(upside_down(upside_down(diagonal).t()).t(), upside_down(block).t());
-      } else {
-        if (first > 0)
-          verbs.template gemm<T>(guard, T(-1), l.row_block(first, w).col_block(0, first), x.row_block(0, first), T(1),
-                                 block, block);
-        solve(diagonal.t(), block.t());
-      }
+    const index_t n = x.rows, half = (n / 2 + width - 1) / width * width;
+    if (n <= width)
+      return transpose ? solve(upside_down(upside_down(l).t()).t(), upside_down(x).t()) : solve(l.t(), x.t());
+    const view<T> upper = x.row_block(0, half), lower = x.row_block(half, n - half);
+    const view<const T> below = l.row_block(half, n - half), corner = below.col_block(0, half);
+    const auto solve_upper = [&] {
+      solve_lower(verbs, guard, l.row_block(0, half).col_block(0, half), upper, transpose, solve);
     };
-    if (transpose)
-      for (index_t first = (n - 1) / width * width; first >= 0; first -= width) block_at(first);
-    else
-      for (index_t first = 0; first < n; first += width) block_at(first);
+    if (!transpose) {
+      solve_upper();
+      verbs.template gemm<T>(guard, T(-1), corner, upper, T(1), lower, lower);
+    }
+    solve_lower(verbs, guard, below.col_block(half, n - half), lower, transpose, solve);
+    if (transpose) {
+      verbs.template gemm<T>(guard, T(-1), corner.t(), lower, T(1), upper, upper);
+      solve_upper();
+    }
   }
 };
 
