@@ -14,6 +14,7 @@
 #include <matopt/muon_storm.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/numuon.hpp>
+#include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/cautious_decay_after.hpp>
 #include <matopt/policy/constraint/projected.hpp>
 #include <matopt/policy/constraint/spectral_cap.hpp>
@@ -478,6 +479,55 @@ TEST_CASE("adding many parameters takes time in proportion", "[optimizer]") {
     return *std::min_element(times.begin(), times.end());
   };
   CHECK(seconds(16000, false) < 60 * seconds(1000, false));  // 256 times if each was compared with each
+}
+
+TEST_CASE("dropping many parameters takes time in proportion", "[optimizer]") {
+  eigen_backend cpu(1);
+  const auto seconds = [&](index_t count) {
+    stored<float> w(2, 2, layout::row_major, count), g(2, 2, layout::row_major, count);
+    std::vector<std::string> names;
+    for (index_t i = 0; i < count; ++i) names.push_back("w" + std::to_string(i));
+    std::vector<double> times;
+    for (int run = 0; run < 3; ++run) {
+      param_groups<eigen_backend> opt(cpu);
+      opt.add_group("all", adamw{}, 1);
+      for (index_t i = 0; i < count; ++i)
+        opt.add(names[static_cast<std::size_t>(i)], w.v().matrix(i), g.cv().matrix(i), "all");
+      const auto begin = std::chrono::steady_clock::now();
+      opt.drop(std::span<const std::string>(names).subspan(1));
+      times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      REQUIRE(opt.size() == 1);
+    }
+    return *std::min_element(times.begin(), times.end());
+  };
+  CHECK(seconds(16000) < 120 * seconds(1000));  // 256 times if what stays was moved up for each
+}
+
+TEST_CASE("several views are dropped together, or none of them", "[optimizer]") {
+  eigen_backend cpu(1);
+  stored<double> w(4, 4, layout::row_major, 6), g(4, 4, layout::row_major, 6);
+  param_groups<eigen_backend, types<double>> opt(cpu);
+  opt.add_group("all", muon{}, 1);
+  opt.add("a", w.v().matrix(0), g.cv().matrix(0), "all");
+  opt.add("s", row_major(w.v().matrix(1).data, 4, 4, 3), row_major(g.cv().matrix(1).data, 4, 4, 3), "all");
+  opt.add("b", w.v().matrix(4), g.cv().matrix(4), "all");
+  opt.add("c", w.v().matrix(5), g.cv().matrix(5), "all");
+  CHECK_THROWS_WITH(opt.drop({"a", "gone"}), Contains("no parameter \"gone\""));
+  CHECK_THROWS_WITH(opt.drop({"a", "s.1"}), Contains("no parameter \"s.1\""));
+  CHECK((opt.size() == 6 && opt.assignments().size() == 4));
+  opt.leave_out({"a", "s.1", "c"});
+  opt.drop({"s", "a", "s"});
+  CHECK((opt.size() == 2 && opt.assignments().front().name == "b"));
+  opt.add("s", w.v().matrix(0), g.cv().matrix(0), "all");  // name and memory are free again
+  opt.finalize();
+  for (index_t b = 0; b < 6; ++b) g.v().matrix(b)(0, 0) = 1;
+  const auto before = elements(w.cv());
+  opt.step();
+  const auto after = elements(w.cv());
+  const auto moved = [&](std::size_t b) { return after[16 * b] != before[16 * b]; };
+  CHECK((moved(0) && !moved(1) && !moved(2) && !moved(3) && moved(4) && !moved(5)));  // "c" is left out still
+  opt.drop(std::vector<std::string>{});
+  CHECK(opt.size() == 3);
 }
 
 TEST_CASE("leaving out many matrices by name takes time in proportion", "[optimizer]") {

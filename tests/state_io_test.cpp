@@ -1082,7 +1082,7 @@ TEST_CASE("a replaced file keeps its mode and its links", "[state_io]") {
     return s.st_mode & 07777;
   };
   CHECK(mode(tmp.file("fresh")) == 0640);
-  for (const mode_t m : {0600, 0644, 0660, 0777}) {
+  for (const mode_t m : {0600U, 0644U, 0660U, 0777U}) {
     REQUIRE(chmod(tmp.file("fresh").c_str(), m) == 0);
     f.metadata["mode"] = std::to_string(m);
     f.save(tmp.file("fresh"));

@@ -69,8 +69,8 @@ struct task_basis_sign {
 };
 
 template <class Orthogonalizer>
-using plain = matopt::muon::with_momentum<matopt::ema>::with_orthogonalizer<Orthogonalizer>::template with_scale<
-    matopt::unit_scale>;
+using plain = typename matopt::muon::with_momentum<matopt::ema>::with_orthogonalizer<
+    Orthogonalizer>::template with_scale<matopt::unit_scale>;
 
 // A mean with weight 0 on its past is the gradient itself.
 template <class Orthogonalizer>

@@ -15,6 +15,7 @@
 
 #include "commands.hpp"
 #include "rules.hpp"
+#include "text_format.hpp"
 #include "trained_model.hpp"
 
 namespace small_gpt {
@@ -147,13 +148,13 @@ std::string& command_text() {
   return text;
 }
 
-// As a shell would read it back.
-std::string quoted(const std::string& word) {
-  constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:+@%";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
-  return out + "'";
+// An empty name would be as if its option were not there.
+void refuse_empty_names(const CLI::App& app) {
+  for (const CLI::App* command : app.get_subcommands())
+    for (const CLI::Option* option : command->parse_order())
+      for (const char* name : {"--data", "--out", "--resume", "--branch", "--validation", "--save"})
+        if (option->get_name() == name && option->results().back().empty())
+          throw matopt::bad_value(name, "\"\"", "the name of a file or folder");
 }
 
 // A file that this program opens must not get the number of an output that the caller closed.
@@ -180,7 +181,7 @@ int run(int argc, char** argv, const rule_book& book) {
   occupy_closed_outputs();
   if (&book != &rules()) rules() = book;
   command_text().clear();
-  for (int i = 0; i < argc; ++i) command_text() += (i ? " " : "") + quoted(argv[i]);
+  for (int i = 0; i < argc; ++i) command_text() += (i ? " " : "") + shell_word(argv[i]);
   options o;
   CLI::App app{"Trains a small GPT with the optimizers of matopt."};
   app.require_subcommand(0, 1);
@@ -312,6 +313,7 @@ int run(int argc, char** argv, const rule_book& book) {
     return static_cast<int>(flushed(status));
   }
   try {
+    refuse_empty_names(app);
     o.run.data = o.data;
     o.out_given = train_out->count() + sweep_out->count() + tokenize_out->count() > 0;
     if (*c_logits && logits_text->count() + logits_tokens->count() == 0)
@@ -326,12 +328,8 @@ int run(int argc, char** argv, const rule_book& book) {
     if (*c_train && o.resume.empty() && o.branch.empty() && train_data->count() == 0)
       throw matopt::error("train needs --data, a text to learn from, or --resume or --branch, a checkpoint");
     refuse_doubled("--set", o.run.set), refuse_doubled("--set-other", o.run.set_other);
-    if (c_branch->count() > 0) {
-      if (o.branch.empty()) throw matopt::bad_value("--branch", "\"\"", "the name of a checkpoint");
-      o.run = branched(*c_train, o);
-    }
+    if (c_branch->count() > 0) o.run = branched(*c_train, o);
     if (c_resume->count() > 0) {
-      if (o.resume.empty()) throw matopt::bad_value("--resume", "\"\"", "the name of a checkpoint");
       for (const auto* given : c_train->parse_order())
         if (given != c_resume && given != train_data && given != train_out && given != c_force &&
             given->get_name() != "--threads")

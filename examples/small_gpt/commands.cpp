@@ -10,6 +10,7 @@
 #include "compression.hpp"
 #include "sampling.hpp"
 #include "stop_signals.hpp"
+#include "text_format.hpp"
 #include "trainer.hpp"
 
 namespace small_gpt {
@@ -81,7 +82,7 @@ exit_status train(const options& o, matopt::eigen_backend& cpu) {
   }
   std::printf("checkpoint: %s\n", checkpoint.c_str());
   if (r.end == outcome::done) return exit_status::done;
-  std::printf("to continue: small_gpt train --resume %s\n", checkpoint.c_str());
+  std::printf("to continue: small_gpt train --resume %s\n", shell_word(checkpoint).c_str());
   return stopped_by(stop_signals::received());
 }
 

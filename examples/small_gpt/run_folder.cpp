@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "files.hpp"
+#include "text_format.hpp"
 
 namespace small_gpt {
 
@@ -53,9 +54,10 @@ run_folder::~run_folder() {
 void run_folder::refuse_other_run() const {
   const bool trained = has_content(checkpoint_path());
   if (!trained && !has_content(log_path())) return;
-  throw folder_in_use("the folder \"" + path_ + "\" holds a run already: " +
-                      (trained ? "to continue it, `small_gpt train --resume " + checkpoint_path() + "`; to" : "to") +
-                      " replace it, add --force; or name another folder with --out");
+  throw folder_in_use(
+      "the folder \"" + path_ + "\" holds a run already: " +
+      (trained ? "to continue it, `small_gpt train --resume " + shell_word(checkpoint_path()) + "`; to" : "to") +
+      " replace it, add --force; or name another folder with --out");
 }
 
 void run_folder::claim() {

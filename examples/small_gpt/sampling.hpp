@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "matopt/core/error.hpp"
+#include "matopt/core/settings.hpp"
 #include "random.hpp"
 
 namespace small_gpt {
@@ -21,7 +22,7 @@ struct sampling_config {
 
   void validate() const {
     if (!(temperature >= 0) || !std::isfinite(temperature))
-      throw matopt::bad_value("temperature", std::to_string(temperature), "0 (most likely token) or more");
+      throw matopt::bad_value("temperature", matopt::detail::text(temperature), "0 (most likely token) or more");
     if (top_k < 0) throw matopt::bad_value("top_k", std::to_string(top_k), "0 (keep all) or more");
   }
 };

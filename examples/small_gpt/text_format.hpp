@@ -1,4 +1,4 @@
-// Numbers and text as reports write them.
+// Numbers and text as reports write them, and names as a shell reads them.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -23,6 +23,15 @@ inline std::string size_text(double bytes) {
   return bytes < 1e4   ? fixed(bytes, 0) + " B"
          : bytes < 1e6 ? fixed(bytes / 1e3, 1) + " kB"
                        : fixed(bytes / 1e6, 2) + " MB";
+}
+
+// As a shell reads it back.
+inline std::string shell_word(const std::string& word) {
+  constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:+@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
+  return out + "'";
 }
 
 inline std::string html(const std::string& text) {

@@ -60,9 +60,10 @@ void require_training(const matopt::tensor_file& file, const std::string& path) 
   metadata(file, "small_gpt.settings");
   for (const char* key : {"small_gpt.position", "optimizer.steps"})
     if (!file.metadata.contains(key))
-      throw bad_file("\"" + path +
-                     "\" holds a model, as `compress --save` writes it, and no training to go on with: it has no \"" +
-                     key + '"');
+      throw bad_file(
+          "\"" + path +
+          "\" holds a model, as `export` and `compress --save` write it, and no training to go on with: it has no \"" +
+          key + '"');
 }
 
 }  // namespace

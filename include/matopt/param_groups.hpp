@@ -25,10 +25,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
+#include <initializer_list>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -108,9 +111,12 @@ class param_groups : public any_optimizer<Backend, Types> {
     const view<const G> r = reference;
     assign(name, w, g, &r, group_of(kind), detail::text(kind), o);
   }
-  void drop(const std::string& name) {
-    base::drop(name);
-    std::erase_if(assignments_, [&](const auto& a) { return a.name == name; });
+  void drop(const std::string& name) { drop(std::span(&name, 1)); }
+  void drop(std::initializer_list<std::string> names) { drop(std::span(names.begin(), names.size())); }
+  void drop(std::span<const std::string> names) {
+    const std::unordered_set<std::string> gone(names.begin(), names.end());
+    base::drop(names);
+    std::erase_if(assignments_, [&](const auto& a) { return gone.contains(a.name); });
   }
   void set_parameter(const std::string& name, double lr_scale, std::optional<double> decay = {}) {
     base::set_parameter(name, lr_scale, decay);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
+#include <utility>
 
 #include <matopt/core/limits.hpp>
 
@@ -122,6 +124,34 @@ TEST_CASE("contract: huge gradients leave finite weights and state, or their ste
   });
 }
 
+TEST_CASE("contract: gradients that change their size from step to step leave finite weights and state",
+          "[contract][huge]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    const double most = std::is_same_v<T, float> ? 30 : 290;  // powers of ten
+    const std::pair<const char*, std::function<double(int)>> courses[] = {
+        {"up and down", [&](int t) { return t % 2 ? most : -most; }},
+        {"growing", [&](int t) { return std::min(most, -most + 0.2 * most * t); }},
+        {"shrinking", [&](int t) { return std::max(-most, most - 0.2 * most * t); }}};
+    for (const auto& [name, power] : courses) {
+      CAPTURE(name);
+      bench<T> b(make({}));
+      auto& p = b.add("w", {33, 20});
+      b.finalize();
+      for (int t = 0; t < 16; ++t) {
+        b->synchronize();
+        const auto seed = static_cast<std::uint64_t>(t);
+        p.g.fill_random(seed, std::pow(10, power(t))), p.r.fill_random(seed + 500, std::pow(10, power(t)));
+        b->step(0.02);
+      }
+      CHECK(b->poll_status().skipped == 0);
+      b->synchronize();
+      CHECK(all_finite(p.w.cv()));
+      CHECK(b.state_is_finite());
+    }
+  });
+}
+
 static bool is_eps(const setting& s) { return s.name == "eps" || s.name.ends_with("_eps"); }
 
 // How far the weights may get after one gradient out of line, in units of what they do without it. A rule whose step
@@ -160,7 +190,7 @@ TEST_CASE("contract: one huge gradient among ordinary ones moves no weight far",
     for (const double spike : {1e4, 1e10, single ? 1e18 : 1e150, single ? 1e20 : 1e160, single ? 1e30 : 1e290,
                                single ? 1.99e31 : 1e301, static_cast<double>(std::numeric_limits<T>::max())})
       for (const bool all : {false, true})
-        for (const std::uint64_t at : {0, 3}) {
+        for (const std::uint64_t at : {0U, 3U}) {
           CAPTURE(spike, all, at);
           const double most = moved(1, spike, all, at);
           if (!follows_size) CHECK(most < 20 * usual);

@@ -418,6 +418,7 @@ TEST_CASE("settings: a bad value names the setting, the value and what is legal,
   CHECK_THAT(refused("layers", "0.5,,"), Contains("layers"));
   CHECK_THAT(refused("thicknes", "1"), Contains("nearest: \"thickness\"") && Contains("known: thickness, coats"));
   CHECK_THAT(refused("cots", "1"), Contains("nearest: \"coats\""));
+  CHECK(nearest_name("Muon", {"luon", "muon"}) == "muon");  // whatever the case is
   CHECK(p.thickness == 0.5);
   CHECK(p.coats == 2);
   CHECK(p.layers == std::vector<double>{0.5});

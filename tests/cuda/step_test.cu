@@ -208,6 +208,25 @@ TEST_CASE("GPU: a step cannot be recorded on the default stream", "[cuda]") {
   CHECK(opt.poll_status());
 }
 
+TEST_CASE("GPU: a recorded step cannot look at weights on the host, whenever that was asked for", "[cuda]") {
+  using Catch::Matchers::Contains;
+  stream s;
+  cuda_backend gpu(s.s);
+  on_device<float> w(gpu, 8, 8), g(gpu, 8, 8);
+  param_groups<cuda_backend> groups(gpu);
+  groups.add_group("first", rules().rule("muon", {}), 0.02);
+  groups.add("w", w.v(), g.cv(), "first");
+  groups.finalize();
+  cuda::captured_step fast(groups);
+  fast.step();
+  groups.add_group("later", rules().rule("muown", {}), 0.02, {.check_copies = true});
+  CHECK_THROWS_WITH(fast.step(), Contains("check_copies of captured_step"));
+  CHECK(groups.steps() == 1);
+  CHECK_THROWS_WITH(cuda::captured_step(groups), Contains("check_copies of captured_step"));
+  groups.step();
+  CHECK(groups.steps() == 2);
+}
+
 TEST_CASE("GPU: running out of memory says how much was asked for", "[cuda]") {
   stream s;
   cuda_backend gpu(s.s);

@@ -336,7 +336,7 @@ TEST_CASE("small_gpt: the work for a long word does not go up with the number of
 }
 
 TEST_CASE("small_gpt: a permutation takes every number once, and another order for another seed", "[small_gpt]") {
-  for (const std::uint64_t size : {1, 2, 3, 5, 64, 1000, 4097}) {
+  for (const std::uint64_t size : {1U, 2U, 3U, 5U, 64U, 1000U, 4097U}) {
     const permutation p(size, 3, 0), q(size, 3, 1);
     std::vector<int> seen(size, 0);
     std::uint64_t fixed = 0, same = 0;

@@ -113,7 +113,9 @@ class Export(Runs):
                 self.assertEqual(set(shapes(out)), {"model." + name for name in expected})
                 self.assertEqual(run("eval", out), run("eval", cut))
                 self.assertNotEqual(run("eval", out), run("eval", c))
-                self.assertIn("position", run("train", "--resume", out, "--out", self.folder / "x", code=FAILED))
+                error = run("train", "--resume", out, "--out", self.folder / "x", code=FAILED)
+                self.assertIn("as `export` and `compress --save` write it", error)
+                self.assertIn("position", error)
 
     def test_hugging_face(self):
         w = WIDTH

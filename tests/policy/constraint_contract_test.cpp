@@ -57,6 +57,29 @@ TEST_CASE("constraints: any layout, shape and content leaves finite weights and 
   });
 }
 
+TEST_CASE("constraints: huge gradients leave finite weights and state", "[constraint][huge]") {
+  everywhere([](auto&, auto make, auto zero) {
+    using T = decltype(zero);
+    constexpr bool single = std::is_same_v<T, float>;
+    for (const double size : {single ? 1e10 : 1e100, single ? 1e20 : 1e170, single ? 1.99e31 : 1e301})
+      for (const form f : all_forms) {
+        CAPTURE(size, name_of(f));
+        bench<T> b(make({}));
+        auto& p = b.add("w", shape_of(f));
+        b.finalize();
+        for (int t = 0; t < 30; ++t) {
+          b->synchronize();
+          fill_form(p.g, f, t % 3 == 1 ? -size : size), fill_form(p.r, f, size);
+          b->step(0.02);
+        }
+        b->synchronize();
+        CHECK(all_finite(p.w.cv()));
+        CHECK(b.state_is_finite());
+        CHECK(b->poll_status().skipped == 0);
+      }
+  });
+}
+
 TEST_CASE("constraints: a zero gradient, and a random one", "[constraint]") {
   everywhere([](auto& rule, auto make, auto zero) {
     using T = decltype(zero);

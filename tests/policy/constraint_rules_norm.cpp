@@ -46,6 +46,12 @@ void append_norm_constraints(std::vector<constraint_rule>& rules) {
   early.constraint.projection.from = 0, early.constraint.inner.projection.start = 1;
   rules.push_back(describe_constraint("look_ahead, tail_average", early, at_rest::exact));
 
+  using by_gradient = muon::with_constraint<weight_normalization<sgd_magnitude>>;
+  rules.push_back(describe_constraint("weight_normalization<sgd_magnitude>", by_gradient{}, at_rest::rounded));
+  using by_sign = muon::with_constraint<projected<rate_penalty, weight_normalization<lion_magnitude>>>;
+  rules.push_back(describe_constraint("rate_penalty, weight_normalization<lion_magnitude>",
+                                      by_sign{.constraint = {.projection = {.lambda = 5}}}, at_rest::moves));
+
   using master = muon::with_constraint<master_weights<weight_normalization<>>>;
   rules.push_back(describe_constraint("master_weights, weight_normalization",
                                       master{.constraint = {.rounding = rounding_mode::stochastic}}, at_rest::rounded));

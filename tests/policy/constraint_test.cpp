@@ -396,6 +396,18 @@ TEST_CASE("rate_penalty: the step", "[constraint]") {
   CHECK(largest(stepped(p, w, zeros(4, 5), .1) - expected(low, 3, .5, .1)) < 1e-11);
 }
 
+TEST_CASE("rate_penalty: no entry grows, however few there are", "[constraint]") {
+  for (const index_t n : {1, 2, 5}) {
+    CAPTURE(n);
+    const mat w0 = random_mat(n, n, 3);
+    stepper<bare<projected<rate_penalty>>> s(bare_rule(projected<rate_penalty>{}), w0);
+    for (int t = 0; t < 20; ++t) {
+      const mat w = s.step(zeros(n, n), .02);
+      for (std::size_t i = 0; i < w.a.size(); ++i) CHECK(std::abs(w.a[i]) <= std::abs(w0.a[i]));
+    }
+  }
+}
+
 // --- the mechanism ---
 
 TEST_CASE("projected: what it passes on", "[constraint]") {

@@ -130,14 +130,14 @@ TEMPLATE_TEST_CASE("simd: operands that do not fit the workspace", "[simd]", flo
 
 TEMPLATE_TEST_CASE("simd: a symmetric product is gemm's lower triangle, mirrored", "[simd]", float, bfloat16) {
   using T = TestType;
-  for (const auto& [n, k, batch] : {std::tuple<index_t, index_t, index_t>{1, 5, 1},
-                                    {7, 7, 50},
-                                    {127, 33, 3},
-                                    {129, 129, 1},
-                                    {150, 41000, 1},
-                                    {1000, 37, 1}})
+  struct product_size {
+    index_t n, k, batch;
+  };
+  for (const product_size& size :
+       {product_size{1, 5, 1}, {7, 7, 50}, {127, 33, 3}, {129, 129, 1}, {150, 41000, 1}, {1000, 37, 1}})
     for (const layout d : {layout::row_major, layout::sub_block, layout::column_major})
       for (const bool in_place : {false, true}) {
+        const index_t n = size.n, k = size.k, batch = size.batch;  // clang 14 lets no lambda have parts of a binding
         if (k > 10000 && d != layout::row_major) continue;
         stored<T> x(n, k, layout::row_major, batch), c(n, n, d, batch);
         x.fill_random(fresh()), c.fill_random(fresh());

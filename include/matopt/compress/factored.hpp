@@ -13,12 +13,13 @@
 
 #include "../core/dense.hpp"
 #include "../core/error.hpp"
+#include "../core/settings.hpp"
 
 namespace MATOPT_NAMESPACE {
 
 // The rank for a keep ratio, at least 1; min(rows, cols), meaning dense, if a factored form would save nothing.
 inline index_t rank_for(double keep, index_t rows, index_t cols) {
-  if (!(keep > 0 && keep <= 1)) throw bad_value("keep", std::to_string(keep), "(0, 1]");
+  if (!(keep > 0 && keep <= 1)) throw bad_value("keep", detail::text(keep), "(0, 1]");
   const double m = static_cast<double>(rows), n = static_cast<double>(cols);
   const auto k = std::max<index_t>(1, static_cast<index_t>(std::floor(keep * m * n / (m + n) + 1e-9)));
   return keep == 1 || k * (rows + cols) >= rows * cols ? std::min(rows, cols) : k;

@@ -41,7 +41,7 @@ class truncation {
     dense<double> w(weight);
     std::vector<double> scale;
     for (const double a : magnitude) {
-      if (!(a >= 0) || !math::finite(a)) throw bad_value("magnitude", std::to_string(a), "finite and >= 0");
+      if (!(a >= 0) || !math::finite(a)) throw bad_value("magnitude", detail::text(a), "finite and >= 0");
       scale.push_back(std::pow(a, alpha) + 1e-6);
     }
     for (index_t i = 0; i < w.rows(); ++i)
@@ -90,7 +90,7 @@ class truncation {
     double mean = 0;
     for (index_t i = 0; i < n; ++i) mean += static_cast<double>(gram(i, i)) / static_cast<double>(n);
     if (!(mean > 0) || !math::finite(mean))
-      throw bad_value("mean of the diagonal of gram", std::to_string(mean), "finite and > 0");
+      throw bad_value("mean of the diagonal of gram", detail::text(mean), "finite and > 0");
     for (;; ridge = ridge > 0 ? ridge * 10 : 1e-6) {
       if (ridge > 1) throw bad_value("gram", "not positive semi-definite", "a sum of x x^T");
       dense<double> s(gram);

@@ -81,13 +81,16 @@ inline std::string text(const range& r) {
   return (r.low_open ? "(" : "[") + low + ", " + high + (r.high_open ? ")" : "]");
 }
 
+constexpr char in_lower_case(char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Without regard to case.
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
     std::size_t corner = std::exchange(row[0], i + 1);
     for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t substitute = corner + (a[i] != b[j]);
+      const std::size_t substitute = corner + (in_lower_case(a[i]) != in_lower_case(b[j]));
       corner = row[j + 1];
       row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, substitute});
     }

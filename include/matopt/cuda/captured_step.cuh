@@ -39,8 +39,7 @@ class captured_step {
       throw bad_value("backend of captured_step",
                       "one whose decompositions are done by a library that waits for the device",
                       "a backend without a library, or eager steps");
-    if constexpr (requires { opt.checks_copies(); })
-      if (opt.checks_copies()) throw bad_value("check_copies of captured_step", "set", "not set, or eager steps");
+    refuse_checks();
   }
   captured_step(const captured_step&) = delete;
   captured_step& operator=(const captured_step&) = delete;
@@ -50,6 +49,7 @@ class captured_step {
   template <class... A>
   void step(A... numbers) {
     const on_device here(opt_->backend().device());
+    refuse_checks();
     opt_->begin_step(numbers...);
     if (opt_->plan_number() != plan_number_) {  // what is recorded points to memory that is gone
       drop_recordings();
@@ -89,6 +89,11 @@ class captured_step {
     index_t nodes = 0;
   };
 
+  // A group with check_copies may have been added since the last step.
+  void refuse_checks() const {
+    if constexpr (requires { opt_->checks_copies(); })
+      if (opt_->checks_copies()) throw bad_value("check_copies of captured_step", "set", "not set, or eager steps");
+  }
   void drop_recordings() noexcept {
     for (auto& r : recordings_)
       if (r.exec) cudaGraphExecDestroy(r.exec);

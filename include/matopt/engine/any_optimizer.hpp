@@ -85,8 +85,11 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     const view<const G> r = reference;
     this->add_to(0, name, w, g, &r, o);
   }
-  // Forgets what was added as `name`, and its state. After finalize(), finalize() is to be called once more.
-  void drop(const std::string& name) { this->drop_view(name); }
+  // Forgets what was added as `name`, and its state. After finalize(), finalize() is to be called once more. Many go in
+  // one call, which takes as long as one of them.
+  void drop(const std::string& name) { drop(std::span(&name, 1)); }
+  void drop(std::span<const std::string> names) { this->drop_views(names); }
+  void drop(std::initializer_list<std::string> names) { drop(std::span(names.begin(), names.size())); }
   bool needs_reference() const { return groups_.front()->rule->needs_reference(); }
 
   // What finalize() allocates, to the byte.

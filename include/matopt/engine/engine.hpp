@@ -88,10 +88,10 @@ class engine {
         rule.decays(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
     stale_ = plan_ != nullptr;
   }
-  void drop_view(const std::string& name) {
+  void drop_views(std::span<const std::string> names) {
     std::vector<bool> gone(parameters_.size()), kept;
-    parameters_.mark(name, gone);
-    parameters_.drop(name);
+    for (const std::string& name : names) parameters_.mark(name, gone);
+    parameters_.drop(names);
     for (std::size_t i = 0; i < left_out_.size(); ++i)
       if (!gone[i]) kept.push_back(left_out_[i]);
     left_out_ = std::move(kept);

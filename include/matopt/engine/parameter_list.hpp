@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -64,7 +65,7 @@ class parameter_list {
     for (const auto& p : fresh) check_free(name, p.name, &states(p.w.rows, p.w.cols));
 
     added_.push_back({name, number, group, w, g, r, two});
-    numbers_.emplace(name, added_.size() - 1);
+    numbers_.emplace(name, number);
     if (split) names_.take(name, number, nullptr);
     std::size_t place = 0;
     for (auto& p : fresh) {
@@ -74,27 +75,29 @@ class parameter_list {
     claim_memory(added_.back());
     ++next_;
   }
-  // Forgets what was added as `name`.
-  void drop(const std::string name) {
+  // Forgets what was added by these names.
+  void drop(std::span<const std::string> names) {
     claim_moved_memory();
-    const added_view& gone = find(name);
-    weights_.remove(detail::footprint_of(gone.w), gone.number);
-    gradients_.remove(detail::footprint_of(gone.g), gone.number);
-    if (gone.two) gradients_.remove(detail::footprint_of(gone.r), gone.number);
-    names_.give_back(name);
+    std::unordered_set<std::size_t> gone;
+    for (const std::string& name : names) gone.insert(find(name).view_number);
     for (const auto& p : items_)
-      if (p.view_number == gone.number) names_.give_back(p.name);
-    std::erase_if(items_, [&](const auto& p) { return p.view_number == gone.number; });
-    added_.erase(added_.begin() + static_cast<std::ptrdiff_t>(numbers_.at(name)));
-    numbers_.clear();
-    for (std::size_t i = 0; i < added_.size(); ++i) numbers_.emplace(added_[i].name, i);
+      if (gone.contains(p.view_number)) names_.give_back(p.name);
+    std::erase_if(items_, [&](const auto& p) { return gone.contains(p.view_number); });
+    std::erase_if(added_, [&](const added_view& v) {
+      if (!gone.contains(v.view_number)) return false;
+      weights_.remove(detail::footprint_of(v.w), v.view_number);
+      gradients_.remove(detail::footprint_of(v.g), v.view_number);
+      if (v.two) gradients_.remove(detail::footprint_of(v.r), v.view_number);
+      names_.give_back(v.name), numbers_.erase(v.name);
+      return true;
+    });
   }
   // What may differ from parameter to parameter, of what was added as `name`.
   void set_options(const std::string& name, double lr_scale, std::optional<double> decay, index_t decays) {
     const added_view& of = find(name);
     detail::check_options(name, of.w, {lr_scale, decay, {}}, decays);
     for (auto& p : items_)
-      if (p.view_number == of.number) p.lr_scale = lr_scale, p.decay = decay;
+      if (p.view_number == of.view_number) p.lr_scale = lr_scale, p.decay = decay;
   }
 
   // The gradient of what was added as `name` lies at another address from now on, with the same strides.
@@ -107,10 +110,11 @@ class parameter_list {
     if (const std::size_t owner = weights_.owner_of(to); owner != detail::memory_claims::nobody)
       throw bad_value(detail::label{"gradient", name}, "memory shared with the weight of \"" + name_of(owner) + '"',
                       "memory of its own");
-    gradients_.add(to, was.number), gradients_.remove(from, was.number);
+    gradients_.add(to, was.view_number), gradients_.remove(from, was.view_number);
     bound = g;
     if (!was.two) was.r = g;
-    for (auto p = first_of(items_, was.number); p != items_.end() && p->view_number == was.number; ++p) bind(*p, was);
+    for (auto p = first_of(items_, was.view_number); p != items_.end() && p->view_number == was.view_number; ++p)
+      bind(*p, was);
   }
   // The weights, gradients and reference gradients of all views, in the order in which they were added; an empty span
   // leaves them where they are, and a view without a reference gradient does not look at its entry. Takes linear time,
@@ -146,7 +150,7 @@ class parameter_list {
       added_[i].w = now[i].w, added_[i].g = now[i].g, added_[i].r = now[i].r;
     std::size_t i = 0;  // both are in the order of addition
     for (auto& p : items_) {
-      while (added_[i].number != p.view_number) ++i;
+      while (added_[i].view_number != p.view_number) ++i;
       bind(p, added_[i]);
     }
     moved_ = true;
@@ -169,7 +173,7 @@ class parameter_list {
   // Views that were added, in that order.
   std::size_t views() const { return added_.size(); }
   const std::string& view_name(std::size_t i) const { return added_[i].name; }
-  std::size_t view_number(std::size_t i) const { return added_[i].number; }
+  std::size_t view_number(std::size_t i) const { return added_[i].view_number; }
   W* weight_at(std::size_t i) const { return added_[i].w.data; }
   const G* gradient_at(std::size_t i) const { return added_[i].g.data; }
   bool has_reference(std::size_t i) const { return added_[i].two; }
@@ -182,7 +186,7 @@ class parameter_list {
     const auto view = numbers_.find(name);
     const auto* const one = view == numbers_.end() ? names_.find(name) : nullptr;
     if (view == numbers_.end() && !one) find(name);  // throws
-    const std::size_t number = one ? one->owner : added_[view->second].number;
+    const std::size_t number = one ? one->owner : view->second;
     auto i = static_cast<std::size_t>(first_of(items_, number) - items_.begin());
     if (one) chosen[i + one->place] = true;
     for (; !one && i < items_.size() && items_[i].view_number == number; ++i) chosen[i] = true;
@@ -200,7 +204,7 @@ class parameter_list {
   static constexpr std::string_view reserved = "optimizer.";  // weights and state may be in one file
   struct added_view {
     std::string name;
-    std::size_t number, group;  // the number is unlike that of any other view, also of one that was dropped
+    std::size_t view_number, group;  // the number is unlike that of any other view, also of one that was dropped
     view<W> w;
     view<const G> g, r;
     bool two;
@@ -215,21 +219,17 @@ class parameter_list {
     p.w = part(to.w), p.g = part(to.g), p.r = part(to.r);
   }
   void claim_memory(const added_view& v) {
-    weights_.add(detail::footprint_of(v.w), v.number);
-    if (v.g.data) gradients_.add(detail::footprint_of(v.g), v.number);
-    if (v.two && v.r.data) gradients_.add(detail::footprint_of(v.r), v.number);
+    weights_.add(detail::footprint_of(v.w), v.view_number);
+    if (v.g.data) gradients_.add(detail::footprint_of(v.g), v.view_number);
+    if (v.two && v.r.data) gradients_.add(detail::footprint_of(v.r), v.view_number);
   }
   // Numbers grow with the order of addition.
-  const std::string& name_of(std::size_t number) const {
-    return std::lower_bound(added_.begin(), added_.end(), number,
-                            [](const auto& v, std::size_t n) { return v.number < n; })
-        ->name;
-  }
   template <class Items>
   static auto first_of(Items& items, std::size_t number) {
     return std::lower_bound(items.begin(), items.end(), number,
-                            [](const auto& p, std::size_t n) { return p.view_number < n; });
+                            [](const auto& x, std::size_t n) { return x.view_number < n; });
   }
+  const std::string& name_of(std::size_t number) const { return first_of(added_, number)->name; }
   // Throws if a matrix of what is added as `view` cannot be called `name`.
   void check_free(const std::string& view, const std::string& name, const std::vector<std::string>* states) const {
     using kind = detail::name_claims::kind;
@@ -312,7 +312,7 @@ class parameter_list {
   template <class Self>
   static auto& find_in(Self& self, const std::string& name) {
     const auto at = self.numbers_.find(name);
-    if (at != self.numbers_.end()) return self.added_[at->second];
+    if (at != self.numbers_.end()) return *first_of(self.added_, at->second);
     std::vector<std::string> known;
     for (const auto& v : self.added_) known.push_back(v.name);
     throw error("no parameter \"" + name + "\"; nearest: \"" + nearest_name(name, known) + '"');
@@ -338,7 +338,7 @@ class parameter_list {
           throw bad_value("memory of \"" + name + '"', "shared with \"" + name_of(owner) + '"', "memory of its own");
   }
   std::vector<added_view> added_;
-  std::unordered_map<std::string, std::size_t> numbers_;  // of a view in added_, by its name
+  std::unordered_map<std::string, std::size_t> numbers_;  // of the views in added_, by name
   detail::name_claims names_;
   detail::memory_claims weights_, gradients_;
   std::size_t next_ = 0;

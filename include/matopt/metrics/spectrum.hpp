@@ -10,10 +10,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <cmath>
-#include <string>
 #include <utility>
 #include <vector>
 
+#include "../core/settings.hpp"
 #include "../core/thin_svd.hpp"
 
 namespace MATOPT_NAMESPACE {
@@ -30,7 +30,7 @@ class spectrum {
   explicit spectrum(std::vector<double> values) : values_(std::move(values)) {
     for (std::size_t i = 0; i < values_.size(); ++i)
       if (!(values_[i] >= 0 && (i == 0 || values_[i] <= values_[i - 1])))
-        throw bad_value("a singular value", std::to_string(values_[i]), "numbers from 0 up, the greatest first");
+        throw bad_value("a singular value", detail::text(values_[i]), "numbers from 0 up, the greatest first");
   }
 
   const std::vector<double>& values() const { return values_; }
@@ -51,7 +51,7 @@ class spectrum {
     return std::exp(entropy);
   }
   index_t energy_rank(double fraction) const {
-    if (!(fraction > 0 && fraction <= 1)) throw bad_value("fraction", std::to_string(fraction), "(0, 1]");
+    if (!(fraction > 0 && fraction <= 1)) throw bad_value("fraction", detail::text(fraction), "(0, 1]");
     if (!(spectral_norm() > 0)) return 0;
     const double goal = fraction * stable_rank() * (1 - 1e-12);
     double sum = 0;

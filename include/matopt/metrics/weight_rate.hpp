@@ -15,10 +15,10 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
-#include <string>
 
 #include "../core/error.hpp"
 #include "../core/gaussian_shape.hpp"
+#include "../core/settings.hpp"
 #include "../core/view.hpp"
 
 namespace MATOPT_NAMESPACE {
@@ -29,10 +29,10 @@ struct weight_rate {
 
   template <class T>
   static weight_rate of(std::span<const view<T>> matrices, double eps = 1) {
-    if (!(eps >= 0) || !std::isfinite(eps)) throw bad_value("eps", std::to_string(eps), "a finite number >= 0");
+    if (!(eps >= 0) || !std::isfinite(eps)) throw bad_value("eps", detail::text(eps), "a finite number >= 0");
     double count = 0, greatest = 0;
     for_each_size(matrices, [&](double x) {
-      if (!std::isfinite(x)) throw bad_value("an entry of the weights", std::to_string(x), "finite numbers");
+      if (!std::isfinite(x)) throw bad_value("an entry of the weights", detail::text(x), "finite numbers");
       ++count, greatest = std::max(greatest, x);
     });
     if (!(count > 0)) throw bad_value("the number of entries of the weights", "0", "1 or more");

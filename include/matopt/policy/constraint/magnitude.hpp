@@ -3,7 +3,7 @@
 //
 //   adam_magnitude    m <- b1 m + (1 - b1) d;  v <- b2 v + (1 - b2) d^2;  g <- g - lr (m / c1) / (sqrt(v / c2) + eps)
 //   fixed_magnitude   g stays
-//   sgd_magnitude     g <- g - lr d
+//   sgd_magnitude     g <- g - lr d                           grows to 65536 at most, however large d is
 //   sign_magnitude    g <- g - lr sign(b1 m + (1 - b1) d);  m <- b2 m + (1 - b2) d
 //                     signum_magnitude: b1 = b2 = 0.9;  lion_magnitude: b1 = 0.9, b2 = 0.99
 //
@@ -27,10 +27,13 @@ struct adam_step {
     g -= lr * u;  // Muown Alg. 1: Adam's step of the magnitude
   }
 };
+// g - lr d, but |g| does not grow beyond `most`: with a larger weight the next products with a gradient could overflow
 struct sgd_step {
+  double most;
   template <class T>
   MATOPT_HD void operator()(T& g, T d, T lr) const {
-    g -= lr * d;
+    const T limit = math::max(math::abs(g), T(most));
+    g = math::max(-limit, math::min(g - lr * d, limit));
   }
 };
 // the step takes the sign of `look m + (1 - look) d`, the mean keeps `keep m + (1 - keep) d`
@@ -83,7 +86,7 @@ struct sgd_magnitude {
   static std::string name() { return "sgd_magnitude"; }
   template <class E, class St, class C>
   auto formula(E&, St&, view<const C> d, matrix_broadcast<C> lr) const {
-    return elementwise(fn::sgd_step{}, update_slot{}, d, lr);
+    return elementwise(fn::sgd_step{0x1p16}, update_slot{}, d, lr);
   }
 };
 

@@ -19,6 +19,13 @@ struct whitened_square {
     return y * y;
   }
 };
+// x = x r, which stays finite
+struct multiply_limited {
+  template <class T>
+  MATOPT_HD void operator()(T& x, T r) const {
+    x = math::limited(x * r, std::numeric_limits<T>::max());
+  }
+};
 // r <- sqrt(beta r^2 + (1 - beta) n^2), without squares of either
 struct follow_norm {
   double beta;
@@ -44,7 +51,7 @@ template <class E, class C>
 view<C> whitened_by(E& e, view<C> g, view<C> basis, view<C> roots) {
   const view<C> h = e.take_like(g);
   e.gemm(C(1), g, basis, C(0), h, h);
-  e.for_each(fn::multiply{}, h, per_column(roots));
+  e.for_each(fn::multiply_limited{}, h, per_column(roots));
   limit_for_products(e, h);
   return h;
 }
