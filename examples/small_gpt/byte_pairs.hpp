@@ -17,6 +17,7 @@
 #include <functional>
 #include <queue>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -283,5 +284,27 @@ class byte_pairs {
   std::vector<std::string> symbols_;
   std::unordered_map<std::uint64_t, rank> ranks_;
 };
+
+// The merges of pairs as text, "0 1 5 7 ...".
+inline std::string text_of(const std::vector<byte_pairs::pair>& merges) {
+  std::string text;
+  for (const auto& [a, b] : merges) text += std::to_string(a) + ' ' + std::to_string(b) + ' ';
+  return text;
+}
+inline byte_pairs pairs_from(const std::string& text, const std::string& where) {
+  std::istringstream in(text);
+  std::vector<byte_pairs::token> numbers;
+  for (byte_pairs::token n; in >> n;) numbers.push_back(n);
+  if (!in.eof() || numbers.size() % 2 != 0)
+    throw matopt::bad_file(where + " is no list of pairs of numbers: it ends after " + std::to_string(numbers.size()) +
+                           " numbers, or goes on with something else");
+  std::vector<byte_pairs::pair> merges;
+  for (std::size_t i = 0; i < numbers.size(); i += 2) merges.emplace_back(numbers[i], numbers[i + 1]);
+  try {
+    return byte_pairs(std::move(merges));
+  } catch (const matopt::error& e) {
+    throw matopt::bad_file(where + ": " + e.what());
+  }
+}
 
 }  // namespace small_gpt

@@ -428,6 +428,35 @@ class Parameters(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "modified by an inplace operation"):
             loss.backward()
 
+    def test_tensors_that_stand_for_others(self):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode():  # as DTensor does, it comes with a __torch_dispatch__
+            fake = nn.Parameter(torch.zeros(3, 3))
+        with self.assertRaisesRegex(ValueError, '"param.0" is of a class that stands for other tensors'):
+            mt.Optimizer([fake])
+        with self.assertRaisesRegex(ValueError, "stands for other tensors"):
+            mt.orthogonalize(fake)
+
+    def test_memory_does_not_grow(self):
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        ours = parameters(torch.float32, [(64, 48), (48, 64), (32, 4, 3, 3), (64,)])
+        optimizer = mt.Optimizer([{"params": ours[:3], "rule": "muown"}, {"params": ours[3:], "rule": "adamw"}])
+        last = [nn.Parameter(p.detach().clone()) for p in ours]
+        again = mt.Optimizer([{"params": last[:3], "rule": "muown"}, {"params": last[3:], "rule": "adamw"}])
+        for t in range(1500):
+            for p in ours:
+                p.grad = torch.randn_like(p)
+            optimizer.step()
+            if t % 10 == 0:
+                again.load_state_dict(optimizer.state_dict())
+                optimizer.state
+            if t == 500:
+                before = resident()
+        self.assertLess(resident() - before, 4 << 20)
+
     def test_shape_and_device_stay(self):
         ours = parameters()
         optimizer = mt.Optimizer(ours)
@@ -497,9 +526,26 @@ class Groups(unittest.TestCase):
             scheduler.step()
         self.assertGreater(max(betas) - min(betas), 0.05)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
-        buffers, again = [torch.zeros_like(p) for p in plain], tensors()
-        self.assertFalse(all(p.equal(q) for p, q in zip(ours, again)))
-        del buffers
+
+    def test_a_scheduler_of_momentum_with_a_rule_that_has_none(self):
+        def made(cycle):
+            m, v = parameters(shapes=[(8, 6)]), parameters(shapes=[(6,)], seed=3)
+            optimizer = mt.Optimizer([{"params": m, "rule": "muon"}, {"params": v, "rule": "adamw"}])
+            scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.01, max_lr=0.05, step_size_up=3,
+                                                          cycle_momentum=cycle)
+            for t in range(6):
+                give(m, t), give(v, t)
+                optimizer.step()
+                scheduler.step()
+            mt.Optimizer([{"params": m, "rule": "muon"}, {"params": v, "rule": "adamw"}]).load_state_dict(
+                optimizer.state_dict())
+            return m + v
+
+        (m, v), (m2, v2) = made(True), made(False)
+        self.assertFalse(m.equal(m2))
+        self.assertTrue(v.equal(v2))
+        with self.assertRaisesRegex(ValueError, "cycle_momentum"):  # PyTorch's own error
+            torch.optim.lr_scheduler.CyclicLR(mt.Optimizer(parameters(), rule="adamw"), base_lr=0.01, max_lr=0.05)
 
     def test_settings_change(self):
         a, b = parameters(), tensors()
@@ -785,6 +831,125 @@ class State(unittest.TestCase):
         back = torch.optim.Muon(theirs)
         back.load_state_dict(mine.state_dict())
         run(back, theirs, 1, first=5)
+
+
+class AdamW(unittest.TestCase):
+    shapes = SHAPES + [(7,), (), (3, 2, 2, 2)]
+
+    def pair(self, dtype=torch.float32, **settings):
+        ours, theirs = (parameters(dtype, self.shapes) for _ in range(2))
+        return ours, theirs, mt.AdamW(ours, **settings), torch.optim.AdamW(theirs, **settings)
+
+    def both(self, ours, theirs, mine, shipped, steps, first=0, without=None):
+        for t in range(first, first + steps):
+            give(ours, t), give(theirs, t)
+            if without is not None:
+                ours[without].grad = theirs[without].grad = None
+            mine.step(), shipped.step()
+
+    def test_trajectories(self):
+        for dtype, legal in ((torch.float32, 3e-6), (torch.float64, 1e-12)):
+            for amsgrad in (False, True):
+                all_of = self.pair(dtype, lr=3e-3, betas=(0.8, 0.95), weight_decay=0.1, amsgrad=amsgrad)
+                self.both(*all_of, 200)
+                self.assertLess(distance(*all_of[:2]), legal)
+
+    def test_it_looks_like_the_shipped_one(self):
+        _, _, mine, shipped = self.pair()
+        groups = [{k: v for k, v in o.param_groups[0].items() if k != "params"} for o in (mine, shipped)]
+        self.assertEqual(*groups)
+        self.assertEqual(mine.defaults, shipped.defaults)
+        for arguments, words in (({"maximize": True}, "maximize is True"), ({"capturable": True}, "capturable"),
+                                 ({"differentiable": True}, "differentiable"), ({"betas": (0.9, 1.0)}, "beta2 is 1"),
+                                 ({"eps": 0.0}, "eps is 0"), ({"lr": -1.0}, "lr"), ({"weight_decay": -1.0}, "decay")):
+            with self.assertRaisesRegex(ValueError, words):
+                mt.AdamW(parameters(), **arguments)
+        mt.AdamW(parameters(), foreach=True), mt.AdamW(parameters(), fused=True)
+        mt.AdamW([("wte.weight", parameters(shapes=[(64, 16)])[0])])  # where an embedding belongs
+
+    def test_state_of_the_shipped_one_in_mid_run(self):
+        for dtype, legal in ((torch.float32, 3e-6), (torch.float64, 1e-12)):
+            for amsgrad in (False, True):
+                ours, theirs, _, shipped = self.pair(dtype, lr=0.01, amsgrad=amsgrad)
+                for t in range(7):  # one parameter is left out of some steps
+                    give(theirs, t)
+                    if t % 2:
+                        theirs[1].grad = None
+                    shipped.step()
+                for p, q in zip(ours, theirs):
+                    p.data.copy_(q)
+                mine = mt.AdamW(ours, amsgrad=amsgrad)
+                mine.load_state_dict(shipped.state_dict())
+                self.assertEqual(mine.param_groups[0]["lr"], 0.01)
+                self.both(ours, theirs, mine, shipped, 20, first=7)
+                self.assertLess(distance(ours, theirs), legal)
+                saved, known = mine.state_dict()["state"], shipped.state_dict()["state"]
+                self.assertEqual([s["step"] for s in saved.values()], [s["step"] for s in known.values()])
+                for i, s in known.items():
+                    for name, t in s.items():
+                        self.assertEqual((saved[i][name].shape, saved[i][name].dtype), (t.shape, t.dtype))
+                        self.assertLess((saved[i][name] - t).abs().max().item(), 1e-5)
+                # And the other way round, twice: what the shipped one leaves in the state does not mislead.
+                back = torch.optim.AdamW(theirs, amsgrad=amsgrad)
+                back.load_state_dict(mine.state_dict())
+                self.both(ours, theirs, mine, back, 5, first=27)
+                again = [nn.Parameter(p.detach().clone()) for p in theirs]
+                mine = mt.AdamW(again, amsgrad=amsgrad)
+                mine.load_state_dict(back.state_dict())
+                self.both(again, theirs, mine, back, 5, first=32)
+                self.assertLess(distance(again, theirs), legal)
+
+    def test_resumed_with_the_same_bits(self):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            State.go_on(self, lambda p: mt.AdamW(p, lr=0.01), dtype, self.shapes)
+
+    def test_left_out_and_resumed(self):
+        ours, theirs, mine, shipped = self.pair(lr=0.01)
+        self.both(ours, theirs, mine, shipped, 3)
+        self.both(ours, theirs, mine, shipped, 3, first=3, without=2)
+        steps = [int(s["step"]) for s in mine.state_dict()["state"].values()]
+        self.assertEqual(steps, [6, 6, 3, 6, 6, 6, 6])
+        copy_of = mt.AdamW(ours)
+        copy_of.load_state_dict(mine.state_dict())
+        self.both(ours, theirs, copy_of, shipped, 5, first=6)
+        self.assertLess(distance(ours, theirs), 3e-6)
+
+    def test_what_does_not_fit(self):
+        ours = parameters()
+        mine = mt.AdamW(ours)
+        run(mine, ours, 2)
+        before = str(mine.state_dict())
+        sgd = torch.optim.SGD(ours, lr=0.1, momentum=0.9)
+        muon, adam = torch.optim.Muon(ours), torch.optim.Adam(ours, weight_decay=0.1)
+        for other in (sgd, muon, adam):
+            other.step()
+        broken = copy.deepcopy(mine.state_dict())
+        broken["state"][0]["step"] = torch.tensor(float("nan"))
+        for bad, words in ((sgd.state_dict(), "momentum_buffer|missing"), (muon.state_dict(), "momentum_buffer|missing"),
+                           (adam.state_dict(), "decoupled_weight_decay is False"), (broken, '"step" in the state dict is nan')):
+            with self.assertRaisesRegex(ValueError, words):
+                mine.load_state_dict(bad)
+            self.assertEqual(str(mine.state_dict()), before)
+
+    def test_schedulers_of_betas(self):
+        ours, plain = parameters(), parameters()
+        mine, by_hand = mt.AdamW(ours), mt.AdamW(plain)
+        scheduler = torch.optim.lr_scheduler.CyclicLR(mine, base_lr=1e-3, max_lr=1e-2, step_size_up=3)
+        seen = []
+        for t in range(8):
+            seen.append(mine.param_groups[0]["betas"][0])
+            by_hand.param_groups[0].update(lr=mine.param_groups[0]["lr"], betas=mine.param_groups[0]["betas"])
+            give(ours, t), give(plain, t)
+            mine.step(), by_hand.step()
+            scheduler.step()
+        self.assertGreater(max(seen) - min(seen), 0.05)
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+        constant = parameters()
+        other = mt.AdamW(constant)
+        for t in range(8):
+            other.param_groups[0]["lr"] = 1e-3 + 9e-3 * (t / 3 if t <= 3 else (6 - t) / 3 if t <= 6 else (t - 6) / 3)
+            run(other, constant, 1, first=t)
+        self.assertGreater(distance(ours, constant), 1e-4)  # betas count
 
 
 class Protocol(unittest.TestCase):

@@ -211,15 +211,29 @@ class Optimizer(torch.optim.Optimizer):
         self._native.resync()
 
     # --- state ---
+    def _state_to_save(self, group: dict[str, Any], state: dict[str, torch.Tensor],
+                       steps: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Of a parameter: its ``step``, and the rest; by what the library has after so many steps."""
+        return torch.tensor(steps), state
+
+    def _state_to_load(self, group: dict[str, Any], state: dict[str, Any], steps: int) -> dict[str, Any]:
+        """Of a parameter: what the library gets."""
+        return state
+
     def _tensors(self) -> list[torch.Tensor]:
         return list(dict.fromkeys(p for group in self.param_groups for p in group["params"]))
 
+    def _group_of(self) -> dict[torch.Tensor, dict[str, Any]]:
+        return {p: group for group in self.param_groups for p in group["params"]}
+
     def _read_state(self) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
         steps = self._native.steps()
+        group_of = self._group_of()
         out = {}
         for p, state in zip(self._tensors(), self._native.state(), strict=True):
             if state:
-                out[p] = {"step": torch.tensor(steps)}
+                step, state = self._state_to_save(group_of[p], state, steps)
+                out[p] = {"step": step}
                 for name, t in state.items():
                     out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
         return out
@@ -281,7 +295,13 @@ class Optimizer(torch.optim.Optimizer):
                                      f'optimizer "{self._rule_of(old_groups[i])}"')
             sent.append(self._hand_over(fresh, group))
         ours = {theirs: name for name, theirs in self._state_names.items()}
-        steps = max((int(s["step"]) for s in tensors.values() if "step" in s), default=0)
-        fresh.load_state(
-            [{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()], steps)
+        given, most, group_of = [], 0, self._group_of()
+        for p in self._tensors():
+            state = {ours.get(k, k): t for k, t in tensors.get(p, {}).items()}
+            steps = float(state.pop("step", 0))
+            if not (steps >= 0 and steps.is_integer()):
+                raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')
+            most = max(most, int(steps))
+            given.append(self._state_to_load(group_of[p], state, int(steps)) if state else {})
+        fresh.load_state(given, most)
         self._native, self._sent = fresh, sent
