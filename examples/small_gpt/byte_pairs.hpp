@@ -57,6 +57,9 @@ class byte_pairs {
         throw matopt::bad_file("merge " + std::to_string(i) +
                                " of the vocabulary is no pair of known tokens, or a second one");
       const std::string text = symbols_[static_cast<std::size_t>(a)] + symbols_[static_cast<std::size_t>(b)];
+      if (text.size() > longest_token)
+        throw matopt::bad_file("merge " + std::to_string(i) + " of the vocabulary makes a token of " +
+                               std::to_string(text.size()) + " bytes; legal: at most " + std::to_string(longest_token));
       // A token that can be made of other pairs, too, is the same token.
       if (const auto [at, fresh] = known.emplace(text, size); fresh)
         symbols_.push_back(text);

@@ -594,6 +594,15 @@ class Groups(unittest.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, words):
                 what()
+        for what, words in (
+            (lambda: mt.Optimizer(parameters(), momentum=None), "momentum is None"),
+            (lambda: mt.Optimizer([{"params": parameters(), "lr": None}]), "lr is None"),
+            (lambda: mt.Optimizer(parameters(), rule=None), "rule"),
+            (lambda: mt.AdamW(parameters(), eps="small"), "eps is .small.; legal: a number"),
+            (lambda: mt.Muon(parameters(), momentum=[0.9, 0.8]), "momentum is .0.9,0.8."),
+        ):
+            with self.assertRaisesRegex(ValueError, words):
+                what()
         named = mt.Optimizer([("layer.weight", parameters()[0])])
         named.param_groups[0]["params"][0].grad = torch.full((8, 12), math.inf, dtype=torch.float64)
         named.step()
@@ -606,6 +615,16 @@ class Groups(unittest.TestCase):
         self.assertEqual(len(optimizer.param_groups), 1)
         run(optimizer, ours, 1)
 
+
+    def test_numbers_of_other_libraries(self):
+        a, b = parameters(), parameters()
+        one = {"lr": 0.25, "momentum": 0.5, "ns_steps": 4}
+        run(mt.Optimizer(a, **one), a, 2)
+        run(mt.Optimizer(b, **{name: torch.tensor(x).numpy()[()] for name, x in one.items()}), b, 2)
+        self.assertTrue(all(p.equal(q) for p, q in zip(a, b)))
+        yes = torch.tensor(True).numpy()[()]
+        self.assertIs(mt.Optimizer(parameters(), rule="adamw", amsgrad=yes).param_groups[0]["amsgrad"], True)
+        self.assertIs(mt.Optimizer(parameters(), rule="adamw", amsgrad=torch.tensor(True)).param_groups[0]["amsgrad"], True)
 
     def test_what_is_exchanged_in_a_group_is_noticed(self):
         def other_tensor(o):
@@ -765,15 +784,28 @@ class State(unittest.TestCase):
         run(optimizer, ours, 2), run(control, plain, 2)
         good = optimizer.state_dict()
         other_rule = mt.Optimizer(parameters(), rule="adamw").state_dict()
-        missing, shape, more = (copy.deepcopy(good) for _ in range(3))
+        missing, shape, more, number, sparse, whole = (copy.deepcopy(good) for _ in range(6))
+        number["state"][0]["momentum"] = 5
+        sparse["state"][0]["momentum"] = torch.zeros(8, 12).to_sparse()
+        whole["state"][0]["momentum"] = torch.zeros(8, 12, dtype=torch.int32)
         del missing["state"][1]["momentum"]
         missing["state"][1]["momentun"] = torch.zeros(12, 8)
         shape["state"][3]["momentum"] = torch.zeros(3, 3)
         more["state"][2]["second"] = torch.zeros(6, 6)
         for bad, words in ((other_rule, 'rule "adamw"'), (missing, 'state "momentum" of "param.1" is missing'),
-                           (shape, r'of "param.3" is of shape \(3, 3\)'), (more, 'state "second" of "param.2"')):
+                           (shape, r'of "param.3" is of shape \(3, 3\)'), (more, 'state "second" of "param.2"'),
+                           (number, '"momentum" in the state dict is 5'), (sparse, '"momentum" of "param.0" is sparse'),
+                           (whole, '"momentum" of "param.0" is of type Int')):
             with self.assertRaisesRegex(ValueError, words):
                 optimizer.load_state_dict(bad)
+        # Of an optimizer of PyTorch: it is said who can load that.
+        for other, state in ((torch.optim.AdamW(plain), "exp_avg"), (torch.optim.Muon(plain), "momentum_buffer")):
+            kept = [p.detach().clone() for p in plain]
+            other.step()
+            for p, q in zip(plain, kept):
+                p.data.copy_(q)
+            with self.assertRaisesRegex(ValueError, f'"{state}".*matopt.torch.AdamW'):
+                optimizer.load_state_dict(other.state_dict())
         run(optimizer, ours, 2, first=2), run(control, plain, 2, first=2)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
 
@@ -967,6 +999,51 @@ class Protocol(unittest.TestCase):
         for _ in range(20):
             last = optimizer.step(closure).item()
         self.assertLess(last, 0.9 * first)
+
+    def test_within_a_compiled_function(self):
+        ours, plain = parameters(), parameters()
+        optimizer, control = mt.Optimizer(ours, lr=0.02), mt.Optimizer(plain, lr=0.02)
+
+        @torch.compile(backend="eager")
+        def step():
+            optimizer.step()
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for t in range(3):
+                give(ours, t), give(plain, t)
+                step(), control.step()
+        self.assertEqual([str(w.message) for w in said if "Dynamo" in str(w.message)], [])
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+
+    def test_steps_in_the_backward_pass(self):
+        ours, plain = parameters(), parameters()
+        own = {p: mt.Optimizer([p], lr=0.02) for p in ours}
+        control = mt.Optimizer(plain, lr=0.02)
+
+        def hook(p):
+            own[p].step()
+            own[p].zero_grad()
+
+        for p in ours:
+            p.register_post_accumulate_grad_hook(hook)
+        for _ in range(3):
+            control.zero_grad()
+            for all_of in (ours, plain):
+                sum((p ** 3).sum() for p in all_of).backward()
+            control.step()
+        self.assertTrue(all(p.equal(q) and p.grad is None for p, q in zip(ours, plain)))
+
+    def test_lazy_parameters(self):
+        # They get their shape in the first pass, as with PyTorch's optimizers.
+        torch.manual_seed(1)
+        lazy = nn.LazyLinear(5)
+        optimizer = mt.Optimizer(lazy.parameters(), rule="adamw")
+        lazy(torch.ones(3, 4)).sum().backward()
+        before = lazy.weight.detach().clone()
+        optimizer.step()
+        self.assertFalse(lazy.weight.equal(before))
+        self.assertEqual(optimizer.state_dict()["state"][0]["first_moment"].shape, (5, 4))
 
     def test_zero_grad(self):
         ours = parameters()

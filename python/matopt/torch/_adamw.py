@@ -69,7 +69,7 @@ class AdamW(Optimizer):
             raise ValueError("matopt: decoupled_weight_decay is False; legal: True, or no weight_decay: this is AdamW, and "
                              "not Adam")
         beta1, beta2 = group["betas"]
-        return {"beta1": float(beta1), "beta2": float(beta2), "eps": float(group["eps"]), "decay": group["weight_decay"],
+        return {"beta1": beta1, "beta2": beta2, "eps": group["eps"], "decay": group["weight_decay"],
                 "amsgrad": bool(group["amsgrad"])}
 
     # PyTorch counts the steps of a parameter, and the library keeps what follows from the count. Both are in the state, so

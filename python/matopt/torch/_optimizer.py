@@ -8,13 +8,17 @@ from typing import Any, NamedTuple, Union
 
 import torch
 
-from ._functions import Setting, lr_of, native, setting_names, settings, to_native
+from ._functions import Setting, lr_of, native, number_from, setting_names, settings, to_native
 
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
 # What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
 _OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "confirmed", "initial_lr", "max_lr",
                "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+
+
+# Names of state of torch.optim, where a class of ours does not have them as well.
+_OF_PYTORCH = {"exp_avg", "exp_avg_sq", "momentum_buffer"}
 
 
 class _Sent(NamedTuple):
@@ -24,6 +28,10 @@ class _Sent(NamedTuple):
     settings: dict[str, str]
     params: tuple[torch.Tensor, ...]
     form: tuple[bool, bool]  #: master_weights, stacked
+
+
+# Within a function that torch.compile traces, a step is a call of its own, as with PyTorch's optimizers.
+_not_traced = getattr(torch, "_disable_dynamo", lambda f: f)
 
 
 class Status(NamedTuple):
@@ -142,7 +150,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _hand_over(self, to: Any, group: dict[str, Any]) -> _Sent:
         rule, own, form = self._rule_of(group), dict(to_native(self._settings_of(group))), self._form_of(group)
-        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
+        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, number_from("lr", group["lr"]), list(own.items()),
                            *form, bool(group.get("confirmed", self._always_confirmed)))
         return _Sent(rule, own, tuple(group["params"]), form)
 
@@ -166,12 +174,13 @@ class Optimizer(torch.optim.Optimizer):
                 if now != added:
                     raise ValueError(f"matopt: {key} of group {i} is {now}; legal: {added}, as when the group was added")
         for i, (group, sent) in enumerate(zip(self.param_groups, self._sent)):
-            self._native.set_lr(i, float(group["lr"]))
+            self._native.set_lr(i, number_from("lr", group["lr"]))
             for name, value in to_native(self._settings_of(group)):
                 if sent.settings[name] != value:
                     self._native.set(i, name, value)
                     sent.settings[name] = value
 
+    @_not_traced
     @torch.no_grad()
     def step(  # type: ignore[override]
         self,
@@ -298,7 +307,13 @@ class Optimizer(torch.optim.Optimizer):
         given, most, group_of = [], 0, self._group_of()
         for p in self._tensors():
             state = {ours.get(k, k): t for k, t in tensors.get(p, {}).items()}
-            steps = float(state.pop("step", 0))
+            for name, saved in state.items():
+                if name in _OF_PYTORCH:
+                    raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
+                                     "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
+                if not isinstance(saved, torch.Tensor) and name != "step":
+                    raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
+            steps = number_from('"step" in the state dict', state.pop("step", 0))
             if not (steps >= 0 and steps.is_integer()):
                 raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')
             most = max(most, int(steps))
