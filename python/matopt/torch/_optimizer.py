@@ -286,6 +286,15 @@ class Optimizer(torch.optim.Optimizer):
             ids = (i for group in self._loading["param_groups"] for i in group["params"])
             by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
             tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        ours = {theirs: name for name, theirs in self._state_names.items()}
+        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
+        for state in tensors.values():
+            for name, saved in state.items():
+                if name in _OF_PYTORCH:
+                    raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
+                                     "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
+                if not isinstance(saved, torch.Tensor) and name != "step":
+                    raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
         if old_groups is not None:
             here, saved = ([name for g in groups for name in g.get("param_names", [])]
                            for groups in (old_groups, self.param_groups))
@@ -303,16 +312,9 @@ class Optimizer(torch.optim.Optimizer):
                     raise ValueError(f'matopt: the state dict has rule "{self._rule_of(group)}" in group {i}, and the '
                                      f'optimizer "{self._rule_of(old_groups[i])}"')
             sent.append(self._hand_over(fresh, group))
-        ours = {theirs: name for name, theirs in self._state_names.items()}
         given, most, group_of = [], 0, self._group_of()
         for p in self._tensors():
-            state = {ours.get(k, k): t for k, t in tensors.get(p, {}).items()}
-            for name, saved in state.items():
-                if name in _OF_PYTORCH:
-                    raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
-                                     "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
-                if not isinstance(saved, torch.Tensor) and name != "step":
-                    raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
+            state = tensors.get(p, {})
             steps = number_from('"step" in the state dict', state.pop("step", 0))
             if not (steps >= 0 and steps.is_integer()):
                 raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')
