@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
 
@@ -30,8 +30,12 @@ class _Sent(NamedTuple):
     form: tuple[bool, bool]  #: master_weights, stacked
 
 
-# Within a function that torch.compile traces, a step is a call of its own, as with PyTorch's optimizers.
-_not_traced = getattr(torch, "_disable_dynamo", lambda f: f)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _not_traced(f: F) -> F:
+    """Within a function that torch.compile traces it is a call of its own, as the steps of PyTorch's optimizers are."""
+    return getattr(torch, "_disable_dynamo", lambda same: same)(f)  # type: ignore[no-any-return]
 
 
 class Status(NamedTuple):
