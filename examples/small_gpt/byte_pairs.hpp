@@ -17,6 +17,7 @@
 #include <functional>
 #include <queue>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -56,6 +57,9 @@ class byte_pairs {
         throw matopt::bad_file("merge " + std::to_string(i) +
                                " of the vocabulary is no pair of known tokens, or a second one");
       const std::string text = symbols_[static_cast<std::size_t>(a)] + symbols_[static_cast<std::size_t>(b)];
+      if (text.size() > longest_token)
+        throw matopt::bad_file("merge " + std::to_string(i) + " of the vocabulary makes a token of " +
+                               std::to_string(text.size()) + " bytes; legal: at most " + std::to_string(longest_token));
       // A token that can be made of other pairs, too, is the same token.
       if (const auto [at, fresh] = known.emplace(text, size); fresh)
         symbols_.push_back(text);
@@ -283,5 +287,27 @@ class byte_pairs {
   std::vector<std::string> symbols_;
   std::unordered_map<std::uint64_t, rank> ranks_;
 };
+
+// The merges of pairs as text, "0 1 5 7 ...".
+inline std::string text_of(const std::vector<byte_pairs::pair>& merges) {
+  std::string text;
+  for (const auto& [a, b] : merges) text += std::to_string(a) + ' ' + std::to_string(b) + ' ';
+  return text;
+}
+inline byte_pairs pairs_from(const std::string& text, const std::string& where) {
+  std::istringstream in(text);
+  std::vector<byte_pairs::token> numbers;
+  for (byte_pairs::token n; in >> n;) numbers.push_back(n);
+  if (!in.eof() || numbers.size() % 2 != 0)
+    throw matopt::bad_file(where + " is no list of pairs of numbers: it ends after " + std::to_string(numbers.size()) +
+                           " numbers, or goes on with something else");
+  std::vector<byte_pairs::pair> merges;
+  for (std::size_t i = 0; i < numbers.size(); i += 2) merges.emplace_back(numbers[i], numbers[i + 1]);
+  try {
+    return byte_pairs(std::move(merges));
+  } catch (const matopt::error& e) {
+    throw matopt::bad_file(where + ": " + e.what());
+  }
+}
 
 }  // namespace small_gpt

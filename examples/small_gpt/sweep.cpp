@@ -94,11 +94,14 @@ void take_settings(const json& table, const std::string& where, json& fixed, std
       set(value);
     }
   };
-  for (const auto& [name, value] : renamed.items()) {
+  // clang before 16 captures no structured bindings.
+  for (const auto& entry : renamed.items()) {
+    const std::string& name = entry.key();
+    const json& value = entry.value();
     if (name == "set" || name == "set_other") {
       if (!value.is_object()) throw bad_value(where + "." + name, value.dump(), "a table of settings");
-      for (const auto& [key, v] : value.items())
-        put(name + "." + key, v, [&](const json& single) { fixed[name][key] = single; });
+      for (const auto& own : value.items())
+        put(name + "." + own.key(), own.value(), [&](const json& single) { fixed[name][own.key()] = single; });
     } else {
       put(name, value, [&](const json& single) { fixed[name] = single; });
     }

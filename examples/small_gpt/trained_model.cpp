@@ -117,28 +117,6 @@ void load_text(trained_model& m, const text_source& source) {
   m.data.emplace(found.data(m.words, s));
 }
 
-// The merges of pairs as text, "0 1 5 7 ...".
-std::string text_of(const std::vector<byte_pairs::pair>& merges) {
-  std::string text;
-  for (const auto& [a, b] : merges) text += std::to_string(a) + ' ' + std::to_string(b) + ' ';
-  return text;
-}
-byte_pairs pairs_from(const std::string& text, const std::string& where) {
-  std::istringstream in(text);
-  std::vector<byte_pairs::token> numbers;
-  for (byte_pairs::token n; in >> n;) numbers.push_back(n);
-  if (!in.eof() || numbers.size() % 2 != 0)
-    throw bad_file(where + " is no list of pairs of numbers: it ends after " + std::to_string(numbers.size()) +
-                   " numbers, or goes on with something else");
-  std::vector<byte_pairs::pair> merges;
-  for (std::size_t i = 0; i < numbers.size(); i += 2) merges.emplace_back(numbers[i], numbers[i + 1]);
-  try {
-    return byte_pairs(std::move(merges));
-  } catch (const matopt::error& e) {
-    throw bad_file(where + ": " + e.what());
-  }
-}
-
 // A symbol in the metadata of a checkpoint: in hexadecimal, and one of no bytes at all as "-".
 std::string text_of_symbol(const std::string& symbol) { return symbol.empty() ? "-" : hex(symbol); }
 std::string symbol_from(const std::string& text) { return text == "-" ? "" : unhex(text); }

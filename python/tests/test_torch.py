@@ -428,6 +428,35 @@ class Parameters(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "modified by an inplace operation"):
             loss.backward()
 
+    def test_tensors_that_stand_for_others(self):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode():  # as DTensor does, it comes with a __torch_dispatch__
+            fake = nn.Parameter(torch.zeros(3, 3))
+        with self.assertRaisesRegex(ValueError, '"param.0" is of a class that stands for other tensors'):
+            mt.Optimizer([fake])
+        with self.assertRaisesRegex(ValueError, "stands for other tensors"):
+            mt.orthogonalize(fake)
+
+    def test_memory_does_not_grow(self):
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        ours = parameters(torch.float32, [(64, 48), (48, 64), (32, 4, 3, 3), (64,)])
+        optimizer = mt.Optimizer([{"params": ours[:3], "rule": "muown"}, {"params": ours[3:], "rule": "adamw"}])
+        last = [nn.Parameter(p.detach().clone()) for p in ours]
+        again = mt.Optimizer([{"params": last[:3], "rule": "muown"}, {"params": last[3:], "rule": "adamw"}])
+        for t in range(1500):
+            for p in ours:
+                p.grad = torch.randn_like(p)
+            optimizer.step()
+            if t % 10 == 0:
+                again.load_state_dict(optimizer.state_dict())
+                optimizer.state
+            if t == 500:
+                before = resident()
+        self.assertLess(resident() - before, 4 << 20)
+
     def test_shape_and_device_stay(self):
         ours = parameters()
         optimizer = mt.Optimizer(ours)
@@ -497,9 +526,26 @@ class Groups(unittest.TestCase):
             scheduler.step()
         self.assertGreater(max(betas) - min(betas), 0.05)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
-        buffers, again = [torch.zeros_like(p) for p in plain], tensors()
-        self.assertFalse(all(p.equal(q) for p, q in zip(ours, again)))
-        del buffers
+
+    def test_a_scheduler_of_momentum_with_a_rule_that_has_none(self):
+        def made(cycle):
+            m, v = parameters(shapes=[(8, 6)]), parameters(shapes=[(6,)], seed=3)
+            optimizer = mt.Optimizer([{"params": m, "rule": "muon"}, {"params": v, "rule": "adamw"}])
+            scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.01, max_lr=0.05, step_size_up=3,
+                                                          cycle_momentum=cycle)
+            for t in range(6):
+                give(m, t), give(v, t)
+                optimizer.step()
+                scheduler.step()
+            mt.Optimizer([{"params": m, "rule": "muon"}, {"params": v, "rule": "adamw"}]).load_state_dict(
+                optimizer.state_dict())
+            return m + v
+
+        (m, v), (m2, v2) = made(True), made(False)
+        self.assertFalse(m.equal(m2))
+        self.assertTrue(v.equal(v2))
+        with self.assertRaisesRegex(ValueError, "cycle_momentum"):  # PyTorch's own error
+            torch.optim.lr_scheduler.CyclicLR(mt.Optimizer(parameters(), rule="adamw"), base_lr=0.01, max_lr=0.05)
 
     def test_settings_change(self):
         a, b = parameters(), tensors()
@@ -548,6 +594,15 @@ class Groups(unittest.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, words):
                 what()
+        for what, words in (
+            (lambda: mt.Optimizer(parameters(), momentum=None), "momentum is None"),
+            (lambda: mt.Optimizer([{"params": parameters(), "lr": None}]), "lr is None"),
+            (lambda: mt.Optimizer(parameters(), rule=None), "rule"),
+            (lambda: mt.AdamW(parameters(), eps="small"), "eps is .small.; legal: a number"),
+            (lambda: mt.Muon(parameters(), momentum=[0.9, 0.8]), "momentum is .0.9,0.8."),
+        ):
+            with self.assertRaisesRegex(ValueError, words):
+                what()
         named = mt.Optimizer([("layer.weight", parameters()[0])])
         named.param_groups[0]["params"][0].grad = torch.full((8, 12), math.inf, dtype=torch.float64)
         named.step()
@@ -560,6 +615,16 @@ class Groups(unittest.TestCase):
         self.assertEqual(len(optimizer.param_groups), 1)
         run(optimizer, ours, 1)
 
+
+    def test_numbers_of_other_libraries(self):
+        a, b = parameters(), parameters()
+        one = {"lr": 0.25, "momentum": 0.5, "ns_steps": 4}
+        run(mt.Optimizer(a, **one), a, 2)
+        run(mt.Optimizer(b, **{name: torch.tensor(x).numpy()[()] for name, x in one.items()}), b, 2)
+        self.assertTrue(all(p.equal(q) for p, q in zip(a, b)))
+        yes = torch.tensor(True).numpy()[()]
+        self.assertIs(mt.Optimizer(parameters(), rule="adamw", amsgrad=yes).param_groups[0]["amsgrad"], True)
+        self.assertIs(mt.Optimizer(parameters(), rule="adamw", amsgrad=torch.tensor(True)).param_groups[0]["amsgrad"], True)
 
     def test_what_is_exchanged_in_a_group_is_noticed(self):
         def other_tensor(o):
@@ -719,15 +784,28 @@ class State(unittest.TestCase):
         run(optimizer, ours, 2), run(control, plain, 2)
         good = optimizer.state_dict()
         other_rule = mt.Optimizer(parameters(), rule="adamw").state_dict()
-        missing, shape, more = (copy.deepcopy(good) for _ in range(3))
+        missing, shape, more, number, sparse, whole = (copy.deepcopy(good) for _ in range(6))
+        number["state"][0]["momentum"] = 5
+        sparse["state"][0]["momentum"] = torch.zeros(8, 12).to_sparse()
+        whole["state"][0]["momentum"] = torch.zeros(8, 12, dtype=torch.int32)
         del missing["state"][1]["momentum"]
         missing["state"][1]["momentun"] = torch.zeros(12, 8)
         shape["state"][3]["momentum"] = torch.zeros(3, 3)
         more["state"][2]["second"] = torch.zeros(6, 6)
         for bad, words in ((other_rule, 'rule "adamw"'), (missing, 'state "momentum" of "param.1" is missing'),
-                           (shape, r'of "param.3" is of shape \(3, 3\)'), (more, 'state "second" of "param.2"')):
+                           (shape, r'of "param.3" is of shape \(3, 3\)'), (more, 'state "second" of "param.2"'),
+                           (number, '"momentum" in the state dict is 5'), (sparse, '"momentum" of "param.0" is sparse'),
+                           (whole, '"momentum" of "param.0" is of type Int')):
             with self.assertRaisesRegex(ValueError, words):
                 optimizer.load_state_dict(bad)
+        # Of an optimizer of PyTorch: it is said who can load that.
+        for other, state in ((torch.optim.AdamW(plain), "exp_avg"), (torch.optim.Muon(plain), "momentum_buffer")):
+            kept = [p.detach().clone() for p in plain]
+            other.step()
+            for p, q in zip(plain, kept):
+                p.data.copy_(q)
+            with self.assertRaisesRegex(ValueError, f'"{state}".*matopt.torch.AdamW'):
+                optimizer.load_state_dict(other.state_dict())
         run(optimizer, ours, 2, first=2), run(control, plain, 2, first=2)
         self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
 
@@ -787,6 +865,125 @@ class State(unittest.TestCase):
         run(back, theirs, 1, first=5)
 
 
+class AdamW(unittest.TestCase):
+    shapes = SHAPES + [(7,), (), (3, 2, 2, 2)]
+
+    def pair(self, dtype=torch.float32, **settings):
+        ours, theirs = (parameters(dtype, self.shapes) for _ in range(2))
+        return ours, theirs, mt.AdamW(ours, **settings), torch.optim.AdamW(theirs, **settings)
+
+    def both(self, ours, theirs, mine, shipped, steps, first=0, without=None):
+        for t in range(first, first + steps):
+            give(ours, t), give(theirs, t)
+            if without is not None:
+                ours[without].grad = theirs[without].grad = None
+            mine.step(), shipped.step()
+
+    def test_trajectories(self):
+        for dtype, legal in ((torch.float32, 3e-6), (torch.float64, 1e-12)):
+            for amsgrad in (False, True):
+                all_of = self.pair(dtype, lr=3e-3, betas=(0.8, 0.95), weight_decay=0.1, amsgrad=amsgrad)
+                self.both(*all_of, 200)
+                self.assertLess(distance(*all_of[:2]), legal)
+
+    def test_it_looks_like_the_shipped_one(self):
+        _, _, mine, shipped = self.pair()
+        groups = [{k: v for k, v in o.param_groups[0].items() if k != "params"} for o in (mine, shipped)]
+        self.assertEqual(*groups)
+        self.assertEqual(mine.defaults, shipped.defaults)
+        for arguments, words in (({"maximize": True}, "maximize is True"), ({"capturable": True}, "capturable"),
+                                 ({"differentiable": True}, "differentiable"), ({"betas": (0.9, 1.0)}, "beta2 is 1"),
+                                 ({"eps": 0.0}, "eps is 0"), ({"lr": -1.0}, "lr"), ({"weight_decay": -1.0}, "decay")):
+            with self.assertRaisesRegex(ValueError, words):
+                mt.AdamW(parameters(), **arguments)
+        mt.AdamW(parameters(), foreach=True), mt.AdamW(parameters(), fused=True)
+        mt.AdamW([("wte.weight", parameters(shapes=[(64, 16)])[0])])  # where an embedding belongs
+
+    def test_state_of_the_shipped_one_in_mid_run(self):
+        for dtype, legal in ((torch.float32, 3e-6), (torch.float64, 1e-12)):
+            for amsgrad in (False, True):
+                ours, theirs, _, shipped = self.pair(dtype, lr=0.01, amsgrad=amsgrad)
+                for t in range(7):  # one parameter is left out of some steps
+                    give(theirs, t)
+                    if t % 2:
+                        theirs[1].grad = None
+                    shipped.step()
+                for p, q in zip(ours, theirs):
+                    p.data.copy_(q)
+                mine = mt.AdamW(ours, amsgrad=amsgrad)
+                mine.load_state_dict(shipped.state_dict())
+                self.assertEqual(mine.param_groups[0]["lr"], 0.01)
+                self.both(ours, theirs, mine, shipped, 20, first=7)
+                self.assertLess(distance(ours, theirs), legal)
+                saved, known = mine.state_dict()["state"], shipped.state_dict()["state"]
+                self.assertEqual([s["step"] for s in saved.values()], [s["step"] for s in known.values()])
+                for i, s in known.items():
+                    for name, t in s.items():
+                        self.assertEqual((saved[i][name].shape, saved[i][name].dtype), (t.shape, t.dtype))
+                        self.assertLess((saved[i][name] - t).abs().max().item(), 1e-5)
+                # And the other way round, twice: what the shipped one leaves in the state does not mislead.
+                back = torch.optim.AdamW(theirs, amsgrad=amsgrad)
+                back.load_state_dict(mine.state_dict())
+                self.both(ours, theirs, mine, back, 5, first=27)
+                again = [nn.Parameter(p.detach().clone()) for p in theirs]
+                mine = mt.AdamW(again, amsgrad=amsgrad)
+                mine.load_state_dict(back.state_dict())
+                self.both(again, theirs, mine, back, 5, first=32)
+                self.assertLess(distance(again, theirs), legal)
+
+    def test_resumed_with_the_same_bits(self):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            State.go_on(self, lambda p: mt.AdamW(p, lr=0.01), dtype, self.shapes)
+
+    def test_left_out_and_resumed(self):
+        ours, theirs, mine, shipped = self.pair(lr=0.01)
+        self.both(ours, theirs, mine, shipped, 3)
+        self.both(ours, theirs, mine, shipped, 3, first=3, without=2)
+        steps = [int(s["step"]) for s in mine.state_dict()["state"].values()]
+        self.assertEqual(steps, [6, 6, 3, 6, 6, 6, 6])
+        copy_of = mt.AdamW(ours)
+        copy_of.load_state_dict(mine.state_dict())
+        self.both(ours, theirs, copy_of, shipped, 5, first=6)
+        self.assertLess(distance(ours, theirs), 3e-6)
+
+    def test_what_does_not_fit(self):
+        ours = parameters()
+        mine = mt.AdamW(ours)
+        run(mine, ours, 2)
+        before = str(mine.state_dict())
+        sgd = torch.optim.SGD(ours, lr=0.1, momentum=0.9)
+        muon, adam = torch.optim.Muon(ours), torch.optim.Adam(ours, weight_decay=0.1)
+        for other in (sgd, muon, adam):
+            other.step()
+        broken = copy.deepcopy(mine.state_dict())
+        broken["state"][0]["step"] = torch.tensor(float("nan"))
+        for bad, words in ((sgd.state_dict(), "momentum_buffer|missing"), (muon.state_dict(), "momentum_buffer|missing"),
+                           (adam.state_dict(), "decoupled_weight_decay is False"), (broken, '"step" in the state dict is nan')):
+            with self.assertRaisesRegex(ValueError, words):
+                mine.load_state_dict(bad)
+            self.assertEqual(str(mine.state_dict()), before)
+
+    def test_schedulers_of_betas(self):
+        ours, plain = parameters(), parameters()
+        mine, by_hand = mt.AdamW(ours), mt.AdamW(plain)
+        scheduler = torch.optim.lr_scheduler.CyclicLR(mine, base_lr=1e-3, max_lr=1e-2, step_size_up=3)
+        seen = []
+        for t in range(8):
+            seen.append(mine.param_groups[0]["betas"][0])
+            by_hand.param_groups[0].update(lr=mine.param_groups[0]["lr"], betas=mine.param_groups[0]["betas"])
+            give(ours, t), give(plain, t)
+            mine.step(), by_hand.step()
+            scheduler.step()
+        self.assertGreater(max(seen) - min(seen), 0.05)
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+        constant = parameters()
+        other = mt.AdamW(constant)
+        for t in range(8):
+            other.param_groups[0]["lr"] = 1e-3 + 9e-3 * (t / 3 if t <= 3 else (6 - t) / 3 if t <= 6 else (t - 6) / 3)
+            run(other, constant, 1, first=t)
+        self.assertGreater(distance(ours, constant), 1e-4)  # betas count
+
+
 class Protocol(unittest.TestCase):
     def test_closure(self):
         ours = parameters()
@@ -802,6 +999,51 @@ class Protocol(unittest.TestCase):
         for _ in range(20):
             last = optimizer.step(closure).item()
         self.assertLess(last, 0.9 * first)
+
+    def test_within_a_compiled_function(self):
+        ours, plain = parameters(), parameters()
+        optimizer, control = mt.Optimizer(ours, lr=0.02), mt.Optimizer(plain, lr=0.02)
+
+        @torch.compile(backend="eager")
+        def step():
+            optimizer.step()
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for t in range(3):
+                give(ours, t), give(plain, t)
+                step(), control.step()
+        self.assertEqual([str(w.message) for w in said if "Dynamo" in str(w.message)], [])
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+
+    def test_steps_in_the_backward_pass(self):
+        ours, plain = parameters(), parameters()
+        own = {p: mt.Optimizer([p], lr=0.02) for p in ours}
+        control = mt.Optimizer(plain, lr=0.02)
+
+        def hook(p):
+            own[p].step()
+            own[p].zero_grad()
+
+        for p in ours:
+            p.register_post_accumulate_grad_hook(hook)
+        for _ in range(3):
+            control.zero_grad()
+            for all_of in (ours, plain):
+                sum((p ** 3).sum() for p in all_of).backward()
+            control.step()
+        self.assertTrue(all(p.equal(q) and p.grad is None for p, q in zip(ours, plain)))
+
+    def test_lazy_parameters(self):
+        # They get their shape in the first pass, as with PyTorch's optimizers.
+        torch.manual_seed(1)
+        lazy = nn.LazyLinear(5)
+        optimizer = mt.Optimizer(lazy.parameters(), rule="adamw")
+        lazy(torch.ones(3, 4)).sum().backward()
+        before = lazy.weight.detach().clone()
+        optimizer.step()
+        self.assertFalse(lazy.weight.equal(before))
+        self.assertEqual(optimizer.state_dict()["state"][0]["first_moment"].shape, (5, 4))
 
     def test_zero_grad(self):
         ours = parameters()

@@ -12,6 +12,7 @@
 #include <matopt/mars_m.hpp>
 #include <matopt/muown.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/state_conversion.hpp>
 #include <matopt/state_io.hpp>
 #include <matopt/torch_muon.hpp>
 #include <nlohmann/json.hpp>
@@ -363,6 +364,95 @@ TEST_CASE("checkpoints by state_io.hpp and by tensors", "[torch]") {
     CHECK(same(ours.all, by_tensors.all));
   }
   std::remove(path.c_str());
+}
+
+TEST_CASE("a checkpoint of two groups", "[torch]") {
+  const std::string path = "torch_adapter_groups.safetensors";
+  // A stack and a matrix by one rule each, and a vector.
+  struct two_groups {
+    std::vector<at::Tensor> all = parameters(at::kFloat, {{3, 6, 4}, {8, 6}, {6}});
+    torch_optimizer opt{rules()};
+    two_groups() {
+      opt.add_param_group({.params = {all[0]}, .rule = "torch_muon", .lr = 0.02, .stacked = true, .names = {"stack"}});
+      opt.add_param_group({.params = {all[1], all[2]}, .rule = "adamw", .lr = 0.02, .names = {"matrix", "vector"}});
+    }
+  } ours, again;
+  run(ours.opt, ours.all, 5);
+  save_state(ours.opt, path);
+  for (std::size_t i = 0; i < ours.all.size(); ++i) again.all[i].detach().copy_(ours.all[i].detach());
+  CHECK_THROWS_WITH(load_state(again.opt, path), Contains("in the file only"));  // it has no state yet
+  again.opt.prepare();
+  load_state(again.opt, path);
+  CHECK(again.opt.steps() == 5);
+  run(ours.opt, ours.all, 4, 5), run(again.opt, again.all, 4, 5);
+  CHECK(same(ours.all, again.all));
+
+  // Under the other rule: refused, with nothing changed; and left out where a part will do.
+  struct rules_of {
+    std::vector<at::Tensor> all = parameters(at::kFloat, {{3, 6, 4}, {8, 6}});
+    torch_optimizer opt{rules()};
+    rules_of(const char* stack, const char* matrix) {
+      opt.add_param_group({.params = {all[0]}, .rule = stack, .lr = 0.02, .stacked = true, .names = {"stack"}});
+      opt.add_param_group({.params = {all[1]}, .rule = matrix, .lr = 0.02, .names = {"matrix"}});
+    }
+  } first("torch_muon", "torch_muon_spectral"), other("torch_muon_spectral", "torch_muon");
+  run(first.opt, first.all, 3);
+  save_state(first.opt, path);
+  run(other.opt, other.all, 1);
+  const auto before = other.opt.state();
+  const auto unchanged = [&](std::size_t i) {
+    const auto now = other.opt.state()[i];
+    for (const auto& [name, t] : before[i])
+      if (!t.equal(now.at(name))) return false;
+    return true;
+  };
+  CHECK_THROWS_WITH(load_state(other.opt, path), Contains("rule of stack.1: file") && Contains("rule of matrix: file"));
+  CHECK((unchanged(0) && unchanged(1)));
+  const auto report = load_state(other.opt, path, {.other_settings = true, .partial = true});
+  CHECK(report.not_restored == std::vector<std::string>{"matrix", "stack.0", "stack.1", "stack.2"});
+  CHECK((unchanged(0) && unchanged(1)));
+  std::remove(path.c_str());
+}
+
+TEST_CASE("state of other programs in the middle of a run", "[torch]") {
+  // Of AdamW and of torch.optim.Muon, in two groups: a copy that gets the moments goes on as the original.
+  struct run_of_two {
+    std::vector<at::Tensor> all = parameters(at::kDouble, {{8, 6}, {2, 6, 4}, {5}, {4, 3, 2, 2}});
+    torch_optimizer opt{rules()};
+    run_of_two() {
+      opt.add_param_group(
+          {.params = {all[0], all[2], all[3]}, .rule = "adamw", .lr = 0.02, .names = {"m", "v", "conv"}});
+      opt.add_param_group({.params = {all[1]}, .rule = "torch_muon", .lr = 0.02, .stacked = true, .names = {"stack"}});
+    }
+  } ours, copy;
+  run(ours.opt, ours.all, 5);
+  for (std::size_t i = 0; i < ours.all.size(); ++i) copy.all[i].detach().copy_(ours.all[i].detach());
+  copy.opt.prepare();
+  const auto numbers = [](const at::Tensor& t) { return at::zeros(t.sizes(), at::kDouble); };
+  const std::vector<std::pair<std::string, view<double>>> views = [] {
+    return std::vector<std::pair<std::string, view<double>>>{
+        {"m", {nullptr, 8, 6, 6, 1}}, {"v", {nullptr, 5, 1, 1, 1}}, {"conv", {nullptr, 4, 12, 12, 1}}};
+  }();
+  const std::vector<at::Tensor> of_adamw{ours.all[0], ours.all[2], ours.all[3]};
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const at::Tensor m = numbers(of_adamw[i]), v = numbers(of_adamw[i]);
+    view<double> first = views[i].second, second = first;
+    first.data = m.data_ptr<double>(), second.data = v.data_ptr<double>();
+    CHECK(get_adam_moments(ours.opt, views[i].first, first, second) == 5);
+    CHECK(m.abs().max().item<double>() > 0.1);
+    set_adam_moments(copy.opt, views[i].first, first, second, 5);
+  }
+  const at::Tensor sum = numbers(ours.all[1]);
+  const auto stack = row_major(sum.data_ptr<double>(), 6, 4, 2);
+  get_momentum(ours.opt, "stack", stack, momentum_form::sum);
+  set_momentum(copy.opt, "stack", stack, momentum_form::sum);
+  copy.opt.set_steps(5);
+  run(ours.opt, ours.all, 4, 5), run(copy.opt, copy.all, 4, 5);
+  for (std::size_t i = 0; i < ours.all.size(); ++i)
+    CHECK((ours.all[i] - copy.all[i]).abs().max().item<double>() < 1e-14);
+  CHECK_THROWS_WITH(set_momentum(copy.opt, "stak", stack, momentum_form::sum), Contains("nearest: \"stack\""));
+  CHECK_THROWS_WITH(set_momentum(copy.opt, "stack", row_major(sum.data_ptr<double>(), 12, 4), momentum_form::sum),
+                    Contains("shape"));
 }
 
 TEST_CASE("non-finite gradients skip the step; writes are noticed", "[torch]") {

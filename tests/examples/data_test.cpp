@@ -273,6 +273,9 @@ TEST_CASE("small_gpt: byte pairs cut text as GPT-2 does, and give any bytes back
   CHECK_THROWS_AS(byte_pairs::learned("text", 256), matopt::bad_value);
   CHECK_THROWS_AS(byte_pairs({{300, 1}}), matopt::bad_file);
   CHECK_THROWS_AS(byte_pairs({{1, 2}, {1, 2}}), matopt::bad_file);
+  std::vector<byte_pairs::pair> doubling{{0, 0}};  // twice as long each time
+  for (int i = 256; i < 300; ++i) doubling.emplace_back(i, i);
+  CHECK_THROWS_WITH(byte_pairs(doubling), Catch::Contains("merge 7 ") && Catch::Contains("at most 255"));
 }
 
 namespace {

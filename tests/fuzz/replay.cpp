@@ -12,8 +12,12 @@
 #include "npy.cpp"
 #include "replay_cases.cpp"
 #include "settings.cpp"
+#include "small_gpt_coded.cpp"
+#include "small_gpt_log.cpp"
 #include "small_gpt_settings.cpp"
+#include "small_gpt_sweep.cpp"
 #include "small_gpt_text.cpp"
+#include "small_gpt_tokens.cpp"
 #include "suggest_roles.cpp"
 #include "tensor_file.cpp"
 

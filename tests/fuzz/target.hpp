@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <matopt/core/error.hpp>
@@ -41,14 +42,30 @@ inline void require(bool good, const char* what) {
   std::abort();
 }
 
-// A file with the input, for readers of files; one per process, in memory where the system has a file system there.
-inline std::string file_with(std::string_view data) {
+// A name for files of this process, in memory where the system has a file system there.
+inline const std::string& place() {
   static const std::string& path = *new std::string(  // there until the process ends, for the line after it
       (::access("/dev/shm", W_OK) == 0 ? "/dev/shm/matopt-fuzz." : "/tmp/matopt-fuzz.") + std::to_string(::getpid()));
-  static const bool removed_at_the_end = std::atexit([] { std::remove(path.c_str()); }) == 0;
-  require(removed_at_the_end, "atexit");
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(data.data(), static_cast<std::streamsize>(data.size()));
   return path;
+}
+inline void write(const std::string& path, std::string_view data) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc).write(data.data(), static_cast<std::streamsize>(data.size()));
+}
+// A file with the input, for readers of files; one per process.
+inline std::string file_with(std::string_view data) {
+  static const bool removed_at_the_end = std::atexit([] { std::remove(place().c_str()); }) == 0;
+  require(removed_at_the_end, "atexit");
+  write(place(), data);
+  return place();
+}
+// The same in a folder, for readers that know what their file is called.
+inline std::string folder_with(const char* name, std::string_view data) {
+  static const std::string& folder = *new std::string(place() + ".folder");
+  static const bool removed_at_the_end = std::atexit([] { std::filesystem::remove_all(folder); }) == 0;
+  require(removed_at_the_end, "atexit");
+  std::filesystem::create_directories(folder);
+  write(folder + '/' + name, data);
+  return folder;
 }
 
 // What a reader refuses has to be one of the library's errors; anything else ends the process.

@@ -4,7 +4,7 @@
 #   installed           find_package with the eigen component, built and run
 #   compiled            the compiled component: the same program takes its rule from the library, and does not link without it
 #   pkg_config          without CMake: pkg-config's flags, and the program without run-time type information; the licence is there
-#   single_header       scripts/single-header muon eigen: one file in place of the include path
+#   single_header       scripts/single-header muon eigen: one file in place of the include path; and every other header, not compiled
 #   core_only           find_package without components where no package can be found: configured, built and run
 #   missing_eigen       the eigen component where there is no Eigen: a clear error
 #   unknown_component   a component that does not exist: a clear error
@@ -146,6 +146,15 @@ elseif(CASE STREQUAL "single_header")
   get_filename_component(eigen ${EIGEN_DIR}/../../../include/eigen3 ABSOLUTE)
   run(${COMPILER} -std=c++20 -Wall -Wextra -Wconversion -Werror -isystem ${eigen} ${build}/consumer.cpp -pthread -o ${build}/consumer)
   run(${build}/consumer)
+  # Every rule goes into one file, with nothing of the library left outside. That its headers compile, other tests say.
+  file(GLOB headers RELATIVE ${MATOPT_SOURCE}/include/matopt ${MATOPT_SOURCE}/include/matopt/*.hpp)
+  foreach(header IN LISTS headers)
+    run(${PYTHON} ${MATOPT_SOURCE}/scripts/single-header ${header} eigen -o ${build}/one.hpp)
+    file(STRINGS ${build}/one.hpp left REGEX "^ *# *include *(\"|<matopt)")
+    if(left)
+      message(FATAL_ERROR "single-header ${header}: ${left}")
+    endif()
+  endforeach()
 elseif(CASE STREQUAL "core_only")
   use(core_only -DCMAKE_PREFIX_PATH=${prefix} ${no_packages})
 elseif(CASE STREQUAL "missing_eigen")

@@ -77,6 +77,10 @@ class torch_optimizer {
     bool needs_reference_ = false;
   };
   using tensor_state = detail::torch_state;  // of one parameter: tensors by name
+  struct assignment {
+    std::string name, group, rule;
+    index_t rows;
+  };
 
   explicit torch_optimizer(torch_rules rules, on_nonfinite nonfinite = on_nonfinite::skip_step)
       : rules_(std::move(rules)), parameters_(rules_, {.nonfinite = nonfinite}) {}
@@ -185,7 +189,8 @@ class torch_optimizer {
   }
   index_t steps() const { return parameters_.steps(); }
   void set_steps(index_t steps) { parameters_.set_steps(steps); }
-  // For save_state() and load_state() of state_io.hpp; call prepare() before the second.
+  // For save_state() and load_state() of state_io.hpp, and for state_conversion.hpp; call prepare() before state is
+  // written.
   std::vector<state_tensor> state_tensors() const { return parameters_.state_tensors(); }
   void read_state(const state_tensor& t, void* host) const { parameters_.read_state(t, host); }
   void write_state(const state_tensor& t, const void* host) { parameters_.write_state(t, host); }
@@ -194,11 +199,26 @@ class torch_optimizer {
     for (const auto& g : groups_) all += (all.empty() ? "" : " + ") + g.signature_;
     return all;
   }
-  // The group of each parameter, by its name. Where there is one group, of none.
+  // The place of each matrix' rule in signature(), by the name of the matrix: "<parameter>.2" is the third one of a stack.
+  // Where there is one group, of none.
   std::vector<std::pair<std::string, std::size_t>> rules_of_matrices() const {
     std::vector<std::pair<std::string, std::size_t>> all;
-    if (groups_.size() > 1)
-      for (const auto& p : parameters_) all.emplace_back(p.name, p.group);
+    if (groups_.size() < 2) return all;
+    for (const auto& p : parameters_)
+      if (p.stacked && p.tensor.size(0) > 1)
+        for (int64_t i = 0; i < p.tensor.size(0); ++i) all.emplace_back(p.name + '.' + std::to_string(i), p.group);
+      else
+        all.emplace_back(p.name, p.group);
+    return all;
+  }
+  // For state_conversion.hpp.
+  std::vector<assignment> assignments() const {
+    std::vector<assignment> all;
+    for (const auto& p : parameters_) {
+      const int64_t of_rows = p.stacked ? 1 : 0;
+      all.push_back(
+          {p.name, label(p.group), groups_[p.group].signature_, p.tensor.dim() > of_rows ? p.tensor.size(of_rows) : 1});
+    }
     return all;
   }
   std::vector<setting> settings() const { return of_groups(&group_state::all_settings_); }

@@ -15,17 +15,26 @@ native = load()
 Setting = Union[bool, int, float, str]
 
 
-def to_text(value: object) -> str:
+def to_text(name: str, value: object) -> str:
     """A setting as the library reads it."""
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or of PyTorch
+        value = value.item()  # type: ignore[attr-defined]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return value
     if isinstance(value, (tuple, list)):
-        return ",".join(to_text(v) for v in value)
+        return ",".join(to_text(name, v) for v in value)
     if isinstance(value, int):
         return str(value)
-    return repr(float(value))  # type: ignore[arg-type]
+    return repr(number_from(name, value))
+
+
+def number_from(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"matopt: {name} is {value!r}; legal: a number") from None
 
 
 def from_text(value: str) -> Setting:
@@ -48,7 +57,7 @@ def rules(device: str = "cpu") -> list[str]:
 def settings(rule: str, **values: Setting) -> dict[str, Setting]:
     """The settings of a rule, with its defaults; ``values`` replaces some, and then all of them are checked: unknown
     names and illegal values are a ValueError that says what is legal."""
-    return from_native(native.rule_facts(rule, to_native(values))[0] if values else native.rule_defaults(rule)[1])
+    return from_native(native.rule_facts(str(rule), to_native(values))[0] if values else native.rule_defaults(str(rule))[1])
 
 
 @lru_cache(maxsize=None)
@@ -58,12 +67,12 @@ def setting_names(rule: str) -> tuple[str, ...]:
 
 def lr_of(rule: str) -> float:
     """The learning rate that the authors of a rule publish; 0 if they name none."""
-    return native.rule_defaults(rule)[0]
+    return native.rule_defaults(str(rule))[0]
 
 
 def to_native(values: Mapping[str, object]) -> list[tuple[str, str]]:
     """``weight_decay``, PyTorch's name, is ``decay`` here."""
-    return [("decay" if name == "weight_decay" else name, to_text(v)) for name, v in values.items()]
+    return [("decay" if name == "weight_decay" else name, to_text(name, v)) for name, v in values.items()]
 
 
 def from_native(values: list[tuple[str, str]]) -> dict[str, Setting]:

@@ -41,7 +41,6 @@ class Muon(Optimizer):
             ``sqrt(m / n)`` (default: None).
     """
 
-    _own_keys = ("nesterov", "adjust_lr_fn", "ns_coefficients", "eps")
     _always_confirmed = True  # a warning instead, because torch.optim.Muon takes them
     _state_names = {"momentum": "momentum_buffer"}
 

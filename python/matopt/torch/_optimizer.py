@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
 
-from ._functions import Setting, lr_of, native, setting_names, settings, to_native
+from ._functions import Setting, lr_of, native, number_from, setting_names, settings, to_native
 
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
 # What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
 _OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "confirmed", "initial_lr", "max_lr",
                "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+
+
+# Names of state of torch.optim, where a class of ours does not have them as well.
+_OF_PYTORCH = {"exp_avg", "exp_avg_sq", "momentum_buffer"}
 
 
 class _Sent(NamedTuple):
@@ -24,6 +28,14 @@ class _Sent(NamedTuple):
     settings: dict[str, str]
     params: tuple[torch.Tensor, ...]
     form: tuple[bool, bool]  #: master_weights, stacked
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _not_traced(f: F) -> F:
+    """Within a function that torch.compile traces it is a call of its own, as the steps of PyTorch's optimizers are."""
+    return getattr(torch, "_disable_dynamo", lambda same: same)(f)  # type: ignore[no-any-return]
 
 
 class Status(NamedTuple):
@@ -142,7 +154,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _hand_over(self, to: Any, group: dict[str, Any]) -> _Sent:
         rule, own, form = self._rule_of(group), dict(to_native(self._settings_of(group))), self._form_of(group)
-        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, float(group["lr"]), list(own.items()),
+        to.add_param_group(group["params"], list(group.get("param_names", [])), rule, number_from("lr", group["lr"]), list(own.items()),
                            *form, bool(group.get("confirmed", self._always_confirmed)))
         return _Sent(rule, own, tuple(group["params"]), form)
 
@@ -166,12 +178,13 @@ class Optimizer(torch.optim.Optimizer):
                 if now != added:
                     raise ValueError(f"matopt: {key} of group {i} is {now}; legal: {added}, as when the group was added")
         for i, (group, sent) in enumerate(zip(self.param_groups, self._sent)):
-            self._native.set_lr(i, float(group["lr"]))
+            self._native.set_lr(i, number_from("lr", group["lr"]))
             for name, value in to_native(self._settings_of(group)):
                 if sent.settings[name] != value:
                     self._native.set(i, name, value)
                     sent.settings[name] = value
 
+    @_not_traced
     @torch.no_grad()
     def step(  # type: ignore[override]
         self,
@@ -211,15 +224,29 @@ class Optimizer(torch.optim.Optimizer):
         self._native.resync()
 
     # --- state ---
+    def _state_to_save(self, group: dict[str, Any], state: dict[str, torch.Tensor],
+                       steps: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Of a parameter: its ``step``, and the rest; by what the library has after so many steps."""
+        return torch.tensor(steps), state
+
+    def _state_to_load(self, group: dict[str, Any], state: dict[str, Any], steps: int) -> dict[str, Any]:
+        """Of a parameter: what the library gets."""
+        return state
+
     def _tensors(self) -> list[torch.Tensor]:
         return list(dict.fromkeys(p for group in self.param_groups for p in group["params"]))
 
+    def _group_of(self) -> dict[torch.Tensor, dict[str, Any]]:
+        return {p: group for group in self.param_groups for p in group["params"]}
+
     def _read_state(self) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
         steps = self._native.steps()
+        group_of = self._group_of()
         out = {}
         for p, state in zip(self._tensors(), self._native.state(), strict=True):
             if state:
-                out[p] = {"step": torch.tensor(steps)}
+                step, state = self._state_to_save(group_of[p], state, steps)
+                out[p] = {"step": step}
                 for name, t in state.items():
                     out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
         return out
@@ -263,6 +290,15 @@ class Optimizer(torch.optim.Optimizer):
             ids = (i for group in self._loading["param_groups"] for i in group["params"])
             by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
             tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        ours = {theirs: name for name, theirs in self._state_names.items()}
+        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
+        for state in tensors.values():
+            for name, saved in state.items():
+                if name in _OF_PYTORCH:
+                    raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
+                                     "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
+                if not isinstance(saved, torch.Tensor) and name != "step":
+                    raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
         if old_groups is not None:
             here, saved = ([name for g in groups for name in g.get("param_names", [])]
                            for groups in (old_groups, self.param_groups))
@@ -280,8 +316,13 @@ class Optimizer(torch.optim.Optimizer):
                     raise ValueError(f'matopt: the state dict has rule "{self._rule_of(group)}" in group {i}, and the '
                                      f'optimizer "{self._rule_of(old_groups[i])}"')
             sent.append(self._hand_over(fresh, group))
-        ours = {theirs: name for name, theirs in self._state_names.items()}
-        steps = max((int(s["step"]) for s in tensors.values() if "step" in s), default=0)
-        fresh.load_state(
-            [{ours.get(k, k): t for k, t in tensors.get(p, {}).items() if k != "step"} for p in self._tensors()], steps)
+        given, most, group_of = [], 0, self._group_of()
+        for p in self._tensors():
+            state = tensors.get(p, {})
+            steps = number_from('"step" in the state dict', state.pop("step", 0))
+            if not (steps >= 0 and steps.is_integer()):
+                raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')
+            most = max(most, int(steps))
+            given.append(self._state_to_load(group_of[p], state, int(steps)) if state else {})
+        fresh.load_state(given, most)
         self._native, self._sent = fresh, sent

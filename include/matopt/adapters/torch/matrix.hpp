@@ -86,6 +86,9 @@ inline bool same_strides(at::IntArrayRef sizes, at::IntArrayRef a, at::IntArrayR
 // The type that a step computes in: double for double, float for float and for the types of 16 bits.
 inline at::ScalarType compute_type_of(const std::string& name, const at::Tensor& t) {
   if (t.layout() != at::kStrided) throw bad_value("\"" + name + "\"", "sparse", "a dense tensor");
+  if (t.key_set().has(c10::DispatchKey::Python))  // its memory is somewhere else
+    throw bad_value("\"" + name + "\"", "of a class that stands for other tensors, as DTensor does",
+                    "a plain tensor; of a DTensor, its to_local()");
   switch (t.scalar_type()) {
     case at::kDouble:
       return at::kDouble;

@@ -63,14 +63,15 @@ inline at::Tensor take_saved(torch_state& saved, const torch_parameter& p, const
   if (found == saved.end()) throw bad_value(what, "missing", "given, as this rule keeps it");
   const at::Tensor from = found->second;
   saved.erase(found);
+  const std::string legal = std::to_string(t.rows) + "x" + std::to_string(t.cols) +
+                            (holds_codes(t.type) ? " codes of type " + std::string(name_of(t.type)) : " numbers");
+  if (!from.defined()) throw bad_value(what, "undefined", legal);
+  if (from.layout() != at::kStrided) throw bad_value(what, "sparse", legal);
   // Codes are no numbers that could be converted.
-  const bool right_type =
-      from.defined() && (holds_codes(t.type) ? from.scalar_type() == scalar_type_of(t.type)
-                                             : at::isFloatingType(from.scalar_type()) && from.element_size() > 1);
-  if (!right_type || from.numel() != t.rows * t.cols)
-    throw bad_value(what, from.defined() ? "of shape " + text(from.sizes()) : "undefined",
-                    std::to_string(t.rows) + "x" + std::to_string(t.cols) +
-                        (holds_codes(t.type) ? " codes of type " + std::string(name_of(t.type)) : " numbers"));
+  if (holds_codes(t.type) ? from.scalar_type() != scalar_type_of(t.type)
+                          : !at::isFloatingType(from.scalar_type()) || from.element_size() == 1)
+    throw bad_value(what, std::string("of type ") + at::toString(from.scalar_type()), legal);
+  if (from.numel() != t.rows * t.cols) throw bad_value(what, "of shape " + text(from.sizes()), legal);
   return from.detach().to(at::kCPU, scalar_type_of(t.type)).contiguous();
 }
 
