@@ -9,7 +9,9 @@
 #include <matopt/adamw.hpp>
 #include <matopt/angular_muown.hpp>
 #include <matopt/eigen.hpp>
+#include <matopt/engine/rule_registry.hpp>
 #include <matopt/lion.hpp>
+#include <matopt/moonlight.hpp>
 #include <matopt/muon.hpp>
 #include <matopt/muon_storm.hpp>
 #include <matopt/muown.hpp>
@@ -18,7 +20,10 @@
 #include <matopt/policy/constraint/cautious_decay_after.hpp>
 #include <matopt/policy/constraint/projected.hpp>
 #include <matopt/policy/constraint/spectral_cap.hpp>
+#include <matopt/policy/momentum/no_momentum.hpp>
+#include <matopt/policy/orthogonalizer/line_direction.hpp>
 #include <matopt/policy/orthogonalizer/svd_polar.hpp>
+#include <matopt/policy/prefixed.hpp>
 #include <matopt/policy/scale/scale.hpp>
 #include <matopt/soap.hpp>
 
@@ -600,7 +605,7 @@ TEST_CASE("names of state are unique in a checkpoint", "[errors]") {
   CHECK_THROWS_WITH(opt.add("optimizer.w", w_at(0), g_at(0)), Contains("does not begin with \"optimizer.\""));
 
   // A policy that a rule has twice keeps two states of one name: both are there.
-  using twice = muon::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
+  using twice = muon::with_constraint<projected<hard_cap<>, projected<prefixed<"second", hard_cap<>>>>>;
   optimizer<twice, eigen_backend, types<double>> nested(cpu);
   nested.add("w", w_at(0), g_at(0));
   nested.finalize();
@@ -793,23 +798,77 @@ struct second_decay {
 
 }  // namespace
 
-TEST_CASE("what two settings of one name can mean is refused", "[errors]") {
+TEST_CASE("a rule with two settings of one name is refused where it is made", "[errors]") {
   using twice = muon::with_constraint<projected<second_decay>>;
+  using nested = muon::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
   eigen_backend cpu(1);
-  stored<double> w(4, 4), g(4, 4);
-  optimizer<twice, eigen_backend, types<double>> opt(cpu);
-  CHECK_THROWS_WITH(opt.add("w", w.v(), g.cv(), {.decay = 0.1}),
-                    Contains("decay of \"w\"") && Contains("2 settings of that name"));
-  opt.add("w", w.v(), g.cv());
-  twice rule;
+  using twice_optimizer = optimizer<twice, eigen_backend, types<double>>;
+  using nested_optimizer = optimizer<nested, eigen_backend, types<double>>;
+  CHECK_THROWS_WITH(twice_optimizer(cpu), Contains("\"decay\"") && Contains(twice::name()) && Contains("prefixed<"));
+  CHECK_THROWS_WITH(nested_optimizer(cpu), Contains("\"power_iterations\""));  // the first of them
+  CHECK_THROWS_WITH((rule_registry<eigen_backend, types<double>>().add<twice>("twice")), Contains("\"decay\""));
+  twice rule;  // by itself
   CHECK_THROWS_WITH(set_setting(rule, "decay", "0.1"), Contains("\"decay\" is ambiguous") && Contains("2 policies"));
   CHECK(rule.constraint.projection.decay == 0);
   CHECK(rule.constraint.inner.decay == 0);
   set_setting(rule, "momentum", "0.5");
-  using nested = muon::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
   nested caps;
   CHECK_THROWS_WITH(set_setting(caps, "spectral_most", "2"), Contains("ambiguous"));
   CHECK_THROWS_WITH(set_setting(caps, "spectral_max", "2"), Contains("ambiguous"));  // as it was called
+}
+
+TEST_CASE("prefixed gives settings other names, and changes nothing else", "[optimizer]") {
+  using inner = prefixed<"inner", hard_cap<>>;
+  using caps = moonlight::with_constraint<prefixed<"outer", projected<hard_cap<>, projected<inner>>>>;
+  const auto names_of = [](const auto& rule) {
+    std::vector<std::string> names;
+    for (const auto& s : settings_of(rule)) names.push_back(s.name);
+    return names;
+  };
+  const auto names = names_of(caps{}.constraint);
+  CHECK(names == std::vector<std::string>{"outer_power_iterations", "outer_power_seed", "outer_spectral_most",
+                                          "outer_spectral_relative", "outer_inner_power_iterations",
+                                          "outer_inner_power_seed", "outer_inner_spectral_most",
+                                          "outer_inner_spectral_relative", "outer_decay"});
+  using bare = moonlight::with_constraint<projected<hard_cap<>, projected<hard_cap<>>>>;
+  CHECK(caps::name() == bare::name());
+  CHECK(prefixed<"own", decoupled_decay>{}.decay == decoupled_decay{}.decay);
+  CHECK(moonlight::with_constraint<prefixed<"own", decoupled_decay>>{}.constraint.decay ==
+        moonlight{}.constraint.decay);
+  using columns = rule<no_momentum, prefixed<"own", column_direction>, no_normalizer, decoupled_decay, unit_scale>;
+  CHECK(matopt::detail::steps_vectors<columns>());
+
+  caps rule;
+  set_setting(rule, "outer_inner_spectral_most", "3");
+  CHECK(rule.constraint.inner.projection.most == 3);
+  CHECK(rule.constraint.projection.most == 1);
+  CHECK_THROWS_WITH(set_setting(rule, "outer_spectral_most", "-1"), Contains("outer_spectral_most is -1"));
+  using long_name = prefixed<"a_prefix_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on", decoupled_decay>;
+  using too_long = prefixed<"a_prefix_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on", long_name>;
+  CHECK_THROWS_WITH(settings_of(too_long{}), Contains("on_decay\" is 1") && Contains("characters long"));
+}
+
+TEST_CASE("a rule with prefixed settings steps as the same rule with the policies bare", "[optimizer]") {
+  using one = muon::with_constraint<projected<hard_cap<>>>;
+  using other = muon::with_momentum<prefixed<"m", nesterov_ema>>::with_constraint<
+      prefixed<"c", projected<prefixed<"cap", hard_cap<>>>>>::with_orthogonalizer<prefixed<"o", newton_schulz<>>>;
+  eigen_backend cpu(1);
+  stored<double> w(6, 8), v(6, 8), g(6, 8);
+  w.fill_random(1), v.fill_random(1), g.fill_random(2);
+  optimizer<one, eigen_backend, types<double>> a(cpu);
+  optimizer<other, eigen_backend, types<double>> b(cpu);
+  a.add("w", w.v(), g.cv()), b.add("w", v.v(), g.cv());
+  a.set("momentum", "0.9"), b.set("m_momentum", "0.9");
+  a.finalize(), b.finalize();
+  for (int t = 0; t < 3; ++t) a.step(0.1), b.step(0.1);
+  CHECK(w.memory() == v.memory());
+}
+
+TEST_CASE("a registry refuses a name that it knows", "[errors]") {
+  rule_registry<eigen_backend, types<double>> rules;
+  rules.add<muon>("muon");
+  CHECK_THROWS_WITH(rules.add<lion>("muon"), Contains("\"muon\"") && Contains("one that no other rule has"));
+  CHECK(rules.rule("muon")->signature() == muon::name());
 }
 
 TEST_CASE("settings have the names of their members, and take those of version 0.1", "[optimizer]") {
@@ -941,7 +1000,7 @@ TEST_CASE("a lift that only looks at the gradient is called in every step", "[op
     return count;
   };
   CHECK(lifts(counts_lifts{}) == 3);
-  CHECK(lifts(projected<second_decay, counts_lifts>{}) == 3);
+  CHECK(lifts(projected<prefixed<"second", second_decay>, counts_lifts>{}) == 3);
 }
 
 TEST_CASE("what orthogonalize(e, s, u) returns goes on", "[optimizer]") {

@@ -9,8 +9,8 @@
 //   }
 //
 // The name is the member's, if need be behind the name of what it belongs to: rank_hold is the member hold of the rank
-// schedule. (momentum, which every method calls so, is the member beta.) A name that a rule has twice, in two of its
-// policies, cannot be set by text.
+// schedule. (momentum, which every method calls so, is the member beta.) A rule that has a name twice, in two of its
+// policies, is refused by optimizers; policy/prefixed.hpp gives the settings of one of them other names.
 //
 // If the setting is the coefficient b of a running average v <- b v + (1 - b) x in state of the policy's that is
 // l.matrix() (core/state_layout.hpp), the range says so: range{..., .average = 1}. State of 16 bits cannot follow slow

@@ -247,7 +247,7 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
     const auto& g = *groups_[parameters_.group_of(name)];
     this->check_options(name, lr_scale, decay);
     auto changed = parameters_;
-    changed.set_options(name, lr_scale, decay, g.rule->decays());
+    changed.set_options(name, lr_scale, decay, g.rule->has_decay());
     std::swap(parameters_, changed);
     try {
       if (plan_ && !stale_) this->make_plan();

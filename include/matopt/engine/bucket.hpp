@@ -85,33 +85,44 @@ class any_rule {
   virtual double number(std::string_view name) const = 0;
   virtual void set_number(std::string_view name, double value) = 0;
   virtual void check() const = 0;
-  virtual index_t decays() const = 0;  // how many of its settings are called decay
+  virtual bool has_decay() const = 0;  // one of its settings is called decay
   virtual bool needs_reference() const = 0;
   virtual bool steps_vectors() const = 0;       // means something for a bias or gain, as n x 1
   virtual double largest_gradient() const = 0;  // an entry beyond it counts as infinite
 };
 
 namespace detail {
-// The settings of that name that are a number with a fraction; the last of them, and how many there are.
+// The setting of that name that is a number with a fraction; no value if there is none.
 struct number_field {
   double* value = nullptr;
   range legal{};
-  index_t count = 0;
 };
 inline number_field number_called(const setting_fields& fields, std::string_view wanted) {
   number_field found;
   fields.each([&](const setting_field& f) {
-    if (f.kind == field_kind::number && f.name == wanted) found = {&f.number(), f.legal, found.count + 1};
+    if (f.kind == field_kind::number && f.name == wanted) found = {&f.number(), f.legal};
   });
   return found;
+}
+// A rule with two settings of one name is refused: nobody could say by text, in a schedule or in a checkpoint which of
+// them is meant.
+inline void check_names(const setting_fields& fields, const std::string& rule) {
+  std::vector<std::string> names;
+  fields.each([&](const setting_field& f) {
+    if (std::find(names.begin(), names.end(), f.name) != names.end())
+      throw error("two policies of " + rule + " have a setting \"" + std::string(f.name) +
+                  "\"; prefixed<\"inner\", P> in the place of one of them, P, calls its setting \"inner_" +
+                  std::string(f.name) + '"');
+    names.emplace_back(f.name);
+  });
 }
 // No policy of the rule asks for the directions of a matrix: of a vector, the only one is the vector itself. (A
 // momentum with phases renews bases in some of them.)
 template <class Rule>
 constexpr bool steps_vectors() {
   using O = typename Rule::orthogonalizer_type;
-  return (std::is_same_v<O, no_orthogonalizer> || std::is_same_v<O, sign_direction> ||
-          std::is_same_v<O, column_direction>)&&!orthogonalizes<typename Rule::momentum_type> &&
+  return (std::is_base_of_v<no_orthogonalizer, O> || std::is_base_of_v<sign_direction, O> ||
+          std::is_base_of_v<column_direction, O>)&&!orthogonalizes<typename Rule::momentum_type> &&
          !orthogonalizes<typename Rule::constraint_type> && count_phases<typename Rule::momentum_type>() == 1;
 }
 template <class C, class S>
@@ -119,11 +130,6 @@ void check_changed(std::string_view name, double value, const range& legal) {
   const double held = static_cast<double>(static_cast<C>(value));
   if (!legal.contains(value) || !legal.contains(held)) check_number<C>(std::string(name), value, legal);
   if (legal.average != 0) check_average<S>(std::string(name), value, legal.average);
-}
-inline void set_decays(const setting_fields& fields, double decay) {
-  fields.each([&](const setting_field& f) {
-    if (f.kind == field_kind::number && f.name == "decay") f.number() = decay;
-  });
 }
 // A rule may have a policy twice, for example in nested projections; each keeps state of its own.
 inline void append_state(std::vector<placed_state>& out, const std::vector<state_entry>& own, std::string_view slot) {
@@ -193,7 +199,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
 
  private:
   void override_decay() {
-    if (decay_) detail::set_decays(detail::setting_fields(rule_), *decay_);
+    if (decay_) *detail::number_called(detail::setting_fields(rule_), "decay").value = *decay_;
   }
 
   Rule rule_;
@@ -208,7 +214,10 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   using C = typename Types::compute;
 
  public:
-  explicit typed_rule(Rule r) : rule(std::move(r)) { validate(rule); }
+  explicit typed_rule(Rule r) : rule(std::move(r)) {
+    detail::check_names(detail::setting_fields(rule), Rule::name());
+    validate(rule);
+  }
 
   std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
                                                                   bool scales_gradient) const override {
@@ -232,7 +241,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     *found.value = value;
   }
   void check() const override { rule.validate(); }
-  index_t decays() const override { return detail::number_called(detail::setting_fields(rule), "decay").count; }
+  bool has_decay() const override { return detail::number_called(detail::setting_fields(rule), "decay").value; }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
   bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }
   double largest_gradient() const override { return largest_input<typename Types::weight, typename Types::state, C>; }
@@ -242,7 +251,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
  private:
   detail::number_field number_field(std::string_view name) const {
     const auto found = detail::number_called(detail::setting_fields(rule), name);
-    if (found.count == 1) return found;
+    if (found.value) return found;
     Rule unchanged = rule;
     set_setting(unchanged, name, "");  // says what is wrong with the name
     throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");

@@ -85,7 +85,7 @@ class engine {
     check_options(name, o.lr_scale, o.decay);
     parameters_.add(
         name, w, g, two ? *reference : g, o, two, number,
-        rule.decays(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
+        rule.has_decay(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
     stale_ = plan_ != nullptr;
   }
   void drop_views(std::span<const std::string> names) {

@@ -23,15 +23,12 @@ void check_pair(const std::string& name, const view<W>& w, const view<const G>& 
   throw bad_value(gradient, text(g), "the shape of its weight, " + text(w));
 }
 template <class W>
-void check_options(const std::string& name, const view<W>& w, const parameter_options& o, index_t decays) {
+void check_options(const std::string& name, const view<W>& w, const parameter_options& o, bool has_decay) {
   const auto legal = range{.low = 0};
   if (!legal.contains(o.lr_scale)) throw bad_value("lr_scale of \"" + name + "\"", text(o.lr_scale), text(legal));
   if (o.decay) {
     if (!legal.contains(*o.decay)) throw bad_value("decay of \"" + name + "\"", text(*o.decay), text(legal));
-    if (decays == 0) throw bad_value("decay of \"" + name + "\"", text(*o.decay), "not set: this rule has no decay");
-    if (decays > 1)
-      throw bad_value("decay of \"" + name + "\"", text(*o.decay),
-                      "not set: this rule has " + std::to_string(decays) + " settings of that name");
+    if (!has_decay) throw bad_value("decay of \"" + name + "\"", text(*o.decay), "not set: this rule has no decay");
   }
   index_t sum = 0;
   for (const index_t rows : o.row_blocks) {

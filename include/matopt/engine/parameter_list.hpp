@@ -33,19 +33,19 @@ class parameter_list {
  public:
   using gradient = view<const G> parameter<W, G>::*;  // which of the two
 
-  // `two`: with a reference gradient of its own; without, r is g. `group`: of the rule that it takes. `decays`: how
-  // many settings of that rule are called decay. `states(rows, cols)`: the names of the state that it keeps of a
+  // `two`: with a reference gradient of its own; without, r is g. `group`: of the rule that it takes.
+  // `has_decay`: that rule has a setting of that name. `states(rows, cols)`: the names of the state that it keeps of a
   // matrix.
   template <class States>
   void add(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o, bool two,
-           std::size_t group, index_t decays, States states) {
+           std::size_t group, bool has_decay, States states) {
     detail::check_name("parameter name", name);
     if (name.starts_with(reserved))
       throw bad_value("parameter name", '"' + name + '"',
                       "a name that does not begin with \"optimizer.\", as state does");
     detail::check_pair(name, w, g, "gradient");
     if (two) detail::check_pair(name, w, r, "reference gradient");
-    detail::check_options(name, w, o, decays);
+    detail::check_options(name, w, o, has_decay);
     claim_moved_memory();
     check_memory(name, w, g, two ? &r : nullptr);
     const std::size_t number = next_;
@@ -93,9 +93,9 @@ class parameter_list {
     });
   }
   // What may differ from parameter to parameter, of what was added as `name`.
-  void set_options(const std::string& name, double lr_scale, std::optional<double> decay, index_t decays) {
+  void set_options(const std::string& name, double lr_scale, std::optional<double> decay, bool has_decay) {
     const added_view& of = find(name);
-    detail::check_options(name, of.w, {lr_scale, decay, {}}, decays);
+    detail::check_options(name, of.w, {lr_scale, decay, {}}, has_decay);
     for (auto& p : items_)
       if (p.view_number == of.view_number) p.lr_scale = lr_scale, p.decay = decay;
   }

@@ -5,7 +5,7 @@
 //   any_optimizer<eigen_backend> opt = rules.make("muon", cpu, {{"momentum", "0.9"}});
 //   groups.add_group("hidden", rules.rule("muon", {{"momentum", "0.9"}}), 0.02);          for param_groups
 //
-// Errors: an unknown rule or setting names the nearest known one.
+// Errors: an unknown rule or setting names the nearest known one; a name that a rule has already is refused.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -25,14 +25,15 @@ class rule_registry {
  public:
   using rule_pointer = typename any_optimizer<Backend, Types>::rule_pointer;
 
-  // Knows `defaults` as `name` from now on; returns itself.
+  // Knows `defaults` as `name` from now on, which no other rule may be called; returns itself.
   template <class Rule>
   requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
-    entries_[name] = {settings_of(defaults), Rule::published_lr(), [defaults](const std::vector<setting>& settings) {
-                        Rule rule = defaults;
-                        for (const auto& s : settings) set_setting(rule, s.name, s.value);
-                        return rule_pointer(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)));
-                      }};
+    detail::check_names(detail::setting_fields(defaults), Rule::name());
+    insert(name, {settings_of(defaults), Rule::published_lr(), [defaults](const std::vector<setting>& settings) {
+                    Rule rule = defaults;
+                    for (const auto& s : settings) set_setting(rule, s.name, s.value);
+                    return rule_pointer(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)));
+                  }});
     return *this;
   }
 
@@ -61,6 +62,10 @@ class rule_registry {
     double lr;
     std::function<rule_pointer(const std::vector<setting>&)> make;
   };
+  void insert(const std::string& name, entry fresh) {
+    if (!entries_.emplace(name, std::move(fresh)).second)
+      throw bad_value("the name of a rule", '"' + name + '"', "one that no other rule has");
+  }
   const entry& find(const std::string& name) const {
     const auto at = entries_.find(name);
     if (at != entries_.end()) return at->second;
