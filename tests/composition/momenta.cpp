@@ -12,6 +12,7 @@
 #include <matopt/policy/momentum/polar_first.hpp>
 #include <matopt/policy/momentum/positive_negative.hpp>
 #include <matopt/policy/momentum/positive_negative_adam.hpp>
+#include <matopt/policy/momentum/quantized.hpp>
 #include <matopt/policy/momentum/quasi_hyperbolic.hpp>
 #include <matopt/policy/momentum/sign_of.hpp>
 #include <matopt/policy/momentum/soap_direction.hpp>
@@ -20,6 +21,11 @@
 #include "erased.hpp"
 
 namespace matopt::test {
+
+// A momentum in 8 bits has the name of the one in floats, because their checkpoints are each other's; the table tells them apart.
+struct in_8_bits : quantized<nesterov_heavy_ball> {
+  static std::string name() { return "quantized<nesterov_heavy_ball>"; }
+};
 
 const momenta& all_momenta() {
   static const momenta list = [] {
@@ -32,6 +38,7 @@ const momenta& all_momenta() {
     add<column_rate<>>(l), add<soap_direction>(l, {.frequency = 2}), add<polar_first<svd_polar>>(l);
     add<eigen_whitened<>>(l, {.trust_gate = true}), add<kl_soap_direction>(l, {.frequency = 2});
     add<kl_shampoo_direction>(l, {.frequency = 2}), add<emerging_kl_direction>(l);
+    add<in_8_bits>(l);
     return l;
   }();
   return list;
