@@ -535,6 +535,27 @@ TEST_CASE("several views are dropped together, or none of them", "[optimizer]") 
   CHECK(opt.size() == 3);
 }
 
+TEST_CASE("a matrix that is left out does not go on stopping steps by its last gradient", "[optimizer]") {
+  eigen_backend cpu(1);
+  for (const bool clips : {false, true}) {
+    stored<double> w(4, 4, layout::row_major, 2), g(4, 4, layout::row_major, 2);
+    optimizer<muon, eigen_backend, types<double>> opt(cpu, {}, {.max_norm = clips ? 1.0 : 0.0});
+    opt.add("a", w.v().matrix(0), g.cv().matrix(0));
+    opt.add("b", w.v().matrix(1), g.cv().matrix(1));
+    opt.finalize();
+    g.v().matrix(0)(0, 0) = std::numeric_limits<double>::infinity();
+    g.v().matrix(1)(0, 0) = 1;
+    const auto moved = [&] {
+      const auto before = elements(w.cv());
+      opt.step(0.1);
+      return elements(w.cv()) != before;
+    };
+    CHECK(!moved());
+    opt.leave_out({"a"});
+    CHECK(moved());
+  }
+}
+
 TEST_CASE("leaving out many matrices by name takes time in proportion", "[optimizer]") {
   eigen_backend cpu(1);
   const auto seconds = [&](index_t count) {
@@ -864,11 +885,23 @@ TEST_CASE("a rule with prefixed settings steps as the same rule with the policie
   CHECK(w.memory() == v.memory());
 }
 
-TEST_CASE("a registry refuses a name that it knows", "[errors]") {
+TEST_CASE("a registry refuses a name that it knows, unless asked to replace its rule", "[errors]") {
   rule_registry<eigen_backend, types<double>> rules;
   rules.add<muon>("muon");
   CHECK_THROWS_WITH(rules.add<lion>("muon"), Contains("\"muon\"") && Contains("one that no other rule has"));
   CHECK(rules.rule("muon")->signature() == muon::name());
+  muon mine;
+  mine.momentum.beta = 0.75;
+  const auto momentum = [&] {
+    for (const setting& s : rules.settings("muon"))
+      if (s.name == "momentum") return s.value;
+    return std::string("none");
+  };
+  CHECK(momentum() != "0.75");
+  CHECK(rules.replace("muon", mine).replace<lion>("muon").replace("muon", mine).names().size() == 1);
+  CHECK(momentum() == "0.75");
+  CHECK_THROWS_WITH(rules.replace<lion>("muno"), Contains("nearest: \"muon\""));
+  CHECK_THROWS_AS((rules.replace<lion>("lion")), error);
 }
 
 TEST_CASE("settings have the names of their members, and take those of version 0.1", "[optimizer]") {

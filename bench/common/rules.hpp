@@ -25,7 +25,7 @@ void add_variants(matopt::rule_registry<B, T>& r) {
   falling.constraint.rank.total = 1;
   numuon_krylov krylov;
   krylov.constraint.rank.total = 1;
-  r.add("numuon", falling).add("numuon_krylov", krylov);
+  r.replace("numuon", falling).replace("numuon_krylov", krylov);
   numuon quarter;
   quarter.constraint.rank = {.start = 0.25, .end = 0.25, .hold = 0, .total = 1};
   r.add("muon_standard_form", standard).add("numuon_rank_quarter", quarter);

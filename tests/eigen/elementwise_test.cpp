@@ -14,6 +14,28 @@ using namespace matopt;
 using namespace matopt::test;
 using Catch::Matchers::Contains;
 
+TEST_CASE("CPU: memory is zero, aligned, on the boundaries of large pages where it is large, and moves", "[eigen]") {
+  eigen_backend cpu(1);
+  for (const auto& [bytes, boundary] : {std::pair<std::size_t, std::size_t>{0, 1},
+                                        {1, 256},
+                                        {300, 256},
+                                        {(std::size_t{8} << 20) - 1, 256},
+                                        {std::size_t{8} << 20, std::size_t{1} << 21},
+                                        {(std::size_t{9} << 20) + 77, std::size_t{1} << 21}}) {
+    CAPTURE(bytes, boundary);
+    eigen_backend::buffer memory = cpu.allocate(bytes);
+    std::byte* const begin = memory.data();
+    CHECK(reinterpret_cast<std::uintptr_t>(begin) % boundary == 0);
+    CHECK(std::all_of(begin, begin + bytes, [](std::byte b) { return b == std::byte{0}; }));
+    eigen_backend::buffer other(std::move(memory)), third;
+    CHECK((memory.data() == nullptr && other.data() == begin && third.data() == nullptr));
+    third = std::move(other);
+    CHECK(third.data() == begin);
+    third = cpu.allocate(3);
+    if (bytes > 0) CHECK(third.data() != nullptr);
+  }
+}
+
 namespace {
 
 template <class T>

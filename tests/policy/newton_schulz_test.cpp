@@ -246,6 +246,7 @@ TEST_CASE("the numbers of the sets", "[newton_schulz]") {
         values{coefficient_set::deepseek, 1.000001000365, 1.000183075142, 1.000456354249},
         values{coefficient_set::degree9_4, 0.373167133557, 0.993688737508, 0.991971468590},
         values{coefficient_set::degree9_3, 0.088610754093, 1.121064764116, 0.907811025813},
+        values{coefficient_set::cubic5, 0.035792342815, 0.992760913039, 0.796533796030},
         values{coefficient_set::quintic4, 0.042272555329, 1.012548720426, 1.004750475274},
         values{coefficient_set::speedrun12, 0.884840393069, 1.000000000000, 1.000000000000}}) {
     CAPTURE(static_cast<int>(set));

@@ -3,6 +3,7 @@
 //   rule_registry<eigen_backend> rules;
 //   rules.add<muon>("muon").add<adamw>("adamw");
 //   any_optimizer<eigen_backend> opt = rules.make("muon", cpu, {{"momentum", "0.9"}});
+//   rules.replace("muon", mine);                                                          the same name, other defaults
 //   groups.add_group("hidden", rules.rule("muon", {{"momentum", "0.9"}}), 0.02);          for param_groups
 //
 // Errors: an unknown rule or setting names the nearest known one; a name that a rule has already is refused.
@@ -28,12 +29,17 @@ class rule_registry {
   // Knows `defaults` as `name` from now on, which no other rule may be called; returns itself.
   template <class Rule>
   requires rule_for<Rule, Backend, Types> rule_registry& add(const std::string& name, Rule defaults = {}) {
-    detail::check_names(detail::setting_fields(defaults), Rule::name());
-    insert(name, {settings_of(defaults), Rule::published_lr(), [defaults](const std::vector<setting>& settings) {
-                    Rule rule = defaults;
-                    for (const auto& s : settings) set_setting(rule, s.name, s.value);
-                    return rule_pointer(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)));
-                  }});
+    if (!entries_.emplace(name, entry_of(std::move(defaults))).second)
+      throw bad_value("the name of a rule", '"' + name + '"',
+                      "one that no other rule has; replace() takes a known one");
+    return *this;
+  }
+
+  // Knows `defaults` in the place of the rule that is called `name`, which may be of another type; returns itself.
+  template <class Rule>
+  requires rule_for<Rule, Backend, Types> rule_registry& replace(const std::string& name, Rule defaults = {}) {
+    (void)find(name);
+    entries_.insert_or_assign(name, entry_of(std::move(defaults)));
     return *this;
   }
 
@@ -62,9 +68,14 @@ class rule_registry {
     double lr;
     std::function<rule_pointer(const std::vector<setting>&)> make;
   };
-  void insert(const std::string& name, entry fresh) {
-    if (!entries_.emplace(name, std::move(fresh)).second)
-      throw bad_value("the name of a rule", '"' + name + '"', "one that no other rule has");
+  template <class Rule>
+  static entry entry_of(Rule defaults) {
+    detail::check_names(detail::setting_fields(defaults), Rule::name());
+    return {settings_of(defaults), Rule::published_lr(), [defaults](const std::vector<setting>& settings) {
+              Rule rule = defaults;
+              for (const auto& s : settings) set_setting(rule, s.name, s.value);
+              return rule_pointer(std::make_unique<typed_rule<Rule, Backend, Types>>(std::move(rule)));
+            }};
   }
   const entry& find(const std::string& name) const {
     const auto at = entries_.find(name);
