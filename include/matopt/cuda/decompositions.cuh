@@ -67,22 +67,24 @@ class decompositions {
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
-    return matopt::detail::householder<T>::workspace(rows, cols, batch);
+    return panel_gram::bytes(rows, batch) + basis_blocks<T>::workspace(rows, cols, batch);
   }
   template <class T>
   void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
     const on_device here(self().device());
     if (x.cols == 0 || x.batch == 0) return;
     const auto batch = static_cast<unsigned>(x.batch);
-    matopt::detail::householder<T>::run(
-        self(), guard, x, workspace,
+    basis_blocks<T>::run(
+        self(), guard, x, workspace + panel_gram::bytes(x.rows, x.batch),
         [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
           const unsigned threads = v.rows >= 256 ? 1024 : 256;
           reflect_kernel<<<batch, threads, 0, self().stream()>>>(guard, v, norm, sign, before);
           check_launch("orthonormal_basis");
         },
         [&](const view<const T>& v, const view<T>& t) {
-          triangle_kernel<<<batch, 1024, 0, self().stream()>>>(guard, v, t);
+          const panel_gram gram(v.rows, workspace);
+          gram.of(self().stream(), guard, v);
+          triangle_kernel<<<batch, 1024, 0, self().stream()>>>(guard, gram, t);
           check_launch("orthonormal_basis");
         });
   }
@@ -113,6 +115,8 @@ class decompositions {
   }
 
  private:
+  template <class T>
+  using basis_blocks = matopt::detail::householder<T>;
   Backend& self() { return static_cast<Backend&>(*this); }
   template <class T>
   static svd_problem problem(index_t rows, index_t cols, index_t batch) {

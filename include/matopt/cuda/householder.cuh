@@ -1,5 +1,5 @@
 // Kernels of orthonormal_basis (core/householder.hpp): one block makes the reflections of a block of columns of one
-// matrix, another the triangle that multiplies them out. All else is products.
+// matrix, others V^T V and the triangle that multiplies them out. All else is products.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -69,32 +69,34 @@ __global__ void __launch_bounds__(1024)
     for (index_t j = k + 1 + warp; j < v.cols; j += warps) {
       T* const other = &v(0, j, b);
       T along = 0;
+#pragma unroll 8
       for (index_t i = k + lane; i < m; i += 32) along += column[i] * other[i];
       along = twice * warp_sum(along);
-      for (index_t i = k + lane; i < m; i += 32) other[i] -= along * column[i];
+      constexpr int at_once = 8;  // read before one of them is written: the compiler cannot know that they are apart
+      for (index_t first = k + lane; first < m; first += 32 * at_once) {
+        T mine[at_once] = {}, theirs[at_once] = {};
+#pragma unroll
+        for (int r = 0; r < at_once; ++r)
+          if (first + 32 * r < m) mine[r] = column[first + 32 * r], theirs[r] = other[first + 32 * r];
+#pragma unroll
+        for (int r = 0; r < at_once; ++r)
+          if (first + 32 * r < m) other[first + 32 * r] = theirs[r] - along * mine[r];
+      }
     }
     __syncthreads();
   }
 }
 
-// T of v's reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal. Sums in double.
+// T of reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal.
 template <class T>
-__global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard, view<const T> v, view<T> t) {
+__global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard, panel_gram of, view<T> t) {
   if (guard && guard[blockIdx.x]) return;
   constexpr int n = static_cast<int>(matopt::detail::householder<T>::width);
   static_assert(n == 32, "a warp's lanes are the rows of a tile");
-  __shared__ T tile[n][n + 1];  // by columns of v
   __shared__ double gram[n][n + 1], inverse[n][n + 1];
-  const index_t b = blockIdx.x, w = v.cols;
+  const index_t b = blockIdx.x, w = t.cols;
   const int x = static_cast<int>(threadIdx.x) % n, y = static_cast<int>(threadIdx.x) / n;
-  double sum = 0;
-  for (index_t first = 0; first < v.rows; first += n) {
-    __syncthreads();
-    tile[y][x] = y < w && first + x < v.rows ? v(first + x, y, b) : T(0);
-    __syncthreads();
-    for (int r = 0; r < n; ++r) sum += static_cast<double>(tile[y][r]) * static_cast<double>(tile[x][r]);
-  }
-  gram[y][x] = sum;
+  gram[y][x] = of.at(b, static_cast<int>(threadIdx.x));
   __syncthreads();
   // Row x of the inverse needs no other.
   if (y == 0 && x < w)
