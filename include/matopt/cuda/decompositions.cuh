@@ -116,7 +116,7 @@ class decompositions {
 
  private:
   template <class T>
-  using basis_blocks = matopt::detail::householder<T>;
+  using basis_blocks = matopt::detail::householder<T, 4>;
   Backend& self() { return static_cast<Backend&>(*this); }
   template <class T>
   static svd_problem problem(index_t rows, index_t cols, index_t batch) {
