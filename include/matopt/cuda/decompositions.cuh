@@ -67,14 +67,14 @@ class decompositions {
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
-    return panel_gram::bytes(rows, batch) + basis_blocks<T>::workspace(rows, cols, batch);
+    return basis_in_blocks<T>::workspace(rows, cols, batch);
   }
   template <class T>
   void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
     const on_device here(self().device());
     if (x.cols == 0 || x.batch == 0) return;
     const auto batch = static_cast<unsigned>(x.batch);
-    basis_blocks<T>::run(
+    basis_in_blocks<T>::blocks::run(
         self(), guard, x, workspace + panel_gram::bytes(x.rows, x.batch),
         [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
           const unsigned threads = v.rows >= 256 ? 1024 : 256;
@@ -115,8 +115,6 @@ class decompositions {
   }
 
  private:
-  template <class T>
-  using basis_blocks = matopt::detail::householder<T, 4>;
   Backend& self() { return static_cast<Backend&>(*this); }
   template <class T>
   static svd_problem problem(index_t rows, index_t cols, index_t batch) {

@@ -3,6 +3,7 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cstddef>
 #include <limits>
 
 #include "../core/householder.hpp"
@@ -34,6 +35,15 @@ __device__ T over_block(T x) {
   __syncthreads();
   return of_warp[32];
 }
+
+// How orthonormal_basis goes on a GPU, and the workspace: of panel_gram, then of the blocks.
+template <class T>
+struct basis_in_blocks {
+  using blocks = matopt::detail::householder<T, 4>;
+  static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
+    return panel_gram::bytes(rows, batch) + blocks::workspace(rows, cols, batch);
+  }
+};
 
 // The columns of v, side by side in memory, become reflections; each warp turns columns to the right of the newest.
 template <class T>
