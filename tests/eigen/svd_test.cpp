@@ -242,8 +242,8 @@ struct basis {
         [](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
           for (index_t b = 0; b < v.batch; ++b) detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before);
         },
-        [](const view<const T>& v, const view<T>& t) {
-          for (index_t b = 0; b < v.batch; ++b) detail::reflection_triangle(v.matrix(b), t.matrix(b));
+        [](const view<const T>& v, const view<T>& t, const view<T>& along) {
+          for (index_t b = 0; b < v.batch; ++b) detail::reflection_triangle(v.matrix(b), t.matrix(b), along.matrix(b));
         });
   }
 };

@@ -52,9 +52,11 @@ class householder {
 
   // `reflect(v, norm, sign, before)` replaces the columns of v (m x b, m >= b, column-major) by the reflections that
   // make them upper triangular, v(k, k) = 1, zeros above, and stores the signs of R's diagonal (b x 1); `norm` (b x 1):
-  // of these columns in X, `before`: how many columns X has before them. `triangle(v, t)` makes T of them (b x b, zeros
-  // below the diagonal), with sums in double: equal terms of one sign add up to errors that grow with their number, and
-  // Q is as orthonormal as T fits V. X has at most as many columns as rows, and one unit stride.
+  // of these columns in X, `before`: how many columns X has before them. `triangle(v, t, along)` gets these reflections
+  // behind the a ones that they are multiplied out with (m x (a + b)); it makes T of the last b (b x b, zeros below the
+  // diagonal) and along = the first a of v, transposed, times the last b. Both with sums in double: equal terms of one
+  // sign add up to errors that grow with their number, and Q is as orthonormal as T fits V. X has at most as many
+  // columns as rows, and one unit stride.
   template <class Backend, class Reflect, class Triangle>
   static void run(Backend& verbs, const status_word* guard, const view<T>& x, std::byte* workspace,
                   const Reflect& reflect, const Triangle& triangle) {
@@ -105,11 +107,11 @@ class householder {
                       rows = x.row_block(at, m - at);
         verbs.for_each(guard, fn::assign{}, vb, as_const(rows.col_block(at, w)));
         reflect(vb, as_const(norm.row_block(at, w)), sign.row_block(at, w), at);
-        triangle(as_const(vb), tb);
+        const view<T> a = along.row_block(0, before).col_block(0, w);
+        triangle(as_const(reflections(at, first, before + w)), tb, a);
         if (before > 0) {
           const view<T> done = t.row_block(0, before).col_block(first, before), corner = columns.row_block(0, before);
-          verbs.template gemm<T>(guard, T(-1), turn(done, multiply(reflections(at, first, before), vb)), tb, T(0),
-                                 corner, corner);
+          verbs.template gemm<T>(guard, T(-1), turn(done, a), tb, T(0), corner, corner);
         }
         if (at + w < right) apply(vb, tb, rows.col_block(at + w, right - at - w), true);
       }

@@ -111,7 +111,7 @@ struct panel_round {
     const panel_gram gram{p.rows, workspace};
     T* const r = reinterpret_cast<T*>(workspace + panel_gram::bytes(p.rows, p.batch));
     auto* const done = reinterpret_cast<status_word*>(r + p.batch * 32 * 32);
-    gram.of(stream, guard, as_const(p));
+    gram.of(stream, guard, as_const(p), as_const(p));
     panel_kernel<<<batch, 1024, 0, stream>>>(guard, gram, p, kept, r, done, before, last, tolerance);
     solve_rows(stream, done, as_const(row_major(r, 32, 32, p.batch).row_block(0, p.cols).col_block(0, p.cols)), p);
   }

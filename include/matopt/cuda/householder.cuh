@@ -41,7 +41,10 @@ template <class T>
 struct basis_in_blocks {
   using blocks = matopt::detail::householder<T, 4>;
   static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
-    return panel_gram::bytes(rows, batch) + blocks::workspace(rows, cols, batch);
+    return of_panels(rows, batch) + blocks::workspace(rows, cols, batch);
+  }
+  static std::size_t of_panels(index_t rows, index_t batch) {
+    return panel_gram::bytes(rows, batch, blocks::together / blocks::width);
   }
 };
 
@@ -97,17 +100,23 @@ __global__ void __launch_bounds__(1024)
   }
 }
 
-// T of reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal.
+// T of the newest reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal, by the last
+// block of a matrix. The blocks before it: V^T V of the reflections before these and of these.
 template <class T>
-__global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard, panel_gram of, view<T> t) {
+__global__ void __launch_bounds__(1024)
+    triangle_kernel(const status_word* guard, panel_gram of, view<T> t, view<T> along) {
   if (guard && guard[blockIdx.x]) return;
   constexpr int n = static_cast<int>(matopt::detail::householder<T>::width);
   static_assert(n == 32, "a warp's lanes are the rows of a tile");
   __shared__ double gram[n][n + 1], inverse[n][n + 1];
-  const index_t b = blockIdx.x, w = t.cols;
+  const index_t b = blockIdx.x, w = t.cols, set = blockIdx.y;
   const int x = static_cast<int>(threadIdx.x) % n, y = static_cast<int>(threadIdx.x) / n;
-  gram[y][x] = of.at(b, static_cast<int>(threadIdx.x));
+  gram[y][x] = of.at(b, static_cast<int>(threadIdx.x), set);
   __syncthreads();
+  if (set * n < along.rows) {
+    if (y < w) along(set * n + x, y, b) = static_cast<T>(gram[x][y]);
+    return;
+  }
   // Row x of the inverse needs no other.
   if (y == 0 && x < w)
     for (int j = 0; j < w; ++j) {
