@@ -236,9 +236,10 @@ struct basis {
   static std::size_t workspace(const eigen_backend&, index_t rows, index_t cols, index_t batch) {
     return by_blocks::workspace(rows, cols, batch);
   }
-  static void run(eigen_backend& cpu, view<T> x, std::byte* work) {
+  template <class Backend>
+  static void run(Backend& verbs, view<T> x, std::byte* work) {
     by_blocks::run(
-        cpu, nullptr, x, work,
+        verbs, nullptr, x, work,
         [](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
           for (index_t b = 0; b < v.batch; ++b) detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before);
         },
@@ -253,6 +254,30 @@ struct basis<T, 1> {
     return cpu.orthonormal_basis_workspace<T>(rows, cols, batch);
   }
   static void run(eigen_backend& cpu, view<T> x, std::byte* work) { cpu.orthonormal_basis<T>(nullptr, x, work); }
+};
+// Products as cuBLAS makes them of floats: the terms of an element one after another.
+struct term_by_term {
+  eigen_backend& cpu;
+  template <class... A>
+  void for_each(const A&... a) {
+    cpu.for_each(a...);
+  }
+  template <class... A>
+  void reduce_rows(const A&... a) {
+    cpu.reduce_rows(a...);
+  }
+  template <class T>
+  void gemm(const status_word*, T alpha, view<const T> a, view<const T> b, T beta, view<const T> c, view<T> d) {
+    mat products(d.rows, d.cols);
+    for (index_t i = 0; i < d.rows; ++i)
+      for (index_t j = 0; j < d.cols; ++j) {
+        T sum = 0;
+        for (index_t k = 0; k < a.cols; ++k) sum += a(i, k) * b(k, j);
+        products(i, j) = static_cast<double>(alpha * sum + (beta == T(0) ? T(0) : beta * c(i, j)));
+      }
+    for (index_t i = 0; i < d.rows; ++i)
+      for (index_t j = 0; j < d.cols; ++j) d(i, j) = static_cast<T>(products(i, j));
+  }
 };
 }  // namespace
 
@@ -287,6 +312,18 @@ TEMPLATE_TEST_CASE_SIG("orthonormal_basis: Q of X = Q R with a positive diagonal
         }
       }
     }
+}
+
+// T of four blocks has to fit V, whose products with each other are long sums of one sign here.
+TEST_CASE("orthonormal_basis: as orthonormal where products are added up term by term", "[svd]") {
+  eigen_backend cpu(1);
+  term_by_term verbs{cpu};
+  stored<float> x(300, 130, layout::column_major);
+  x.fill([](index_t i, index_t j, index_t) { return i >= j ? 1.0 : 0.0; });
+  std::vector<std::byte> work(basis<float, 4>::workspace(cpu, 300, 130, 1));
+  basis<float, 4>::run(verbs, x.v(), work.data());
+  const mat q = to_mat(x.cv());
+  CHECK(largest(transposed(q) * q - identity(130)) < 4e-6);
 }
 
 TEMPLATE_TEST_CASE_SIG("orthonormal_basis: orthonormal whatever the columns are", "[svd]",
