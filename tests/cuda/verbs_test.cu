@@ -643,6 +643,37 @@ TEMPLATE_TEST_CASE("GPU: orthonormal_basis of larger matrices", "[cuda][no_racec
   check_basis<TestType>({{1, 1}, {129, 65}, {300, 130}, {384, 384}, {3072, 64}});
 }
 
+// As large as SOAP's bases, so the product that checks them is the device's. Terms of one sign are what sums lose most of.
+TEST_CASE("GPU: orthonormal_basis of thousands of columns", "[cuda][slow]") {
+  stream s;
+  cuda_backend gpu(s.s);
+  for (const auto& [m, n] : {size{768, 768}, {1536, 1536}, {3072, 768}, {3072, 3072}}) {
+    on_device<float> x(gpu, m, n, layout::column_major);
+    on_device<double> q(gpu, m, n, layout::column_major), gram(gpu, n, n, layout::column_major);
+    cuda_backend::buffer work = gpu.allocate(gpu.orthonormal_basis_workspace<float>(m, n, 1));
+    const auto check = [&, m = m, n = n](const char* name) {
+      x.up();
+      gpu.orthonormal_basis(nullptr, x.v(), work.data());
+      x.down();
+      q.host.fill([&](index_t i, index_t j, index_t) { return static_cast<double>(x.host(i, j, 0)); });
+      q.up();
+      gpu.gemm(nullptr, 1.0, q.v().t(), q.v(), 0.0, gram.v(), gram.v());
+      gram.down();
+      double most = 0;
+      for (index_t j = 0; j < n; ++j)
+        for (index_t i = 0; i < n; ++i) most = std::max(most, std::abs(gram.host(i, j, 0) - (i == j ? 1 : 0)));
+      CAPTURE(name, m, n);
+      CHECK(most < 1e-5);
+    };
+    x.host.fill_random(1);
+    check("noise");
+    x.host.fill([](index_t i, index_t j, index_t) { return i >= j ? 1.0 : 0.0; });
+    check("a triangle");
+    x.host.fill([](index_t i, index_t j, index_t) { return 1 / static_cast<double>(i + j + 1); });
+    check("Hilbert");
+  }
+}
+
 template <class T>
 void check_spans(const std::vector<size>& shapes) {
   stream s;

@@ -228,19 +228,78 @@ TEMPLATE_TEST_CASE("orthonormalize: columns are orthonormal or zero, and span wh
     }
 }
 
-TEMPLATE_TEST_CASE("orthonormal_basis: Q of X = Q R with a positive diagonal, in every storage", "[svd]", float,
-                   double) {
-  using T = TestType;
+namespace {
+// By several blocks of reflections together, as on a GPU; and the verb, which takes one.
+template <class T, int blocks>
+struct basis {
+  using by_blocks = detail::householder<T, blocks>;
+  static std::size_t workspace(const eigen_backend&, index_t rows, index_t cols, index_t batch) {
+    return by_blocks::workspace(rows, cols, batch);
+  }
+  template <class Backend>
+  static void run(Backend& verbs, view<T> x, std::byte* work) {
+    by_blocks::run(
+        verbs, nullptr, x, work,
+        [](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
+          for (index_t b = 0; b < v.batch; ++b) detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before);
+        },
+        [](const view<const T>& v, const view<T>& t, const view<T>& along) {
+          for (index_t b = 0; b < v.batch; ++b) detail::reflection_triangle(v.matrix(b), t.matrix(b), along.matrix(b));
+        });
+  }
+};
+template <class T>
+struct basis<T, 1> {
+  static std::size_t workspace(const eigen_backend& cpu, index_t rows, index_t cols, index_t batch) {
+    return cpu.orthonormal_basis_workspace<T>(rows, cols, batch);
+  }
+  static void run(eigen_backend& cpu, view<T> x, std::byte* work) { cpu.orthonormal_basis<T>(nullptr, x, work); }
+};
+// Products as cuBLAS makes them of floats: the terms of an element one after another.
+struct term_by_term {
+  eigen_backend& cpu;
+  template <class... A>
+  void for_each(const A&... a) {
+    cpu.for_each(a...);
+  }
+  template <class... A>
+  void reduce_rows(const A&... a) {
+    cpu.reduce_rows(a...);
+  }
+  template <class T>
+  void gemm(const status_word*, T alpha, view<const T> a, view<const T> b, T beta, view<const T> c, view<T> d) {
+    mat products(d.rows, d.cols);
+    for (index_t i = 0; i < d.rows; ++i)
+      for (index_t j = 0; j < d.cols; ++j) {
+        T sum = 0;
+        for (index_t k = 0; k < a.cols; ++k) sum += a(i, k) * b(k, j);
+        products(i, j) = static_cast<double>(alpha * sum + (beta == T(0) ? T(0) : beta * c(i, j)));
+      }
+    for (index_t i = 0; i < d.rows; ++i)
+      for (index_t j = 0; j < d.cols; ++j) d(i, j) = static_cast<T>(products(i, j));
+  }
+};
+}  // namespace
+
+TEMPLATE_TEST_CASE_SIG("orthonormal_basis: Q of X = Q R with a positive diagonal, in every storage", "[svd]",
+                       ((typename T, int blocks), T, blocks), (float, 1), (float, 4), (double, 1), (double, 4)) {
   eigen_backend cpu(2);
   for (const layout l : all_layouts)
-    for (const auto& [m, n] :
-         {std::pair<index_t, index_t>{1, 1}, {9, 1}, {7, 7}, {33, 33}, {40, 32}, {70, 65}, {100, 64}, {64, 31}}) {
+    for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1},
+                               {9, 1},
+                               {7, 7},
+                               {33, 33},
+                               {40, 32},
+                               {70, 65},
+                               {100, 64},
+                               {64, 31},
+                               {150, 141}}) {
       CAPTURE(name_of(l), m, n);
       stored<T> x(m, n, l, 2);
       x.fill_random(static_cast<std::uint64_t>(m + n));
-      std::vector<std::byte> work(cpu.orthonormal_basis_workspace<T>(m, n, 2) + 64, std::byte{0x5A});
+      std::vector<std::byte> work(basis<T, blocks>::workspace(cpu, m, n, 2) + 64, std::byte{0x5A});
       const mat before[] = {to_mat(x.cv().matrix(0)), to_mat(x.cv().matrix(1))};
-      cpu.orthonormal_basis<T>(nullptr, x.v(), work.data());
+      basis<T, blocks>::run(cpu, x.v(), work.data());
       CHECK(std::all_of(work.end() - 64, work.end(), [](std::byte b) { return b == std::byte{0x5A}; }));
       CHECK(x.intact());
       for (index_t b = 0; b < 2; ++b) {
@@ -255,16 +314,28 @@ TEMPLATE_TEST_CASE("orthonormal_basis: Q of X = Q R with a positive diagonal, in
     }
 }
 
-TEMPLATE_TEST_CASE("orthonormal_basis: orthonormal whatever the columns are", "[svd]", float, double) {
-  using T = TestType;
+// T of four blocks has to fit V, whose products with each other are long sums of one sign here.
+TEST_CASE("orthonormal_basis: as orthonormal where products are added up term by term", "[svd]") {
+  eigen_backend cpu(1);
+  term_by_term verbs{cpu};
+  stored<float> x(300, 130, layout::column_major);
+  x.fill([](index_t i, index_t j, index_t) { return i >= j ? 1.0 : 0.0; });
+  std::vector<std::byte> work(basis<float, 4>::workspace(cpu, 300, 130, 1));
+  basis<float, 4>::run(verbs, x.v(), work.data());
+  const mat q = to_mat(x.cv());
+  CHECK(largest(transposed(q) * q - identity(130)) < 4e-6);
+}
+
+TEMPLATE_TEST_CASE_SIG("orthonormal_basis: orthonormal whatever the columns are", "[svd]",
+                       ((typename T, int blocks), T, blocks), (float, 1), (float, 4), (double, 1), (double, 4)) {
   eigen_backend cpu(1);
   const double tiny = std::is_same_v<T, float> ? 1e-37 : 1e-300, huge = std::is_same_v<T, float> ? 1e37 : 1e300;
   const auto check = [&](const std::string& name, index_t m, index_t n, const auto& f) {
     CAPTURE(name, m, n);
     stored<T> x(m, n, layout::column_major);
     x.fill([&](index_t i, index_t j, index_t) { return f(i, j); });
-    std::vector<std::byte> work(cpu.orthonormal_basis_workspace<T>(m, n, 1));
-    cpu.orthonormal_basis<T>(nullptr, x.v(), work.data());
+    std::vector<std::byte> work(basis<T, blocks>::workspace(cpu, m, n, 1));
+    basis<T, blocks>::run(cpu, x.v(), work.data());
     const mat q = to_mat(x.cv());
     CHECK(largest(transposed(q) * q - identity(n)) < (std::is_same_v<T, float> ? 1e-5 : 1e-12));
     return q;

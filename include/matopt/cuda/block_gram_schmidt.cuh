@@ -21,31 +21,6 @@
 
 namespace MATOPT_NAMESPACE::cuda {
 
-// The Gram matrix of some rows of p, 32 x 32, to the place of this piece of this matrix.
-inline constexpr int gram_rows = 128;
-template <class T>
-__global__ void __launch_bounds__(256) gram_kernel(const status_word* guard, view<const T> p, double* sums) {
-  if (guard && guard[blockIdx.x]) return;
-  constexpr int width = 32;
-  __shared__ double tile[32][width + 1];
-  const index_t b = blockIdx.x, first = static_cast<index_t>(blockIdx.y) * gram_rows;
-  const int thread = static_cast<int>(threadIdx.x), x = thread % 16, y = thread / 16, row = thread % 32;
-  double sum[2][2] = {};
-  for (int at = 0; at < gram_rows; at += 32) {
-    __syncthreads();
-    const index_t i = first + at + row;
-    for (int j = thread / 32; j < width; j += 8)
-      tile[row][j] = i < p.rows && j < p.cols ? static_cast<double>(p(i, j, b)) : 0.0;
-    __syncthreads();
-    for (int r = 0; r < 32; ++r)
-      for (int u = 0; u < 2; ++u)
-        for (int v = 0; v < 2; ++v) sum[u][v] += tile[r][y + 16 * u] * tile[r][x + 16 * v];
-  }
-  sums += (b * gridDim.y + blockIdx.y) * (width * width);
-  for (int u = 0; u < 2; ++u)
-    for (int v = 0; v < 2; ++v) sums[(y + 16 * u) * width + x + 16 * v] = sum[u][v];
-}
-
 // The columns of matrix b, one by one, by the calling block of 1024 threads, a warp for each of up to 32; as
 // gram_schmidt of eigen/factorize.hpp. `kept`: in shared memory.
 template <class T>
@@ -92,9 +67,8 @@ __device__ void gram_schmidt(const view<T>& p, index_t b, T* kept, index_t befor
 
 // R of each matrix, 32 x 32 by rows, or, where `done` becomes 1, its columns themselves; and what is kept of each.
 template <class T>
-__global__ void __launch_bounds__(1024)
-    panel_kernel(const status_word* guard, const double* sums, index_t pieces, view<T> p, view<T> kept, T* r,
-                 status_word* done, index_t before, bool last, T tolerance) {
+__global__ void __launch_bounds__(1024) panel_kernel(const status_word* guard, panel_gram gram, view<T> p, view<T> kept,
+                                                     T* r, status_word* done, index_t before, bool last, T tolerance) {
   if (guard && guard[blockIdx.x]) return;
   constexpr int width = 32;
   const index_t b = blockIdx.x, place = threadIdx.x;
@@ -102,8 +76,7 @@ __global__ void __launch_bounds__(1024)
   __shared__ T left[width];
   __shared__ double length[width];
   if (place < n) left[place] = before == 0 && !last ? T(1) : kept(place, 0, b);
-  double g = 0;
-  for (index_t i = 0; i < pieces; ++i) g += sums[(b * pieces + i) * (width * width) + place];
+  const double g = gram.at(b, static_cast<int>(place));
   if (x == y) length[x] = math::sqrt(g);
   bool close = false;
   const double mine = upper_factor(g, n, [&](int k, double pivot) {
@@ -126,22 +99,20 @@ __global__ void __launch_bounds__(1024)
 
 template <class T>
 struct panel_round {
-  static index_t pieces(index_t rows) { return (rows + gram_rows - 1) / gram_rows; }
   static std::size_t workspace(index_t rows, index_t batch) {
-    const auto each = static_cast<std::size_t>(pieces(rows)) * sizeof(double) + sizeof(T);
+    const std::size_t more = static_cast<std::size_t>(batch) * (32 * 32 * sizeof(T) + sizeof(status_word));
     // What follows begins where a product likes a matrix to begin.
-    return (static_cast<std::size_t>(batch) * (each * 32 * 32 + sizeof(status_word)) + 255) / 256 * 256;
+    return panel_gram::bytes(rows, batch) + (more + 255) / 256 * 256;
   }
   static void run(cudaStream_t stream, const status_word* guard, const view<T>& p, const view<T>& kept, index_t before,
                   bool last, T tolerance, std::byte* workspace) {
     static_assert(matopt::detail::block_gram_schmidt<T>::width == 32, "a warp's lanes are the columns");
     const auto batch = static_cast<unsigned>(p.batch);
-    const index_t count = pieces(p.rows);
-    auto* const sums = reinterpret_cast<double*>(workspace);
-    T* const r = reinterpret_cast<T*>(sums + p.batch * count * 32 * 32);
+    const panel_gram gram{p.rows, workspace};
+    T* const r = reinterpret_cast<T*>(workspace + panel_gram::bytes(p.rows, p.batch));
     auto* const done = reinterpret_cast<status_word*>(r + p.batch * 32 * 32);
-    gram_kernel<<<dim3(batch, static_cast<unsigned>(count)), 256, 0, stream>>>(guard, as_const(p), sums);
-    panel_kernel<<<batch, 1024, 0, stream>>>(guard, sums, count, p, kept, r, done, before, last, tolerance);
+    gram.of(stream, guard, as_const(p), as_const(p));
+    panel_kernel<<<batch, 1024, 0, stream>>>(guard, gram, p, kept, r, done, before, last, tolerance);
     solve_rows(stream, done, as_const(row_major(r, 32, 32, p.batch).row_block(0, p.cols).col_block(0, p.cols)), p);
   }
 };

@@ -24,9 +24,9 @@
 #include "../core/backend.hpp"
 #include "../core/broadcast.hpp"
 #include "../core/functors.hpp"
-#include "../core/householder.hpp"
 #include "block_jacobi.cuh"
 #include "error.cuh"
+#include "householder.cuh"
 
 namespace MATOPT_NAMESPACE::fn {
 // to = from, or 0 if A = 0
@@ -146,7 +146,7 @@ class block_jacobi_svd {
       square = after(p, small);
       shared = after(square, small);
       sorted = after(shared, small);
-      rest = after(shared, std::max(matopt::detail::householder<T>::workspace(m, n, batch), sorted + small - shared));
+      rest = after(shared, std::max(basis_in_blocks<T>::workspace(m, n, batch), sorted + small - shared));
       const index_t pairs = blocks / 2;
       bytes = after(rest, scalars(batch * (pairs * 4 * Width * Width + n + 2)) +
                               static_cast<std::size_t>(batch * (4 + pairs)) * sizeof(int));

@@ -67,22 +67,26 @@ class decompositions {
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
-    return matopt::detail::householder<T>::workspace(rows, cols, batch);
+    return basis_in_blocks<T>::workspace(rows, cols, batch);
   }
   template <class T>
   void orthonormal_basis(const status_word* guard, view<T> x, std::byte* workspace) {
     const on_device here(self().device());
     if (x.cols == 0 || x.batch == 0) return;
     const auto batch = static_cast<unsigned>(x.batch);
-    matopt::detail::householder<T>::run(
-        self(), guard, x, workspace,
+    basis_in_blocks<T>::blocks::run(
+        self(), guard, x, workspace + basis_in_blocks<T>::of_panels(x.rows, x.batch),
         [&](const view<T>& v, const view<const T>& norm, const view<T>& sign, index_t before) {
           const unsigned threads = v.rows >= 256 ? 1024 : 256;
           reflect_kernel<<<batch, threads, 0, self().stream()>>>(guard, v, norm, sign, before);
           check_launch("orthonormal_basis");
         },
-        [&](const view<const T>& v, const view<T>& t) {
-          triangle_kernel<<<batch, 1024, 0, self().stream()>>>(guard, v, t);
+        [&](const view<const T>& v, const view<T>& t, const view<T>& along) {
+          const index_t sets = along.rows / matopt::detail::householder<T>::width + 1;
+          const panel_gram gram(v.rows, workspace, sets);
+          gram.of(self().stream(), guard, v, v.col_block(along.rows, t.cols));
+          triangle_kernel<<<dim3(batch, static_cast<unsigned>(sets)), 1024, 0, self().stream()>>>(guard, gram, t,
+                                                                                                  along);
           check_launch("orthonormal_basis");
         });
   }

@@ -3,6 +3,7 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cstddef>
 #include <limits>
 
 #include "../core/backend.hpp"
@@ -57,6 +58,64 @@ __global__ void __launch_bounds__(1024)
   if (x < n && y < n) a(x, y, b) = x >= y ? mine : T(0);
   if (threadIdx.x == 0) status(0, 0, b) = failed;
 }
+
+// G = L^T P of up to 32 columns each, 32 x 32, in double, from the whole device: of each 128 rows by themselves. L: one
+// set of 32 columns after another, each with a G of its own.
+inline constexpr int gram_rows = 128;
+template <class T>
+__global__ void __launch_bounds__(256)
+    gram_kernel(const status_word* guard, view<const T> l, view<const T> p, double* sums) {
+  if (guard && guard[blockIdx.x]) return;
+  constexpr int width = 32;
+  __shared__ double tile[2][32][width + 1];
+  const index_t b = blockIdx.x, first = static_cast<index_t>(blockIdx.y) * gram_rows, column = blockIdx.z * width;
+  const int thread = static_cast<int>(threadIdx.x), x = thread % 16, y = thread / 16, row = thread % 32;
+  const bool one = &l(0, column, b) == &p(0, 0, b);  // P^T P
+  const auto load = [&](double(*to)[width + 1], const view<const T>& from, index_t left_out, int at) {
+    const index_t i = first + at + row;
+    for (int j = thread / 32; j < width; j += 8)
+      to[row][j] = i < from.rows && left_out + j < from.cols ? static_cast<double>(from(i, left_out + j, b)) : 0.0;
+  };
+  double sum[2][2] = {};
+  for (int at = 0; at < gram_rows; at += 32) {
+    __syncthreads();
+    load(tile[0], p, 0, at);
+    if (!one) load(tile[1], l, column, at);
+    __syncthreads();
+    const auto& of_l = tile[one ? 0 : 1];
+    for (int r = 0; r < 32; ++r)
+      for (int u = 0; u < 2; ++u)
+        for (int v = 0; v < 2; ++v) sum[u][v] += of_l[r][y + 16 * u] * tile[0][r][x + 16 * v];
+  }
+  sums += ((b * gridDim.z + blockIdx.z) * gridDim.y + blockIdx.y) * (width * width);
+  for (int u = 0; u < 2; ++u)
+    for (int v = 0; v < 2; ++v) sums[(y + 16 * u) * width + x + 16 * v] = sum[u][v];
+}
+class panel_gram {
+ public:
+  // `sets`: of up to 32 columns of L
+  panel_gram(index_t rows, std::byte* workspace, index_t sets = 1)
+      : pieces_((rows + gram_rows - 1) / gram_rows), sets_(sets), sums_(reinterpret_cast<double*>(workspace)) {}
+  static std::size_t bytes(index_t rows, index_t batch, index_t sets = 1) {
+    return static_cast<std::size_t>((rows + gram_rows - 1) / gram_rows * sets * batch) * (32 * 32 * sizeof(double));
+  }
+  // For batches and panels of at most the rows that it was made for.
+  template <class T>
+  void of(cudaStream_t stream, const status_word* guard, const view<const T>& l, const view<const T>& p) const {
+    const dim3 grid(static_cast<unsigned>(p.batch), static_cast<unsigned>(pieces_), static_cast<unsigned>(sets_));
+    gram_kernel<<<grid, 256, 0, stream>>>(guard, l, p, sums_);
+  }
+  // Element i of matrix b, by rows.
+  __device__ double at(index_t b, int i, index_t set = 0) const {
+    double sum = 0;
+    for (index_t k = 0; k < pieces_; ++k) sum += sums_[((b * sets_ + set) * pieces_ + k) * (32 * 32) + i];
+    return sum;
+  }
+
+ private:
+  index_t pieces_, sets_;
+  double* sums_;
+};
 
 // Q R = P in place, for core/block_cholesky.hpp and block_gram_schmidt.hpp: a thread per row of P. Where R's diagonal
 // is infinite, Q's column is 0.

@@ -1,8 +1,9 @@
 // Kernels of orthonormal_basis (core/householder.hpp): one block makes the reflections of a block of columns of one
-// matrix, another the triangle that multiplies them out. All else is products.
+// matrix, others V^T V and the triangle that multiplies them out. All else is products.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cstddef>
 #include <limits>
 
 #include "../core/householder.hpp"
@@ -34,6 +35,18 @@ __device__ T over_block(T x) {
   __syncthreads();
   return of_warp[32];
 }
+
+// How orthonormal_basis goes on a GPU, and the workspace: of panel_gram, then of the blocks.
+template <class T>
+struct basis_in_blocks {
+  using blocks = matopt::detail::householder<T, 4>;
+  static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
+    return of_panels(rows, batch) + blocks::workspace(rows, cols, batch);
+  }
+  static std::size_t of_panels(index_t rows, index_t batch) {
+    return panel_gram::bytes(rows, batch, blocks::together / blocks::width);
+  }
+};
 
 // The columns of v, side by side in memory, become reflections; each warp turns columns to the right of the newest.
 template <class T>
@@ -69,33 +82,41 @@ __global__ void __launch_bounds__(1024)
     for (index_t j = k + 1 + warp; j < v.cols; j += warps) {
       T* const other = &v(0, j, b);
       T along = 0;
+#pragma unroll 8
       for (index_t i = k + lane; i < m; i += 32) along += column[i] * other[i];
       along = twice * warp_sum(along);
-      for (index_t i = k + lane; i < m; i += 32) other[i] -= along * column[i];
+      constexpr int at_once = 8;  // read before one of them is written: the compiler cannot know that they are apart
+      for (index_t first = k + lane; first < m; first += 32 * at_once) {
+        T mine[at_once] = {}, theirs[at_once] = {};
+#pragma unroll
+        for (int r = 0; r < at_once; ++r)
+          if (first + 32 * r < m) mine[r] = column[first + 32 * r], theirs[r] = other[first + 32 * r];
+#pragma unroll
+        for (int r = 0; r < at_once; ++r)
+          if (first + 32 * r < m) other[first + 32 * r] = theirs[r] - along * mine[r];
+      }
     }
     __syncthreads();
   }
 }
 
-// T of v's reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal. Sums in double.
+// T of the newest reflections, at most 32: the inverse of V^T V's strictly upper part with half its diagonal, by the last
+// block of a matrix. The blocks before it: V^T V of the reflections before these and of these.
 template <class T>
-__global__ void __launch_bounds__(1024) triangle_kernel(const status_word* guard, view<const T> v, view<T> t) {
+__global__ void __launch_bounds__(1024)
+    triangle_kernel(const status_word* guard, panel_gram of, view<T> t, view<T> along) {
   if (guard && guard[blockIdx.x]) return;
   constexpr int n = static_cast<int>(matopt::detail::householder<T>::width);
   static_assert(n == 32, "a warp's lanes are the rows of a tile");
-  __shared__ T tile[n][n + 1];  // by columns of v
   __shared__ double gram[n][n + 1], inverse[n][n + 1];
-  const index_t b = blockIdx.x, w = v.cols;
+  const index_t b = blockIdx.x, w = t.cols, set = blockIdx.y;
   const int x = static_cast<int>(threadIdx.x) % n, y = static_cast<int>(threadIdx.x) / n;
-  double sum = 0;
-  for (index_t first = 0; first < v.rows; first += n) {
-    __syncthreads();
-    tile[y][x] = y < w && first + x < v.rows ? v(first + x, y, b) : T(0);
-    __syncthreads();
-    for (int r = 0; r < n; ++r) sum += static_cast<double>(tile[y][r]) * static_cast<double>(tile[x][r]);
-  }
-  gram[y][x] = sum;
+  gram[y][x] = of.at(b, static_cast<int>(threadIdx.x), set);
   __syncthreads();
+  if (set * n < along.rows) {
+    if (y < w) along(set * n + x, y, b) = static_cast<T>(gram[x][y]);
+    return;
+  }
   // Row x of the inverse needs no other.
   if (y == 0 && x < w)
     for (int j = 0; j < w; ++j) {

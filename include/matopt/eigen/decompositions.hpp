@@ -69,9 +69,9 @@ class decompositions {
           self().pool().parallel_for(
               v.batch, [&](index_t b) { detail::reflect(v.matrix(b), norm.matrix(b), sign.matrix(b), before); });
         },
-        [&](const view<const T>& v, const view<T>& t) {
-          self().pool().parallel_for(v.batch,
-                                     [&](index_t b) { detail::reflection_triangle(v.matrix(b), t.matrix(b)); });
+        [&](const view<const T>& v, const view<T>& t, const view<T>& along) {
+          self().pool().parallel_for(
+              v.batch, [&](index_t b) { detail::reflection_triangle(v.matrix(b), t.matrix(b), along.matrix(b)); });
         });
   }
 

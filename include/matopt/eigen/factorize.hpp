@@ -90,14 +90,19 @@ void reflect(const view<T>& v, const view<const T>& norm, const view<T>& sign, i
   }
 }
 
-// T of the block of reflections V: the inverse of V^T V's strictly upper part with half its diagonal; zeros below.
+// T of a block of reflections: the inverse of V^T V's strictly upper part with half its diagonal; zeros below. And along,
+// as core/householder.hpp wants it, for one matrix.
 template <class T>
-void reflection_triangle(const view<const T>& v, const view<T>& t) {
+void reflection_triangle(const view<const T>& v, const view<T>& t, const view<T>& along) {
   const auto m = mapped(v);
-  for (index_t j = 0; j < v.cols; ++j) {
-    const auto column = m.col(j).tail(v.rows - j).template cast<double>();
-    for (index_t i = 0; i <= j; ++i)
-      t(i, j) = static_cast<T>(column.dot(m.col(i).tail(v.rows - j).template cast<double>()));
+  const index_t before = along.rows;
+  for (index_t j = 0; j < t.cols; ++j) {
+    const auto column = m.col(before + j).tail(v.rows - j).template cast<double>();
+    const auto dot = [&](index_t i) {
+      return static_cast<T>(column.dot(m.col(i).tail(v.rows - j).template cast<double>()));
+    };
+    for (index_t i = 0; i < before; ++i) along(i, j) = dot(i);
+    for (index_t i = 0; i <= j; ++i) t(i, j) = dot(before + i);
     const T inverse = T(2) / t(j, j);
     for (index_t i = 0; i < j; ++i) {
       T sum = 0;
