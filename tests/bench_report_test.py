@@ -105,6 +105,37 @@ def test_roofline():
         assert "no case has flops" in done.stderr and not os.path.exists(path + ".none")
 
 
+def test_page():
+    with tempfile.TemporaryDirectory() as folder:
+        steps, page = os.path.join(folder, "steps.json"), os.path.join(folder, "page.md")
+
+        def measured(model, rule, ms, **counters):
+            return {"name": f"step/model:{model}/rule:{rule}/manual_time", "real_time": ms, "time_unit": "ms", "median_ms": ms, **counters}
+
+        runs = [measured("gpt2_124m", "muon", 3, scratch_MiB=7), measured("gpt2_124m", "adamw", 0.5), measured("gpt2_350m", "muon", 12),
+                measured("gpt2_350m", "adamw", 2.5), measured("llama_1b", "muon", 60), measured("tiny", "lion", 9)]
+        with open(steps, "w") as file:
+            json.dump({"context": {"backend": "cuda"}, "benchmarks": runs}, file)
+        before = "text\n<!-- all rules: begin -->\nold\n<!-- all rules: end -->\nmore\n<!-- larger models: begin -->\nold\n<!-- larger models: end -->\n"
+        with open(page, "w") as file:
+            file.write(before)
+        expect(run(OURS, "--page", page).returncode, 1)  # of a CPU
+        expect(open(page).read(), before)
+        done = run(steps, "--page", page)
+        expect((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        text = open(page).read()
+        assert text.startswith("text\n<!-- all rules: begin -->\n| rule | ms | scratch MiB |\n|---|---|---|\n| adamw | 0.5 |  |\n| muon | 3 | 7.0 |\n<!-- all"), text
+        assert "old" not in text and "lion" not in text and "\nmore\n" in text
+        assert "| adamw | 2.5 |  |\n| muon | 12 | 60 |\n" in text, text
+        assert "At 350M no rule that was measured at both takes more than 5.0 times as long as at 124M (`adamw`)." in text
+        assert "At 1B no rule that was measured at both takes more than 5.0 times as long as at 350M (`muon`)." in text
+        with open(page, "w") as file:
+            file.write(before.replace("<!-- larger models: end -->", ""))
+        done = run(steps, "--page", page)
+        assert done.returncode == 1 and "no place for the table" in done.stderr
+        assert "\nold\n" in open(page).read()
+
+
 for name, test in list(globals().items()):
     if name.startswith("test_"):
         test()
