@@ -134,12 +134,53 @@ json entry_of(const json& analysis, double keep, int bits) {
   return {};
 }
 
+namespace {
+
+// Whether a file that anybody may have edited has what a report reads of it.
+bool is_analysis(const json& a) {
+  const auto number = [](const json& of, const char* key) {
+    return of.is_object() && of.contains(key) && of.at(key).is_number();
+  };
+  const auto all = [](const json& list, auto fits) {
+    return list.is_array() && std::all_of(list.begin(), list.end(), fits);
+  };
+  const auto matrix = [&](const json& m) {
+    return number(m, "stable_rank") && number(m, "spectral_norm") && m.contains("singular_values") &&
+           !m.at("singular_values").empty() &&
+           all(m.at("singular_values"), [](const json& x) { return x.is_number(); });
+  };
+  const auto model = [&](const json& e) {
+    return number(e, "keep") && number(e, "bytes") && e.value("bits", json(32)).is_number_integer() &&
+           std::all_of(std::begin(compressors), std::end(compressors), [&](const auto& c) {
+             return !e.contains("coded_bytes") || number(e.at("coded_bytes"), c.first);
+           });
+  };
+  if (!a.is_object() || !a.contains("matrices") || a.at("matrices").empty() || !all(a.at("matrices"), matrix))
+    return false;
+  if (a.contains("rate") && !(number(a.at("rate"), "shape") && number(a.at("rate"), "rate"))) return false;
+  if (a.contains("dense") && !(number(a.at("dense"), "bytes") && a.at("dense").contains("loss"))) return false;
+  return !a.contains("compressed") || (a.contains("dense") && a.contains("keep") &&
+                                       a.value("entropy", json(false)).is_boolean() && all(a.at("compressed"), model));
+}
+
+}  // namespace
+
 json known_analysis(const run_record& run, const analysis_options& o) {
   const std::string path = run.folder + "/analysis.json";
   std::error_code none;
   if (!std::filesystem::exists(path, none)) return {};
-  json known = json::parse(read_file(path), nullptr, false);
-  if (!known.is_object() || known.value("step", -1) != run.settings.iterations) return {};
+  json known;
+  try {
+    known = json::parse(read_file(path), nullptr, false);
+  } catch (const matopt::error& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return {};
+  }
+  if (!is_analysis(known)) {
+    std::fprintf(stderr, "\"%s\" is not what this program writes, and is made anew\n", path.c_str());
+    return {};
+  }
+  if (known.value("step", json()) != run.settings.iterations) return {};
   if (!o.compress || (o.any_known && known.contains("compressed"))) return known;
   const bool same = known.value("keep", json()) == json(o.keep) &&
                     known.value("calibration", json()) == json(o.calibration) &&

@@ -1,6 +1,7 @@
 // The page of a report: first the answer, then the plots, then every run with its settings.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -308,6 +309,57 @@ double field(const json& w, const char* key) {
   return at != w.end() && at->is_number() ? at->get<double>() : NAN;
 }
 
+// Commands for an axis of rates, which is logarithmic and may span less than a decade, where gnuplot names one rate or none.
+std::string rate_axis(const std::vector<series>& lines) {
+  double least = std::numeric_limits<double>::infinity(), greatest = 0;
+  for (const series& line : lines)
+    for (const plot_point& p : line.points) least = std::min(least, p.x), greatest = std::max(greatest, p.x);
+  std::ostringstream out;
+  out << "set logscale x\nset xlabel 'rate'\n";
+  if (!(greatest > 0)) return out.str();
+  const double low = least / 1.15, high = greatest * 1.15;
+  const bool close = high / low < 300;  // room for three names in each decade
+  std::string tics;
+  for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10)
+    for (const double digit : {1.0, 2.0, 5.0}) {
+      const double at = decade * digit;
+      if (at < low || at > high || (digit > 1 && !close)) continue;
+      char name[32];
+      std::snprintf(name, sizeof name, "%g", at);
+      tics += std::string(tics.empty() ? "'" : ", '") + name + "' " + name;
+    }
+  out << "set xrange [" << low << ':' << high << "]\n";
+  if (!tics.empty()) out << "set xtics (" << tics << ")\n";
+  return out.str();
+}
+
+double greatest_row(const json& w) { return w.contains("row_norms") ? w.at("row_norms").at(2).get<double>() : NAN; }
+
+// The median over all hidden matrices of one quantity, over time.
+std::vector<series> medians(const summary& s, const std::function<double(const json&)>& quantity) {
+  return each(s, [&](series& line, const summary::run& r) {
+    for (const auto& m : r.record.measurements) {
+      std::vector<double> values;
+      for (const json& w : m.matrices)
+        if (const double x = quantity(w); w.contains("spectral_norm") && std::isfinite(x)) values.push_back(x);
+      if (!values.empty())
+        line.points.push_back({m.step * r.record.tokens_per_step(), summary::spread::of(std::move(values)).median});
+    }
+  });
+}
+
+// Of steps, which are too many to draw each of them.
+void largest_logits(series& line, const summary::run& r) {
+  const auto& steps = r.record.steps;
+  const std::size_t stride = (steps.size() + 199) / 200;
+  for (std::size_t first = 0; first < steps.size(); first += stride) {
+    double greatest = NAN;
+    const std::size_t end = std::min(first + stride, steps.size());
+    for (std::size_t i = first; i < end; ++i) greatest = std::fmax(greatest, steps[i].qk_max);
+    if (greatest > 0) line.points.push_back({steps[end - 1].step * r.record.tokens_per_step(), greatest});
+  }
+}
+
 class figures {
  public:
   explicit figures(std::string folder) : folder_(std::move(folder)) {}
@@ -353,13 +405,12 @@ std::string plots(const summary& s, const std::string& folder) {
     several = several || line.points.size() > 1;
     plateau.push_back(std::move(line));
   }
+  const std::string rates = rate_axis(plateau);
   if (several)
     f.add("plateau",
           "Final loss against the rate of the hidden matrices: median, least and greatest over the seeds. What is more "
           "than 1 above the best, or diverged, is left out.",
-          svg_plot("set logscale x\nset xlabel 'rate'\nset format x '%g'\n" + loss + "set yrange [*:*<" +
-                       fixed(least + 1, 3) + "]\n",
-                   {{"", std::move(plateau)}}));
+          svg_plot(rates + loss + "set yrange [*:*<" + fixed(least + 1, 3) + "]\n", {{"", std::move(plateau)}}));
 
   f.add("singular_values",
         "Singular values of the hidden matrices at the end relative to the largest, averaged over the matrices, by "
@@ -411,36 +462,49 @@ std::string plots(const summary& s, const std::string& folder) {
                    {{"", std::move(lines)}}));
   }
 
-  const auto timed = [&](const char* name, const char* caption, const char* more,
+  const auto timed = [&](const char* name, const char* caption, const char* label, const char* more,
                          const std::function<double(const json&)>& q) {
-    f.add(name, caption, svg_plot("set format x '%.1s%c'\n" + std::string(more) + "\n", over_time(s, q), 3), true);
+    f.add(name, caption, svg_plot(tokens + "set ylabel '" + label + "'\n" + more + "\n", over_time(s, q), 3), true);
   };
-  timed("stable_rank", "Stable rank over tokens, mean over the layers, per kind of layer.", "",
+  timed("stable_rank", "Stable rank over tokens, mean over the layers, per kind of layer.", "stable rank", "",
         [](const json& w) { return field(w, "stable_rank"); });
-  timed("spectra", "The median singular value over the largest, over tokens: how flat the spectrum is.", "",
-        [](const json& w) {
+  timed("spectra", "The median singular value over the largest, over tokens: how flat the spectrum is.",
+        "median / largest", "", [](const json& w) {
           const auto at = w.find("singular_values");
           return at != w.end() && at->front().get<double>() > 0 ? at->at(5).get<double>() / at->front().get<double>()
                                                                 : NAN;
         });
-  timed("spectral_norm", "Spectral norm over tokens. It is the product of the next two.", "set yrange [0:*]",
-        [](const json& w) { return field(w, "spectral_norm"); });
+  f.add(
+      "norm_factors",
+      "The spectral norm and its two factors over tokens, median over the hidden matrices: the greatest row norm, and "
+      "the coherence of the rows.",
+      svg_plot(tokens,
+               {{"spectral norm", medians(s, [](const json& w) { return field(w, "spectral_norm"); })},
+                {"greatest row norm", medians(s, greatest_row)},
+                {"coherence of rows", medians(s, [](const json& w) { return field(w, "coherence"); })}},
+               3),
+      true);
+  timed("spectral_norm", "Spectral norm over tokens. It is the product of the next two.", "spectral norm",
+        "set yrange [0:*]", [](const json& w) { return field(w, "spectral_norm"); });
   timed("row_magnitude", "Greatest row norm over tokens: the magnitude factor of the spectral norm.",
-        "set yrange [0:*]",
-        [](const json& w) { return w.contains("row_norms") ? w.at("row_norms").at(2).get<double>() : NAN; });
+        "greatest row norm", "set yrange [0:*]", greatest_row);
   timed("row_coherence",
         "Coherence of the rows over tokens: 1 for orthogonal rows, the square root of their number for parallel ones.",
-        "", [](const json& w) { return field(w, "coherence"); });
-  timed("row_norms", "Mean row norm over tokens.", "set yrange [0:*]",
+        "coherence of rows", "", [](const json& w) { return field(w, "coherence"); });
+  timed("row_norms", "Mean row norm over tokens.", "mean row norm", "set yrange [0:*]",
         [](const json& w) { return w.contains("row_norms") ? w.at("row_norms").at(1).get<double>() : NAN; });
   timed("rate_shape",
-        "Shape &nu; of the generalised Gaussian that the weights look like, over tokens: 2 Gauss, 1 Laplace.", "",
-        [](const json& w) { return field(w, "rate_shape"); });
-  timed("update_to_weight", "Norm of the update over norm of the weight, over tokens.", "set logscale y",
-        [](const json& w) {
+        "Shape &nu; of the generalised Gaussian that the weights look like, over tokens: 2 Gauss, 1 Laplace.",
+        "shape of the weights", "", [](const json& w) { return field(w, "rate_shape"); });
+  timed("update_to_weight", "Norm of the update over norm of the weight, over tokens.", "update / weight",
+        "set logscale y", [](const json& w) {
           const double x = field(w, "update_to_weight");
           return x > 1e-7 ? x : NAN;  // the first step of layers whose gradient is still zero
         });
+  f.add("attention_logits",
+        "Largest logit of attention over tokens, of all heads and layers: the greatest of each of at most 200 spans of "
+        "steps. Of runs with QK-clip.",
+        svg_plot(tokens + "set ylabel 'largest logit'\nset logscale y\n", {{"", each(s, largest_logits)}}));
   return f.text();
 }
 

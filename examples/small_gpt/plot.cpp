@@ -126,7 +126,7 @@ std::string svg_plot(const std::string& commands, const std::vector<panel>& give
   const std::size_t key_columns = std::clamp<std::size_t>((width - 80) / (10 * longest + 40), 1, 4);
   const std::size_t key_rows = (key.size() + key_columns - 1) / key_columns;
   const std::size_t key_height = several ? 30 + 18 * key_rows : 0,
-                    height = (several ? 250 * rows : 370 + 20 * key_rows) + key_height;
+                    height = (several ? 265 * rows : 370 + 20 * key_rows) + key_height;
 
   const temporary_file picture;
   std::ostringstream script;

@@ -6,13 +6,7 @@
 namespace small_gpt {
 
 rule_book& rules() {
-  static rule_book book = [] {
-    rule_book b;
-    add_muon_rules(b), add_normalized_rules(b), add_adaptive_rules(b);
-    add_estimator_rules(b), add_baseline_rules(b), add_constrained_rules(b);
-    add_eigenbasis_rules(b);
-    return b;
-  }();
+  static rule_book book = known_rules();
   return book;
 }
 

@@ -33,9 +33,12 @@ class rule_book : public matopt::rule_registry<matopt::eigen_backend> {
   }
 };
 
-// All rules that the program knows. Each translation unit rules_*.cpp adds its own, so that they compile side by side;
-// a program of one's own adds more before it calls run(): rules().add<my_rule>("mine").
+// All rules that the program knows: at first known_rules(); a program of one's own adds more before it calls run():
+// rules().add<my_rule>("mine").
 rule_book& rules();
+// Those of the library, of known_rules.cpp. Each translation unit rules_*.cpp adds its own, so that they compile side by
+// side. The demo's program has a function of that name with four rules instead (demo.cpp).
+rule_book known_rules();
 void add_muon_rules(rule_book&);
 void add_normalized_rules(rule_book&);
 void add_adaptive_rules(rule_book&);

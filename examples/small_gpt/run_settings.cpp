@@ -147,6 +147,15 @@ run_settings from_checked_json(const json& j) {
   }
   add_later_settings(plain);
   const json known = run_settings{};
+  const auto wrong = [&](const std::string& name, const json& found) {
+    const json& value = known.at(name);
+    return malformed('"' + name + "\" is " + found.dump(-1, ' ', false, json::error_handler_t::replace) + "; legal: " +
+                     (value.is_number_unsigned()  ? "a whole number >= 0"
+                      : value.is_number_integer() ? "a whole number, -2147483648 to 2147483647"
+                      : value.is_number()         ? "a number"
+                      : value.is_array()          ? "a list of texts \"key=value\""
+                                                  : "a text"));
+  };
   for (const auto& [name, value] : plain.items())
     if (!known.contains(name)) throw malformed('"' + name + "\" is unknown to this program");
   for (const auto& [name, value] : known.items()) {
@@ -156,13 +165,13 @@ run_settings from_checked_json(const json& j) {
                       : value.is_number_integer() ? found.is_number_integer()
                       : value.is_number()         ? found.is_number()
                                                   : found.type() == value.type();
-    if (!fits) throw malformed('"' + name + "\" is " + found.dump());
+    if (!fits) throw wrong(name, found);
   }
   try {
     const auto s = plain.get<run_settings>();
     const json again = s;
     for (const auto& [name, value] : plain.items())
-      if (again.at(name) != value) throw malformed('"' + name + "\" is " + value.dump());
+      if (again.at(name) != value) throw wrong(name, value);
     return s;
   } catch (const json::exception& e) {
     throw malformed(e.what());

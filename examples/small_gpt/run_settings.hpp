@@ -43,6 +43,8 @@ struct run_settings {
   std::string precision;             // of products: float, or on a GPU bf16; empty: the device's own
   int micro_batch = 0;               // on a GPU: sequences that go through the model at once; 0: chosen by it
   double qk_clip = 0;                // largest logit of attention that QK-clip tolerates; 0: no QK-clip
+
+  bool operator==(const run_settings&) const = default;
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fraction, architecture, layers, heads, width,

@@ -33,7 +33,8 @@ std::map<std::string, json> distinguishing(const run_record& r) {
   json j = r.effective;
   add_later_settings(j);
   auto all = flat(j);
-  for (const char* name : {"lr", "seed", "data", "data_hex", "checkpoint_interval", "checkpoints", "measure_interval"})
+  for (const char* name :
+       {"lr", "seed", "data", "data_hex", "checkpoint_interval", "checkpoints", "measure_interval", "eval_interval"})
     all.erase(name);
   return all;
 }

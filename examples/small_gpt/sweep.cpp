@@ -183,6 +183,8 @@ sweep_plan sweep_plan::from_json(const json& file) {
   if (!rules_of_file.is_array() || rules_of_file.empty())
     throw bad_value("rules", rules_of_file.dump(), "one [[rules]] or more");
 
+  constexpr double most_runs = 10000;
+  double runs = 0;
   for (const json& rule : rules_of_file) {
     refuse_unknown(rule, "[[rules]]", {"name", "rates", "search", "settings", "set"});
     if (!rule.contains("name") || !rule.at("name").is_string())
@@ -197,6 +199,15 @@ sweep_plan sweep_plan::from_json(const json& file) {
     rules().settings(name);  // an unknown rule is named now
     if (rule.contains("rates") && rule.contains("search"))
       throw bad_value("rates and search of " + name, "both", "one of the two");
+
+    const std::vector<double> rates = rule.contains("rates") ? numbers(rule.at("rates"), "rates of " + name)
+                                                             : std::vector<double>{default_rate(name)};
+    auto count = static_cast<double>(plan.seeds.size()) * static_cast<double>(rates.size());
+    for (const axis& a : axes) count *= static_cast<double>(a.values.size());
+    if ((runs += count) > most_runs)
+      throw bad_value("the number of runs up to rule " + name, matopt::detail::text(runs),
+                      "at most " + matopt::detail::text(most_runs) +
+                          ": rates x seeds x the values of each setting that has a list");
 
     std::vector<std::size_t> at(axes.size(), 0);
     for (bool more = true; more;) {
@@ -223,8 +234,7 @@ sweep_plan sweep_plan::from_json(const json& file) {
       if (rule.contains("search"))
         c.search = search_from(rule.at("search"), default_rate(name));
       else
-        c.rates = rule.contains("rates") ? numbers(rule.at("rates"), "rates of " + name)
-                                         : std::vector<double>{default_rate(name)};
+        c.rates = rates;
       std::vector<double> all = c.rates;
       if (c.search) all = {c.search->start, c.search->low, c.search->high};
       for (const double lr : all) {
@@ -281,15 +291,14 @@ std::vector<run_settings> sweep_plan::needed(const std::vector<losses>& known) c
 
 std::vector<run_settings> sweep_plan::to_compress(const std::vector<losses>& known) const {
   std::vector<run_settings> chosen;
-  const std::vector<run_settings> missing = needed(known);
+  std::vector<bool> lacks(configurations.size());
+  for (const run_settings& missing : needed(known)) {
+    auto is_own = is_run_of(missing);
+    for (std::size_t i = 0; i < configurations.size(); ++i) lacks[i] = lacks[i] || is_own(configurations[i]);
+  }
   for (std::size_t i = 0; i < configurations.size(); ++i) {
     run_settings s = configurations[i].settings;
-    const auto is_own = [&](const run_settings& other) {
-      run_settings same = s;
-      same.lr = other.lr, same.seed = other.seed;
-      return json(same) == json(other);
-    };
-    if (!compress_all && std::any_of(missing.begin(), missing.end(), is_own)) continue;
+    if (!compress_all && lacks[i]) continue;
     std::size_t most = 0;
     for (const auto& [rate, runs] : known[i]) most = std::max(most, runs.size());
     std::optional<double> best;
@@ -313,11 +322,9 @@ std::vector<run_settings> sweep_plan::to_compress(const std::vector<losses>& kno
 
 std::string sweep_plan::label_of(const run_settings& s) const {
   std::string label = s.rule;
-  for (const auto& c : configurations) {
-    run_settings same = c.settings;
-    same.lr = s.lr, same.seed = s.seed;
-    if (json(same) == json(s)) label = c.label;
-  }
+  if (const auto c = std::find_if(configurations.begin(), configurations.end(), is_run_of(s));
+      c != configurations.end())
+    label = c->label;
   label += " lr=" + matopt::detail::text(s.lr) + " seed=" + std::to_string(s.seed);
   for (char& c : label)
     if (std::string_view("/\\ ").find(c) != std::string_view::npos) c = c == ' ' ? ',' : '_';

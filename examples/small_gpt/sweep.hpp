@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "analysis.hpp"
@@ -42,6 +43,14 @@ class sweep_plan {
   std::optional<analysis_options> compression;  // if the file asks for it
   bool compress_all = false;                    // or those at the best rates
 };
+
+// Of a configuration: whether the run with these settings is one of it, that is, differs from it in rate and seed only.
+inline auto is_run_of(run_settings s) {
+  return [s = std::move(s)](const sweep_plan::configuration& c) mutable {
+    s.lr = c.settings.lr, s.seed = c.settings.seed;
+    return s == c.settings;
+  };
+}
 
 // What makes two runs the same: the settings in effect, but for the name of the text and what changes no result.
 std::string identity_of(const nlohmann::json& effective);

@@ -123,11 +123,9 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
             missing.push_back(s);
             continue;
           }
-          for (std::size_t i = 0; i < known.size(); ++i) {
-            run_settings same = plan.configurations[i].settings;
-            same.lr = s.lr, same.seed = s.seed;
-            if (nlohmann::json(same) == nlohmann::json(s)) known[i][s.lr][s.seed] = run->loss, news = true;
-          }
+          auto is_one_of = is_run_of(s);
+          for (std::size_t i = 0; i < known.size(); ++i)
+            if (is_one_of(plan.configurations[i])) known[i][s.lr][s.seed] = run->loss, news = true;
         }
         if (!news) return missing;
       }

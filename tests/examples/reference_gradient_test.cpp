@@ -60,17 +60,13 @@ std::vector<float> weights_of(trainer& t) {
 
 }  // namespace
 
-namespace small_gpt {  // what rules_*.cpp have in the program
+namespace small_gpt {
 
-void add_muon_rules(rule_book& book) {
+rule_book known_rules() {
+  rule_book book;
   book.add<matopt::adamw>("adamw").add<matopt::adamw::with_momentum<difference>>("difference");
+  return book;
 }
-void add_normalized_rules(rule_book&) {}
-void add_adaptive_rules(rule_book&) {}
-void add_estimator_rules(rule_book&) {}
-void add_baseline_rules(rule_book&) {}
-void add_constrained_rules(rule_book&) {}
-void add_eigenbasis_rules(rule_book&) {}
 
 }  // namespace small_gpt
 

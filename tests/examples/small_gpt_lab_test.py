@@ -555,7 +555,10 @@ class Sweeps(Runs):
             ('[[rules]]\nname = "muon"\nset = { momentun = 0.9 }', 'nearest: "momentum"'),
             ('[[rules]]\nname = "muon"\nset = { momentum = 2 }', "momentum is 2"),
             ('[[rules]]\nname = "muon"\nsettings = { widht = 16 }', "width"),
-            ('[[rules]]\nname = "muon"\nsettings = { width = "wide" }', "width"),
+            ('[[rules]]\nname = "muon"\nsettings = { width = "wide" }', '"width" is "wide"; legal: a whole number'),
+            ('[[rules]]\nname = "muon"\nsettings = { width = 99999999999 }', "legal: a whole number, -2147483648 to 2147483647"),
+            ('[[rules]]\nname = "muon"\nsettings = { schedule = { of = 1 } }', '"schedule" is {"of":1}; legal: a text'),
+            ('[[rules]]\nname = "muon"\nrates = [0.1]\nset = { momentum = [%s] }' % ", ".join(f"0.{i}" for i in range(5001)), "at most 10000"),
             ('[[rules]]\nname = "muon"\nsearch = { width = 1.0 }', "a number above 1"),
             ('[[rules]]\nname = = "muon"', "line 16"),
             ('[[rules]]\nname = 1979-05-27', "dates"),
@@ -717,6 +720,38 @@ class Reports(Runs):
         self.assertEqual(r["rules"][1]["verdict"], "+0.1000, noise unknown")
         self.assertIn("small differences mean nothing", (self.out / "report.html").read_text())
 
+    def test_how_often_a_run_was_evaluated_makes_it_no_other(self):
+        r = self.report([self.log_of("muon", 0.02, seed, [2, 1.5 + seed / 10], eval_interval=10 * seed) for seed in (1, 2)])
+        self.assertEqual([(one["label"], one["seeds"]) for one in r["rules"]], [("muon", 2)])
+
+    def test_an_axis_of_rates_has_numbers(self):
+        self.report([self.log_of("muon", lr, 1, [2, 1.5 + lr]) for lr in (0.013, 0.026)])
+        plot = (self.out / "plots/plateau.svg").read_text()
+        self.assertRegex(plot, r">\s*0\.02\s*<")
+
+    def test_logits_of_attention_have_a_plot(self):
+        log = self.log_of("muon", 0.02, 1, [2, 1.5]).splitlines()
+        self.report(["\n".join(line[:-1] + f', "qk_max": {3 + i}, "qk_clipped": 0}}' if '"loss"' in line else line for i, line in enumerate(log)) + "\n"])
+        self.assertIn("largest logit", (self.out / "plots/attention_logits.svg").read_text())
+
+    def test_an_analysis_that_was_edited_is_made_anew(self):
+        self.train("runs/a")
+        report = ["report", str(self.folder / "runs"), "--out", str(self.folder / "page"), "--keep", "0.5", "--calibration", "8"]
+        run(*report)
+        path = self.folder / "runs/a/analysis.json"
+        good = json.loads(path.read_text())
+        matrix, entry = good["matrices"][0], good["compressed"][0]
+        for change in ([], {"matrices": []}, {"matrices": [{}]}, {"matrices": 3}, {"matrices": [{**matrix, "singular_values": []}]},
+                       {"matrices": [{**matrix, "singular_values": ["x"]}]}, {"rate": {}}, {"rate": 3}, {"compressed": 3}, {"compressed": [{}]},
+                       {"compressed": [{**entry, "bits": "x"}]}, {"compressed": [{**entry, "coded_bytes": {}}]}, {"dense": {}}, {"dense": 3},
+                       {"keep": None, "compressed": [{**entry, "keep": "x"}]}, {"entropy": "x"}):
+            with self.subTest(change):
+                path.write_text(json.dumps(change if change == [] else {**good, **change}))
+                done = subprocess.run([PROGRAM, *report], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("analysis.json\" is not what this program writes", done.stderr)
+                self.assertEqual(json.loads(path.read_text()), good)
+
     def test_a_setting_unlike_the_default_is_named(self):
         r = self.report([self.log_of("muon", 0.02, 1, [2, 1.5], set=["momentum=0.9", "ns_steps=5"]), self.log_of("adamw", 0.02, 1, [2, 1.6])])
         self.assertEqual([one["label"] for one in r["rules"]], ["muon momentum=0.9", "adamw"])
@@ -764,6 +799,26 @@ class Reports(Runs):
         self.assertEqual([row.count("|") for row in rows], [9, 9])
         self.assertEqual([" to " in row for row in rows], [False, True])
 
+    def test_steps_and_crossings_of_experiments(self):
+        """Of runs whose answers are known."""
+        effective = lambda rule: {"effective": {"rule": rule, "lr": 0.1, "seed": 1, "set": {}}}
+        curves = {"muon": {10: 4.0, 20: 3.0, 30: 2.0}, "fast": {10: 3.0, 20: 2.5, 30: 1.5}, "slow": {10: 5.0, 20: 4.0, 30: 3.5}}
+        sizes = {"muon": [("dense", 1, 1000, 1.0), ("svd", 0.5, 600, 2.0)], "fast": [("dense", 1, 1000, 1.2), ("svd", 0.5, 600, 1.6)], "slow": [("dense", 1, 1000, 3), ("svd", 0.5, 600, 3)]}
+        for rule, curve in curves.items():
+            folder = self.folder / "runs" / rule
+            folder.mkdir(parents=True)
+            lines = [effective(rule), *({"step": step, "validation": loss} for step, loss in curve.items()), {"step": 30, "done": True}]
+            (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / "compressed.csv").write_text("method,keep,bytes,bits_per_byte,bits\n" + "".join(f"{m},{k},{b * 1000},{x},32\n" for m, k, b, x in sizes[rule]))
+        table = lambda *args: subprocess.run([TABLE, *args, str(self.folder / "runs")], capture_output=True, text=True)
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table("--steps-to", "muon").stdout.splitlines()[2:]]
+        # Half of the way from 2.5 to 1.5; and Muon is at 3.5 half of the way from 4 to 3.
+        self.assertEqual(rows, [["fast", "0.1", "1", "1.5000", "25", "1.200", "not reached"], ["muon", "0.1", "1", "2.0000", "30", "1.000", "30"],
+                                ["slow", "0.1", "1", "3.5000", "not reached", "", "15"]])
+        self.assertIn("legal: fast, muon, slow", table("--steps-to", "moun").stderr)
+        # A lead of 0.2 at 1000 is one of -0.4 at 600.
+        self.assertIn("| svd | muon; below 0.9 MB fast |", table("--crossings").stdout)
+
     def test_measured_runs_have_every_plot(self):
         for rule in ("muon", "adamw"):
             for seed in (1, 2):
@@ -774,7 +829,7 @@ class Reports(Runs):
         self.out = self.folder / "report"
         run("report", self.folder / "runs", "--out", self.out, "--calibration", 16)
         self.assertEqual({path.stem for path in (self.out / "plots").iterdir()},
-                         {"validation", "time", "train", "singular_values", "size_whitened", "size_asvd", "size_plain", "stable_rank", "spectra",
+                         {"validation", "time", "train", "singular_values", "size_whitened", "size_asvd", "size_plain", "stable_rank", "spectra", "norm_factors",
                           "spectral_norm", "row_magnitude", "row_coherence", "row_norms", "rate_shape", "update_to_weight"})
         page = (self.out / "report.html").read_text()
         self.assertNotIn("unfinished", page)
