@@ -50,14 +50,6 @@ void check_numbers(CLI::App& app) {
       option->check([type](const std::string& text) { return fault_of_number(type, text); });
 }
 
-// A setting that is given twice has one value that is not used.
-void refuse_doubled(const char* option, const std::vector<std::string>& set) {
-  std::set<std::string> names;
-  for (const matopt::setting& s : parse_settings(set))
-    if (!names.emplace(matopt::setting_name(s.name)).second)
-      throw matopt::bad_value(option, '"' + s.name + "\" twice", "each setting once");
-}
-
 // Settings "key=value" of `old`, but for those that `given` names.
 std::vector<std::string> replaced(const std::vector<std::string>& old, const std::vector<std::string>& given) {
   std::set<std::string> names;

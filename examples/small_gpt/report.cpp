@@ -229,9 +229,8 @@ std::string write_report(const std::vector<std::string>& folders, const std::str
   summary s = summary::of(std::move(runs));
   for (const auto& c : s.configurations) {
     for (const std::size_t i : c.rates[c.best].runs)
-      if (auto& r = s.runs[i]; !r.diverged()) r.analysis = known_analysis(r.record, options);
-    if (auto& r = s.runs[c.example]; !r.diverged() && r.analysis.is_null())
-      r.analysis = analysis_of(r.record, cpu, options);
+      if (auto& r = s.runs[i]; !r.diverged())
+        r.analysis = i == c.example ? analysis_of(r.record, cpu, options) : known_analysis(r.record, options);
   }
   for (const auto& r : s.runs) write_csv(r.record);
   const std::string table = table_of(s);

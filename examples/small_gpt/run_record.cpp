@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "files.hpp"
+#include "rules.hpp"
 
 namespace small_gpt {
 
@@ -45,6 +46,20 @@ std::string fault_of_header(const json& header) {
   return {};
 }
 
+// Whether settings in effect are what a program of this kind writes: those that this one knows have its types.
+bool well_formed_effective(const json& effective, const json& settings) {
+  if (!effective.is_object() || !effective.contains("rule") || !effective.contains("lr")) return false;
+  for (const auto& [name, known] : settings.items()) {
+    const auto at = effective.find(name);
+    if (at == effective.end()) continue;
+    const bool fits = known.is_array()    ? at->is_object()
+                      : known.is_number() ? at->is_number()
+                                          : at->type() == known.type();
+    if (!fits) return false;
+  }
+  return true;
+}
+
 template <class Lines>
 void drop_after(Lines& lines, int step) {
   std::erase_if(lines, [&](const auto& l) { return l.step > step; });
@@ -78,6 +93,7 @@ run_record run_record::read(const std::string& folder) {
         r.header = line;
         try {
           r.settings = resolved(from_checked_json(line.at("settings")));
+          validate(r.settings), parse_settings(r.settings.set), parse_settings(r.settings.set_other);
         } catch (const matopt::error& e) {
           throw fail(e.what());
         }
@@ -129,7 +145,7 @@ run_record run_record::read(const std::string& folder) {
     r.done = !r.validations.empty() && r.validations.back().step == r.settings.iterations;
   r.done = r.done && !r.validations.empty();
   r.effective = r.header.value("effective", json());
-  if (!r.effective.is_object() || !r.effective.value("rule", json()).is_string()) try {
+  if (!well_formed_effective(r.effective, json(r.settings))) try {
       r.effective = effective_settings(r.settings);
     } catch (const matopt::error&) {  // a rule that this program does not have
       r.effective = to_checked_json(r.settings);

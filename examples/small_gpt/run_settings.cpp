@@ -70,6 +70,8 @@ json by_name(const std::vector<matopt::setting>& defaults, const std::vector<mat
 void validate(const run_settings& s) {
   check_name("--vocabulary", s.vocabulary, "character", "byte", "pairs", "shards");
   check("--vocabulary-size", s.vocabulary_size, {.low = 2, .high = 65536});
+  if (!(s.train_fraction > 0 && s.train_fraction < 1))
+    throw bad_value("--train-fraction", matopt::detail::text(s.train_fraction), "above 0 and below 1");
   check_name("--arch", s.architecture, "nanogpt", "modern");
   check_name("--schedule", s.schedule, "wsd", "cosine", "constant");
   const matopt::range positive{.low = 1}, not_negative{.low = 0};
@@ -125,6 +127,13 @@ std::vector<matopt::setting> other_settings(const run_settings& s) {
   auto given = parse_settings(s.set_other);
   given.insert(given.begin(), {"beta2", "0.95"});
   return given;
+}
+
+void refuse_doubled(const std::string& where, const std::vector<std::string>& set) {
+  std::set<std::string> names;
+  for (const matopt::setting& s : parse_settings(set))
+    if (!names.emplace(matopt::setting_name(s.name)).second)
+      throw bad_value(where, '"' + s.name + "\" twice", "each setting once");
 }
 
 json to_checked_json(const run_settings& s) {

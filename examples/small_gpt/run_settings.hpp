@@ -64,6 +64,9 @@ run_settings resolved(run_settings);
 std::vector<matopt::setting> rule_settings(const run_settings&);
 std::vector<matopt::setting> other_settings(const run_settings&);
 
+// A setting that is given twice, or under two of its names, has one value that is not used: an error that names `where`.
+void refuse_doubled(const std::string& where, const std::vector<std::string>& set);
+
 // Those of the settings "key=value" whose value is not the rule's default. All of them, if this program does not know the
 // rule, as when a report is made of another program's runs.
 std::vector<matopt::setting> unlike_defaults(const std::string& rule, const std::vector<std::string>& set);

@@ -42,7 +42,7 @@ void refuse_unknown(const json& table, const std::string& where, const std::set<
 // Up to what a double tells apart from its neighbours; all of TOML's whole numbers if they are written as such.
 std::vector<std::uint64_t> whole_numbers(const json& value, const std::string& name) {
   std::vector<std::uint64_t> out;
-  const auto wrong = [&] { return bad_value(name, value.dump(), "a list of whole numbers >= 0"); };
+  const auto wrong = [&] { return bad_value(name, value.dump(), "a list of whole numbers >= 0, one or more"); };
   if (!value.is_array() || value.empty()) throw wrong();
   for (const json& v : value) {
     const bool whole = v.is_number_float() ? v.get<double>() >= 0 && v.get<double>() < 9007199254740992.0 &&
@@ -57,10 +57,11 @@ std::vector<std::uint64_t> whole_numbers(const json& value, const std::string& n
 
 // Each once.
 std::vector<double> numbers(const json& value, const std::string& name) {
-  if (!value.is_array() || value.empty()) throw bad_value(name, value.dump(), "a list of numbers");
+  const auto wrong = [&] { return bad_value(name, value.dump(), "a list of numbers, one or more"); };
+  if (!value.is_array() || value.empty()) throw wrong();
   std::vector<double> out;
   for (const auto& v : value) {
-    if (!v.is_number()) throw bad_value(name, value.dump(), "a list of numbers");
+    if (!v.is_number()) throw wrong();
     if (std::find(out.begin(), out.end(), v.get<double>()) == out.end()) out.push_back(v.get<double>());
   }
   return out;
@@ -141,6 +142,9 @@ rate_search search_from(const json& table, double start) {
   };
   take("start", s.start, 0), take("step", s.step, 1), take("width", s.width, 1), take("low", s.low, 0);
   take("high", s.high, s.low);
+  if (table.contains("start") && !(s.start >= s.low && s.start <= s.high))
+    throw bad_value("search.start", matopt::detail::text(s.start),
+                    "low to high, " + matopt::detail::text(s.low) + " to " + matopt::detail::text(s.high));
   if (!(s.start > 0)) throw bad_value("search.start", "missing", "a rate: the rule has none of its own");
   return s;
 }
@@ -229,8 +233,9 @@ sweep_plan sweep_plan::from_json(const json& file) {
           c.label += " " + s.name + "=" + s.value;
       validate(c.settings);
       shape_of(c.settings, 2).validate();
-      rule_settings(c.settings), other_settings(c.settings);
-      rules().rule(name, rule_settings(c.settings));  // its values, too
+      refuse_doubled("set of " + name, c.settings.set), refuse_doubled("set_other of " + name, c.settings.set_other);
+      rules().rule(name, rule_settings(c.settings));  // the values, too
+      rules().rule("adamw", other_settings(c.settings));
       if (rule.contains("search"))
         c.search = search_from(rule.at("search"), default_rate(name));
       else

@@ -63,10 +63,13 @@ class run_index {
 };
 
 // Whether a checkpoint is of that run, and not of one whose folder it took over.
-bool is_of(const std::string& checkpoint, const run_settings& s) {
+bool is_of(const std::string& checkpoint, const run_settings& s) try {
   const auto file = matopt::tensor_file::load(checkpoint);
   const auto settings = nlohmann::json::parse(metadata(file, "small_gpt.settings"), nullptr, false);
   return identity_of(effective_settings(from_checked_json(settings))) == identity_of(effective_settings(s));
+} catch (const matopt::error& e) {  // cut off, or edited: nothing to go on from
+  std::fprintf(stderr, "sweep: the run begins anew: %s\n", e.what());
+  return false;
 }
 
 // A folder for a new run: with a readable name, and a number if runs with other settings have that name.

@@ -22,7 +22,12 @@ nlohmann::json as_json(const toml::node& node) {
     for (const auto& value : *array) out.push_back(as_json(value));
     return out;
   }
-  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* text = node.as_string()) {
+    if (text->get().find('\0') != std::string::npos)
+      throw matopt::bad_file("line " + std::to_string(node.source().begin.line) +
+                             ": a text with a NUL character, which no name of a file has");
+    return text->get();
+  }
   if (const auto* whole = node.as_integer()) return whole->get();
   if (const auto* number = node.as_floating_point()) return number->get();
   if (const auto* truth = node.as_boolean()) return truth->get();

@@ -415,6 +415,19 @@ class Sweeps(Runs):
         for path in whole.iterdir():
             self.assertEqual((path / "checkpoint.safetensors").read_bytes(), (self.folder / "runs" / path.name / "checkpoint.safetensors").read_bytes())
 
+    def test_a_checkpoint_that_cannot_be_read_is_none(self):
+        one = self.grid('[[rules]]\nname = "muon"', seeds="[1]")
+        self.sweep(one)
+        folder = next((self.folder / "runs").iterdir())
+        whole, log, checkpoint = (folder / "checkpoint.safetensors").read_bytes(), folder / "log.jsonl", folder / "checkpoint.safetensors"
+        unfinished = "".join(log.read_text().splitlines(True)[:4])
+        for content in (whole[:-9], b"", whole.replace(b"small_gpt.settings", b"small_gpt.sittings")):
+            with self.subTest(content[:9]):
+                log.write_text(unfinished)
+                checkpoint.write_bytes(content)
+                self.assertIn("1 runs trained now", self.sweep(one))
+                self.assertEqual(checkpoint.read_bytes(), whole)
+
     def test_two_processes_share_a_sweep(self):
         grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.02, 0.04]', more="iterations = 40")
         (self.folder / "sweep.toml").write_text(grid)
@@ -558,7 +571,7 @@ class Sweeps(Runs):
             ('[[rules]]\nname = "muon"\nsettings = { width = "wide" }', '"width" is "wide"; legal: a whole number'),
             ('[[rules]]\nname = "muon"\nsettings = { width = 99999999999 }', "legal: a whole number, -2147483648 to 2147483647"),
             ('[[rules]]\nname = "muon"\nsettings = { schedule = { of = 1 } }', '"schedule" is {"of":1}; legal: a text'),
-            ('[[rules]]\nname = "muon"\nrates = [0.1]\nset = { momentum = [%s] }' % ", ".join(f"0.{i}" for i in range(5001)), "at most 10000"),
+            ('[[rules]]\nname = "muon"\nrates = [0.1]\nset = { momentum = [%s] }' % ", ".join(f"0.{10000 + i}" for i in range(5001)), "at most 10000"),
             ('[[rules]]\nname = "muon"\nsearch = { width = 1.0 }', "a number above 1"),
             ('[[rules]]\nname = = "muon"', "line 16"),
             ('[[rules]]\nname = 1979-05-27', "dates"),
@@ -568,6 +581,11 @@ class Sweeps(Runs):
             ('[[rules]]\nname = "muon"\nsettings = { iterations = 1.5 }', '"iterations" is 1.5'),
             ('[[rules]]\nname = "muon"\nsearch = { start = 1e35 }', "1e+35"),
             ('[[rules]]\nname = "muon"\nsettings = { vocabulary = "shards" }', "of a folder of tokens"),
+            ('[[rules]]\nname = "muon"\nsearch = { start = 1.0, high = 0.5 }', "search.start is 1; legal: low to high"),
+            ('[[rules]]\nname = "muon"\nsettings = { set_other = { beta1 = 2 } }', "beta1 is 2; legal: [0, 1)"),
+            ('[[rules]]\nname = "numuon"\nset = { rank_hold = 1, rank_hold_steps = 2 }', "each setting once"),
+            ('[[rules]]\nname = "muon"\nsettings = { train_fraction = 1.5 }', "--train-fraction is 1.5; legal: above 0 and below 1"),
+            ('[[rules]]\nname = "mu\\u0000on"', "NUL"),
         ):
             with self.subTest(rules):
                 self.assertIn(expected, self.sweep(self.grid(rules), code=FAILED))
@@ -920,6 +938,8 @@ class Reports(Runs):
             "line 7": [*lines, "", json.dumps({"step": 20, "diverged": 5})],
             "measurements": [*lines, json.dumps({"step": 20, "measurements": [{"name": "a", "row_norms": [1]}]})],
             "no line with the settings": lines[1:],
+            "--batch is -4": [json.dumps({**header, "settings": {**header["settings"], "batch": -4}}), *lines[1:]],
+            "key=value": [json.dumps({**header, "settings": {**header["settings"], "set": ["x"]}}), *lines[1:]],
         }
         for i, (what, log) in enumerate(bad.items()):
             with self.subTest(what):
@@ -935,6 +955,15 @@ class Reports(Runs):
                 self.assertIn(what, done.stderr)
                 report = json.loads((self.folder / "page/report.json").read_text())
                 self.assertEqual([one["label"] for one in report["rules"]], ["adamw"])
+
+    def test_settings_in_effect_that_were_edited_are_found_anew(self):
+        log = self.log_of("muon", 0.02, 1, [2, 1.5])
+        header = json.loads(log.splitlines()[0])
+        for effective in ({}, [1], {"rule": "muon"}, {"rule": "muon", "lr": "x"}, {"rule": "muon", "lr": 0.02, "data": 4},
+                          {"rule": 3, "lr": 0.02}, {"rule": "muon", "lr": 0.02, "set": ["x"]}):
+            with self.subTest(effective):
+                r = self.report([json.dumps({**header, "effective": effective}) + "\n" + log.split("\n", 1)[1]])
+                self.assertEqual([(one["label"], one["lr"]) for one in r["rules"]], [("muon", 0.02)])
 
     def test_a_rule_of_any_name_is_written_as_text(self):
         name = "<b>a|b's \"$&"

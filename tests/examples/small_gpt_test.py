@@ -388,7 +388,7 @@ class SmallGpt(Runs):
             (["--clip", "1e-60"], "--clip is 1e-60"),
             (["--set", "momentum=0.9", "--set", "momentum=0.8"], "each setting once"),
             (["--set-other", "beta1=0.9", "--set-other", "beta1=0.8"], "each setting once"),
-            (["--train-fraction", "1"], "train_fraction"),
+            (["--train-fraction", "1"], "--train-fraction is 1"),
             (["--data", str(self.folder / "absent")], "absent"),
             (["--data", str(empty)], "empty"),
             (["--data", str(short)], "9 tokens"),
