@@ -318,6 +318,19 @@ class Parameters(unittest.TestCase):
             both = [nn.Parameter(storage[:8, :12]), nn.Parameter(storage[4:12, :12])]
             run(mt.Optimizer(both), both, 1)
 
+    def test_a_view_with_the_other_sign(self):
+        # As x.conj().imag is: memory holds the negative of what PyTorch shows.
+        ours, plain = parameters(), parameters()
+        ours[0] = nn.Parameter(torch._neg_view(-ours[0].detach()))
+        self.assertTrue(ours[0].is_neg() and ours[0].equal(plain[0]))
+        a, b = mt.Optimizer(ours, lr=0.02), mt.Optimizer(plain, lr=0.02)
+        for t in range(3):
+            give(ours, t), give(plain, t)
+            ours[1].grad = torch._neg_view(-ours[1].grad)
+            a.step(), b.step()
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+        self.assertTrue(mt.orthogonalize(torch._neg_view(-plain[0].detach())).equal(mt.orthogonalize(plain[0].detach())))
+
     def test_convolutions_are_matrices(self):
         ours = parameters(shapes=[(8, 3, 2, 2)])
         last = [nn.Parameter(ours[0].detach().clone().to(memory_format=torch.channels_last))]
