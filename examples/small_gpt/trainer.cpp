@@ -294,7 +294,6 @@ void trainer::train(train_result& result) {
 
     const double rate = (step_ - first) * static_cast<double>(tokens_per_step()) / result.seconds;
     result.optimizer_share = in_optimizer / result.seconds;
-    result.train_curve.emplace_back(step_ * static_cast<double>(tokens_per_step()), smoothed);
     const double passed = seconds_since(start_), left = passed / (step_ - first) * (s.iterations - step_);
     char text[240];
     std::snprintf(text, sizeof text, "loss %.4f  smoothed %.4f  lr %.2e  %.0f tokens/s  optimizer %.1f %%  %s, %s left",
@@ -355,7 +354,6 @@ void trainer::evaluate(train_result& result) {
   }
   const double bits = model_->text().validation_bits_per_byte(loss);
   result.validation = {step_, loss, bits};
-  result.validation_curve.emplace_back(step_ * static_cast<double>(tokens_per_step()), loss);
   folder_.log({{"step", step_}, {"validation", loss}, {"bits_per_byte", bits}});
   std::fprintf(stderr, "step %d  validation %.4f nats%s\n", step_, loss,
                bits_text(", %.4f bits per byte", bits).c_str());

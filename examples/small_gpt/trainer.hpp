@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "device.hpp"
@@ -31,7 +30,6 @@ struct train_result {
   int step = 0, steps = 0;               // where it ended, and how many were made by this process
   std::optional<int> saved;              // the step of the checkpoint that this process left
   double seconds = 0, optimizer_share = 0, tokens_per_second = 0;
-  std::vector<std::pair<double, double>> train_curve, validation_curve;  // (tokens, nats per token)
 };
 
 class trainer {

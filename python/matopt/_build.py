@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,9 @@ def options() -> dict[str, Any]:
     """Sources, folders and flags of the extension."""
     if not (INCLUDE / "matopt").is_dir():
         raise RuntimeError(f"matopt: no headers in {INCLUDE}: build in the sources of matopt")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        raise RuntimeError(f"matopt: Python.h was not found in {sysconfig.get_path('include')}: install the headers of this "
+                           "Python (Debian: python3-dev)")
     eigen = _include_of("Eigen/Core", "MATOPT_EIGEN", "/usr/include/eigen3", "/usr/local/include/eigen3",
                         "/opt/homebrew/include/eigen3")
     if eigen is None:

@@ -318,6 +318,19 @@ class Parameters(unittest.TestCase):
             both = [nn.Parameter(storage[:8, :12]), nn.Parameter(storage[4:12, :12])]
             run(mt.Optimizer(both), both, 1)
 
+    def test_a_view_with_the_other_sign(self):
+        # As x.conj().imag is: memory holds the negative of what PyTorch shows.
+        ours, plain = parameters(), parameters()
+        ours[0] = nn.Parameter(torch._neg_view(-ours[0].detach()))
+        self.assertTrue(ours[0].is_neg() and ours[0].equal(plain[0]))
+        a, b = mt.Optimizer(ours, lr=0.02), mt.Optimizer(plain, lr=0.02)
+        for t in range(3):
+            give(ours, t), give(plain, t)
+            ours[1].grad = torch._neg_view(-ours[1].grad)
+            a.step(), b.step()
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+        self.assertTrue(mt.orthogonalize(torch._neg_view(-plain[0].detach())).equal(mt.orthogonalize(plain[0].detach())))
+
     def test_convolutions_are_matrices(self):
         ours = parameters(shapes=[(8, 3, 2, 2)])
         last = [nn.Parameter(ours[0].detach().clone().to(memory_format=torch.channels_last))]
@@ -512,6 +525,54 @@ class Groups(unittest.TestCase):
         run(mt.Optimizer(constant, lr=0.04), constant, 6)
         self.assertGreater(distance(ours, constant), 1e-3)
 
+    def test_every_scheduler(self):
+        # Rates and weights as with PyTorch's optimizers, stopped and resumed on the way.
+        from torch.optim import lr_scheduler as of
+        from torch.optim.swa_utils import SWALR
+
+        made = {
+            "ChainedScheduler": lambda o: of.ChainedScheduler([of.ConstantLR(o), of.ExponentialLR(o, 0.9)], o),
+            "ConstantLR": of.ConstantLR,
+            "CosineAnnealingLR": lambda o: of.CosineAnnealingLR(o, 8),
+            "CosineAnnealingWarmRestarts": lambda o: of.CosineAnnealingWarmRestarts(o, 4),
+            "CyclicLR": lambda o: of.CyclicLR(o, 1e-3, 1e-2, 3, cycle_momentum=False),
+            "ExponentialLR": lambda o: of.ExponentialLR(o, 0.9),
+            "LambdaLR": lambda o: of.LambdaLR(o, lambda epoch: 0.9**epoch),
+            "LinearLR": of.LinearLR,
+            "MultiStepLR": lambda o: of.MultiStepLR(o, [2, 5]),
+            "MultiplicativeLR": lambda o: of.MultiplicativeLR(o, lambda epoch: 0.9),
+            "OneCycleLR": lambda o: of.OneCycleLR(o, 0.1, total_steps=20, cycle_momentum=False),
+            "PolynomialLR": of.PolynomialLR,
+            "ReduceLROnPlateau": lambda o: of.ReduceLROnPlateau(o, patience=1),
+            "SequentialLR": lambda o: of.SequentialLR(o, [of.ConstantLR(o), of.ExponentialLR(o, 0.9)], [4]),
+            "StepLR": lambda o: of.StepLR(o, 3),
+            "SWALR": lambda o: SWALR(o, 0.05, anneal_epochs=4),
+        }
+        known = {n for n in dir(of) if isinstance(getattr(of, n), type) and issubclass(getattr(of, n), of.LRScheduler)}
+        self.assertLessEqual(known - {"LRScheduler", "_LRScheduler"}, set(made))
+        for name, schedule in made.items():
+            for ours, theirs, lr in ((mt.AdamW, torch.optim.AdamW, 0.01), (mt.AdamW, torch.optim.AdamW, torch.tensor(0.01)),
+                                     (mt.Muon, torch.optim.Muon, 0.01)):
+                with self.subTest(scheduler=name, optimizer=ours.__name__, lr=lr):
+                    ends = []
+                    for kind in (ours, theirs):
+                        params = parameters(torch.float32)
+                        optimizer = kind(params, lr=copy.deepcopy(lr))
+                        scheduler = schedule(optimizer)
+                        rates = []
+                        for t in range(10):
+                            run(optimizer, params, 1, first=t)
+                            scheduler.step(*((1.0,) if name == "ReduceLROnPlateau" else ()))
+                            rates.append(float(optimizer.param_groups[0]["lr"]))
+                            if t == 5:
+                                saved = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
+                                optimizer = kind(params, lr=copy.deepcopy(lr))
+                                scheduler = schedule(optimizer)
+                                optimizer.load_state_dict(saved[0]), scheduler.load_state_dict(saved[1])
+                        ends.append((rates, params))
+                    self.assertEqual(ends[0][0], ends[1][0])
+                    self.assertLess(distance(ends[0][1], ends[1][1]), 2e-5 if ours is mt.AdamW else 0.05)
+
     def test_a_scheduler_of_momentum(self):
         ours = parameters()
         optimizer = mt.Optimizer(ours, lr=0.02)
@@ -615,6 +676,13 @@ class Groups(unittest.TestCase):
         self.assertEqual(len(optimizer.param_groups), 1)
         run(optimizer, ours, 1)
 
+
+    def test_what_other_programs_put_into_groups(self):
+        layers = [{"params": [p], "lr_scale": 0.5} for p in parameters()]  # timm, whose schedulers look at it
+        for optimizer in (mt.Optimizer(copy.deepcopy(layers)), mt.AdamW(copy.deepcopy(layers)), mt.Muon(layers)):
+            self.assertEqual([g["lr_scale"] for g in optimizer.param_groups], [0.5] * 4)
+            optimizer.param_groups[0]["anything"] = object()
+            optimizer.step()
 
     def test_numbers_of_other_libraries(self):
         a, b = parameters(), parameters()
@@ -754,6 +822,38 @@ class State(unittest.TestCase):
             optimizer.state[p]["momentum"].zero_()
         self.assertGreater(optimizer.state[ours[0]]["momentum"].abs().sum().item(), 0)
         self.assertFalse(mt.Optimizer(ours).state)
+
+    def test_assigned(self):
+        ours, plain = parameters(), parameters()
+        optimizer, control = mt.Optimizer(ours, lr=0.02), mt.Optimizer(plain, lr=0.02)
+        run(optimizer, ours, 3)
+        optimizer.state = {}  # as programs do that begin anew
+        self.assertFalse(optimizer.state)
+        with torch.no_grad():
+            for p, q in zip(ours, plain):
+                p.copy_(q)
+        run(optimizer, ours, 3), run(control, plain, 3)
+        self.assertTrue(all(p.equal(q) for p, q in zip(ours, plain)))
+        changed = optimizer.state
+        changed[ours[1]]["momentum"].zero_()
+        optimizer.state = changed
+        self.assertEqual(optimizer.state[ours[1]]["momentum"].abs().sum().item(), 0)
+        self.assertTrue(optimizer.state[ours[0]]["momentum"].equal(control.state[plain[0]]["momentum"]))
+        changed[ours[2]]["momentum"] = torch.zeros(5, 5)
+        with self.assertRaisesRegex(ValueError, r'"momentum" of "param.2" is of shape \(5, 5\)'):
+            optimizer.state = changed
+        self.assertEqual(optimizer.state[ours[1]]["step"], 3)
+
+    def test_where_new_tensors_are_elsewhere(self):
+        # As within torch.device("meta"), where models are made without memory.
+        ours = parameters()
+        for optimizer in (mt.Optimizer(ours), mt.AdamW(ours)):
+            run(optimizer, ours, 2)
+            with torch.device("meta"):
+                saved = optimizer.state_dict()
+                optimizer.load_state_dict(saved)
+                optimizer.step()
+            self.assertEqual({t.device.type for s in saved["state"].values() for t in s.values()}, {"cpu"})
 
     def test_distributed_checkpoints(self):
         # PyTorch takes a step with gradients of zero where an optimizer has no state; ours has.
@@ -962,6 +1062,9 @@ class AdamW(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, words):
                 mine.load_state_dict(bad)
             self.assertEqual(str(mine.state_dict()), before)
+        for betas in ((0.9,), 0.9, (0.9, 0.99, 0.999)):
+            with self.assertRaisesRegex(ValueError, "betas is .*; legal: two numbers"):
+                mt.AdamW(ours, betas=betas)
 
     def test_schedulers_of_betas(self):
         ours, plain = parameters(), parameters()
@@ -1110,7 +1213,8 @@ class Protocol(unittest.TestCase):
     def test_muon_refuses_as_pytorch_does(self):
         for arguments, words in (({"lr": -1.0}, "lr"), ({"momentum": 1.5}, "momentum"), ({"weight_decay": -1.0}, "decay"),
                                  ({"adjust_lr_fn": "other"}, "not supported"), ({"ns_steps": 100}, "ns_steps"),
-                                 ({"ns_coefficients": (1.0, 2.0, 3.0)}, "ns_coefficients")):
+                                 ({"ns_coefficients": (1.0, 2.0, 3.0)}, "ns_coefficients"),
+                                 ({"ns_coefficients": 1.0}, "ns_coefficients is 1.0")):
             with self.assertRaisesRegex(ValueError, words):
                 mt.Muon(parameters(), **arguments)
         with self.assertRaisesRegex(ValueError, "2D"):

@@ -1,6 +1,8 @@
 // examples/small_gpt, the trainer: a rule that estimates from two gradients gets the batch's gradient at the weights
-// before the last step, through clipping and through a checkpoint; and QK-clip scales what it has to. The rules are this
-// file's own.
+// before the last step, through clipping and through a checkpoint; QK-clip scales what it has to; and nothing is kept
+// from step to step. The rules are this file's own.
+#include <malloc.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
@@ -52,6 +54,33 @@ run_settings small_run(const folder& f, int iterations, double clip) {
   s.batch = 4, s.iterations = iterations, s.eval_windows = 4;
   return s;
 }
+
+// Trains nothing; after each step it notes how much memory the program has allocated.
+class idle_device : public device {
+ public:
+  explicit idle_device(std::vector<std::size_t>& allocated) : allocated_(&allocated) {}
+  step_report train_step(std::span<const std::int32_t>, std::span<const std::int32_t>, double) override {
+    const struct mallinfo2 m = ::mallinfo2();
+    allocated_->push_back(m.uordblks + m.hblkhd);
+    step_report report;
+    report.loss = 1;
+    return report;
+  }
+  double loss(std::span<const std::int32_t>, std::span<const std::int32_t>, matopt::index_t) override { return 1; }
+  void observe_next_step() override {}
+  std::vector<matrix_step> observed() override { return {}; }
+  void download() override {}
+  void upload() override {}
+  void store(matopt::tensor_file& file) override { file.metadata["optimizer.steps"] = "1"; }
+  void restore(const matopt::tensor_file&, bool) override {}
+  std::string table() const override { return {}; }
+  std::string signature() const override { return {}; }
+  std::size_t state_bytes() const override { return 0; }
+  std::size_t scratch_bytes() const override { return 0; }
+
+ private:
+  std::vector<std::size_t>* allocated_;
+};
 
 std::vector<float> weights_of(trainer& t) {
   const auto w = t.model().model.weights();
@@ -153,6 +182,21 @@ TEST_CASE("small_gpt: a run with reference gradients continues bit for bit", "[s
   REQUIRE(file.tensors.erase("previous." + half.model().model.parameters().back().name) == 1);
   file.save(f / "longer");
   CHECK_THROWS_WITH(trainer(f / "longer", "", cpu, f / "refused"), Catch::Contains("weights before its last step"));
+}
+
+TEST_CASE("small_gpt: the trainer keeps nothing from step to step", "[small_gpt]") {
+  const folder f;
+  matopt::eigen_backend cpu(1);
+  run_settings s = small_run(f, 3000, 0);
+  s.device = "cuda", s.eval_interval = 100, s.checkpoint_interval = 50, s.measure_interval = 100;
+  std::vector<std::size_t> allocated;
+  allocated.reserve(static_cast<std::size_t>(s.iterations));
+  cuda_device_maker() = [&](auto&&...) { return std::make_unique<idle_device>(allocated); };
+  trainer(s, cpu, f / "long").run();
+  cuda_device_maker() = {};
+  REQUIRE(allocated.size() == static_cast<std::size_t>(s.iterations));
+  CAPTURE(allocated[500], allocated[1500], allocated.back());
+  CHECK(allocated.back() <= allocated[500] + 1024);  // 0.4 bytes a step
 }
 
 TEST_CASE("small_gpt: QK-clip brings the logits of the batch to its threshold", "[small_gpt]") {

@@ -68,7 +68,10 @@ class AdamW(Optimizer):
         if not group["decoupled_weight_decay"] and group["weight_decay"]:
             raise ValueError("matopt: decoupled_weight_decay is False; legal: True, or no weight_decay: this is AdamW, and "
                              "not Adam")
-        beta1, beta2 = group["betas"]
+        try:
+            beta1, beta2 = group["betas"]
+        except (TypeError, ValueError):
+            raise ValueError(f"matopt: betas is {group['betas']!r}; legal: two numbers") from None
         return {"beta1": beta1, "beta2": beta2, "eps": group["eps"], "decay": group["weight_decay"],
                 "amsgrad": bool(group["amsgrad"])}
 
@@ -79,14 +82,15 @@ class AdamW(Optimizer):
                        steps: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         c1, c2 = (float(state.pop(name)) for name in _CORRECTIONS)
         taken = _steps_behind(c2, float(group["betas"][1]), steps)
-        return torch.tensor(float(taken)), {**state, "corrections": torch.tensor([c1, c2, taken], dtype=torch.float64)}
+        corrections = torch.tensor([c1, c2, taken], dtype=torch.float64, device="cpu")
+        return torch.tensor(float(taken), device="cpu"), {**state, "corrections": corrections}
 
     def _state_to_load(self, group: dict[str, Any], state: dict[str, Any], steps: int) -> dict[str, Any]:
         corrections = [1 - float(beta) ** steps for beta in group["betas"]]
         known = state.pop("corrections", None)
         if known is not None and known.dtype == torch.float64 and known.numel() == 3 and known.flatten()[2] == steps:
             corrections = known.flatten()[:2].tolist()
-        return {**state, **{name: torch.tensor(c, dtype=torch.float64) for name, c in zip(_CORRECTIONS, corrections)}}
+        return {**state, **{name: torch.tensor(c, dtype=torch.float64, device="cpu") for name, c in zip(_CORRECTIONS, corrections)}}
 
 
 def _steps_behind(correction: float, beta: float, steps: int) -> int:

@@ -77,7 +77,10 @@ class Muon(Optimizer):
         return _SCALES[group["adjust_lr_fn"]] + ("" if group["nesterov"] else "_plain")
 
     def _settings_of(self, group: dict[str, Any]) -> dict[str, object]:
-        a, b, c = (float(x) for x in group["ns_coefficients"])
+        try:
+            a, b, c = (float(x) for x in group["ns_coefficients"])
+        except (TypeError, ValueError):
+            raise ValueError(f"matopt: ns_coefficients is {group['ns_coefficients']!r}; legal: three numbers") from None
         if (a, b, c) not in _COEFFICIENTS:
             raise ValueError(
                 f"matopt: ns_coefficients is {(a, b, c)}; legal: {' or '.join(str(k) for k in _COEFFICIENTS)}, or a "

@@ -12,9 +12,9 @@ from ._functions import Setting, lr_of, native, number_from, setting_names, sett
 
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
-# What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers.
+# What a group may have besides the settings of its rule: PyTorch's own keys, and those of its schedulers and timm's.
 _OTHER_KEYS = {"params", "param_names", "name", "lr", "rule", "master_weights", "stacked", "confirmed", "initial_lr", "max_lr",
-               "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+               "min_lr", "swa_lr", "base_momentum", "max_momentum", "lr_scale"}
 
 
 # Names of state of torch.optim, where a class of ours does not have them as well.
@@ -227,7 +227,7 @@ class Optimizer(torch.optim.Optimizer):
     def _state_to_save(self, group: dict[str, Any], state: dict[str, torch.Tensor],
                        steps: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Of a parameter: its ``step``, and the rest; by what the library has after so many steps."""
-        return torch.tensor(steps), state
+        return torch.tensor(steps, device="cpu"), state
 
     def _state_to_load(self, group: dict[str, Any], state: dict[str, Any], steps: int) -> dict[str, Any]:
         """Of a parameter: what the library gets."""
@@ -255,12 +255,13 @@ class Optimizer(torch.optim.Optimizer):
     def state(self) -> defaultdict[torch.Tensor, dict[str, torch.Tensor]]:  # type: ignore[override]
         """The state of each parameter that has some: ``step``, and what the rule keeps, in the type that it has it in;
         tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access: to change the
-        state, change a ``state_dict()`` and load it."""
+        state, assign to it. ``optimizer.state = {}`` begins anew."""
         return defaultdict(dict, self._read_state())
 
     @state.setter
-    def state(self, _: object) -> None:
-        """PyTorch's constructor assigns to it. The library has the state."""
+    def state(self, state: Mapping[torch.Tensor, Mapping[str, Any]]) -> None:
+        if "param_groups" in self.__dict__:  # PyTorch's constructor assigns to it before there are any
+            self._take(state, self.param_groups)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """All of it is compared with this optimizer before anything changes; what does not fit is a ValueError."""
@@ -290,6 +291,10 @@ class Optimizer(torch.optim.Optimizer):
             ids = (i for group in self._loading["param_groups"] for i in group["params"])
             by_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
             tensors = {by_id[i]: s for i, s in self._loading["state"].items() if i in by_id}
+        self._take(tensors, old_groups)
+
+    def _take(self, tensors: Mapping[torch.Tensor, Mapping[str, Any]], old_groups: list[dict[str, Any]] | None) -> None:
+        """The state of parameters in the place of what there is. ``old_groups`` had what ``param_groups`` has now."""
         ours = {theirs: name for name, theirs in self._state_names.items()}
         tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         for state in tensors.values():

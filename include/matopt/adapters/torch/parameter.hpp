@@ -121,7 +121,7 @@ class torch_parameter {
   }
   at::Tensor weight() const {
     if (master.defined()) return master;
-    if (tensor.scalar_type() == type_ && same_strides(sizes_, tensor.strides(), weight_strides_))
+    if (tensor.scalar_type() == type_ && !tensor.is_neg() && same_strides(sizes_, tensor.strides(), weight_strides_))
       return tensor.detach();
     return empty(weight_strides_).copy_(tensor);
   }
