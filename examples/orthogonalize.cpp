@@ -13,7 +13,7 @@
 namespace {
 
 // How far from the polar factor of its `k` leading directions, per singular value.
-double error(const Eigen::MatrixXf& x, const Eigen::BDCSVD<Eigen::MatrixXf>& exact, int k) {
+double error(const Eigen::MatrixXf& x, const Eigen::JacobiSVD<Eigen::MatrixXf>& exact, int k) {
   const Eigen::MatrixXf polar = exact.matrixU().leftCols(k) * exact.matrixV().leftCols(k).transpose();
   return static_cast<double>((x - polar).norm()) / std::sqrt(k);
 }
@@ -23,7 +23,7 @@ double error(const Eigen::MatrixXf& x, const Eigen::BDCSVD<Eigen::MatrixXf>& exa
 int main() {
   const int rows = 48, cols = 96;
   const Eigen::MatrixXf gradient = Eigen::MatrixXf::Random(rows, cols);
-  const Eigen::BDCSVD<Eigen::MatrixXf> exact(gradient, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  const Eigen::JacobiSVD<Eigen::MatrixXf> exact(gradient, Eigen::ComputeThinU | Eigen::ComputeThinV);
 
   matopt::eigen_backend cpu;
   const auto degree9 = matopt::newton_schulz<>::preset(matopt::coefficient_set::degree9_4);

@@ -1,7 +1,8 @@
 #include "measurements.hpp"
 
-#include <Eigen/SVD>
+#include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <matopt/metrics/rows.hpp>
 #include <matopt/metrics/spectrum.hpp>
@@ -22,14 +23,19 @@ std::string layer_kind(const std::string& name) {
 
 namespace {
 
-// By a decomposition without vectors, which is many times as fast as one with them.
+// Without vectors, which is many times as fast as with them, and from the Gram matrix in double: its eigenvalues give singular
+// values down to 1e-8 of the largest, and entries in float have no more digits. (Eigen's BDCSVD takes half a minute to compile.)
 matopt::spectrum spectrum_of(const matopt::view<const float>& w) {
   Eigen::MatrixXd tall(std::max(w.rows, w.cols), std::min(w.rows, w.cols));
   for (matopt::index_t i = 0; i < w.rows; ++i)
     for (matopt::index_t j = 0; j < w.cols; ++j) (w.rows < w.cols ? tall(j, i) : tall(i, j)) = w(i, j);
   if (!tall.allFinite()) throw matopt::bad_value("an entry of a matrix to measure", "not finite", "finite numbers");
-  const Eigen::VectorXd values = Eigen::BDCSVD<Eigen::MatrixXd>(tall).singularValues();
-  return matopt::spectrum(std::vector<double>(values.data(), values.data() + values.size()));
+  const Eigen::MatrixXd gram = tall.transpose() * tall;
+  const Eigen::VectorXd squares =
+      Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(gram, Eigen::EigenvaluesOnly).eigenvalues();
+  std::vector<double> values;  // descending
+  for (matopt::index_t i = squares.size(); i-- > 0;) values.push_back(std::sqrt(std::max(squares(i), 0.0)));
+  return matopt::spectrum(values);
 }
 
 json of_matrix(const matopt::view<const float>& w) {

@@ -27,13 +27,12 @@
 #include "core/coded_blocks.hpp"
 #include "core/philox.hpp"
 #include "core/types.hpp"
-#include "eigen/blocks.hpp"
 #include "eigen/decompositions.hpp"
 #include "eigen/guarded.hpp"
 #include "eigen/host_buffer.hpp"
-#include "eigen/lines.hpp"
 #include "eigen/thread_pool.hpp"
 #include "eigen/tiled_product.hpp"
+#include "eigen/verbs.hpp"
 #include "eigen/view_of.hpp"
 #include "simd/kernel_set.hpp"
 #include "simd/workspace.hpp"
@@ -77,21 +76,25 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
   void download(void* to, const void* from, std::size_t bytes) { upload(to, from, bytes); }
 
   template <class F, class T, class... V>
-  void for_each(const status_word* guard, F f, view<T> first, V... rest) {
-    detail::guarded(
-        guard, first.batch, [&](const auto&... v) { map_matrices(f, v...); }, first, rest...);
+  void for_each(const status_word* guard, const F& f, const view<T>& first, const V&... rest) {
+    using kernels = lines::map_kernels<F, view<T>, V...>;
+    using A = typename kernels::A;
+    lines::operand<A> x[] = {first, rest...};
+    detail::map_all<A>(pool_, guard, &f, kernels::straight, kernels::transposed, {x, 1 + sizeof...(V)});
   }
 
   template <class F, class T, class V, class... Vs>
-  void reduce_rows(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    detail::guarded(
-        guard, first.batch, [&](const auto&... v) { sum_rows(f, v...); }, out, first, rest...);
+  void reduce_rows(const status_word* guard, const F& f, const view<T>& out, const V& first, const Vs&... rest) {
+    using A = common_arithmetic<V, Vs...>;
+    lines::operand<A> x[] = {first, rest...};
+    detail::reduce_rows_of_all<A, fn::reduction_of<F>>(pool_, guard, work<V, Vs...>(f, out), {x, 1 + sizeof...(Vs)});
   }
 
   template <class F, class T, class V, class... Vs>
-  void reduce(const status_word* guard, F f, view<T> out, V first, Vs... rest) {
-    detail::guarded(
-        guard, first.batch, [&](const auto&... v) { sum_matrices(f, v...); }, out, first, rest...);
+  void reduce(const status_word* guard, const F& f, const view<T>& out, const V& first, const Vs&... rest) {
+    using A = common_arithmetic<V, Vs...>;
+    lines::operand<A> x[] = {first, rest...};
+    detail::reduce_all<A, fn::reduction_of<F>>(pool_, guard, work<V, Vs...>(f, out), {x, 1 + sizeof...(Vs)});
   }
 
   // T is deduced from the output, so that const and non-const inputs mix. Scalars are in float for 16-bit elements.
@@ -113,7 +116,7 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
   void random_normal(const status_word* guard, view<T> x, std::uint64_t seed, view<const std::uint32_t> counter) {
     if (detail::all_stopped(guard, x.batch)) return;
     const std::uint32_t step = counter(0, 0);
-    run_tasks(x.batch * x.rows, x.batch * x.rows * x.cols * 16, [&](index_t task) {
+    detail::run_tasks(pool_, x.batch * x.rows, x.batch * x.rows * x.cols * 16, [&](index_t task) {
       const index_t b = task / x.rows, i = task % x.rows;
       if (guard && guard[b]) return;
       for (index_t j = 0; j < x.cols; ++j)
@@ -137,33 +140,12 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
   }
 
  private:
-  static constexpr index_t grain = 16384;  // elements worth a task
-
-  template <class F, class T, class... V>
-  void map_matrices(const F& f, const view<T>& first, const V&... rest) {
-    if constexpr ((lines::is_view<V> && ...))
-      if (first.rows * first.cols == 1 && first.batch > 1 && !first.table && (!rest.table && ...))
-        return map_lines(f, numbers_in_line(first), numbers_in_line(rest)...);
-    // The line runs along the weight's contiguous direction; a column vector counts as contiguous along its rows.
-    if (first.row_contiguous() && first.cols >= (first.col_contiguous() ? first.rows : 1))
-      map_lines(f, first, rest...);
-    else
-      map_lines(f, first.t(), lines::transposed(rest)...);
-  }
-  template <class F, class T, class V, class... Vs>
-  void sum_rows(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
-    using A = common_arithmetic<V, Vs...>;
-    using R = fn::reduction_of<F>;
-    run_units(first.batch * first.rows, first.cols, [&](index_t unit) {
-      const index_t b = unit / first.rows, i = unit % first.rows;
-      const auto sums = lines::reduce<A, R>(f, 0, first.cols, lines::line(first, b, i), lines::line(rest, b, i)...);
-      put_results(out, i, b, fn::finish<F, A>(sums.data()));
-    });
-  }
-  template <class F, class T, class V, class... Vs>
-  void sum_matrices(const F& f, const view<T>& out, const V& first, const Vs&... rest) {
-    if (first.row_stride < first.col_stride) return reduce_matrix(f, out, first.t(), lines::transposed(rest)...);
-    reduce_matrix(f, out, first, rest...);
+  template <class... V, class F, class T>
+  static auto work(const F& f, const view<T>& out) {
+    using kernels = lines::reduce_kernels<F, V...>;
+    using A = typename kernels::A;
+    return detail::reduction_work<A>{&f,   kernels::straight,           kernels::transposed, fn::sums_of<F>,
+                                     &out, detail::put_results<F, A, T>};
   }
 
   static const simd::kernel_set* fastest_kernels() {
@@ -173,106 +155,14 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
     return nullptr;
   }
 
-  // Small work is not worth waking a thread for.
-  template <class F>
-  void run_tasks(index_t tasks, index_t elements, F&& f) {
-    pool_.parallel_for(tasks, f, elements >= 2 * grain);
-  }
-
-  // f(unit) for units of `elements` each; a task is as many of them as are worth one.
-  template <class F>
-  void run_units(index_t units, index_t elements, const F& f) {
-    run_ranges(units, elements, &f, [](const void* closure, index_t begin, index_t end) {
-      for (index_t unit = begin; unit < end; ++unit) (*static_cast<const F*>(closure))(unit);
-    });
-  }
-  // Compiled once for all verbs.
-  [[gnu::noinline]] void run_ranges(index_t units, index_t elements, const void* closure,
-                                    void (*range)(const void* closure, index_t begin, index_t end)) {
-    const index_t per_task = std::max<index_t>(1, grain / std::max<index_t>(1, elements));
-    run_tasks((units + per_task - 1) / per_task, units * elements,
-              [&](index_t task) { range(closure, task * per_task, std::min(units, (task + 1) * per_task)); });
-  }
-
   // f(block, matrix) for the blocks of matrices that are not guarded.
   template <class F>
   void each_block(const status_word* guard, const block_format& format, index_t elements, index_t batch, F&& f) {
     const index_t blocks = format.blocks(elements);
     if (blocks > 0)
-      run_units(batch * blocks, std::min(elements, format.block), [&](index_t unit) {
+      detail::run_units(pool_, batch * blocks, std::min(elements, format.block), [&](index_t unit) {
         if (const index_t b = unit / blocks; !guard || !guard[b]) f(unit % blocks, b);
       });
-  }
-
-  // A batch of 1 x 1 matrices as one row.
-  template <class T>
-  static view<T> numbers_in_line(const view<T>& v) {
-    return {v.data, 1, v.batch, 0, v.batch_stride};
-  }
-
-  template <class F, class T, class... V>
-  void map_lines(const F& f, const view<T>& first, const V&... rest) {
-    using A = common_arithmetic<view<T>, V...>;
-    index_t count = first.rows, length = first.cols;
-    if (lines::dense(first) && (lines::dense(rest) && ...)) length *= count, count = 1;
-    if (length == 0) return;
-    const index_t piece = std::min(length, grain), pieces = (length + piece - 1) / piece;
-    run_units(first.batch * count * pieces, piece, [&](index_t unit) {
-      const index_t at = unit / pieces, b = at / count, i = at % count, begin = unit % pieces * piece;
-      lines::map<A>(f, begin, std::min(piece, length - begin), lines::line(first, b, i), lines::line(rest, b, i)...);
-    });
-  }
-
-  template <class T, class A, int Count>
-  static void put_results(const view<T>& out, index_t row, index_t b, const fn::terms<A, Count>& results) {
-    for (int k = 0; k < Count; ++k) out(row, k, b) = static_cast<T>(results.at[k]);
-  }
-
-  // Lines, or pieces of long ones, and then their results in double, in an order that the shape fixes: at most 64
-  // chunks per matrix.
-  template <class F, class T, class V, class... Vs>
-  void reduce_matrix(const F& f, view<T> out, const V& first, const Vs&... rest) {
-    using A = common_arithmetic<V, Vs...>;
-    using R = fn::reduction_of<F>;
-    using sums = std::array<double, fn::sums_of<F>>;
-    constexpr index_t most = 64;
-    index_t count = first.rows, length = first.cols;
-    // A maximum has no order. Of sums, what storage allows must not change the order.
-    if constexpr (std::is_same_v<R, fn::maximum>)
-      if (lines::dense(first) && (lines::dense(rest) && ...)) length *= count, count = 1;
-    const index_t piece = std::min(std::max<index_t>(1, length), grain), pieces = (length + piece - 1) / piece;
-    const index_t units = count * pieces;
-    const index_t per_chunk = std::max({index_t{1}, grain / piece, (units + most - 1) / most});
-    const index_t chunks = (units + per_chunk - 1) / per_chunk;
-    sums none;
-    none.fill(R::template identity<double>());
-    const auto combine = [](sums& sum, const sums& next) {
-      for (std::size_t k = 0; k < sum.size(); ++k) sum[k] = R::combine(sum[k], next[k]);
-    };
-    const auto chunk = [&](index_t b, index_t c) {
-      sums sum = none;
-      for (index_t unit = c * per_chunk; unit < std::min(units, (c + 1) * per_chunk); ++unit) {
-        const index_t i = unit / pieces, begin = unit % pieces * piece;
-        combine(sum, lines::reduce<A, R>(f, begin, std::min(piece, length - begin), lines::line(first, b, i),
-                                         lines::line(rest, b, i)...));
-      }
-      return sum;
-    };
-    const auto whole = [&](index_t b, const auto& part) {
-      sums sum = none;
-      for (index_t c = 0; c < chunks; ++c) combine(sum, part(c));
-      put_results(out, 0, b, fn::finish<F, A>(sum.data()));
-    };
-    // Large matrices are cut, small ones taken several at a time.
-    if (chunks < 8) {
-      run_units(first.batch, count * length, [&](index_t b) { whole(b, [&](index_t c) { return chunk(b, c); }); });
-      return;
-    }
-    for (index_t b = 0; b < first.batch; ++b) {
-      sums parts[most];
-      run_tasks(chunks, count * length, [&](index_t c) { parts[c] = chunk(b, c); });
-      whole(b, [&](index_t c) { return parts[c]; });
-    }
   }
 
   template <class T>
@@ -289,7 +179,9 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
         return simd::product(*kernels_, *workspace_, {&pool_, run}, {alpha, a, b, beta, c, d, symmetric});
       }
 #endif
-    const auto tasks = [this](index_t count, index_t elements, auto&& f) { this->run_tasks(count, elements, f); };
+    const auto tasks = [this](index_t count, index_t elements, auto&& f) {
+      detail::run_tasks(pool_, count, elements, f);
+    };
     detail::tiled_product<T>(tasks, packing_.data(), alpha, a, b, beta, c, d, symmetric);
   }
 

@@ -19,6 +19,7 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -47,6 +48,12 @@ constexpr bool take_gradient() {
     return false;
   else
     return changes_gradient<Constraint, E, own, W, V> || takes_gradient<Momentum, E, decltype(St::momentum), V>;
+}
+inline std::string name_of_slots(std::initializer_list<std::string> names) {
+  std::string all = "rule<";
+  for (const std::string& name : names) all += name, all += ',';
+  all.back() = '>';
+  return all;
 }
 template <class W, class C, class F>
 void accept_formula_of_weight(const update_formula<F, view<W>, matrix_broadcast<C>>&) {}
@@ -81,8 +88,8 @@ struct rule {
 
   // What a checkpoint must agree on.
   static std::string name() {
-    return "rule<" + Momentum::name() + "," + Orthogonalizer::name() + "," + Normalizer::name() + "," +
-           Constraint::name() + "," + Scale::name() + ">";
+    return detail::name_of_slots(
+        {Momentum::name(), Orthogonalizer::name(), Normalizer::name(), Constraint::name(), Scale::name()});
   }
 
   template <class Self, class Visit>

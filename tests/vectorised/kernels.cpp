@@ -1,7 +1,7 @@
 // Compiled, never run: the loops of every elementwise formula and reduction of every published rule, as the CPU backend
 // runs them, and nothing else. vectorised_test.py reads the instructions.
 #include <matopt/core/backend.hpp>
-#include <matopt/eigen/blocks.hpp>
+#include <matopt/eigen/operand.hpp>
 #include <matopt/engine/rule_registry.hpp>
 
 extern "C" void* somewhere();  // not known to the compiler
@@ -19,26 +19,29 @@ struct recorder {
   void download(void*, const void*, std::size_t) {}
 
   template <class F, class... V>
-  void for_each(const matopt::status_word*, F f, V... v) {
-    using namespace matopt;
-    using A = common_arithmetic<V...>;
-    lines::map<A>(f, 0, length(v...), lines::line(v, 0, 0)...);
-    lines::map<A>(f, 0, length(v...), lines::line(lines::transposed(v), 0, 0)...);
+  void for_each(const matopt::status_word*, F, V...) {
+    using kernels = matopt::lines::map_kernels<F, V...>;
+    keep(kernels::straight), keep(kernels::transposed);
+    (keep_elements<typename kernels::A>(V{}), ...);
   }
   template <class F, class T, class... V>
-  void reduce(const matopt::status_word*, F f, matopt::view<T> out, V... v) {
-    using namespace matopt;
-    using A = common_arithmetic<V...>;
-    const auto sums = lines::reduce<A, fn::reduction_of<F>>(f, 0, length(v...), lines::line(v, 0, 0)...);
-    *out.data = static_cast<T>(fn::finish<F, A>(sums.data()).at[0]);
+  void reduce(const matopt::status_word*, F, matopt::view<T>, V...) {
+    using kernels = matopt::lines::reduce_kernels<F, V...>;
+    keep(kernels::straight), keep(kernels::transposed);
+    (keep_elements<typename kernels::A>(V{}), ...);
   }
   template <class F, class T, class... V>
   void reduce_rows(const matopt::status_word* guard, F f, matopt::view<T> out, V... v) {
     reduce(guard, f, out, v...);
   }
-  template <class V, class... Vs>
-  static matopt::index_t length(V v, Vs...) {
-    return v.cols;
+  template <class Kernel>
+  static void keep(Kernel kernel) {
+    *static_cast<Kernel volatile*>(somewhere()) = kernel;
+  }
+  template <class A, class V>
+  static void keep_elements(const V&) {
+    using elements = matopt::lines::elements<A, std::remove_const_t<typename matopt::element_of<V>::type>>;
+    keep(elements::load), keep(elements::store);
   }
 
   template <class... A>

@@ -4,6 +4,8 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "error.hpp"
 #include "extent.hpp"
@@ -13,8 +15,11 @@
 namespace MATOPT_NAMESPACE::detail {
 
 inline std::string text_of_view(index_t rows, index_t cols, index_t row_stride, index_t col_stride, index_t batch) {
-  return std::to_string(rows) + "x" + std::to_string(cols) + " (strides " + std::to_string(row_stride) + ", " +
-         std::to_string(col_stride) + "; batch " + std::to_string(batch) + ")";
+  const std::pair<const char*, index_t> parts[] = {
+      {"", rows}, {"x", cols}, {" (strides ", row_stride}, {", ", col_stride}, {"; batch ", batch}};
+  std::string s;
+  for (const auto& [before, number] : parts) s += before, s += std::to_string(number);
+  return s + ")";
 }
 template <class T>
 std::string text(const view<T>& v) {
@@ -44,6 +49,7 @@ void check_aligned(const What& what, const T* p) {
 // `read` may repeat elements by a stride of 0, as expanded tensors do.
 template <class T, class What>
 void check_view(const What& what, const view<T>& v, bool read = false) {
+  if constexpr (!std::is_const_v<T>) return check_view<const T, What>(what, v, read);
   if (!addressable(v)) throw bad_value(what, text(v), "a view whose bytes can be addressed");
   const index_t least = read ? 0 : 1;
   const bool negative = v.rows < 0 || v.cols < 0 || v.batch < 0;

@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 
@@ -42,12 +43,10 @@ struct footprint {
 };
 
 // A stride of 0 repeats what is there and adds no byte; a negative one begins at the other end.
-template <class T>
-footprint footprint_of(const view<T>& v) {
+inline footprint footprint_of_elements(const void* data, const view<const std::byte>& v, std::int64_t size) {
   footprint f;
-  f.first = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(v.data));
+  f.first = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data));
   if (v.rows < 1 || v.cols < 1 || v.batch < 1) return f;
-  constexpr auto size = static_cast<std::int64_t>(sizeof(T));
   std::array<footprint::level, 3> all{
       {{v.rows, v.row_stride * size}, {v.cols, v.col_stride * size}, {v.batch, v.batch_stride * size}}};
   for (auto& l : all)
@@ -66,6 +65,11 @@ footprint footprint_of(const view<T>& v) {
   }
   std::reverse(f.at.begin(), f.at.begin() + f.levels);
   return f;
+}
+template <class T>
+footprint footprint_of(const view<T>& v) {
+  return footprint_of_elements(
+      v.data, {nullptr, v.rows, v.cols, v.row_stride, v.col_stride, v.batch, v.batch_stride, nullptr, 0}, sizeof(T));
 }
 
 class footprints_meet {

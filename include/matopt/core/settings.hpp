@@ -128,19 +128,20 @@ inline void parse(std::string_view name, std::string_view s, std::vector<double>
 template <class V>
 requires requires(std::string_view s) { V::parse(s, s); }
 void parse(std::string_view name, std::string_view s, V& out) { out = V::parse(name, s); }
-template <class E>
-requires std::is_enum_v<E>
-void parse(std::string_view name, std::string_view s, E& out) {
+inline std::size_t place_among(std::string_view name, std::string_view s, const std::string_view* names,
+                               std::size_t count) {
   std::string legal;
-  const auto names = enum_names(E{});
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == s) {
-      out = static_cast<E>(i);
-      return;
-    }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (names[i] == s) return i;
     legal += (i ? ", " : "") + std::string(names[i]);
   }
   throw bad_value(std::string(name), '"' + std::string(s) + '"', "one of " + legal);
+}
+template <class E>
+requires std::is_enum_v<E>
+void parse(std::string_view name, std::string_view s, E& out) {
+  constexpr auto names = enum_names(E{});
+  out = static_cast<E>(place_among(name, s, names.data(), names.size()));
 }
 
 // A setting with its type forgotten: what is done with settings is compiled once, and not for every policy.

@@ -3,22 +3,21 @@
 // vectorise at -O2, without any flag. A line that is stored otherwise (another type, a stride, an end that is no whole
 // block) goes through copies of a few hundred elements, which stay in the first cache.
 //
-//   lines::map<float>(f, begin, n, line...)               f(x_i, y_i, ...) for begin <= i < begin + n
-//   lines::reduce<float, fn::sum>(f, begin, n, line...)   the combination of what f returns, in double
+//   map_blocks<float>(f, n, p...)                         f(x_i, y_i, ...) for i < n
+//   reduce_blocks<float, fn::sum>(f, n, part, p...)       the combination of what f returns
 //
-// Outputs come first and are stored back. A functor is compiled once for each type of the arithmetic, whatever the
-// arguments' own types are.
+// Outputs come first and are stored back. Of a functor only these are compiled, once for each type of the arithmetic,
+// whatever the arguments' own types are; what calls them sees neither (eigen/lines.hpp).
 //
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "../core/functors.hpp"
-#include "lines.hpp"
+#include "../core/types.hpp"
 
 // The loops' iterations do not depend on each other. clang says where it cannot vectorise one (a functor with a power,
 // a logarithm), which is no fault of a user's program.
@@ -58,11 +57,17 @@ void fetch([[maybe_unused]] T* p) {
 #endif
 }
 
+// What a kernel gets of each argument, whatever its type: where it lies, or the number that it is.
+template <class A>
+struct slot {
+  A* p;
+  A x;
+};
 // An argument of a kernel: elements side by side in the type of the arithmetic, or one number.
 template <class A>
 struct output {
   A* p;
-  output from(index_t i) const { return {p + i}; }
+  static output of(const slot<A>& s) { return {s.p}; }
   void fetch(index_t i) const { lines::fetch(p + i); }
   A get(index_t i) const { return p[i]; }
   void put(index_t i, A x) const { p[i] = x; }
@@ -70,7 +75,7 @@ struct output {
 template <class A>
 struct input {
   const A* p;
-  input from(index_t i) const { return {p + i}; }
+  static input of(const slot<A>& s) { return {s.p}; }
   void fetch(index_t i) const { lines::fetch(p + i); }
   A get(index_t i) const { return p[i]; }
   void put(index_t, A) const {}
@@ -78,7 +83,7 @@ struct input {
 template <class A>
 struct number {
   A x;
-  number from(index_t) const { return *this; }
+  static number of(const slot<A>& s) { return {s.x}; }
   void fetch(index_t) const {}
   A get(index_t) const { return x; }
   void put(index_t, A) const {}
@@ -190,138 +195,6 @@ MATOPT_KERNEL void store(const A* from, T* to, index_t stride, index_t count) {
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #endif
-
-// Partial results of a reduction.
-template <class A, class R, int Sums>
-struct partial {
-  alignas(64) A at[static_cast<std::size_t>(Sums * width)];
-
-  partial() { clear(); }
-  void clear() { std::fill(std::begin(at), std::end(at), R::template identity<A>()); }
-  void combine(const partial& other, index_t lanes) {
-    for (int k = 0; k < Sums; ++k)
-      for (index_t j = 0; j < lanes; ++j) at[k * width + j] = R::combine(at[k * width + j], other.at[k * width + j]);
-  }
-  // Result k; the partial ones are used up.
-  A whole(int k) { return halved<width / 2>(at + k * width); }
-
- private:
-  template <index_t Half>
-  static A halved(A* x) {
-    if constexpr (Half == 0) {
-      return x[0];
-    } else {
-      for (index_t j = 0; j < Half; ++j) x[j] = R::combine(x[j], x[j + Half]);
-      return halved<Half / 2>(x);
-    }
-  }
-};
-
-// An argument of a line on its way to the kernels: where it lies, if it lies as they want it, else in a copy.
-template <class A, class Line>
-struct argument;
-template <class A, class T>
-struct argument<A, moving<T>> {
-  using element = std::remove_const_t<T>;
-  static constexpr bool is_output = !std::is_const_v<T>;
-  using pointer = std::conditional_t<is_output, output<A>, input<A>>;
-
-  const moving<T>& line;
-  alignas(64) A copy[staged];
-  bool copied = false;
-
-  explicit argument(const moving<T>& l) : line(l) {}
-  static bool direct(const moving<T>& l) { return std::is_same_v<element, A> && l.stride == 1; }
-  static pointer whole(const moving<T>& l, index_t begin) {
-    if constexpr (std::is_same_v<element, A>)
-      return {l.p + begin};
-    else
-      return {nullptr};
-  }
-  pointer load(index_t begin, index_t count, index_t padded) {
-    copied = !(direct(line) && count == padded);
-    if (!copied) return whole(line, begin);
-    lines::load<A, element>(copy, line.p + begin * line.stride, line.stride, count, padded);
-    return {copy};
-  }
-  void store(index_t begin, index_t count) const {
-    if constexpr (is_output)
-      if (copied) lines::store<A, element>(copy, line.p + begin * line.stride, line.stride, count);
-  }
-};
-template <class A, class T>
-struct argument<A, constant<T>> {
-  const constant<T>& line;
-  explicit argument(const constant<T>& l) : line(l) {}
-  static bool direct(const constant<T>&) { return true; }
-  static number<A> whole(const constant<T>& l, index_t) { return {static_cast<A>(l.x)}; }
-  number<A> load(index_t, index_t, index_t) const { return {static_cast<A>(line.x)}; }
-  void store(index_t, index_t) const {}
-};
-template <class A>
-struct argument<A, counting> {
-  const counting& line;
-  alignas(64) A copy[staged];
-  explicit argument(const counting& l) : line(l) {}
-  static bool direct(const counting&) { return false; }
-  static input<A> whole(const counting&, index_t) { return {nullptr}; }
-  input<A> load(index_t begin, index_t, index_t padded) {
-    for (index_t i = 0; i < padded; ++i) copy[i] = static_cast<A>(line.start + (begin + i) * line.step);
-    return {copy};
-  }
-  void store(index_t, index_t) const {}
-};
-
-// use(n, kernel arguments...) for one stretch of the line after the other; the arguments last for a whole number of
-// blocks.
-template <class A, class Use, class... L>
-void stretches(index_t begin, index_t n, Use use, const L&... line) {
-  const index_t whole = (argument<A, L>::direct(line) && ...) ? n / width * width : 0;
-  if (whole > 0) use(whole, argument<A, L>::whole(line, begin)...);
-  if (whole == n) return;
-  const auto through_copies = [&](auto&&... copied) {
-    for (index_t i = whole; i < n; i += staged) {
-      const index_t count = std::min(staged, n - i), padded = (count + width - 1) / width * width;
-      use(count, copied.load(begin + i, count, padded)...);
-      (copied.store(begin + i, count), ...);
-    }
-  };
-  through_copies(argument<A, L>(line)...);
-}
-
-template <class A, class F, class... L>
-void map(const F& f, index_t begin, index_t n, const L&... line) {
-  stretches<A>(
-      begin, n, [&](index_t count, auto... p) { map_blocks<A>(f, (count + width - 1) / width * width, p...); },
-      line...);
-}
-
-// The order of the sums is fixed by begin and n.
-template <class A, class R, class F, class... L>
-auto reduce(const F& f, index_t begin, index_t n, const L&... line) {
-  constexpr int sums = fn::sums_of<F>;
-  const index_t run = std::is_same_v<R, fn::maximum> ? n : longest_sum;
-  std::array<double, sums> total;
-  total.fill(R::template identity<double>());
-  for (index_t done = 0; done < n; done += run) {
-    partial<A, R, sums> part, last;
-    stretches<A>(
-        begin + done, std::min(run, n - done),
-        [&](index_t count, auto... p) {
-          const index_t whole = count / width * width;
-          reduce_blocks<A, R>(f, whole, part.at, p...);
-          if (whole == count) return;
-          last.clear();
-          reduce_blocks<A, R>(f, width, last.at, p.from(whole)...);
-          part.combine(last, count - whole);  // what was only repeated does not count
-        },
-        line...);
-    for (int k = 0; k < sums; ++k)
-      total[static_cast<std::size_t>(k)] =
-          R::combine(total[static_cast<std::size_t>(k)], static_cast<double>(part.whole(k)));
-  }
-  return total;
-}
 
 }  // namespace MATOPT_NAMESPACE::lines
 

@@ -13,7 +13,7 @@
 #include "../core/math.hpp"
 #include "../core/rounding_of_projections.hpp"
 #include "../core/view.hpp"
-#include "blocks.hpp"
+#include "operand.hpp"
 
 namespace MATOPT_NAMESPACE::detail {
 
@@ -28,8 +28,12 @@ auto mapped(const view<T>& v) {
 // ||x(:, j)|| of entries that can be squared
 template <class T>
 T column_norm(const view<T>& x, index_t j) {
-  const auto squares = lines::reduce<T, fn::sum>(fn::square{}, 0, x.rows, lines::line(as_const(x).t(), 0, j));
-  return static_cast<T>(std::sqrt(squares[0]));
+  const fn::square square{};
+  const lines::line<T> column = lines::operand<T>(as_const(x).t()).line_at(0, j);
+  double squares = 0;
+  lines::reduce<T, fn::sum>(lines::reduce_kernels<fn::square, view<const T>>::straight, &square, &squares, 1, 0, x.rows,
+                            &column, 1, column.direct());
+  return static_cast<T>(std::sqrt(squares));
 }
 
 // One round of core/block_gram_schmidt.hpp for the columns of one matrix: each is finished, by as many projections as

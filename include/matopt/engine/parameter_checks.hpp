@@ -43,6 +43,7 @@ void check_options(const std::string& name, const view<W>& w, const parameter_op
 // Stacked matrices do not reach into one another; a gradient may be one for all.
 template <class T>
 void check_stack(const std::string& name, const view<T>& v) {
+  if constexpr (!std::is_const_v<T>) return check_stack<const T>(name, v);
   if (v.batch <= 1 || v.batch_stride == 0 || footprint_of(v).nested()) return;
   const auto first = footprint_of(v.matrix(0));
   for (index_t b = 1; b < v.batch; ++b)
