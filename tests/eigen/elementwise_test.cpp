@@ -195,6 +195,18 @@ TEMPLATE_TEST_CASE("for_each: outputs, broadcasts and mixed types in every stora
   }
 }
 
+TEST_CASE("for_each: one number serves a batch of numbers", "[eigen]") {
+  eigen_backend cpu(1);
+  const std::vector<double> one{3, 100, 200, 300, 400};
+  for (const index_t stride : {index_t{0}, index_t{1}}) {
+    CAPTURE(stride);
+    std::vector<double> x{1, 2, 3, 4, 5};
+    cpu.for_each(nullptr, fn::add{}, view<double>{x.data(), 1, 1, 1, 1, 5, 1},
+                 view<const double>{one.data(), 1, 1, 1, 1, 1, stride});
+    CHECK(x == std::vector<double>{4, 5, 6, 7, 8});
+  }
+}
+
 TEST_CASE("random_normal: the same numbers in every storage; matrix b is stream b", "[eigen]") {
   const std::uint32_t counter = 7;
   const view<const std::uint32_t> count{&counter, 1, 1, 1, 1};

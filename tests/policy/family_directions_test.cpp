@@ -131,8 +131,8 @@ TEMPLATE_TEST_CASE("QDWH: well-conditioned, huge, tiny, rank-deficient and zero 
 
 TEST_CASE("QDWH of floats gives what it gives of doubles", "[qdwh]") {
   for (const auto [m, n] : {matrix_shape{40, 40}, {70, 40}, {40, 70}})
-    // Beyond c = 1e10, which the second bound asks for, Q comes from reflections.
-    for (const double lower : {1.1920928955078125e-07, 1e-13}) {
+    // Beyond c = 1e10, which the other bounds ask for, Q comes from reflections.
+    for (const double lower : {1.1920928955078125e-07, 1e-13, 1e-18}) {
       std::vector<double> graded, deficient;
       for (int i = 0; i < 40; ++i) graded.push_back(std::pow(10.0, -0.05 * i)), deficient.push_back(i < 20 ? 1 : 0);
       const mat x = with_spectrum(m, n, graded, 3), few = with_spectrum(m, n, deficient, 3);
@@ -143,10 +143,16 @@ TEST_CASE("QDWH of floats gives what it gives of doubles", "[qdwh]") {
         const qdwh_polar q{.steps = steps, .lower = lower};
         CHECK(largest(orthogonalized<float>(q, x) - orthogonalized(q, to_mat(rounded.cv()))) < 2e-5);
       }
-      // Directions that a matrix lacks, but for rounding, grow to 1 at most and spoil no other.
-      const mat y = orthogonalized<float>(qdwh_polar{.lower = lower}, few);
-      CHECK(spectral_norm(y) < 1 + 1e-5);
-      CHECK(dot(y, few) == Approx(20).epsilon(1e-5));
+      // Directions that a matrix lacks, but for rounding, grow to 1 at most and spoil no other. Equal columns are told apart
+      // by the unit matrix below them alone, which a factor in double loses beyond c = 1e16.
+      mat equal(m, n);
+      for (index_t i = 0; i < m; ++i)
+        for (index_t j = 0; j < n; ++j) equal(i, j) = 1 / std::sqrt(static_cast<double>(m * n));
+      for (const auto& [deficient_one, rank] : {std::pair{few, 20}, {equal, 1}}) {
+        const mat y = orthogonalized<float>(qdwh_polar{.lower = lower}, deficient_one);
+        CHECK(spectral_norm(y) < 1 + 1e-5);
+        CHECK(dot(y, deficient_one) == Approx(rank).epsilon(1e-5));
+      }
     }
 }
 

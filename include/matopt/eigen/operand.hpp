@@ -68,9 +68,9 @@ struct operand {
     is = other[static_cast<int>(is)];
     std::swap(rows, cols), std::swap(row_stride, col_stride);
   }
-  // Of a batch of 1 x 1 matrices: one row.
-  void numbers_in_line() {
-    rows = 1, cols = batch, row_stride = 0, col_stride = batch_stride, batch = 1, batch_stride = 0;
+  // Of `count` matrices of 1 x 1: one row. One number serves all.
+  void numbers_in_line(index_t count) {
+    rows = 1, cols = count, row_stride = 0, col_stride = batch == 1 ? 0 : batch_stride, batch = 1, batch_stride = 0;
   }
 
   // What matrix b begins with; one matrix serves all.

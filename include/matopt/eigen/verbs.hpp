@@ -83,7 +83,7 @@ template <class A>
   const auto kernel = along_rows ? straight : transposed;
   guarded(guard, front.batch, [&](index_t from, index_t batch) {
     if (numbers && batch > 1) {
-      for (auto& o : x.all()) o.numbers_in_line();
+      for (auto& o : x.all()) o.numbers_in_line(batch);
       batch = 1;
     }
     index_t count = front.rows, length = front.cols;
