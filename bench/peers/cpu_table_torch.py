@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""PyTorch's rows of the table that bench/cpu-table makes: cpu_table_torch.py THREADS [FILTER]
+"""PyTorch's rows of the table that bench/cpu-table makes: cpu_table_torch.py THREADS
 
-One line per row, its name and the median of its repeats in milliseconds, as bench/cpu_table_bench.cpp prints ours. Optimizers are
-those of torch.optim as shipped: AdamW(fused=True), and Muon, whose Newton-Schulz steps are in bfloat16. PyTorch has no Lion: its row
-is the same arithmetic written out in foreach operations.
+It prints names and answers to names as bench/cpu_table_bench.cpp does, with medians in milliseconds. Optimizers are torch.optim as shipped: AdamW(fused=True), and Muon, whose Newton-Schulz steps are in bfloat16. PyTorch has no Lion: its row is the
+same arithmetic written out in foreach operations. Its check of finite gradients is torch.amp.GradScaler's, which also writes them.
 """
 import statistics
 import sys
@@ -17,15 +16,16 @@ TWENTY, ONE, SMALL = [(20, 1000, 1000)], [(1, 5000, 4000)], [(100, 64, 64)]
 GPT = [(8, 768, 768), (2, 3072, 768), (2, 768, 3072)]
 
 
-def row(name, call):
-    begin, times = time.perf_counter(), []
-    for _ in range(3):
+def median_of(call):
+    times = []
+    for _ in range(2):
         call()
-    while len(times) < 9 or (time.perf_counter() - begin < 1.5 and len(times) < 500):
+    begin = time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - begin < 0.5 and len(times) < 500):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    print(f"{name}\t{1e3 * statistics.median(times):.6g}", flush=True)
+    return 1e3 * statistics.median(times)
 
 
 def weights_of(groups, element):
@@ -58,6 +58,11 @@ def lion(weights):
     return step
 
 
+def finite(weights):
+    gradients, scale = [w.grad for w in weights], torch.ones(())
+    return lambda: torch._amp_foreach_non_finite_check_and_unscale_(gradients, torch.zeros(()), scale)
+
+
 def newton_schulz(rows, columns, element):
     x = torch.randn(rows, columns)
 
@@ -80,22 +85,21 @@ def main():
               "oneDNN" if torch.backends.mkldnn.is_available() else "no oneDNN", torch.backends.cpu.get_cpu_capability(), sep=", ")
         return
     torch.set_num_threads(int(sys.argv[1]))
-    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
-    cases = []
+    cases = {}
     for element, kind in (("float", torch.float32), ("double", torch.float64)):
         for name, groups, make in (("AdamW, 20 x (1000, 1000)", TWENTY, fused_adamw), ("AdamW, 1 x (5000, 4000)", ONE, fused_adamw),
                                    ("AdamW, 100 x (64, 64)", SMALL, fused_adamw), ("Lion, 20 x (1000, 1000)", TWENTY, lion)):
-            cases.append((f"{name}|{element}", lambda g=groups, k=kind, m=make: m(weights_of(g, k))))
-    cases.append(("Muon, 100 x (64, 64)|as it comes", lambda: muon(weights_of(SMALL, torch.float32))))
+            cases[f"{name}|{element}"] = lambda g=groups, k=kind, m=make: m(weights_of(g, k))
+        cases[f"Finite? 20 x (1000, 1000)|{element}"] = lambda k=kind: finite(weights_of(TWENTY, k))
+    cases["Muon, 100 x (64, 64)|as it comes"] = lambda: muon(weights_of(SMALL, torch.float32))
     for rows, columns in ((768, 768), (1024, 1024), (768, 3072)):
         for element in ("float", "bfloat16"):
-            cases.append((f"Newton-Schulz, five steps, {rows} x {columns}|{element}",
-                          lambda r=rows, c=columns, e=element: newton_schulz(r, c, e)))
-    cases.append(("Muon, 8 x (768, 768) + 2 x (3072, 768) + 2 x (768, 3072)|as it comes", lambda: muon(weights_of(GPT, torch.float32))))
+            cases[f"Newton-Schulz, five steps, {rows} x {columns}|{element}"] = lambda r=rows, c=columns, e=element: newton_schulz(r, c, e)
+    cases["Muon, 8 x (768, 768) + 2 x (3072, 768) + 2 x (768, 3072)|as it comes"] = lambda: muon(weights_of(GPT, torch.float32))
+    print(*cases, "", sep="\n", flush=True)
     with torch.no_grad():
-        for name, make in cases:
-            if wanted in name:
-                row(name, make())
+        for name in sys.stdin:
+            print(median_of(cases[name.rstrip("\n")]()), flush=True)
 
 
 main()

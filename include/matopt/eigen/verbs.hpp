@@ -185,8 +185,8 @@ template <class A, class R>
     return sum;
   };
   guarded(guard, x.first->batch, [&](index_t from, index_t batch) {
-    // Large matrices are cut, small ones taken several at a time.
-    if (chunks < 8) {
+    // Small matrices are taken several at a time, many large ones one at a time, and few large ones are cut.
+    if (chunks < 8 || batch >= 8 * pool.size()) {
       run_units(pool, batch, count * length, [&](index_t b) {
         sums sum;
         for (index_t c = 0; c < chunks; ++c) sum.combine(chunk(from + b, c), f.sums);
