@@ -384,3 +384,36 @@ TEST_CASE("a run goes on with the moments of another program's AdamW", "[state_c
   CHECK_THROWS_WITH(set_adam_moments(other.opt, "w", matrices_of(m), matrices_of(v), -1), Catch::Contains("-1"));
   CHECK(get_adam_moments(other.opt, "w", matrices_of(m), matrices_of(v)) == 8);
 }
+
+TEST_CASE("another program's state goes to what was added by that name alone, or nowhere", "[state_conversion]") {
+  eigen_backend cpu(1);
+  std::vector<float> w(18, 0.5F), g(18, 1);
+  any_optimizer<eigen_backend> opt(cpu, moonlight{});
+  const auto add = [&](const char* name, index_t from, index_t batch = 1) {
+    opt.add(name, row_major(w.data() + from, 1, 3, batch), row_major<const float>(g.data() + from, 1, 3, batch));
+  };
+  add("s", 0), add("s.1", 3), add("t", 6, 2), add("t.2", 12), add("s.99999999999999999999", 15);
+  opt.finalize();
+  const auto buffer_of = [&](const char* name, index_t batch = 1) {
+    std::vector<double> all(static_cast<std::size_t>(3 * batch));
+    get_momentum(opt, name, row_major(all.data(), 1, 3, batch), momentum_form::sum);
+    return all;
+  };
+  const std::vector<double> one{1, 2, 3}, two{4, 5, 6, 7, 8, 9}, none(3);
+  set_momentum(opt, "s", row_major(one.data(), 1, 3), momentum_form::sum);
+  set_momentum(opt, "t", row_major(two.data(), 1, 3, 2), momentum_form::sum);
+  CHECK(buffer_of("s") == one);
+  CHECK(buffer_of("t", 2) == two);
+  CHECK(buffer_of("s.1") == none);
+  CHECK(buffer_of("t.2") == none);
+  CHECK_THROWS_WITH(set_momentum(opt, "s", row_major(two.data(), 1, 3, 2), momentum_form::sum),
+                    Catch::Contains("2 matrices"));
+  CHECK_THROWS_WITH(buffer_of("t.1"), Catch::Contains("\"t.1\"") && Catch::Contains("nearest"));
+
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1e39}) {
+    const std::vector<double> with_bad{1, 1, 1, 1, bad, 1};
+    CHECK_THROWS_WITH(set_momentum(opt, "t", row_major(with_bad.data(), 1, 3, 2), momentum_form::sum),
+                      Catch::Contains("\"t.1.momentum\"") && Catch::Contains("legal: finite in F32"));
+  }
+  CHECK(buffer_of("t", 2) == two);
+}

@@ -13,14 +13,15 @@
 // everywhere, and bias corrections follow from the steps. Numbers are converted to the state's type; set_steps() of the
 // optimizer is the caller's, for schedules of ranks and angles count by it. docs/migration.md has a table.
 //
-// Errors: bad_value for a name that was not added, another shape, or a rule that keeps no such state; nothing has
-// changed then.
+// Errors: bad_value for a name that was not added, another shape, entries that are not finite in the state's type, or a
+// rule that keeps no such state; nothing has changed then.
 //
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,20 +44,22 @@ namespace detail {
 struct stepping_rule {
   std::string signature, prefix;
   std::vector<setting> all;
-  index_t rows = -1;  // of one matrix of it, where the optimizer tells
+  index_t rows = -1;               // of one matrix of it, where the optimizer tells
+  std::vector<std::string> known;  // names of all that was added
 
   template <class Optimizer>
   stepping_rule(const Optimizer& opt, const std::string& name) : signature(opt.signature()), all(opt.settings()) {
     if constexpr (requires { opt.assignments(); }) {
-      std::vector<std::string> known;
       for (const auto& a : opt.assignments()) {
         known.push_back(a.name);
         if (a.name == name) signature = a.rule, prefix = a.group + ".", rows = a.rows;
       }
-      if (rows < 0)
-        throw bad_value("parameter \"" + name + '"', "unknown",
-                        "one that was added; nearest: \"" + nearest_name(name, known) + '"');
+    } else {
+      known = opt.names();
     }
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw bad_value("parameter \"" + name + '"', "unknown",
+                      "one that was added; nearest: \"" + nearest_name(name, known) + '"');
   }
   double number(const std::string& setting_name) const {
     for (const setting& s : all)
@@ -82,25 +85,26 @@ struct stepping_rule {
 };
 
 // The tensors called `state` of what was added as `name`: of a stack "name.0", "name.1", ..., with row blocks behind
-// one more dot, in the order of the memory.
+// one more dot, in the order of the memory. What was added as "name.1" by itself is no part of it.
 template <class Optimizer>
-std::vector<state_tensor> parts_of_state(const Optimizer& opt, const std::string& name, std::string_view state) {
+std::vector<state_tensor> parts_of_state(const Optimizer& opt, const stepping_rule& rule, const std::string& name,
+                                         std::string_view state) {
+  const std::set<std::string_view> added(rule.known.begin(), rule.known.end());
   std::vector<std::pair<std::vector<index_t>, state_tensor>> found;
   for (const state_tensor& t : opt.state_tensors()) {
     const std::size_t dot = t.name.rfind('.');
-    if (std::string_view(t.name).substr(dot + 1) != state || t.name.substr(0, name.size()) != name) continue;
+    if (std::string_view(t.name).substr(dot + 1) != state) continue;
+    const std::string_view matrix = std::string_view(t.name).substr(0, dot);
+    std::string_view owner = matrix;
+    while (!added.contains(owner) && owner.find('.') != owner.npos) owner = owner.substr(0, owner.rfind('.'));
+    if (owner != name) continue;
     std::vector<index_t> numbers;
-    bool part = dot == name.size() || t.name[name.size()] == '.';
-    for (std::size_t i = name.size(); part && i < dot; ++i) {
-      const char c = t.name[i];
+    for (const char c : matrix.substr(name.size()))
       if (c == '.')
         numbers.push_back(0);
-      else if (c >= '0' && c <= '9')
-        numbers.back() = numbers.back() * 10 + (c - '0');
       else
-        part = false;
-    }
-    if (part) found.emplace_back(numbers, t);
+        numbers.back() = numbers.back() * 10 + (c - '0');
+    found.emplace_back(numbers, t);
   }
   if (found.empty())
     throw bad_value("state \"" + std::string(state) + "\" of \"" + name + '"', "not there",
@@ -171,26 +175,35 @@ state_tensor scales_of(const Optimizer& opt, const state_tensor& codes, index_t&
   throw bad_value("scales of \"" + codes.name + '"', "not there", "in the state beside the codes");
 }
 
+// A tensor of state with what it is to hold: everything is converted before anything is written.
+struct new_state {
+  state_tensor tensor;
+  std::vector<std::byte> contents;
+};
+template <class Optimizer>
+void write_all(Optimizer& opt, const std::vector<new_state>& all) {
+  for (const new_state& n : all) opt.write_state(n.tensor, n.contents.data());
+}
 template <class Optimizer, class T>
-void write_matrix(Optimizer& opt, const stepping_rule& rule, const std::string& name,
-                  const std::vector<state_tensor>& tensors, const view<const T>& v, double factor) {
+void convert_matrix(const Optimizer& opt, const stepping_rule& rule, const std::string& name,
+                    const std::vector<state_tensor>& tensors, const view<const T>& v, double factor,
+                    std::vector<new_state>& out) {
   for_each_part(rule, name, tensors, v, [&](const state_tensor& t, const view<const T>& part) {
-    if (holds_codes(t.type)) {
-      std::vector<double> values;
-      for (index_t i = 0; i < t.rows; ++i)
-        for (index_t j = 0; j < t.cols; ++j) values.push_back(factor * static_cast<double>(part(i, j)));
-      index_t block = 0;
-      const state_tensor scales = scales_of(opt, t, block);
-      const coded_values coded = encode_values({code_map_of(t.type), block}, values);
-      opt.write_state(t, coded.codes.data()), opt.write_state(scales, coded.scales.data());
-      return;
-    }
-    std::vector<std::byte> host(bytes_of(t));
+    std::vector<double> values;
     for (index_t i = 0; i < t.rows; ++i)
-      for (index_t j = 0; j < t.cols; ++j)
-        set_element(host.data() + static_cast<std::size_t>(i * t.cols + j) * size_of(t.type), t.type,
-                    factor * static_cast<double>(part(i, j)));
-    opt.write_state(t, host.data());
+      for (index_t j = 0; j < t.cols; ++j) values.push_back(factor * static_cast<double>(part(i, j)));
+    std::vector<std::byte> host(bytes_of(t));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      std::byte* const at = host.data() + i * size_of(t.type);
+      if (!holds_codes(t.type)) set_element(at, t.type, values[i]);
+      if (!std::isfinite(holds_codes(t.type) ? values[i] : element(at, t.type)))
+        throw bad_value("an entry for \"" + t.name + '"', text(values[i]), "finite in " + std::string(name_of(t.type)));
+    }
+    if (!holds_codes(t.type)) return out.push_back({t, std::move(host)});
+    index_t block = 0;
+    const state_tensor scales = scales_of(opt, t, block);
+    coded_values coded = encode_values({code_map_of(t.type), block}, values);
+    out.push_back({t, std::move(coded.codes)}), out.push_back({scales, std::move(coded.scales)});
   });
 }
 template <class Optimizer, class T>
@@ -216,12 +229,11 @@ void read_matrix(const Optimizer& opt, const stepping_rule& rule, const std::str
             static_cast<T>(static_cast<arithmetic_t<T>>(factor * values[static_cast<std::size_t>(i * t.cols + j)]));
   });
 }
-template <class Optimizer>
-void write_scalars(Optimizer& opt, const std::vector<state_tensor>& tensors, double value) {
+inline void convert_scalars(const std::vector<state_tensor>& tensors, double value, std::vector<new_state>& out) {
   for (const state_tensor& t : tensors) {
     std::vector<std::byte> host(bytes_of(t));
     set_element(host.data(), t.type, value);
-    opt.write_state(t, host.data());
+    out.push_back({t, std::move(host)});
   }
 }
 inline double correction(double beta, index_t steps) { return 1 - std::pow(beta, static_cast<double>(steps)); }
@@ -240,18 +252,20 @@ void set_momentum(Optimizer& opt, const std::string& name, const view<T>& buffer
                   index_t steps = -1) {
   const detail::stepping_rule rule(opt, name);
   const double momentum = rule.number("momentum"), factor = detail::momentum_factor(form, rule.form(), momentum);
-  const auto to = detail::parts_of_state(opt, name, "momentum");
-  if (!rule.corrects())
-    return detail::write_matrix<Optimizer, std::remove_const_t<T>>(opt, rule, name, to, buffer, factor);
-  detail::check_steps(steps);
-  const auto corrections = detail::parts_of_state(opt, name, "momentum_correction");
-  detail::write_matrix<Optimizer, std::remove_const_t<T>>(opt, rule, name, to, buffer, factor);
-  detail::write_scalars(opt, corrections, detail::correction(momentum, steps));
+  const auto to = detail::parts_of_state(opt, rule, name, "momentum");
+  std::vector<detail::new_state> all;
+  detail::convert_matrix<Optimizer, std::remove_const_t<T>>(opt, rule, name, to, buffer, factor, all);
+  if (rule.corrects()) {
+    detail::check_steps(steps);
+    detail::convert_scalars(detail::parts_of_state(opt, rule, name, "momentum_correction"),
+                            detail::correction(momentum, steps), all);
+  }
+  detail::write_all(opt, all);
 }
 template <class Optimizer, class T>
 void get_momentum(const Optimizer& opt, const std::string& name, const view<T>& buffer, momentum_form form) {
   const detail::stepping_rule rule(opt, name);
-  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, name, "momentum"), buffer,
+  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, rule, name, "momentum"), buffer,
                       detail::momentum_factor(rule.form(), form, rule.number("momentum")));
 }
 
@@ -262,16 +276,16 @@ void set_adam_moments(Optimizer& opt, const std::string& name, const view<T>& ex
   const detail::stepping_rule rule(opt, name);
   detail::check_steps(steps);
   const double beta1 = rule.number("beta1"), beta2 = rule.number("beta2");
-  const auto m = detail::parts_of_state(opt, name, "first_moment"),
-             v = detail::parts_of_state(opt, name, "second_moment"),
-             c1 = detail::parts_of_state(opt, name, "first_correction"),
-             c2 = detail::parts_of_state(opt, name, "second_correction");
-  detail::for_each_part(rule, name, v, exp_avg_sq,
-                        [](const state_tensor&, const view<T>&) {});  // before anything is written
-  detail::write_matrix<Optimizer, element>(opt, rule, name, m, exp_avg, 1);
-  detail::write_matrix<Optimizer, element>(opt, rule, name, v, exp_avg_sq, 1);
-  detail::write_scalars(opt, c1, detail::correction(beta1, steps));
-  detail::write_scalars(opt, c2, detail::correction(beta2, steps));
+  const auto m = detail::parts_of_state(opt, rule, name, "first_moment"),
+             v = detail::parts_of_state(opt, rule, name, "second_moment"),
+             c1 = detail::parts_of_state(opt, rule, name, "first_correction"),
+             c2 = detail::parts_of_state(opt, rule, name, "second_correction");
+  std::vector<detail::new_state> all;
+  detail::convert_matrix<Optimizer, element>(opt, rule, name, m, exp_avg, 1, all);
+  detail::convert_matrix<Optimizer, element>(opt, rule, name, v, exp_avg_sq, 1, all);
+  detail::convert_scalars(c1, detail::correction(beta1, steps), all);
+  detail::convert_scalars(c2, detail::correction(beta2, steps), all);
+  detail::write_all(opt, all);
 }
 // Returns how many steps the moments have seen. Where that cannot be told any more, because corrections have become 1,
 // it is the optimizer's own number of steps: it makes no difference then.
@@ -279,9 +293,9 @@ template <class Optimizer, class T>
 index_t get_adam_moments(const Optimizer& opt, const std::string& name, const view<T>& exp_avg,
                          const view<T>& exp_avg_sq) {
   const detail::stepping_rule rule(opt, name);
-  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, name, "first_moment"), exp_avg, 1);
-  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, name, "second_moment"), exp_avg_sq, 1);
-  const auto c2 = detail::parts_of_state(opt, name, "second_correction").front();
+  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, rule, name, "first_moment"), exp_avg, 1);
+  detail::read_matrix(opt, rule, name, detail::parts_of_state(opt, rule, name, "second_moment"), exp_avg_sq, 1);
+  const auto c2 = detail::parts_of_state(opt, rule, name, "second_correction").front();
   std::vector<std::byte> host(bytes_of(c2));
   opt.read_state(c2, host.data());
   const double left = 1 - detail::element(host.data(), c2.type), beta2 = rule.number("beta2");

@@ -300,6 +300,12 @@ class any_optimizer : protected engine<Backend, shared_types<Types>> {
 
   Backend& backend() const { return *backend_; }
   index_t size() const { return static_cast<index_t>(parameters_.size()); }
+  // What was added, by name and in that order.
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (std::size_t i = 0; i < parameters_.views(); ++i) all.push_back(parameters_.view_name(i));
+    return all;
+  }
   bool empty() const { return parameters_.nothing_added(); }
   index_t bucket_count() const {
     const auto count = [](const typename core::plan& p) { return static_cast<index_t>(p.buckets.size()); };
