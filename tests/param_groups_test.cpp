@@ -193,6 +193,8 @@ TEST_CASE("groups: of optimizers that have parameters already, and of two backen
   a.add("w", w.v(), g.cv());
   CHECK_THROWS_WITH(groups_of_two(std::move(a), 0.1, second_optimizer(cpu), 0.1),
                     Contains("parameters of an optimizer that becomes a group"));
+  CHECK_THROWS_WITH(groups_of_two(cpu).add_group("experts", nullptr, 0.1),
+                    Contains("rule of group \"experts\" is null"));
 }
 
 TEST_CASE("groups: empty shards in one group or in both", "[param_groups]") {

@@ -409,7 +409,9 @@ TEST_CASE("settings: a bad value names the setting, the value and what is legal,
   CHECK_THAT(refused("thickness", "0.5x"), Contains("\"0.5x\"") && Contains("a number"));
   CHECK_THAT(refused("thickness", ""), Contains("a number"));
   CHECK_THAT(refused("coats", "2.5"), Contains("a whole number"));
-  CHECK_THAT(refused("coats", "1e300"), Contains("a whole number"));
+  CHECK_THAT(refused("coats", "1e300"), Contains("a whole number, of at most 9007199254740992"));
+  for (const char* beyond : {"1e400", "-1e400", "1e-400"})
+    CHECK_THAT(refused("thickness", beyond), Contains(std::string("thickness is ") + beyond) && Contains("a double"));
   CHECK_THAT(refused("coats", "nan"), Contains("coats"));
   CHECK_THAT(refused("coats", "10"), Contains("[1, 9]"));
   CHECK_THAT(refused("glossy", "yes"), Contains("true or false"));
@@ -422,6 +424,8 @@ TEST_CASE("settings: a bad value names the setting, the value and what is legal,
   CHECK(p.thickness == 0.5);
   CHECK(p.coats == 2);
   CHECK(p.layers == std::vector<double>{0.5});
+  p.tint = static_cast<colour>(7);  // by a program that takes it from a number
+  CHECK_THROWS_WITH(validate_settings(p), Contains("tint is \"7\"") && Contains("one of red, green"));
 }
 
 namespace {

@@ -70,7 +70,11 @@ template <class V>
 requires requires(const V v) { v.text(); }
 std::string text(const V& v) { return v.text(); }
 template <class E>
-requires std::is_enum_v<E> std::string text(E e) { return std::string(enum_names(e)[static_cast<std::size_t>(e)]); }
+requires std::is_enum_v<E> std::string text(E e) {
+  const auto names = enum_names(e);
+  const auto i = static_cast<std::size_t>(e);
+  return i < names.size() ? std::string(names[i]) : std::to_string(static_cast<index_t>(e));
+}
 
 inline std::string text(const range& r) {
   const bool below = std::isfinite(r.low), above = std::isfinite(r.high);
@@ -101,15 +105,19 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
 inline double number(std::string_view name, std::string_view s) {
   double x = 0;
   const auto [end, failure] = std::from_chars(s.data(), s.data() + s.size(), x);
-  if (failure != std::errc() || end != s.data() + s.size())
+  if (end != s.data() + s.size() || failure == std::errc::invalid_argument)
     throw bad_value(std::string(name), '"' + std::string(s) + '"', "a number");
+  if (failure != std::errc())
+    throw bad_value(std::string(name), std::string(s),
+                    "a number that a double can hold: 0, or 5e-324 to 1.8e308 in size");
   return x;
 }
 
 inline void parse(std::string_view name, std::string_view s, double& out) { out = number(name, s); }
 inline void parse(std::string_view name, std::string_view s, index_t& out) {
   const double x = number(name, s);
-  if (x != std::floor(x) || std::abs(x) > 0x1p53) throw bad_value(std::string(name), std::string(s), "a whole number");
+  if (x != std::floor(x) || std::abs(x) > 0x1p53)
+    throw bad_value(std::string(name), std::string(s), "a whole number, of at most " + text(0x1p53) + " in size");
   out = static_cast<index_t>(x);
 }
 inline void parse(std::string_view name, std::string_view s, bool& out) {
@@ -153,6 +161,7 @@ struct setting_field {
   field_kind kind;
   std::string (*text_of)(const void* value);
   void (*parse_into)(std::string_view name, std::string_view text, void* value);
+  void (*check_name)(std::string_view name, const void* value);  // that an enumerator has one
 
   std::string text() const { return text_of(value); }
   double& number() const { return *static_cast<double*>(value); }
@@ -180,7 +189,13 @@ class field_visitor {
   template <class V>
   void operator()(std::string_view name, V& value, const range& legal = {}) const {
     see_(context_, {name, &value, legal, kind_of<V>, [](const void* v) { return text(*static_cast<const V*>(v)); },
-                    [](std::string_view n, std::string_view s, void* v) { parse(n, s, *static_cast<V*>(v)); }});
+                    [](std::string_view n, std::string_view s, void* v) { parse(n, s, *static_cast<V*>(v)); },
+                    []([[maybe_unused]] std::string_view n, [[maybe_unused]] const void* v) {
+                      if constexpr (std::is_enum_v<V>) {
+                        V named{};
+                        parse(n, text(*static_cast<const V*>(v)), named);
+                      }
+                    }});
   }
 
  private:
@@ -224,6 +239,7 @@ inline std::string nearest_name(std::string_view wrong, const std::vector<std::s
 
 namespace detail {
 inline void check_range(const setting_field& f) {
+  f.check_name(f.name, f.value);
   f.each_number([&](double x) {
     if (!f.legal.contains(x)) throw bad_value(std::string(f.name), text(x), text(f.legal));
   });

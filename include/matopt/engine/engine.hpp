@@ -48,6 +48,7 @@ class engine {
 
   // --- groups and parameters ---
   void add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
+    if (!rule) throw bad_value("rule of group \"" + label + '"', "null", "a rule");
     if (options.batch_limit < 0)
       throw bad_value("batch_limit", std::to_string(options.batch_limit), ">= 0 (0: no limit)");
     if (!(options.max_norm >= 0))
