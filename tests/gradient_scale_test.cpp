@@ -11,6 +11,7 @@
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
+#include <matopt/scion.hpp>
 
 #include "support/matrices.hpp"
 #include "support/tolerance.hpp"
@@ -341,6 +342,35 @@ TEST_CASE("a rate, factor or decay that is not finite in the compute type is ref
   wide.finalize();
   wide.step(1e39);
   CHECK(all_finite(wd.cv()));
+}
+
+TEST_CASE("a decay that makes weights grow is refused with its rate, and nothing steps") {
+  eigen_backend cpu(1);
+  stored<float> w(3, 4), g(3, 4), w2(3, 4), g2(3, 4);
+  w.fill_random(1), g.fill_random(2), w2.fill_random(3), g2.fill_random(4);
+  param_groups<eigen_backend> groups(cpu);
+  groups.add_group("hidden", scion{}, 1).add_group("rest", adamw{.constraint = {.decay = 1}}, 1);
+  groups.add("w", w.v(), g.cv(), "hidden"), groups.add("v", w2.v(), g2.cv(), "rest", {.lr_scale = 0.5, .decay = 3});
+  groups.finalize();
+  const auto refused = [&](const char* name) {
+    const auto before = elements(w.cv()), before2 = elements(w2.cv());
+    const index_t steps = groups.steps();
+    CHECK_THROWS_WITH(groups.step(),
+                      Contains("lr times decay of \"" + std::string(name) + '"') && Contains("at most 2"));
+    CHECK(groups.steps() == steps);
+    CHECK(elements(w.cv()) == before);
+    CHECK(elements(w2.cv()) == before2);
+  };
+  groups.step();  // 1 and 1.5
+  groups.set("hidden", "lr", 2.5), refused("w");
+  groups.set("hidden", "constrained", "false"), groups.step();  // and no decay
+  groups.set_parameter("v", 1, 3), refused("v");
+  groups.set_parameter("v", 1), groups.step();
+  groups.schedule("rest", "decay", [](index_t) { return 1e20; }), refused("v");
+  groups.schedule("rest", "decay", {});
+  for (int t = 0; t < 50; ++t) groups.step();
+  CHECK(all_finite(w.cv()));
+  CHECK(all_finite(w2.cv()));
 }
 
 TEST_CASE("a gradient beyond what the narrowest type has room for skips the step, whatever its own type") {

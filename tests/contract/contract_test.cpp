@@ -256,7 +256,8 @@ TEST_CASE("contract: the size of the gradients, but for eps, does not change a s
   }
 }
 
-TEST_CASE("contract: a setting that the compute type cannot hold is refused by name", "[contract]") {
+TEST_CASE("contract: a setting at the ends of its range leaves finite weights and state, or is refused by name",
+          "[contract]") {
   for (const auto& rule : contract_rules()) {
     if (!rule.with_settings) continue;
     CAPTURE(rule.name);
@@ -265,22 +266,29 @@ TEST_CASE("contract: a setting that the compute type cannot hold is refused by n
       char* end = nullptr;
       std::strtod(text.c_str(), &end);
       if (*end != 0) continue;  // a word or a list
-      // What the name of a number may legally be, as text: these are legal in double for one setting or another.
-      for (const char* hard : {"5e-324", "1e-50", "1e-46", "0.999999999999", "1e39", "1e300"}) {
-        CAPTURE(hard);
-        std::string error;
-        try {
-          bench<float> b(rule.with_settings({{name, hard}}));
-          b.add("w", {5, 8});
-          b.finalize();
-          b.run(4);
-          CHECK(b.state_is_finite());
-          for (const float x : b.weights()) CHECK(math::finite(x));
-        } catch (const matopt::error& e) {
-          error = e.what();
+      // What the name of a number may legally be, as text: these are legal in double for one setting or another, and
+      // float holds the last three.
+      for (const char* hard : {"5e-324", "1e-50", "1e-46", "0.999999999999", "1e39", "1e300", "1e10", "1e20", "2e31"})
+        for (const double size : {1.0, 1e18}) {
+          CAPTURE(hard, size);
+          std::string error;
+          try {
+            bench<float> b(rule.with_settings({{name, hard}}));
+            auto& p = b.add("w", {5, 8});
+            b.finalize();
+            for (std::uint64_t t = 0; t < 4; ++t) {
+              b->synchronize();
+              p.g.fill_random(t, size), p.r.fill_random(t + 500, size);
+              b->step(0.02);
+            }
+            b->synchronize();
+            CHECK(b.state_is_finite());
+            for (const float x : b.weights()) CHECK(math::finite(x));
+          } catch (const matopt::error& e) {
+            error = e.what();
+          }
+          if (!error.empty()) CHECK_THAT(error, Catch::Contains(name));
         }
-        if (!error.empty()) CHECK_THAT(error, Catch::Contains(name));
-      }
     }
   }
 }

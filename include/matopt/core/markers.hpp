@@ -2,6 +2,8 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <optional>
+
 #include "pass.hpp"
 #include "state_layout.hpp"
 
@@ -87,6 +89,16 @@ void init(const P& policy, E& e, St& s, view<W> w) {
     policy.init(e, s, w);
   else if constexpr (decorator<P>)
     init(policy.inner, e, inner_state(policy, s), w);
+}
+// The number c of a constraint whose step multiplies the weight by 1 - lr c; its setting `decay`, if it has that.
+template <class P>
+std::optional<double> decay_by_rate(const P& constraint) {
+  if constexpr (requires { constraint.decay_by_rate(); })
+    return constraint.decay_by_rate();
+  else if constexpr (decorator<P>)
+    return decay_by_rate(constraint.inner);
+  else
+    return std::nullopt;
 }
 // What is kept of the weight is read from it again.
 template <class P, class E, class St, class W>

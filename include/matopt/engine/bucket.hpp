@@ -85,7 +85,8 @@ class any_rule {
   virtual double number(std::string_view name) const = 0;
   virtual void set_number(std::string_view name, double value) = 0;
   virtual void check() const = 0;
-  virtual bool has_decay() const = 0;  // one of its settings is called decay
+  virtual bool has_decay() const = 0;                       // one of its settings is called decay
+  virtual std::optional<double> decay_by_rate() const = 0;  // c, if a step multiplies weights by 1 - lr c
   virtual bool needs_reference() const = 0;
   virtual bool steps_vectors() const = 0;       // means something for a bias or gain, as n x 1
   virtual double largest_gradient() const = 0;  // an entry beyond it counts as infinite
@@ -242,6 +243,7 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   }
   void check() const override { rule.validate(); }
   bool has_decay() const override { return detail::number_called(detail::setting_fields(rule), "decay").value; }
+  std::optional<double> decay_by_rate() const override { return detail::decay_by_rate(rule.constraint); }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
   bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }
   double largest_gradient() const override { return largest_input<typename Types::weight, typename Types::state, C>; }

@@ -41,6 +41,7 @@ struct cautious_decay {
     visit("decay", self.decay, range{.low = 0});
     visit("cautious_strict", self.strict);
   }
+  double decay_by_rate() const { return decay; }
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {

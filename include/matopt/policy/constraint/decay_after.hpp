@@ -32,6 +32,7 @@ struct decay_after {
   static void settings(Self& self, Visit&& visit) {
     visit("decay", self.decay, range{.low = 0});
   }
+  double decay_by_rate() const { return decay; }
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {

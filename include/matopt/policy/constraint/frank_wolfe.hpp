@@ -26,6 +26,7 @@ struct frank_wolfe {
     visit("radius", self.radius, range{.low = 0, .low_open = true});
     visit("constrained", self.constrained);
   }
+  double decay_by_rate() const { return constrained ? 1 : 0; }
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {

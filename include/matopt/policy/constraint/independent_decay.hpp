@@ -47,6 +47,7 @@ struct independent_decay {
     visit("decay_rate", self.rate);
     visit("decay_lr_max", self.lr_max, range{.low = 0, .low_open = true});
   }
+  double decay_by_rate() const { return rate == matopt::decay_rate::coupled ? decay : 0; }
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {

@@ -164,6 +164,7 @@ struct weight_normalization {
     visit("decay", self.decay, range{.low = 0});
     visit("decay_on", self.decay_on);
   }
+  double decay_by_rate() const { return decay; }
 
   template <class S, class C>
   struct state {

@@ -18,6 +18,9 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <algorithm>
+
+#include "../../core/limits.hpp"
 #include "../../core/policy.hpp"
 #include "../detail/norms.hpp"
 #include "momentum.hpp"
@@ -26,18 +29,18 @@ namespace MATOPT_NAMESPACE {
 
 namespace fn {
 struct correct_by_last {
-  double kappa;
+  double kappa, most;
   template <class T>
   MATOPT_HD void operator()(T& last, T& u, T g) const {
-    u = g + T(kappa) * (g - last);  // MARS Alg. 1, line 4, in the form of Remark 3.3
+    u = math::limited(g + T(kappa) * (g - last), T(most));  // MARS Alg. 1, line 4, in the form of Remark 3.3
     last = g;
   }
 };
 struct correct_by_reference {
-  double kappa;
+  double kappa, most;
   template <class T>
   MATOPT_HD void operator()(T& u, T g, T r, T started) const {
-    u = g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r);  // MARS Alg. 1, line 4
+    u = math::limited(g + T(kappa) * (g - math::one_if<T>(started > T(0)) * r), T(most));  // MARS Alg. 1, line 4
   }
 };
 // x / n if n = largest sqrt(squares) is more than 1
@@ -97,12 +100,14 @@ struct basic_mars {
   template <class E, class St, class G, class U>
   requires(!Given || requires(const G& pair) { pair.reference; }) auto accumulate(E& e, St& s, const G& g,
                                                                                   view<U> u) const {
-    const double beta = detail::first_beta(inner), kappa = gamma * beta / (1 - beta);
+    // With a large gamma the correction counts as the largest gradient.
+    constexpr double most = largest_input<typename E::compute>;
+    const double beta = detail::first_beta(inner), kappa = std::min(gamma * beta / (1 - beta), most);
     if constexpr (Given) {
-      e.for_each(fn::correct_by_reference{kappa}, u, as_const(g), as_const(g.reference), per_matrix(s.started));
+      e.for_each(fn::correct_by_reference{kappa, most}, u, as_const(g), as_const(g.reference), per_matrix(s.started));
       e.for_each(fn::set_one{}, s.started);
     } else {
-      e.for_each(fn::correct_by_last{kappa}, s.last, u, as_const(g));
+      e.for_each(fn::correct_by_last{kappa, most}, s.last, u, as_const(g));
     }
     if (clip) {
       const auto frame = e.frame();

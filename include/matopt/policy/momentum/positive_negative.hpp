@@ -23,15 +23,18 @@ struct next_parity {  // 1 in odd steps, 0 in even ones
   }
 };
 struct positive_negative {
-  double keep, beta0;  // keep = beta1^2
+  double keep, ahead, back;  // beta1^2; 1 + beta0 and beta0, over the root of the sum of their squares
+  positive_negative(double beta1, double beta0) : keep(beta1 * beta1) {
+    const double norm = std::hypot(1 + beta0, beta0);
+    ahead = (1 + beta0) / norm, back = beta0 / norm;
+  }
   template <class T>
   MATOPT_HD void operator()(T& odd, T& even, T& u, T g, T parity) const {
     const T to_odd = math::one_if<T>(parity > T(0)), to_even = T(1) - to_odd;
     odd = (to_odd * T(keep) + to_even) * odd + to_odd * T(1 - keep) * g;
     even = (to_even * T(keep) + to_odd) * even + to_even * T(1 - keep) * g;
     const T positive = to_odd * odd + to_even * even, negative = to_odd * even + to_even * odd;
-    const T norm = math::sqrt(T((1 + beta0) * (1 + beta0) + beta0 * beta0));
-    u = (T(1 + beta0) * positive - T(beta0) * negative) / norm;
+    u = T(ahead) * positive - T(back) * negative;
   }
 };
 }  // namespace fn
@@ -59,7 +62,7 @@ struct positive_negative {
   template <class E, class St, class G, class U>
   auto accumulate(E& e, St& s, G g, U u) const {
     e.for_each(fn::next_parity{}, s.parity);
-    return elementwise(fn::positive_negative{beta1 * beta1, beta0}, s.odd, s.even, u, g, per_matrix(s.parity));
+    return elementwise(fn::positive_negative{beta1, beta0}, s.odd, s.even, u, g, per_matrix(s.parity));
   }
 };
 

@@ -65,7 +65,7 @@ struct positive_negative_adam {
     e.for_each(fn::limited{detail::square_limit<typename E::compute>(s.v)}, kept, as_const(g));
     e.for_each(fn::next_parity{}, s.parity);
     e.for_each(fn::bias_corrections{beta1, beta2}, s.c1, s.c2);
-    e.for_each(fn::positive_negative{beta1 * beta1, beta0}, s.odd, s.even, u, as_const(kept), per_matrix(s.parity));
+    e.for_each(fn::positive_negative{beta1, beta0}, s.odd, s.even, u, as_const(kept), per_matrix(s.parity));
     const fn::positive_negative_root root{beta2, eps};
     if (amsgrad)
       e.for_each(root, s.v, s.largest, u, as_const(kept), per_matrix(s.c1), per_matrix(s.c2));
