@@ -258,6 +258,10 @@ TEST_CASE("contract: the size of the gradients, but for eps, does not change a s
 
 TEST_CASE("contract: a setting at the ends of its range leaves finite weights and state, or is refused by name",
           "[contract]") {
+  struct course {
+    double size;
+    int steps, zeros;  // how many of the steps have a gradient, and how many follow without
+  };
   for (const auto& rule : contract_rules()) {
     if (!rule.with_settings) continue;
     CAPTURE(rule.name);
@@ -269,16 +273,18 @@ TEST_CASE("contract: a setting at the ends of its range leaves finite weights an
       // What the name of a number may legally be, as text: these are legal in double for one setting or another, and
       // float holds the last three.
       for (const char* hard : {"5e-324", "1e-50", "1e-46", "0.999999999999", "1e39", "1e300", "1e10", "1e20", "2e31"})
-        for (const double size : {1.0, 1e18}) {
-          CAPTURE(hard, size);
+        for (const course& c : {course{1, 4, 0}, course{1e18, 4, 0}, course{1, 2, 12}}) {
+          CAPTURE(hard, c.size, c.zeros);
           std::string error;
           try {
             bench<float> b(rule.with_settings({{name, hard}}));
             auto& p = b.add("w", {5, 8});
             b.finalize();
-            for (std::uint64_t t = 0; t < 4; ++t) {
+            for (int t = 0; t < c.steps + c.zeros; ++t) {
               b->synchronize();
-              p.g.fill_random(t, size), p.r.fill_random(t + 500, size);
+              const auto seed = static_cast<std::uint64_t>(t);
+              const double size = t < c.steps ? c.size : 0;
+              p.g.fill_random(seed, size), p.r.fill_random(seed + 500, size);
               b->step(0.02);
             }
             b->synchronize();

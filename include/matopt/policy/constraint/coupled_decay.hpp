@@ -9,17 +9,18 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "../../core/limits.hpp"
 #include "../../core/policy.hpp"
 
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// u = g + decay w
+// u = g + decay w, which counts as the largest gradient where it is larger
 struct penalized_gradient {
-  double decay;
+  double decay, most;
   template <class T>
   MATOPT_HD void operator()(T& u, T g, T w) const {
-    u = g + T(decay) * w;  // AdamW Alg. 2, line 6: the L2 form
+    u = math::limited(g + T(decay) * w, T(most));  // AdamW Alg. 2, line 6: the L2 form
   }
 };
 // w = w - lr scale u
@@ -45,7 +46,8 @@ struct coupled_decay {
 
   template <class E, class St, class W, class G>
   auto lift(E&, St&, view<W> w, G g) const {
-    return elementwise(fn::penalized_gradient{decay}, update_slot{}, as_const(g), as_const(w));
+    const fn::penalized_gradient penalized{decay, largest_input<typename E::compute>};
+    return elementwise(penalized, update_slot{}, as_const(g), as_const(w));
   }
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {

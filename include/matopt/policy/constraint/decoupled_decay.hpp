@@ -14,11 +14,14 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
+// w = w (1 - lr decay) - lr scale u. lr decay above 2 would make w grow by a factor in every step. begin_step() refuses
+// that; a rate that the momentum finds is not known then, so the product counts as 2.
 struct decay_and_step {
   double decay, scale;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    w = w * (T(1) - lr * T(decay)) - lr * T(scale) * u;  // Moonlight eq. 3, 4; NuMuon eq. 6; Scion Alg. 2, line 4
+    const T lost = math::min(lr * T(decay), T(2));
+    w = w * (T(1) - lost) - lr * T(scale) * u;  // Moonlight eq. 3, 4; NuMuon eq. 6; Scion Alg. 2, line 4
   }
 };
 }  // namespace fn

@@ -11,17 +11,18 @@
 //
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "../../core/limits.hpp"
 #include "norm_sphere.hpp"
 
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// u = u max(1, ratio n_w / max(n_u, 1e-8))
+// u = u max(1, ratio n_w / max(n_u, 1e-8)), raised to `most` at most
 struct raise_norm {
-  double ratio;
+  double ratio, most;
   template <class T>
   MATOPT_HD void operator()(T& u, T nu, T nw) const {
-    const T floor = T(ratio) * nw;
+    const T floor = math::min(T(ratio) * nw, T(most));
     nu = math::max(nu, T(1e-8));
     const T grows = math::one_if_less(nu, floor), stays = T(1) - grows;
     u = u / (grows * nu + stays) * (grows * floor + stays);
@@ -60,7 +61,8 @@ struct update_floor {
     const double to_reach = counts_scale ? ratio / scale : ratio;
     const auto of_w = detail::take_lines(e, axis, w), of_u = detail::take_lines(e, axis, w);
     detail::line_norms(e, axis, of_w, w), detail::line_norms(e, axis, of_u, u);
-    detail::by_line(axis, [&](auto per) { e.for_each(fn::raise_norm{to_reach}, u, per(of_u), per(of_w)); });
+    const fn::raise_norm raise{to_reach, largest_input<typename E::compute>};
+    detail::by_line(axis, [&](auto per) { e.for_each(raise, u, per(of_u), per(of_w)); });
   }
 };
 
