@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include <limits>
+#include <locale>
 
 #include <matopt/adamw.hpp>
 #include <matopt/eigen.hpp>
@@ -195,6 +196,31 @@ TEST_CASE("groups: of optimizers that have parameters already, and of two backen
                     Contains("parameters of an optimizer that becomes a group"));
   CHECK_THROWS_WITH(groups_of_two(cpu).add_group("experts", nullptr, 0.1),
                     Contains("rule of group \"experts\" is null"));
+}
+
+TEST_CASE("groups: the table has points in its numbers, whatever the program's locale has", "[param_groups]") {
+  struct commas : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  eigen_backend cpu(1);
+  stored<float> w(4, 4), g(4, 4);
+  groups_of_two groups(cpu, muon{}, 1234.5, adamw{}, 1);
+  groups.add("w", w.v(), g.cv(), role::hidden, {.decay = 0.25});
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new commas));
+  const std::string table = groups.table();
+  std::locale::global(before);
+  CHECK_THAT(table, Contains("lr 1234.5  decay 0.25"));
+}
+
+TEST_CASE("groups: a schedule of what is no number with a fraction says so", "[param_groups]") {
+  eigen_backend cpu(1);
+  groups_of_two groups(cpu, muon{}, 0.02, adamw{}, 1);
+  const auto half = [](index_t) { return 0.5; };
+  for (const char* name : {"ns_steps", "ns_form", "ns_unchecked"})
+    CHECK_THROWS_WITH(groups.schedule("matrix", name, half),
+                      Contains('"' + std::string(name) + "\" is not a number with a fraction"));
+  CHECK_THROWS_WITH(groups.schedule("matrix", "ns_step", half), Contains("nearest: \"ns_steps\""));
 }
 
 TEST_CASE("groups: empty shards in one group or in both", "[param_groups]") {

@@ -26,6 +26,7 @@
 #pragma once
 #include <array>
 #include <initializer_list>
+#include <locale>
 #include <optional>
 #include <span>
 #include <sstream>
@@ -131,6 +132,7 @@ class param_groups : public any_optimizer<Backend, Types> {
   const std::vector<assignment>& assignments() const { return assignments_; }
   std::string table() const {
     std::ostringstream out;
+    out.imbue(std::locale::classic());  // 0.02, also where the program writes 0,02
     for (const auto& a : assignments_)
       out << a.name << "  " << (a.kind.empty() ? a.group : a.kind) << "  " << a.rows << "x" << a.cols << "  lr "
           << lr(a.group) * a.lr_scale << "  decay " << a.decay << "  " << a.rule << '\n';

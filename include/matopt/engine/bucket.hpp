@@ -254,6 +254,8 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   detail::number_field number_field(std::string_view name) const {
     const auto found = detail::number_called(detail::setting_fields(rule), name);
     if (found.value) return found;
+    for (const setting& s : settings())
+      if (s.name == name) throw error("setting \"" + s.name + "\" is not a number with a fraction");
     Rule unchanged = rule;
     set_setting(unchanged, name, "");  // says what is wrong with the name
     throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");
