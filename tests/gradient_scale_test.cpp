@@ -11,6 +11,7 @@
 #include <matopt/muown.hpp>
 #include <matopt/param_groups.hpp>
 #include <matopt/policy/constraint/coupled_decay.hpp>
+#include <matopt/policy/constraint/independent_decay.hpp>
 #include <matopt/scion.hpp>
 
 #include "support/matrices.hpp"
@@ -371,6 +372,16 @@ TEST_CASE("a decay that makes weights grow is refused with its rate, and nothing
   for (int t = 0; t < 50; ++t) groups.step();
   CHECK(all_finite(w.cv()));
   CHECK(all_finite(w2.cv()));
+
+  // A decay that the rate does not multiply, of a parameter too, has no product with it.
+  optimizer<adamw::with_constraint<independent_decay>, eigen_backend> steady(cpu);
+  steady.add("w", w.v(), g.cv(), {.decay = 0.5});
+  steady.finalize();
+  steady.step(10);
+  steady.set("decay_rate", "coupled");
+  CHECK_THROWS_WITH(steady.step(10), Contains("lr times decay of \"w\" is 5"));
+  steady.step(4);
+  CHECK(steady.steps() == 2);
 }
 
 TEST_CASE("a gradient beyond what the narrowest type has room for skips the step, whatever its own type") {

@@ -192,14 +192,16 @@ void convert_matrix(const Optimizer& opt, const stepping_rule& rule, const std::
     std::vector<double> values;
     for (index_t i = 0; i < t.rows; ++i)
       for (index_t j = 0; j < t.cols; ++j) values.push_back(factor * static_cast<double>(part(i, j)));
-    std::vector<std::byte> host(bytes_of(t));
+    const bool in_codes = holds_codes(t.type);
+    const element_type type = in_codes ? element_type::f32 : t.type;  // that of the scales
+    std::vector<std::byte> host(values.size() * size_of(type));
     for (std::size_t i = 0; i < values.size(); ++i) {
-      std::byte* const at = host.data() + i * size_of(t.type);
-      if (!holds_codes(t.type)) set_element(at, t.type, values[i]);
-      if (!std::isfinite(holds_codes(t.type) ? values[i] : element(at, t.type)))
-        throw bad_value("an entry for \"" + t.name + '"', text(values[i]), "finite in " + std::string(name_of(t.type)));
+      std::byte* const at = host.data() + i * size_of(type);
+      set_element(at, type, values[i]);
+      if (!std::isfinite(element(at, type)))
+        throw bad_value("an entry for \"" + t.name + '"', text(values[i]), "finite in " + std::string(name_of(type)));
     }
-    if (!holds_codes(t.type)) return out.push_back({t, std::move(host)});
+    if (!in_codes) return out.push_back({t, std::move(host)});
     index_t block = 0;
     const state_tensor scales = scales_of(opt, t, block);
     coded_values coded = encode_values({code_map_of(t.type), block}, values);

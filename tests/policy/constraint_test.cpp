@@ -154,6 +154,12 @@ TEST_CASE("cautious_decay_after: the mask of the step, on what the pin has left"
   CHECK(crossed);
   CHECK(same(stepped(c, zeros(4, 5), u, .9), zeros(4, 5)));
   CHECK(largest(stepped(c, w, zeros(4, 5), .9) - w) < tight);  // strict: no decay without an update
+
+  const auto along = [&](double decay) {  // the step has the weight's signs
+    return stepped(projected<cautious_decay_after, pinned>{.projection = {.decay = decay}}, w, w, .5);
+  };
+  CHECK(largest(along(3) + .5 * along(0)) < tight);
+  CHECK(same(along(1e10), -1 * along(0)));  // no weight grows
 }
 
 TEST_CASE("clamped_decay", "[constraint]") {

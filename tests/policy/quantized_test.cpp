@@ -379,6 +379,11 @@ TEST_CASE("set_momentum and get_momentum take state in 8 bits", "[quantized]") {
     set_momentum(a.opt, "w", row_major(sum.data(), 5, 4), momentum_form::sum);
     const auto wanted = round_trip(mean, {map, 6}).values, got = a.momentum();
     for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(wanted[i]).epsilon(1e-12));
+    auto beyond = sum;  // the scales are float
+    beyond[7] = 1e40;
+    CHECK_THROWS_WITH(set_momentum(a.opt, "w", row_major(beyond.data(), 5, 4), momentum_form::mean),
+                      Catch::Contains("1e+40") && Catch::Contains("finite in F32"));
+    CHECK(a.momentum() == got);
   }
 }
 

@@ -254,10 +254,11 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   detail::number_field number_field(std::string_view name) const {
     const auto found = detail::number_called(detail::setting_fields(rule), name);
     if (found.value) return found;
-    for (const setting& s : settings())
-      if (s.name == name) throw error("setting \"" + s.name + "\" is not a number with a fraction");
-    Rule unchanged = rule;
-    set_setting(unchanged, name, "");  // says what is wrong with the name
+    const auto all = settings();
+    if (std::none_of(all.begin(), all.end(), [&](const setting& s) { return s.name == name; })) {
+      Rule unchanged = rule;
+      set_setting(unchanged, name, "");  // says what is wrong with the name
+    }
     throw error("setting \"" + std::string(name) + "\" is not a number with a fraction");
   }
   static void validate(const Rule& r) {

@@ -285,10 +285,12 @@ class engine {
       if (!(rate * k.lr_scale <= largest_input<narrowest>))
         detail::check_number<narrowest>("lr times lr_scale of \"" + k.members.front().name + '"', rate * k.lr_scale,
                                         range{.low = 0});
-      if (const auto decay = g.rule->decay_by_rate(); decay && rate * k.lr_scale * k.decay.value_or(*decay) > 2)
-        throw bad_value("lr times decay of \"" + k.members.front().name + '"',
-                        detail::text(rate * k.lr_scale * k.decay.value_or(*decay)),
-                        "at most 2; beyond it weights grow by their decay, by a factor in every step");
+      if (const auto decay = g.rule->decay_by_rate()) {
+        const double lost = rate * k.lr_scale * k.decay.value_or(*decay);
+        if (lost > 2)
+          throw bad_value("lr times decay of \"" + k.members.front().name + '"', detail::text(lost),
+                          "at most 2; beyond it weights grow by their decay, by a factor in every step");
+      }
     }
   }
   static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {

@@ -22,12 +22,12 @@ struct shrinking {
     m = T(math::sign(u) * math::sign(w) > T(0));  // Cautious Weight Decay, Alg. 1, but for u W = 0
   }
 };
-// w = w - min(lr decay, 1) m w
+// w = w - min(lr decay, 2) m w
 struct masked_decay {
   double decay;
   template <class T>
   MATOPT_HD void operator()(T& w, T m, T lr) const {
-    w -= math::min(lr * T(decay), T(1)) * m * w;
+    w -= math::min(lr * T(decay), T(2)) * m * w;
   }
 };
 }  // namespace fn

@@ -6,7 +6,7 @@
 //
 // Scion (arXiv 2502.07529; LIONS-EPFL/scion): scale = sqrt(fan_out / fan_in) with a spectral u; radius 50 for hidden
 // layers and 3000 for the head in the authors' nanoGPT. 1 - lr is decoupled decay of strength 1, so there is none
-// besides. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
+// besides, and a rate above 2 is refused. State: none. FLOPs: 4 per parameter. Needs: elementwise verbs.
 //
 // SPDX-License-Identifier: MIT
 #pragma once

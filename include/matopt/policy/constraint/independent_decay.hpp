@@ -13,6 +13,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "../../core/policy.hpp"
@@ -47,7 +48,9 @@ struct independent_decay {
     visit("decay_rate", self.rate);
     visit("decay_lr_max", self.lr_max, range{.low = 0, .low_open = true});
   }
-  double decay_by_rate() const { return rate == matopt::decay_rate::coupled ? decay : 0; }
+  std::optional<double> decay_by_rate() const {
+    return rate == matopt::decay_rate::coupled ? std::optional(decay) : std::nullopt;
+  }
 
   template <class E, class St, class W, class U, class Rate>
   auto retract(E&, St&, view<W> w, U u, Rate lr, double scale) const {
