@@ -100,8 +100,8 @@ struct basic_mars {
   template <class E, class St, class G, class U>
   requires(!Given || requires(const G& pair) { pair.reference; }) auto accumulate(E& e, St& s, const G& g,
                                                                                   view<U> u) const {
-    // With a large gamma the correction counts as the largest gradient.
-    constexpr double most = largest_input<typename E::compute>;
+    // Of every gradient that a step takes, c is the published one up to kappa = 127; a huge gamma would make it infinite.
+    constexpr double most = 0x1p8 * largest_input<typename E::compute>;
     const double beta = detail::first_beta(inner), kappa = std::min(gamma * beta / (1 - beta), most);
     if constexpr (Given) {
       e.for_each(fn::correct_by_reference{kappa, most}, u, as_const(g), as_const(g.reference), per_matrix(s.started));
