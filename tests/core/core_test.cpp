@@ -273,6 +273,18 @@ TEST_CASE("math: finite() and saturation", "[types]") {
 }
 
 template <class T>
+void check_at_most() {
+  using limits = std::numeric_limits<T>;
+  const T two = 2, below = std::nextafter(two, T(0)), above = std::nextafter(two, T(3));
+  for (const T x : {T(0), limits::denorm_min(), limits::min(), below, two}) CHECK(math::at_most(x, two) == x);
+  for (const T x : {above, limits::max(), limits::infinity()}) CHECK(math::at_most(x, two) == two);
+}
+TEST_CASE("math: at_most() of zero, ordinary numbers and infinity", "[types]") {
+  check_at_most<float>();
+  check_at_most<double>();
+}
+
+template <class T>
 void check_signs() {
   using limits = std::numeric_limits<T>;
   for (const T x : {limits::denorm_min(), limits::min(), T(0.5), limits::max(), limits::infinity()}) {

@@ -102,6 +102,18 @@ MATOPT_HD constexpr double one_if_less(double a, double b) {
   const std::uint64_t less = 0ULL - (std::bit_cast<std::uint64_t>(a - b) >> 63);
   return std::bit_cast<double>(std::bit_cast<std::uint64_t>(1.0) & less);
 }
+// The smaller of two numbers that are not negative, by their bits: where `most` is a number that g++ knows, and the
+// outcome a factor, it makes a branch of min().
+MATOPT_HD constexpr float at_most(float x, float most) {
+  const std::uint32_t b = std::bit_cast<std::uint32_t>(x), m = std::bit_cast<std::uint32_t>(most);
+  const std::uint32_t beyond = 0U - ((m - b) >> 31);
+  return std::bit_cast<float>((b & ~beyond) | (m & beyond));
+}
+MATOPT_HD constexpr double at_most(double x, double most) {
+  const std::uint64_t b = std::bit_cast<std::uint64_t>(x), m = std::bit_cast<std::uint64_t>(most);
+  const std::uint64_t beyond = 0ULL - ((m - b) >> 63);
+  return std::bit_cast<double>((b & ~beyond) | (m & beyond));
+}
 // x / s, and 0 where s is not positive or no number: infinity then takes its place, by the bits again.
 MATOPT_HD constexpr float divide_or_zero(float x, float s) {
   const std::uint32_t b = std::bit_cast<std::uint32_t>(s), infinite = 0x7f800000U;

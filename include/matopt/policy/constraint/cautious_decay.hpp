@@ -24,7 +24,7 @@ struct cautious_decay_and_step {
     const T along = both * math::copysign(T(1), u) * math::copysign(T(1), w);
     const T above = math::one_if<T>(strict), from = T(1) - above;  // along > 0, or along >= 0
     const T shrinks = above * along * (along + T(1)) / T(2) + from * (T(1) - along * (along - T(1)) / T(2));
-    w = w * (T(1) - shrinks * math::min(lr * T(decay), T(2))) - lr * T(scale) * u;  // Cautious Weight Decay, Alg. 1
+    w = w * (T(1) - shrinks * math::at_most(lr * T(decay), T(2))) - lr * T(scale) * u;  // Cautious Weight Decay, Alg. 1
   }
 };
 }  // namespace fn

@@ -27,7 +27,7 @@ struct masked_decay {
   double decay;
   template <class T>
   MATOPT_HD void operator()(T& w, T m, T lr) const {
-    w -= math::min(lr * T(decay), T(2)) * m * w;
+    w -= math::at_most(lr * T(decay), T(2)) * m * w;
   }
 };
 }  // namespace fn

@@ -17,7 +17,7 @@ struct step_and_decay {
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
     w -= lr * T(scale) * u;
-    w -= math::min(lr * T(decay), T(2)) * w;
+    w -= math::at_most(lr * T(decay), T(2)) * w;
   }
 };
 }  // namespace fn

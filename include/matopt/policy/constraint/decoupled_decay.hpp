@@ -20,7 +20,7 @@ struct decay_and_step {
   double decay, scale;
   template <class T>
   MATOPT_HD void operator()(T& w, T u, T lr) const {
-    const T lost = math::min(lr * T(decay), T(2));
+    const T lost = math::at_most(lr * T(decay), T(2));
     w = w * (T(1) - lost) - lr * T(scale) * u;  // Moonlight eq. 3, 4; NuMuon eq. 6; Scion Alg. 2, line 4
   }
 };
