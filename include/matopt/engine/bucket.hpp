@@ -53,7 +53,7 @@ class bucket_rule {
   virtual ~bucket_rule() = default;
   // Places the state in `memory`, or only counts.
   virtual std::vector<placed_state> place(arena& memory, const bucket_shape& shape) = 0;
-  virtual std::size_t scratch(const Backend& backend, const bucket_shape& shape) const = 0;
+  virtual std::size_t scratch(Backend& backend, const bucket_shape& shape) const = 0;
   virtual void init(pass<Backend, compute>& e, weights w) = 0;
   // What the state copies of the weight is read from the weight again.
   virtual void resync(pass<Backend, compute>& e, weights w) = 0;
@@ -168,7 +168,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
     });
     return out;
   }
-  std::size_t scratch(const Backend& backend, const bucket_shape& s) const override {
+  std::size_t scratch(Backend& backend, const bucket_shape& s) const override {
     return plan_scratch<Types>(rule_, backend, s.rows, s.cols, s.batch, s.column_major, scales_gradient_);
   }
   void init(pass<Backend, C>& e, typename base::weights w) override { rule_.init(e, state_, w); }

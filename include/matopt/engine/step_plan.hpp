@@ -82,7 +82,7 @@ class step_plan {
   std::uint64_t number = 0;  // unlike that of any other plan
 
   // Only the buckets: what the plan would allocate is known, and nothing is allocated.
-  step_plan(const Backend& backend, const parameters& all, const groups& by)
+  step_plan(Backend& backend, const parameters& all, const groups& by)
       : two_(std::any_of(by.begin(), by.end(), [](const auto& g) { return g->rule->needs_reference(); })),
         parameters_(all.size()),
         words_(std::max<std::size_t>(1, all.size())) {
