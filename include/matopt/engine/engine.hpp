@@ -9,6 +9,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <compare>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -19,7 +20,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -47,7 +47,8 @@ class engine {
   explicit engine(Backend& backend) : backend_(&backend) {}
 
   // --- groups and parameters ---
-  void add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
+  [[gnu::cold]] void add_group(const std::string& label, rule_pointer rule, double lr,
+                               const optimizer_options& options) {
     if (options.batch_limit < 0)
       throw bad_value("batch_limit", std::to_string(options.batch_limit), ">= 0 (0: no limit)");
     if (!(options.max_norm >= 0))
@@ -73,8 +74,8 @@ class engine {
       throw bad_value("parameters of an optimizer that becomes a group", "given", "none: add them to the groups");
     return std::move(groups_.front());
   }
-  void add_to(std::size_t number, const std::string& name, view<W> w, gradients g, const gradients* reference,
-              const parameter_options& o) {
+  [[gnu::cold]] void add_to(std::size_t number, const std::string& name, view<W> w, gradients g,
+                            const gradients* reference, const parameter_options& o) {
     const auto& rule = *groups_[number]->rule;
     const bool two = rule.needs_reference();
     if (two && !reference)
@@ -192,7 +193,7 @@ class engine {
   }
 
   // --- the plan ---
-  void make_plan() {
+  [[gnu::cold]] void make_plan() {
     auto fresh = std::make_unique<plan>(*backend_, parameters_, groups_);
     fresh->allocate(*backend_, parameters_);
     if (plan_) {
@@ -276,7 +277,7 @@ class engine {
       throw bad_value("gradient_scale", detail::text(gradient_scale),
                       "finite and > 0 in the compute type, which is " + std::string(detail::compute_name<C>));
   }
-  void check_rates(double lr) const {
+  [[gnu::cold]] void check_rates(double lr) const {
     for (const auto& k : plan_->buckets) {
       const group& g = *groups_[k.group];
       const double rate = lr * g.lr;
@@ -286,15 +287,20 @@ class engine {
                                         range{.low = 0});
     }
   }
-  static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
+  [[gnu::cold]] static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
     if (lr_scale != 1) detail::check_number<C>("lr_scale of \"" + name + '"', lr_scale, range{.low = 0});
     if (decay) detail::check_number<C>("decay of \"" + name + '"', *decay, range{.low = 0});
   }
   static bool usable_scale(double s) { return std::isfinite(s) && s > 0; }
 
+  struct shape_in_group {
+    std::size_t group;
+    index_t rows, cols;
+    auto operator<=>(const shape_in_group&) const = default;
+  };
   // The names of the state that the rule of a group keeps of a matrix.
-  const std::vector<std::string>& state_names(std::size_t number, index_t rows, index_t cols) {
-    const std::tuple key{number, rows, cols};
+  [[gnu::cold]] const std::vector<std::string>& state_names(std::size_t number, index_t rows, index_t cols) {
+    const shape_in_group key{number, rows, cols};
     if (const auto known = state_names_.find(key); known != state_names_.end()) return known->second;
     arena counting;
     std::vector<std::string> names;
@@ -329,7 +335,7 @@ class engine {
   bool tables_changed_ = false, left_out_changed_ = false;
   std::vector<bool> left_out_;          // of each matrix
   std::vector<bool> without_gradient_;  // of each view that was added
-  std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
+  std::map<shape_in_group, std::vector<std::string>> state_names_;
   std::function<void(std::size_t)> after_bucket_;
   unsynced_writes<Backend, Types> writes_;
   bool checks_copies_ = false;

@@ -33,7 +33,7 @@ struct memory_report {
   }
   std::size_t total() const { return state_bytes + scratch_bytes; }
   // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
-  std::string table() const {
+  [[gnu::cold]] std::string table() const {
     std::string out;
     const auto add = [&](const std::string& who, std::size_t bytes) {
       out += who + "  " + std::to_string(bytes) + '\n';
@@ -58,8 +58,8 @@ void run_step(const Rule& r, bool scales_gradient, E& e, St& s, view<W> w, view<
 // Bytes of scratch that one step of `r` takes for `batch` matrices of a shape and order, whatever the rank and phase.
 // The step's own code runs on a pass that does nothing.
 template <class Types, class Rule, class B>
-std::size_t plan_scratch(const Rule& r, B& backend, index_t rows, index_t cols, index_t batch, bool column_major,
-                         bool scales_gradient = false) {
+[[gnu::cold]] std::size_t plan_scratch(const Rule& r, B& backend, index_t rows, index_t cols, index_t batch,
+                                       bool column_major, bool scales_gradient = false) {
   using C = typename Types::compute;
   arena counting;
   arena placing;  // state views without memory, of the right shapes
