@@ -81,18 +81,16 @@ void newton_schulz_steps(eigen_backend& cpu, const char* element, index_t m, ind
     const std::uint32_t zero = 0;
     const auto v = row_major(x.data(), m, n);
     cpu.random_normal(nullptr, v, 1, view<const std::uint32_t>{&zero, 1, 1, 1, 1});
-    const auto run = [&]<class Backend>(Backend& backend, arena& scratch, view<float> u) {
-      pass<Backend, float> e(backend, scratch, nullptr, nullptr, 1, std::min(m, n));
+    const auto run = [&](pass<eigen_backend, float> e, view<float> u) {
       no_state none;
       matopt::detail::orthogonalize(policy, e, none, u);
     };
     arena counting;
-    dry_backend<eigen_backend> dry{cpu};
-    run(dry, counting, row_major<float>(nullptr, m, n));
+    run({dry_run{}, cpu, counting, 1, std::min(m, n)}, row_major<float>(nullptr, m, n));
     auto memory = cpu.allocate(counting.peak);
     return median_of([&] {
       arena scratch{memory.data()};
-      run(cpu, scratch, v);
+      run({cpu, scratch, nullptr, nullptr, 1, std::min(m, n)}, v);
     });
   });
 }

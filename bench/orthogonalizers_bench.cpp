@@ -9,7 +9,6 @@
 //
 // Counters besides the harness's: polar_error_* and smax_* of the three spectra in accuracy.hpp, for a matrix of
 // accuracy_rows rows and the case's ratio of sides. fraction_of_peak counts symmetric products whole.
-#include <matopt/core/dry_backend.hpp>
 #include <matopt/core/pass.hpp>
 #include <matopt/core/state_layout.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
@@ -65,16 +64,21 @@ template <class T>
 using matrix_of = std::conditional_t<sizeof(T) == 2, T, compute_of<T>>;
 
 template <class T, class B, class U>
-void orthogonalize(B& backend, matopt::arena& scratch, const newton_schulz<T>& policy, const matopt::view<U>& x) {
+void orthogonalize(matopt::pass<B, compute_of<T>> e, const newton_schulz<T>& policy, const matopt::view<U>& x) {
   matopt::no_state none;
-  matopt::pass<B, compute_of<T>> e(backend, scratch, nullptr, nullptr, x.batch, std::min(x.rows, x.cols));
   matopt::detail::orthogonalize(policy, e, none, x);
+}
+template <class T, class B, class U>
+void orthogonalize(B& backend, matopt::arena& scratch, const newton_schulz<T>& policy, const matopt::view<U>& x) {
+  matopt::pass<B, compute_of<T>> e(backend, scratch, nullptr, nullptr, x.batch, std::min(x.rows, x.cols));
+  orthogonalize<T, B>(e, policy, x);
 }
 template <class T>
 std::size_t scratch_bytes(const newton_schulz<T>& policy, const shape& s) {
   matopt::arena counting;
-  matopt::dry_backend<device::backend> dry{device::the_backend()};
-  orthogonalize(dry, counting, policy, matopt::row_major<matrix_of<T>>(nullptr, s.m, s.n, s.batch));
+  const matopt::pass<device::backend, compute_of<T>> dry(matopt::dry_run{}, device::the_backend(), counting, s.batch,
+                                                         std::min(s.m, s.n));
+  orthogonalize<T, device::backend>(dry, policy, matopt::row_major<matrix_of<T>>(nullptr, s.m, s.n, s.batch));
   return counting.peak;
 }
 template <class T>

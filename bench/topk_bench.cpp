@@ -20,7 +20,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
-#include <matopt/core/dry_backend.hpp>
 #include <matopt/core/pass.hpp>
 #include <matopt/policy/orthogonalizer/block_krylov_polar.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
@@ -137,9 +136,8 @@ class walker {
     state_layout<float, float> places(placed, m, n, 1, false);
     lay_out(policy, places, state_);
     u_ = row_major(reinterpret_cast<float*>(matrix_memory_.data()), m, n);
-    dry_backend<device::backend> dry{device::the_backend()};
     arena scratch;
-    pass<dry_backend<device::backend>, float> e(dry, scratch, nullptr, nullptr, 1, k);
+    pass<device::backend, float> e(dry_run{}, device::the_backend(), scratch, 1, k);
     matopt::detail::orthogonalize(policy, e, nowhere, u_);
     scratch_ = device::memory(scratch.peak + 256), number_memory_ = device::memory(sizeof(step_numbers<float>));
   }

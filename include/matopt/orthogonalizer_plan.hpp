@@ -26,7 +26,6 @@
 #include <utility>
 
 #include "core/check_view.hpp"
-#include "core/dry_backend.hpp"
 #include "core/limits.hpp"
 #include "core/pass.hpp"
 #include "core/policy.hpp"
@@ -61,7 +60,7 @@ class orthogonalizer_plan {
     if (copies(x))
       run_on_copy(view<const T>(x), view<T>(x));
     else
-      run(*backend_, scratch_, numbers_, state_, view<T>(x));
+      run(real_pass(), state_, view<T>(x));
   }
   // Every matrix of x becomes what its counterpart in `from` gives; x may be `from` itself.
   template <class X>
@@ -82,7 +81,7 @@ class orthogonalizer_plan {
     begin();
     if (copies(x)) return run_on_copy(source, view<T>(x));
     backend_->for_each(nullptr, fn::assign{}, view<T>(x), source);
-    run(*backend_, scratch_, numbers_, state_, view<T>(x));
+    run(real_pass(), state_, view<T>(x));
   }
 
   const Policy& policy() const { return policy_; }
@@ -118,7 +117,7 @@ class orthogonalizer_plan {
     const status_word one = 1;
     backend_->upload(numbers_, &numbers, sizeof numbers);
     backend_->upload(one_, &one, sizeof one);
-    init(*backend_, scratch_, numbers_, state_);
+    init(real_pass(), state_);
   }
 
   // Numbers, state and scratch; of an arena without memory only the sizes count.
@@ -131,21 +130,20 @@ class orthogonalizer_plan {
       scratch_ = arena{memory.base + memory.top};
       return;
     }
-    // The policy's own code finds its scratch, on a backend that does nothing.
-    dry_backend<Backend> dry{*backend_};
+    // The policy's own code finds its scratch, on a pass that does nothing.
     arena scratch;
+    const pass<Backend, C> dry(dry_run{}, *backend_, scratch, shape_.batch, allowed_);
     state_type state = state_;
-    init(dry, scratch, nullptr, state);
+    init(dry, state);
     if (copies(shape_))
-      on_copy(dry, scratch, nullptr, state, view<const T>(shape_), shape_);
+      on_copy(dry, state, view<const T>(shape_), shape_);
     else
-      run(dry, scratch, nullptr, state, shape_);
+      run(dry, state, shape_);
     memory.bytes(scratch.peak);
   }
-  template <class B>
-  void init(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state) {
-    if constexpr (detail::begins_state<Policy, pass<B, C>, state_type, C>) {
-      pass<B, C> e(backend, scratch, nullptr, numbers, shape_.batch, allowed_);
+  pass<Backend, C> real_pass() { return {*backend_, scratch_, nullptr, numbers_, shape_.batch, allowed_}; }
+  void init(pass<Backend, C> e, state_type& state) {
+    if constexpr (detail::begins_state<Policy, pass<Backend, C>, state_type, C>) {
       const auto frame = e.frame();
       policy_.init(e, state, e.take(shape_.rows, shape_.cols, !shape_.row_contiguous()));
     }
@@ -158,17 +156,15 @@ class orthogonalizer_plan {
 
   // Products want a unit stride and the compute type.
   static bool copies(const view<T>& v) { return !std::is_same_v<T, C> || !(v.row_contiguous() || v.col_contiguous()); }
-  template <class B, class U>
-  void run(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state, view<U> x) {
+  template <class U>
+  void run(pass<Backend, C> e, state_type& state, view<U> x) {
     if constexpr (std::is_same_v<U, C>) {
-      pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, allowed_);
       const auto frame = e.frame();
       detail::orthogonalize(policy_, e, state, x);
     }
   }
-  template <class B, class U>
-  void on_copy(B& backend, arena& scratch, step_numbers<C>* numbers, state_type& state, view<const U> from, view<T> x) {
-    pass<B, C> e(backend, scratch, nullptr, numbers, x.batch, allowed_);
+  template <class U>
+  void on_copy(pass<Backend, C> e, state_type& state, view<const U> from, view<T> x) {
     const auto frame = e.frame();
     const view<C> u = e.take_like(x);
     e.for_each(fn::assign{}, u, from);
@@ -177,7 +173,7 @@ class orthogonalizer_plan {
   }
   template <class U>
   void run_on_copy(view<const U> from, view<T> x) {
-    on_copy(*backend_, scratch_, numbers_, state_, from, x);
+    on_copy(real_pass(), state_, from, x);
   }
 
   void check(const view<T>& x) const {

@@ -26,7 +26,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/dry_backend.hpp"
 #include "core/pass.hpp"
 #include "core/state_layout.hpp"
 #include "policy/constraint/spectral_norm.hpp"
@@ -81,7 +80,8 @@ class step_observer {
     if (!std::exchange(copied_, false) || plan_number_ != opt_->plan_number())
       throw bad_order("after() of a step_observer without before() and a step");
     for (std::size_t i = 0; i < buckets_.size(); ++i)
-      measure(opt_->backend(), scratch_, numbers_, buckets_[i], places_[i]);
+      measure(pass_of(scratch_, nullptr, buckets_[i]), pass_of(scratch_, buckets_[i].guards, buckets_[i]), buckets_[i],
+              places_[i]);
     return downloaded();
   }
 
@@ -97,9 +97,11 @@ class step_observer {
     buckets_ = opt_->buckets();
     arena counting;
     lay_out_all(counting);
-    dry_backend<B> dry{opt_->backend()};
     arena scratch;
-    for (std::size_t i = 0; i < buckets_.size(); ++i) measure(dry, scratch, nullptr, buckets_[i], places_[i]);
+    for (std::size_t i = 0; i < buckets_.size(); ++i) {
+      const pass<B, C> dry(dry_run{}, opt_->backend(), scratch, buckets_[i].w.batch, all_directions);
+      measure(dry, dry, buckets_[i], places_[i]);
+    }
     const std::size_t own = counting.top;
     memory_ = opt_->backend().allocate(own + scratch.peak);
     arena real{memory_.data()};
@@ -122,10 +124,11 @@ class step_observer {
     }
   }
 
-  template <class Backend>
-  void measure(Backend& backend, arena& scratch, step_numbers<C>* numbers, const bucket_view& k, place& p) const {
-    pass<Backend, C> all(backend, scratch, nullptr, numbers, k.w.batch, all_directions),
-        stepped(backend, scratch, k.guards, numbers, k.w.batch, all_directions);
+  pass<B, C> pass_of(arena& scratch, const status_word* guards, const bucket_view& k) {
+    return {opt_->backend(), scratch, guards, numbers_, k.w.batch, all_directions};
+  }
+  // `stepped`: with the guards of the step; `all`: without.
+  void measure(pass<B, C> all, pass<B, C> stepped, const bucket_view& k, place& p) const {
     const auto frame = all.frame();
     const auto result = [&](index_t first, index_t count) { return p.results.col_block(first, count); };
     all.for_each(fn::set_zero{}, p.results);

@@ -13,7 +13,6 @@
 namespace matopt::test {
 
 using real_pass = pass<eigen_backend, double>;
-using dry_pass = pass<dry_backend<eigen_backend>, double>;
 using layout_of_state = state_layout<double, double>;
 
 // The learning rate of a step: one number, or one per column.
@@ -37,32 +36,26 @@ class erased_policy {
   virtual std::string name() const = 0;
   virtual std::shared_ptr<void> lay_out_state(layout_of_state& l) const = 0;
   virtual void init(real_pass& e, void* s, view<double> w) const = 0;
-  virtual void init(dry_pass& e, void* s, view<double> w) const = 0;
 };
 struct erased_momentum : erased_policy {
   bool two_gradients = false, by_column = false, orthogonalizes_itself = false, remembers = true;
   virtual index_t phase(index_t step) const = 0;
   virtual dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g,
                                   view<double> u) const = 0;
-  virtual dynamic_rate accumulate(dry_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const = 0;
 };
 struct erased_orthogonalizer : erased_policy {
   bool keeps_rank = false, own_momentum = false, does_nothing = false;
   virtual void orthogonalize(real_pass& e, void* s, view<double> u) const = 0;
-  virtual void orthogonalize(dry_pass& e, void* s, view<double> u) const = 0;
 };
 struct erased_normalizer : erased_policy {
   virtual void normalize(real_pass& e, void* s, view<double> u) const = 0;
-  virtual void normalize(dry_pass& e, void* s, view<double> u) const = 0;
 };
 struct erased_constraint : erased_policy {
   bool caps_rank = false, maps_gradient = false, column_rates = false, orthogonalizes_itself = false;
   virtual double rank_budget(index_t step, index_t q) const = 0;
   virtual view<const double> lift(real_pass& e, void* s, view<double> w, view<const double> g,
                                   view<double> u) const = 0;
-  virtual view<const double> lift(dry_pass& e, void* s, view<double> w, view<const double> g, view<double> u) const = 0;
   virtual void retract(real_pass& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const = 0;
-  virtual void retract(dry_pass& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const = 0;
 };
 
 // --- a policy of a type, erased ---
@@ -86,7 +79,6 @@ class typed : public Base {
     return s;
   }
   void init(real_pass& e, void* s, view<double> w) const override { start(e, s, w); }
-  void init(dry_pass& e, void* s, view<double> w) const override { start(e, s, w); }
 
  protected:
   using own_state = state_for<P, double, double>;
@@ -123,9 +115,6 @@ class typed_momentum final : public typed<P, erased_momentum> {
   dynamic_rate accumulate(real_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
     return run(e, s, g, u);
   }
-  dynamic_rate accumulate(dry_pass& e, void* s, const gradient_pair<const double>& g, view<double> u) const override {
-    return run(e, s, g, u);
-  }
 
  private:
   template <class E>
@@ -155,9 +144,6 @@ class typed_orthogonalizer final : public typed<P, erased_orthogonalizer> {
   void orthogonalize(real_pass& e, void* s, view<double> u) const override {
     detail::orthogonalize(this->policy, e, this->state(s), u);
   }
-  void orthogonalize(dry_pass& e, void* s, view<double> u) const override {
-    detail::orthogonalize(this->policy, e, this->state(s), u);
-  }
 };
 template <class P>
 requires normalizer_policy<P, eigen_backend, types<double>>
@@ -172,7 +158,6 @@ class typed_normalizer final : public typed<P, erased_normalizer> {
                                                                     view<double>{}))>;
   }
   void normalize(real_pass& e, void* s, view<double> u) const override { run(e, s, u); }
-  void normalize(dry_pass& e, void* s, view<double> u) const override { run(e, s, u); }
 
  private:
   template <class E>
@@ -207,13 +192,7 @@ class typed_constraint final : public typed<P, erased_constraint> {
   view<const double> lift(real_pass& e, void* s, view<double> w, view<const double> g, view<double> u) const override {
     return lifted(e, s, w, g, u);
   }
-  view<const double> lift(dry_pass& e, void* s, view<double> w, view<const double> g, view<double> u) const override {
-    return lifted(e, s, w, g, u);
-  }
   void retract(real_pass& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const override {
-    run(e, s, w, u, lr, scale);
-  }
-  void retract(dry_pass& e, void* s, view<double> w, view<double> u, dynamic_rate lr, double scale) const override {
     run(e, s, w, u, lr, scale);
   }
 

@@ -14,7 +14,8 @@
 
 namespace MATOPT_NAMESPACE::detail {
 
-inline std::string text_of_view(index_t rows, index_t cols, index_t row_stride, index_t col_stride, index_t batch) {
+[[gnu::cold]] inline std::string text_of_view(index_t rows, index_t cols, index_t row_stride, index_t col_stride,
+                                              index_t batch) {
   const std::pair<const char*, index_t> parts[] = {
       {"", rows}, {"x", cols}, {" (strides ", row_stride}, {", ", col_stride}, {"; batch ", batch}};
   std::string s;

@@ -203,29 +203,20 @@ auto work_of(const update_formula<F, A...>& x) {
   return detail::spread([&](auto... a) { return work_on(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 
-namespace detail {
-template <class E>
-inline constexpr bool is_dry = requires {
-  requires E::is_dry;
-};
-}  // namespace detail
-
 // Runs a formula on u ...
 template <class E, class F, class... A, class U>
 void run_formula(E& e, const update_formula<F, A...>& x, view<U> u) {
-  if constexpr (!detail::is_dry<E>) detail::spread([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
+  detail::spread([&](auto... a) { e.for_each(x.f, u, a...); }, x.arguments);
 }
 // ... on u, with a reduction of it in the same pass ...
 template <class E, class R, class F, class... A, class U, class T>
 void run_formula_and_reduce(E& e, R, view<T> out, const update_formula<F, A...>& x, view<U> u) {
-  if constexpr (!detail::is_dry<E>)
-    detail::spread([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
+  detail::spread([&](auto... a) { e.reduce(detail::then_reduce<F, R>(x.f), out, u, a...); }, x.arguments);
 }
 // ... or without storing u.
 template <class E, class F, class... A>
 void run_formula(E& e, const update_formula<F, A...>& x) {
-  if constexpr (!detail::is_dry<E>)
-    detail::spread([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
+  detail::spread([&](auto... a) { e.for_each(detail::with_own_update<F>{x.f}, a...); }, x.arguments);
 }
 
 template <class E, class T, class Sums, class Numbers, class Formula, class U>

@@ -73,7 +73,7 @@ namespace detail {
 
 // Throws bad_value if x to the given power averages too slowly for state kept in S.
 template <class S>
-void check_average(const std::string& name, double x, int power) {
+[[gnu::cold]] void check_average(const std::string& name, double x, int power) {
   const auto too_slow = [&](double b) { return std::pow(b, power) > slowest_average<S>; };
   if (!too_slow(x)) return;
   double largest = std::pow(slowest_average<S>, 1.0 / power);
@@ -86,7 +86,7 @@ void check_average(const std::string& name, double x, int power) {
 
 // Throws bad_value unless x is legal, and still so as a C.
 template <class C>
-void check_number(const std::string& name, double x, const range& legal) {
+[[gnu::cold]] void check_number(const std::string& name, double x, const range& legal) {
   if (!legal.contains(x)) throw bad_value(name, text(x), text(legal));
   const auto in = [] { return " in " + std::string(compute_name<C>) + ", which steps are computed in"; };
   if (x > largest_input<C> || x < -largest_input<C>)
@@ -100,7 +100,7 @@ void check_number(const std::string& name, double x, const range& legal) {
 }
 
 template <class C, class S>
-void check_field(const setting_field& f) {
+[[gnu::cold]] void check_field(const setting_field& f) {
   if (f.kind == field_kind::whole) return;
   f.each_number([&](double x) { check_number<C>(std::string(f.name), x, f.legal); });
   if (f.kind == field_kind::number && f.legal.average != 0)

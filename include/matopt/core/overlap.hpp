@@ -43,7 +43,8 @@ struct footprint {
 };
 
 // A stride of 0 repeats what is there and adds no byte; a negative one begins at the other end.
-inline footprint footprint_of_elements(const void* data, const view<const std::byte>& v, std::int64_t size) {
+[[gnu::cold]] inline footprint footprint_of_elements(const void* data, const view<const std::byte>& v,
+                                                     std::int64_t size) {
   footprint f;
   f.first = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data));
   if (v.rows < 1 || v.cols < 1 || v.batch < 1) return f;
@@ -80,7 +81,7 @@ class footprints_meet {
  private:
   // Whether the parts of a and b meet that lie inside the levels from i and from j on, where a's part begins at byte 0
   // and b's at byte `by`.
-  bool meet(int i, int j, std::int64_t by) const {
+  [[gnu::cold]] bool meet(int i, int j, std::int64_t by) const {
     if (by >= a_.span(i) || -by >= b_.span(j)) return false;
     if (i == a_.levels && j == b_.levels) return true;
     std::int64_t common = 0;  // distances of any two runs are equal modulo this number

@@ -1,6 +1,9 @@
 // pass: one walk of a step over one bucket, as a policy sees it. It carries the backend's verbs (with the guards filled
 // in), scratch memory, and the numbers of this step. A policy never sees the backend, an address or an allocation.
 //
+// A dry pass, pass(dry_run{}, ...), is one on which no verb does anything: the step's own code, run on it, takes its
+// scratch from a counting arena, and so finds the size that the real step needs.
+//
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <cstddef>
@@ -27,11 +30,12 @@ struct step_numbers {
   C gradient_scale = 1;       // factor of the gradients, with optimizer_options::scales_gradient
 };
 
+struct dry_run {};
+
 template <class B, class C>
 class pass {
  public:
   using compute = C;
-  static constexpr bool is_dry = requires { B::is_dry; };
   template <class T>
   using given = std::type_identity_t<T>;  // T is deduced from the output, so that const and non-const inputs mix
   static constexpr bool can_factor = factoring_backend<B, C>;
@@ -55,6 +59,10 @@ class pass {
         batch_(batch),
         rank_(rank),
         phase_(phase) {}
+  pass(dry_run, B& backend, arena& counting, index_t batch, index_t rank, index_t phase = 0)
+      : pass(backend, counting, nullptr, nullptr, batch, rank, phase) {
+    dry_ = true;
+  }
 
   // --- numbers of this step ---
   matrix_broadcast<C> lr() const { return number(numbers_ ? &numbers_->lr : nullptr); }
@@ -66,8 +74,8 @@ class pass {
   index_t batch() const { return batch_; }  // matrices in the bucket
   // The pass of some members of the bucket, for views of these members alone.
   pass part(index_t first, index_t count) const {
-    pass p{backend_, scratch_, guard_ ? guard_ + first : nullptr, numbers_, count, rank_, phase_};
-    p.few_ = few_;
+    pass p = *this;
+    p.guard_ = guard_ ? guard_ + first : nullptr, p.batch_ = count;
     return p;
   }
   // The pass of the members whose word is 0: for the second of two methods, which only few matrices need. Kernels
@@ -76,8 +84,8 @@ class pass {
   view<status_word> take_words() { return {take_batch<status_word>(1, batch_, 1).data, 1, 1, 1, 1, batch_, 1}; }
   pass only(view<status_word> words) const {
     if (guard_) backend_.for_each(nullptr, fn::raise{}, words, view<const status_word>{guard_, 1, 1, 1, 1, batch_, 1});
-    pass p{backend_, scratch_, words.data, numbers_, batch_, rank_, phase_};
-    p.few_ = true;
+    pass p = *this;
+    p.guard_ = words.data, p.few_ = true;
     return p;
   }
   // way(), for the verbs of this pass: a recorded step leaves it out while no member's word is 0.
@@ -122,26 +130,24 @@ class pass {
   // What is written for another number of matrices than the bucket has is scratch, and needs no guard.
   template <class F, class T, class... V>
   void for_each(F f, view<T> first, V... v) {
-    if constexpr (!is_dry)
-      prepare([&](const auto& g, const auto&... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
+    if (dry_) return;
+    prepare([&](const auto& g, const auto&... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
   }
   template <class F, class T, class... V>
   void reduce(F f, view<T> out, V... v) {
-    if constexpr (!is_dry)
-      prepare([&](const auto& g, const auto&... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
+    if (dry_) return;
+    prepare([&](const auto& g, const auto&... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
   }
   template <class F, class T, class... V>
   void reduce_rows(F f, view<T> out, V... v) {
-    if constexpr (!is_dry)
-      prepare([&](const auto& g, const auto&... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
+    if (dry_) return;
+    prepare([&](const auto& g, const auto&... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
   }
   // Sums of rows, to `out`, and a formula on numbers of rows.
   template <class Sums, class T, class Numbers>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers) {
-    if constexpr (!is_dry) {
-      detail::spread([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
-      detail::spread([&](auto... v) { for_each(numbers.f, not_shared(v)...); }, numbers.on);
-    }
+    detail::spread([&](auto... v) { reduce_rows(sums.f, out, not_shared(v)...); }, sums.on);
+    detail::spread([&](auto... v) { for_each(numbers.f, not_shared(v)...); }, numbers.on);
   }
   // One row after the other, or many at once: its sums, to `out`; then a formula on the numbers of the row; then one on
   // its elements. What one writes the next ones read of this row only, as numbers per row, and marked by shared() or
@@ -151,13 +157,14 @@ class pass {
   template <class Sums, class T, class Numbers, class Elements>
   void for_rows(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements) {
     detail::check_row_works(sums, out, numbers, elements);
+    if (dry_) return;
     const status_word* const guards = guard_of(out);
     if constexpr (requires {
                     requires !detail::rounds_work<Elements>;
                     backend_.for_rows(guards, sums, out, numbers, elements);
                   }) {
       backend_.for_rows(guards, sums, out, numbers, elements);
-    } else if constexpr (!is_dry) {
+    } else {
       for_rows(sums, out, numbers);
       detail::spread([&](auto... v) { for_each(elements.f, not_shared(v)...); }, elements.on);
     }
@@ -167,13 +174,14 @@ class pass {
   void for_rows_and_reduce(const Sums& sums, view<T> out, const Numbers& numbers, const Elements& elements,
                            view<U> total) {
     detail::check_row_works(sums, out, numbers, elements);
+    if (dry_) return;
     const status_word* const guards = guard_of(out);
     if constexpr (requires {
                     requires !detail::rounds_work<Elements>;
                     backend_.for_rows_and_reduce(guards, sums, out, numbers, elements, total);
                   }) {
       backend_.for_rows_and_reduce(guards, sums, out, numbers, elements, total);
-    } else if constexpr (!is_dry) {
+    } else {
       for_rows(sums, out, numbers);
       detail::spread([&](auto... v) { reduce(elements.f, total, not_shared(v)...); }, elements.on);
     }
@@ -193,6 +201,7 @@ class pass {
   }
   template <class T>
   void random_normal(view<T> x, std::uint64_t seed) {
+    if (dry_) return;
     backend_.random_normal(guard_of(x), x, seed,
                            view<const std::uint32_t>{numbers_ ? &numbers_->counter : nullptr, 1, 1, 1, 1});
   }
@@ -200,39 +209,40 @@ class pass {
   void svd(view<const given<T>> a, view<T> u, view<T> s, view<T> v) requires can_factor {
     const arena_frame held(scratch_);
     std::byte* workspace = scratch_.bytes(backend_.template svd_workspace<T>(a.rows, a.cols, a.batch));
-    backend_.svd(guard_of(a), a, u, s, v, workspace);
+    if (!dry_) backend_.svd(guard_of(a), a, u, s, v, workspace);
   }
   template <class T>
   void orthonormalize(view<T> x, given<T> tolerance) requires can_factor {
     const arena_frame held(scratch_);
     std::byte* workspace = scratch_.bytes(backend_.template orthonormalize_workspace<T>(x.rows, x.cols, x.batch));
-    backend_.orthonormalize(guard_of(x), x, tolerance, workspace);
+    if (!dry_) backend_.orthonormalize(guard_of(x), x, tolerance, workspace);
   }
   // The columns, at most as many as rows: always orthonormal, completed where one depends on those before it.
   template <class T>
   void orthonormal_basis(view<T> x) requires can_factor {
     const arena_frame held(scratch_);
     std::byte* workspace = scratch_.bytes(backend_.template orthonormal_basis_workspace<T>(x.rows, x.cols, x.batch));
-    backend_.orthonormal_basis(guard_, x, workspace);
+    if (!dry_) backend_.orthonormal_basis(guard_, x, workspace);
   }
   // For matrices that are positive definite by construction.
   template <class T>
   void cholesky(view<T> a) requires can_factor {
     const arena_frame held(scratch_);
-    backend_.cholesky(guard_of(a), a, take<status_word>(1, 1));
+    const view<status_word> status = take<status_word>(1, 1);
+    if (!dry_) backend_.cholesky(guard_of(a), a, status);
   }
   template <class T>
   void solve_lower(view<const given<T>> l, view<T> x, bool transpose) requires can_factor {
-    backend_.solve_lower(guard_of(x), l, x, transpose);
+    if (!dry_) backend_.solve_lower(guard_of(x), l, x, transpose);
   }
   // x as codes and scales (core/block_codes.hpp), and back.
   void quantize(const block_format& format, view<const C> x, view<std::uint8_t> codes,
                 view<float> scales) requires can_quantize {
-    backend_.quantize(guard_of(codes), format, x, codes, scales);
+    if (!dry_) backend_.quantize(guard_of(codes), format, x, codes, scales);
   }
   void dequantize(const block_format& format, view<const std::uint8_t> codes, view<const float> scales,
                   view<C> x) requires can_quantize {
-    backend_.dequantize(guard_of(codes), format, codes, scales, x);
+    if (!dry_) backend_.dequantize(guard_of(codes), format, codes, scales, x);
   }
 
  private:
@@ -248,10 +258,12 @@ class pass {
       const std::size_t bytes = backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of);
       if (bytes > 0) {
         const arena_frame held(scratch_);
-        return product(scratch_.bytes(bytes), of, few_);
+        std::byte* const workspace = scratch_.bytes(bytes);
+        if (!dry_) product(workspace, of, few_);
+        return;
       }
     }
-    product();
+    if (!dry_) product();
   }
   // use(f, v...) with arguments that a backend knows, and with the rounding of stochastic state behind f.
   template <class Use, class F, class... V>
@@ -270,6 +282,7 @@ class pass {
   step_numbers<C>* numbers_;  // in the backend's memory: only its address is used here
   index_t batch_, rank_, phase_;
   bool few_ = false;  // most members' guards are expected to be raised
+  bool dry_ = false;
 };
 
 }  // namespace MATOPT_NAMESPACE

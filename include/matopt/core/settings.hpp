@@ -88,7 +88,7 @@ inline std::string text(const range& r) {
 constexpr char in_lower_case(char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 // Without regard to case.
-inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+[[gnu::cold]] inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -136,8 +136,8 @@ inline void parse(std::string_view name, std::string_view s, std::vector<double>
 template <class V>
 requires requires(std::string_view s) { V::parse(s, s); }
 void parse(std::string_view name, std::string_view s, V& out) { out = V::parse(name, s); }
-inline std::size_t place_among(std::string_view name, std::string_view s, const std::string_view* names,
-                               std::size_t count) {
+[[gnu::cold]] inline std::size_t place_among(std::string_view name, std::string_view s, const std::string_view* names,
+                                             std::size_t count) {
   std::string legal;
   for (std::size_t i = 0; i < count; ++i) {
     if (names[i] == s) return i;
@@ -238,7 +238,7 @@ inline std::string nearest_name(std::string_view wrong, const std::vector<std::s
 }
 
 namespace detail {
-inline void check_range(const setting_field& f) {
+[[gnu::cold]] inline void check_range(const setting_field& f) {
   f.check_name(f.name, f.value);
   f.each_number([&](double x) {
     if (!f.legal.contains(x)) throw bad_value(std::string(f.name), text(x), text(f.legal));
@@ -290,7 +290,7 @@ inline std::string rule_name(std::string name) {
 }
 
 namespace detail {
-inline void set_field(const setting_fields& fields, std::string_view key, std::string_view value) {
+[[gnu::cold]] inline void set_field(const setting_fields& fields, std::string_view key, std::string_view value) {
   std::vector<std::string> known;
   fields.each([&](const setting_field& f) { known.emplace_back(f.name); });
   if (std::find(known.begin(), known.end(), key) == known.end()) key = setting_name(key);
@@ -315,7 +315,7 @@ inline void set_field(const setting_fields& fields, std::string_view key, std::s
 // two settings have, and a value outside the range: an error, and nothing changes. Names of version 0.1 work
 // as well, and so does weight_decay for decay.
 template <class Policy>
-void set_setting(Policy& policy, std::string_view key, std::string_view value) {
+[[gnu::cold]] void set_setting(Policy& policy, std::string_view key, std::string_view value) {
   Policy changed = policy;
   detail::set_field(detail::setting_fields(changed), key, value);
   policy = changed;

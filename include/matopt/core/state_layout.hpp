@@ -71,7 +71,7 @@ class state_layout {
     return place<T>(name, rows, cols, element_type_of<T>(), column_major_);
   }
   template <class T>
-  view<T> place(std::string_view name, index_t rows, index_t cols, element_type type, bool column_major) {
+  [[gnu::cold]] view<T> place(std::string_view name, index_t rows, index_t cols, element_type type, bool column_major) {
     const std::size_t before = memory_.top;
     const view<T> v = memory_.take<T>(rows, cols, batch_, column_major);
     entries_.push_back({std::string(name), type, v.data, v.rows, v.cols, v.row_stride, v.col_stride, v.batch,

@@ -29,7 +29,7 @@ inline bool is_utf8(std::string_view text) {
 }
 
 // With everything but printable ASCII as \xNN.
-inline std::string escaped(std::string_view text) {
+[[gnu::cold]] inline std::string escaped(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto u = static_cast<unsigned char>(c);
@@ -41,7 +41,7 @@ inline std::string escaped(std::string_view text) {
   return out;
 }
 
-inline void check_name(const char* what, std::string_view name) {
+[[gnu::cold]] inline void check_name(const char* what, std::string_view name) {
   if (!is_utf8(name)) throw bad_value(what, '"' + escaped(name) + '"', "text in UTF-8, as checkpoints hold it");
 }
 

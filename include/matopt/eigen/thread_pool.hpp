@@ -30,7 +30,7 @@ class thread_pool {
   static constexpr int max_threads = 1024;
 
   // `threads` includes the calling thread; 0 asks for one per hardware thread.
-  explicit thread_pool(int threads = 0) {
+  [[gnu::cold]] explicit thread_pool(int threads = 0) {
     if (threads < 0 || threads > max_threads)
       throw bad_value("threads", std::to_string(threads), "0 (one per hardware thread) to 1024");
     const int n =

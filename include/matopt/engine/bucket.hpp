@@ -53,7 +53,7 @@ class bucket_rule {
   virtual ~bucket_rule() = default;
   // Places the state in `memory`, or only counts.
   virtual std::vector<placed_state> place(arena& memory, const bucket_shape& shape) = 0;
-  virtual std::size_t scratch(const Backend& backend, const bucket_shape& shape) const = 0;
+  virtual std::size_t scratch(Backend& backend, const bucket_shape& shape) const = 0;
   virtual void init(pass<Backend, compute>& e, weights w) = 0;
   // What the state copies of the weight is read from the weight again.
   virtual void resync(pass<Backend, compute>& e, weights w) = 0;
@@ -107,7 +107,7 @@ inline number_field number_called(const setting_fields& fields, std::string_view
 }
 // A rule with two settings of one name is refused: nobody could say by text, in a schedule or in a checkpoint which of
 // them is meant.
-inline void check_names(const setting_fields& fields, const std::string& rule) {
+[[gnu::cold]] inline void check_names(const setting_fields& fields, const std::string& rule) {
   std::vector<std::string> names;
   fields.each([&](const setting_field& f) {
     if (std::find(names.begin(), names.end(), f.name) != names.end())
@@ -127,13 +127,14 @@ constexpr bool steps_vectors() {
          !orthogonalizes<typename Rule::constraint_type> && count_phases<typename Rule::momentum_type>() == 1;
 }
 template <class C, class S>
-void check_changed(std::string_view name, double value, const range& legal) {
+[[gnu::cold]] void check_changed(std::string_view name, double value, const range& legal) {
   const double held = static_cast<double>(static_cast<C>(value));
   if (!legal.contains(value) || !legal.contains(held)) check_number<C>(std::string(name), value, legal);
   if (legal.average != 0) check_average<S>(std::string(name), value, legal.average);
 }
 // A rule may have a policy twice, for example in nested projections; each keeps state of its own.
-inline void append_state(std::vector<placed_state>& out, const std::vector<state_entry>& own, std::string_view slot) {
+[[gnu::cold]] inline void append_state(std::vector<placed_state>& out, const std::vector<state_entry>& own,
+                                       std::string_view slot) {
   const auto taken = [&](const std::string& name) {
     return std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.name == name; });
   };
@@ -160,7 +161,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
     override_decay();
   }
 
-  std::vector<placed_state> place(arena& memory, const bucket_shape& shape) override {
+  [[gnu::cold]] std::vector<placed_state> place(arena& memory, const bucket_shape& shape) override {
     std::vector<placed_state> out;
     rule_.each_state(state_, [&](std::string_view slot, const auto& policy, auto& own) {
       state_layout<typename Types::state, C> layout(memory, shape.rows, shape.cols, shape.batch, shape.column_major);
@@ -169,7 +170,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
     });
     return out;
   }
-  std::size_t scratch(const Backend& backend, const bucket_shape& s) const override {
+  std::size_t scratch(Backend& backend, const bucket_shape& s) const override {
     return plan_scratch<Types>(rule_, backend, s.rows, s.cols, s.batch, s.column_major, scales_gradient_);
   }
   void init(pass<Backend, C>& e, typename base::weights w) override { rule_.init(e, state_, w); }
@@ -220,8 +221,8 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     validate(rule);
   }
 
-  std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
-                                                                  bool scales_gradient) const override {
+  [[gnu::cold]] std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
+                                                                                bool scales_gradient) const override {
     using bucket = bucket_rule<Backend, shared_types<Types>>;
     return std::unique_ptr<bucket>(new typed_bucket<Rule, Backend, Types>(rule, decay, scales_gradient));
   }

@@ -36,7 +36,7 @@ class memory_claims {
         if ((!owner || c.order < owner->order) && overlap(c.bytes, f)) owner = &c;
     return owner ? owner->owner : nobody;
   }
-  void add(const footprint& f, std::size_t owner) {
+  [[gnu::cold]] void add(const footprint& f, std::size_t owner) {
     if (f.empty()) return;
     neighbourhood all{f.end(), {{f, owner, count_++}}};
     std::int64_t begin = f.first;
@@ -99,7 +99,7 @@ class name_claims {
 
   bool contains(const std::string& name) const { return uses_.contains(name); }
   // Whether a matrix with state of these names, or, without them, a view, may be called so.
-  answer look_up(const std::string& name, const names* states) const {
+  [[gnu::cold]] answer look_up(const std::string& name, const names* states) const {
     if (const auto at = uses_.find(name); at != uses_.end()) return {kind::taken, at->second.owner, name, false};
     if (const auto dot = name.rfind('.'); dot != std::string::npos)
       if (const auto of = uses_.find(name.substr(0, dot)); of != uses_.end() && of->second.states)

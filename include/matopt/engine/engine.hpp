@@ -8,6 +8,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,7 +20,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -74,8 +74,8 @@ class engine {
       throw bad_value("parameters of an optimizer that becomes a group", "given", "none: add them to the groups");
     return std::move(groups_.front());
   }
-  void add_to(std::size_t number, const std::string& name, view<W> w, gradients g, const gradients* reference,
-              const parameter_options& o) {
+  [[gnu::cold]] void add_to(std::size_t number, const std::string& name, view<W> w, gradients g,
+                            const gradients* reference, const parameter_options& o) {
     const auto& rule = *groups_[number]->rule;
     const bool two = rule.needs_reference();
     if (two && !reference)
@@ -193,7 +193,7 @@ class engine {
   }
 
   // --- the plan ---
-  void make_plan() {
+  [[gnu::cold]] void make_plan() {
     auto fresh = std::make_unique<plan>(*backend_, parameters_, groups_);
     fresh->allocate(*backend_, parameters_);
     if (plan_) {
@@ -293,15 +293,15 @@ class engine {
       }
     }
   }
-  static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
+  [[gnu::cold]] static void check_options(const std::string& name, double lr_scale, std::optional<double> decay) {
     if (lr_scale != 1) detail::check_number<C>("lr_scale of \"" + name + '"', lr_scale, range{.low = 0});
     if (decay) detail::check_number<C>("decay of \"" + name + '"', *decay, range{.low = 0});
   }
   static bool usable_scale(double s) { return std::isfinite(s) && s > 0; }
 
   // The names of the state that the rule of a group keeps of a matrix.
-  const std::vector<std::string>& state_names(std::size_t number, index_t rows, index_t cols) {
-    const std::tuple key{number, rows, cols};
+  [[gnu::cold]] const std::vector<std::string>& state_names(std::size_t number, index_t rows, index_t cols) {
+    const std::array key{static_cast<index_t>(number), rows, cols};
     if (const auto known = state_names_.find(key); known != state_names_.end()) return known->second;
     arena counting;
     std::vector<std::string> names;
@@ -334,9 +334,9 @@ class engine {
   std::unique_ptr<plan> plan_;
   bool stale_ = false;  // parameters have come or gone since the plan was made
   bool tables_changed_ = false, left_out_changed_ = false;
-  std::vector<bool> left_out_;          // of each matrix
-  std::vector<bool> without_gradient_;  // of each view that was added
-  std::map<std::tuple<std::size_t, index_t, index_t>, std::vector<std::string>> state_names_;
+  std::vector<bool> left_out_;                                              // of each matrix
+  std::vector<bool> without_gradient_;                                      // of each view that was added
+  std::map<std::array<index_t, 3>, std::vector<std::string>> state_names_;  // by group, rows and columns
   std::function<void(std::size_t)> after_bucket_;
   unsynced_writes<Backend, Types> writes_;
   bool checks_copies_ = false;

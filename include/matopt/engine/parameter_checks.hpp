@@ -23,7 +23,8 @@ void check_pair(const std::string& name, const view<W>& w, const view<const G>& 
   throw bad_value(gradient, text(g), "the shape of its weight, " + text(w));
 }
 template <class W>
-void check_options(const std::string& name, const view<W>& w, const parameter_options& o, bool has_decay) {
+[[gnu::cold]] void check_options(const std::string& name, const view<W>& w, const parameter_options& o,
+                                 bool has_decay) {
   const auto legal = range{.low = 0};
   if (!legal.contains(o.lr_scale)) throw bad_value("lr_scale of \"" + name + "\"", text(o.lr_scale), text(legal));
   if (o.decay) {
@@ -42,7 +43,7 @@ void check_options(const std::string& name, const view<W>& w, const parameter_op
 }
 // Stacked matrices do not reach into one another; a gradient may be one for all.
 template <class T>
-void check_stack(const std::string& name, const view<T>& v) {
+[[gnu::cold]] void check_stack(const std::string& name, const view<T>& v) {
   if constexpr (!std::is_const_v<T>) return check_stack<const T>(name, v);
   if (v.batch <= 1 || v.batch_stride == 0 || footprint_of(v).nested()) return;
   const auto first = footprint_of(v.matrix(0));

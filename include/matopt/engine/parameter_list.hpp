@@ -37,8 +37,8 @@ class parameter_list {
   // `has_decay`: that rule has a setting of that name. `states(rows, cols)`: the names of the state that it keeps of a
   // matrix.
   template <class States>
-  void add(const std::string& name, view<W> w, view<const G> g, view<const G> r, const parameter_options& o, bool two,
-           std::size_t group, bool has_decay, States states) {
+  [[gnu::cold]] void add(const std::string& name, view<W> w, view<const G> g, view<const G> r,
+                         const parameter_options& o, bool two, std::size_t group, bool has_decay, States states) {
     detail::check_name("parameter name", name);
     if (name.starts_with(reserved))
       throw bad_value("parameter name", '"' + name + '"',
@@ -321,7 +321,8 @@ class parameter_list {
   const added_view& find(const std::string& name) const { return find_in(*this, name); }
 
   // No byte of a weight is in another view, of this parameter or of others; nor is one of a gradient.
-  void check_memory(const std::string& name, const view<W>& w, const view<const G>& g, const view<const G>* r) const {
+  [[gnu::cold]] void check_memory(const std::string& name, const view<W>& w, const view<const G>& g,
+                                  const view<const G>* r) const {
     const auto own = [&](const std::string& what, const char* with) {
       throw bad_value(what + " of \"" + name + '"', std::string("memory shared with its ") + with, "memory of its own");
     };

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "../core/dry_backend.hpp"
 #include "../core/pass.hpp"
 #include "../core/policy.hpp"
 #include "../core/scaled_gradient.hpp"
@@ -34,7 +33,7 @@ struct memory_report {
   }
   std::size_t total() const { return state_bytes + scratch_bytes; }
   // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
-  std::string table() const {
+  [[gnu::cold]] std::string table() const {
     std::string out;
     const auto add = [&](const std::string& who, std::size_t bytes) {
       out += who + "  " + std::to_string(bytes) + '\n';
@@ -57,12 +56,11 @@ void run_step(const Rule& r, bool scales_gradient, E& e, St& s, view<W> w, view<
 }  // namespace detail
 
 // Bytes of scratch that one step of `r` takes for `batch` matrices of a shape and order, whatever the rank and phase.
-// The step's own code runs on a backend that does nothing.
+// The step's own code runs on a pass that does nothing.
 template <class Types, class Rule, class B>
-std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t cols, index_t batch, bool column_major,
-                         bool scales_gradient = false) {
+[[gnu::cold]] std::size_t plan_scratch(const Rule& r, B& backend, index_t rows, index_t cols, index_t batch,
+                                       bool column_major, bool scales_gradient = false) {
   using C = typename Types::compute;
-  dry_backend<B> dry{backend};
   arena counting;
   arena placing;  // state views without memory, of the right shapes
   typename Rule::template state<Types> s{};
@@ -76,12 +74,12 @@ std::size_t plan_scratch(const Rule& r, const B& backend, index_t rows, index_t 
   const auto w = shape(static_cast<typename Types::weight*>(nullptr));
   const auto g = shape(static_cast<const typename Types::gradient*>(nullptr));
   {
-    pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, all_directions);
+    pass<B, C> e(dry_run{}, backend, counting, batch, all_directions);
     r.init(e, s, w), r.resync(e, s, w);
   }
   const auto steps_with = [&](index_t rank) {
     for (index_t phase = 0; phase < Rule::phases; ++phase) {
-      pass<dry_backend<B>, C> e(dry, counting, nullptr, nullptr, batch, rank, phase);
+      pass<B, C> e(dry_run{}, backend, counting, batch, rank, phase);
       detail::run_step(r, scales_gradient, e, s, w, g, g);
     }
   };

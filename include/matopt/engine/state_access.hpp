@@ -3,11 +3,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <algorithm>
+#include <compare>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "../core/state_tensor.hpp"
@@ -64,8 +64,14 @@ void write_state(Backend& backend, const state_tensor& t, const void* host) {
 
 // What parameters had in one plan they have in the next one, as far as that keeps state of the same name and shape.
 template <class Backend, class Types>
-void carry_state(Backend& backend, const step_plan<Backend, Types>& from, const step_plan<Backend, Types>& to) {
-  using key = std::tuple<std::size_t, index_t, index_t, std::string>;
+[[gnu::cold]] void carry_state(Backend& backend, const step_plan<Backend, Types>& from,
+                               const step_plan<Backend, Types>& to) {
+  struct key {
+    std::size_t view;
+    index_t matrix, first_row;
+    std::string state;
+    auto operator<=>(const key&) const = default;
+  };
   const auto each = [](const step_plan<Backend, Types>& p, auto f) {
     for (const auto& k : p.buckets)
       for (const auto& entry : k.entries)

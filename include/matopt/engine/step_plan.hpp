@@ -9,13 +9,13 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -82,7 +82,7 @@ class step_plan {
   std::uint64_t number = 0;  // unlike that of any other plan
 
   // Only the buckets: what the plan would allocate is known, and nothing is allocated.
-  step_plan(const Backend& backend, const parameters& all, const groups& by)
+  [[gnu::cold]] step_plan(Backend& backend, const parameters& all, const groups& by)
       : two_(std::any_of(by.begin(), by.end(), [](const auto& g) { return g->rule->needs_reference(); })),
         parameters_(all.size()),
         words_(std::max<std::size_t>(1, all.size())) {
@@ -99,7 +99,7 @@ class step_plan {
   std::size_t words() const { return words_; }
 
   // The two allocations, with everything in its place. Weights are read where state begins with them.
-  void allocate(Backend& backend, const parameters& all) {
+  [[gnu::cold]] void allocate(Backend& backend, const parameters& all) {
     state_ = memory_of(backend, report_.state_bytes);
     scratch_ = memory_of(backend, report_.scratch_bytes);
     arena real{state_.data()};
@@ -171,15 +171,21 @@ class step_plan {
   }
 
  private:
-  void make_buckets(const parameters& all, const groups& by) {
-    using key = std::tuple<std::size_t, index_t, index_t, index_t, index_t, index_t, index_t, index_t, index_t, double,
-                           std::optional<double>>;
-    std::map<key, std::size_t> open;
+  // What matrices of one bucket have in common.
+  struct bucket_key {
+    std::size_t group;
+    index_t rows, cols, row_stride, col_stride, g_row_stride, g_col_stride, r_row_stride, r_col_stride;
+    double lr_scale;
+    std::optional<double> decay;
+    auto operator<=>(const bucket_key&) const = default;
+  };
+  [[gnu::cold]] void make_buckets(const parameters& all, const groups& by) {
+    std::map<bucket_key, std::size_t> open;
     for (std::size_t i = 0; i < all.size(); ++i) {
       const parameter<W, G>& p = all[i];
       const optimizer_options& o = by[p.group]->options;
-      const key k{p.group,        p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride, p.g.row_stride,
-                  p.g.col_stride, p.r.row_stride, p.r.col_stride, p.lr_scale,     p.decay};
+      const bucket_key k{p.group,        p.w.rows,       p.w.cols,       p.w.row_stride, p.w.col_stride, p.g.row_stride,
+                         p.g.col_stride, p.r.row_stride, p.r.col_stride, p.lr_scale,     p.decay};
       const auto [at, is_new] = open.try_emplace(k, buckets.size());
       const bool full =
           !is_new && o.batch_limit > 0 && static_cast<index_t>(buckets[at->second].members.size()) == o.batch_limit;
@@ -214,7 +220,7 @@ class step_plan {
     backend.upload(to, words.data(), words.size() * sizeof(status_word));
   }
   // Places control words and state in `memory`, or only counts.
-  void place(arena& memory) {
+  [[gnu::cold]] void place(arena& memory) {
     const std::size_t n = words_;
     const auto take = [&](std::size_t count) {
       return reinterpret_cast<status_word*>(memory.bytes(count * sizeof(status_word)));
@@ -247,7 +253,7 @@ class step_plan {
   }
   std::size_t tables_per_matrix() const { return two_ ? 3 : 2; }
 
-  typename Backend::buffer memory_of(Backend& backend, std::size_t bytes) const {
+  [[gnu::cold]] typename Backend::buffer memory_of(Backend& backend, std::size_t bytes) const {
     const auto failed = [&](const std::string& why) {
       return out_of_memory(why + "; " + std::to_string(parameters_) + " parameters want, in bytes\n" + report_.table());
     };

@@ -23,8 +23,8 @@ class unsynced_writes {
  public:
   void forget() { left_.clear(); }
   // After steps, and for those that are chosen after resync().
-  void remember(Backend& backend, const plan& p, const parameters& all, const groups& by,
-                const std::vector<bool>* chosen = nullptr) {
+  [[gnu::cold]] void remember(Backend& backend, const plan& p, const parameters& all, const groups& by,
+                              const std::vector<bool>* chosen = nullptr) {
     left_.resize(all.size());
     each(p, by, [&](std::size_t i) {
       if (!chosen || (*chosen)[i]) left_[i] = elements(backend, all[i].w);
@@ -51,7 +51,7 @@ class unsynced_writes {
         for (const auto& member : k.members) f(member.index);
   }
   // Bit for bit, row by row.
-  static std::vector<W> elements(Backend& backend, const view<W>& w) {
+  [[gnu::cold]] static std::vector<W> elements(Backend& backend, const view<W>& w) {
     const index_t down = (w.rows - 1) * w.row_stride, across = (w.cols - 1) * w.col_stride;
     const index_t first = std::min<index_t>(down, 0) + std::min<index_t>(across, 0);
     const index_t last = std::max<index_t>(down, 0) + std::max<index_t>(across, 0);

@@ -30,7 +30,7 @@ class coefficient_rows {
   // The row of step `i`, counted from 0; the last one repeats.
   const odd_polynomial& operator[](index_t i) const { return rows_[static_cast<std::size_t>(std::min(i, size() - 1))]; }
 
-  std::string text() const {
+  [[gnu::cold]] std::string text() const {
     std::string all;
     for (const odd_polynomial& p : rows_) {
       const double c[] = {p.a, p.b, p.c, p.d, p.e};
@@ -40,7 +40,7 @@ class coefficient_rows {
     }
     return all;
   }
-  static coefficient_rows parse(std::string_view name, std::string_view text) {
+  [[gnu::cold]] static coefficient_rows parse(std::string_view name, std::string_view text) {
     coefficient_rows out;
     while (!text.empty()) {
       const std::size_t end = std::min(text.find(';'), text.size());
@@ -61,7 +61,7 @@ class coefficient_rows {
 
   // Throws bad_value, of the setting `name`, unless there is no row, one, or one for each of `steps`; and unless they
   // are bounded, or taken `unchecked`.
-  void require(const char* name, const char* steps_name, index_t steps, bool unchecked) const {
+  [[gnu::cold]] void require(const char* name, const char* steps_name, index_t steps, bool unchecked) const {
     if (empty()) return;
     if (size() != 1 && size() != steps)
       throw bad_value(name, std::to_string(size()) + " rows",
