@@ -212,3 +212,29 @@ TEST_CASE("decay on the magnitude shrinks rows by exactly 1 - lr decay", "[muown
     for (index_t i = 0; i < 3; ++i) CHECK(row_norm_of(w, i) == Approx(0.99 * row_norm_of(w0, i)).epsilon(1e-12));
   }
 }
+
+TEMPLATE_TEST_CASE("D. a gradient along its row does not turn the row", "[muown]", float, double) {
+  const auto check = [](const auto& rule, index_t m, index_t n, double size) {
+    const mat w0 = size * random_mat(m, n, 5);
+    stepper<std::decay_t<decltype(rule)>, TestType> s(rule, w0);
+    mat w = s.weight();
+    for (std::uint64_t t = 0; t < 30; ++t) {
+      const mat along = random_mat(m, 1, 40 + t);
+      mat g(m, n);
+      for (index_t i = 0; i < m; ++i)
+        for (index_t j = 0; j < n; ++j) g(i, j) = along(i, 0) * w(i, j);
+      w = s.step(g, .02);
+      for (index_t i = 0; i < m; ++i)
+        for (index_t j = 0; j < n; ++j) {
+          const double magnitude = static_cast<double>(s.state("magnitude")(i, 0));
+          REQUIRE(w(i, j) == Approx(magnitude * w0(i, j) / row_norm_of(w0, i)).epsilon(1e-4));
+        }
+    }
+  };
+  for (const double size : {.05, 1.}) {
+    check(muown{}, 100, 1, size);  // a row of one number has no other direction
+    check(muown{}, 9, 6, size);
+    check(angular_muown{}, 100, 1, size);
+    check(angular_muown{}, 9, 6, size);
+  }
+}

@@ -21,7 +21,7 @@ namespace fn {
 struct sphere_gradient {
   template <class T>
   MATOPT_HD void operator()(T& u, T grad, T w, T g, T d) const {
-    u = g * (grad - d * (w / g));
+    u = g * difference(grad, d * (w / g));
   }
 };
 // V = W / g - lr scale kappa(t) u, in the place of u

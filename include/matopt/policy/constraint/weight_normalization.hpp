@@ -68,10 +68,17 @@ struct row_coefficients {
     d = d / g, a = g / r, b = d / r, c = r / g;  // Muown Alg. 1: the gradient of the magnitude, d
   }
 };
+// x - y, or 0 where the difference is no more than x and y were rounded by. What lies along its row (all of it, in a
+// row of one number) would leave that rounding only, which an orthogonalizer makes a whole step of.
+template <class T>
+MATOPT_HD T difference(T x, T y) {
+  const T d = x - y;
+  return math::abs(d) <= T(16) * std::numeric_limits<T>::epsilon() * math::abs(x) ? T(0) : d;
+}
 struct direction_gradient {
   template <class T>
   MATOPT_HD void operator()(T& u, T grad, T w, T a, T b) const {
-    u = a * grad - b * w;  // Muown Alg. 1: the gradient of the direction R
+    u = difference(a * grad, b * w);  // Muown Alg. 1: the gradient of the direction R
   }
 };
 // c = r / g
