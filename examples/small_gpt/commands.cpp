@@ -120,9 +120,7 @@ exit_status compress(const options& o, matopt::eigen_backend& cpu) {
   if (!o.save.empty()) {
     if (o.keep.size() != 1)
       throw matopt::bad_value("--keep", std::to_string(o.keep.size()) + " ratios", "one, with --save");
-    require_writable_file("--save", o.save);
-    if (std::error_code none; std::filesystem::equivalent(o.save, o.checkpoint, none))
-      throw matopt::bad_value("--save", '"' + o.save + '"', "another file than the checkpoint, which it would replace");
+    require_output("--save", o.save, o.checkpoint);
   }
   const auto m = load(o, cpu, text_source::named(o.data));
   const loss_of loss = on_processor(*m, cpu, windows(o, *m));

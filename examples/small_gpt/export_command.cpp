@@ -1,29 +1,18 @@
 // The commands `export` and `logits`.
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 
 #include "commands.hpp"
 #include "export.hpp"
 
 namespace small_gpt {
 
-namespace {
-
-void require_other_file(const options& o) {
-  require_writable_file("--out", o.out);
-  if (std::error_code none; std::filesystem::equivalent(o.out, o.checkpoint, none))
-    throw matopt::bad_value("--out", '"' + o.out + '"', "another file than the checkpoint, which it would replace");
-}
-
-}  // namespace
-
 exit_status export_model(const options& o, matopt::eigen_backend& cpu) {
   const bool huggingface = o.format == "huggingface";
   if (!huggingface && o.format != "safetensors")
     throw matopt::bad_value("--format", '"' + o.format + '"', "one of safetensors, huggingface");
   if (o.out.empty()) throw matopt::bad_value("--out", "\"\"", huggingface ? "the name of a folder" : "that of a file");
-  if (!huggingface) require_other_file(o);
+  if (!huggingface) require_output("--out", o.out, o.checkpoint);
   const auto m = load_model(matopt::tensor_file::load(o.checkpoint), text_source::none(), cpu.pool());
   huggingface ? export_huggingface(*m, o.out, o.force) : export_dense(*m, o.out);
   std::printf("exported: %s\n", o.out.c_str());
@@ -31,7 +20,7 @@ exit_status export_model(const options& o, matopt::eigen_backend& cpu) {
 }
 
 exit_status logits(const options& o, matopt::eigen_backend& cpu) {
-  require_other_file(o);
+  require_output("--out", o.out, o.checkpoint);
   const auto m = load_model(matopt::tensor_file::load(o.checkpoint), text_source::none(), cpu.pool());
   const std::vector<std::int32_t> tokens = o.tokens.empty() ? m->words.encode(o.text) : o.tokens;
   const index_t context = m->model.config().context;

@@ -185,6 +185,23 @@ bool trained_model::finite() {
   return std::all_of(model.weights().begin(), model.weights().end(), [](float x) { return std::isfinite(x); });
 }
 
+void require_output(const std::string& option, const std::string& path, const std::string& checkpoint) {
+  require_writable_file(option, path);
+  const auto refuse = [&](const char* legal) { throw matopt::bad_value(option, '"' + path + '"', legal); };
+  std::error_code absent;
+  if (std::filesystem::equivalent(path, checkpoint, absent))
+    refuse("another file than the checkpoint, which it would replace");
+  if (std::filesystem::file_size(path, absent) == 0 || absent) return;
+  matopt::tensor_file there;
+  try {
+    there = matopt::tensor_file::load(path);
+  } catch (const bad_file&) {
+    refuse("a new file, or one that such a command wrote, and this is another one");
+  }
+  if (there.metadata.contains("small_gpt.position"))
+    refuse("a new file, or one that such a command wrote, and this is the checkpoint of a training");
+}
+
 std::string metadata(const matopt::tensor_file& file, const std::string& key) {
   const auto at = file.metadata.find(key);
   if (at == file.metadata.end()) throw bad_file("the file is no checkpoint of small_gpt: it has no \"" + key + '"');

@@ -66,6 +66,10 @@ std::unique_ptr<trained_model> load_model(const matopt::tensor_file& file, const
 // Weights, settings, vocabulary, the digest of the text, and the version of all that.
 void store_model(trained_model& m, matopt::tensor_file& file);
 
+// Throws if a command that reads `checkpoint` must not put its file at `path`. Such a file may take the place of an
+// earlier one of its kind, but not of a training, of which it holds a part, nor of anything else that somebody has there.
+void require_output(const std::string& option, const std::string& path, const std::string& checkpoint);
+
 // The entry `key` of a checkpoint's metadata; throws if it has none.
 std::string metadata(const matopt::tensor_file& file, const std::string& key);
 

@@ -184,7 +184,17 @@ class Export(Runs):
         c, out = self.checkpoint("a"), self.folder / "out"
         before = c.read_bytes()
         (self.folder / "file").write_text("mine")
+        self.train("b", iterations=10)
+        other = self.checkpoint("b")
+        kept = {path: path.read_bytes() for path in (other, self.text)}
         for args, expected in (
+            (["export", c, "--out", other], "the checkpoint of a training"),
+            (["logits", c, "--out", other, "--tokens", "1"], "the checkpoint of a training"),
+            (["compress", c, "--keep", 0.5, "--save", other], "the checkpoint of a training"),
+            (["export", c, "--out", self.text], "this is another one"),
+            (["logits", c, "--out", self.text, "--tokens", "1"], "this is another one"),
+            (["compress", c, "--keep", 0.5, "--save", self.text], "this is another one"),
+            (["compress", c, "--keep", 0.5, "--save", c], "another file than the checkpoint"),
             (["export", c, "--out", out, "--format", "onnx"], "one of safetensors, huggingface"),
             (["export", c, "--out", out, "--format", "huggingface"], "--arch nanogpt"),
             (["export", c, "--out", ""], "--out"),
@@ -206,6 +216,13 @@ class Export(Runs):
             with self.subTest(args):
                 self.assertIn(expected, run(*args, code=FAILED))
                 self.assertFalse(out.exists())
+        for path, bytes in kept.items():
+            self.assertEqual(path.read_bytes(), bytes)
+        for args in (["export", c, "--out"], ["logits", c, "--tokens", "1", "--out"], ["compress", c, "--keep", 0.5, "--save"]):
+            out.write_bytes(b"")
+            run(*args, out)  # nothing is lost
+            run(*args, out)  # one that the command wrote
+        out.unlink()
         self.assertIn("--tokens", run("logits", c, "--out", out, "--text", "the", "--tokens", "1", code=USAGE))
         self.assertIn("--tokens", run("logits", c, "--out", out, "--tokens", "one", code=USAGE))
         self.assertIn("--out", run("export", c, code=USAGE))

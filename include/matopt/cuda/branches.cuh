@@ -16,8 +16,9 @@
 namespace MATOPT_NAMESPACE::cuda {
 
 #if CUDART_VERSION >= 12040
-inline __global__ void __launch_bounds__(32)
-    set_condition(cudaGraphConditionalHandle handle, const status_word* guards, index_t count) {
+// (A template, because nvcc ignores that a kernel is inline, and warns.)
+template <class Handle>
+__global__ void __launch_bounds__(32) set_condition(Handle handle, const status_word* guards, index_t count) {
   bool any = false;
   for (index_t i = static_cast<index_t>(threadIdx.x); i < count; i += 32) any |= guards[i] == 0;
   any = __any_sync(~0U, any);
