@@ -238,3 +238,16 @@ TEMPLATE_TEST_CASE("D. a gradient along its row does not turn the row", "[muown]
     check(angular_muown{}, 9, 6, size);
   }
 }
+
+TEST_CASE("D. weights and gradients whose products no float holds", "[muown]") {
+  const mat w0 = random_mat(7, 5, 3);
+  stepper<muown> expected({}, w0);
+  stepper<muown, float> large({}, 1e25 * w0);
+  stepper<angular_muown, float> turned({}, 1e25 * w0);  // its momentum is of such products
+  for (std::uint64_t t = 0; t < 10; ++t) {
+    const mat g = random_mat(7, 5, 20 + t);
+    const mat w = expected.step(g, .02);
+    REQUIRE(frobenius(1e-25 * large.step(1e18 * g, .02e25) - w) < 1e-3);
+    REQUIRE(frobenius(1e-25 * turned.step(1e18 * g, .02)) == Approx(frobenius(w0)).epsilon(1e-3));
+  }
+}

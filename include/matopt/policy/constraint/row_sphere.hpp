@@ -17,11 +17,11 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// g (G - d W / g)
+// g (G - d W / g), within what momentum can add up
 struct sphere_gradient {
   template <class T>
   MATOPT_HD void operator()(T& u, T grad, T w, T g, T d) const {
-    u = g * difference(grad, d * (w / g));
+    u = math::limited(g * difference(grad, d * (w / g)), T(largest_input<T>));
   }
 };
 // V = W / g - lr scale kappa(t) u, in the place of u
@@ -87,8 +87,7 @@ struct row_sphere {
   auto lift(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2);
     s.gradient = sums.col_block(0, 1);
-    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w));
-    e.for_each(fn::ratio{}, s.gradient, as_const(s.gradient), as_const(s.g));
+    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w), per_row(s.g));
     return elementwise(fn::sphere_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(s.g),
                        per_row(s.gradient));
   }

@@ -48,24 +48,24 @@ struct initial_magnitude {
     if (!(g > T(zero))) g = T(zero_row_magnitude);
   }
 };
-// rowsum(G . W) and rowsum(W^2)
+// d = rowsum(G . D) and rowsum(D^2), D = W / g: products with W itself would overflow where both are large
 struct magnitude_sums {
   static constexpr int sums = 2, results = 2;
   template <class T>
-  MATOPT_HD terms<T, 2> operator()(T grad, T w) const {
-    return {{grad * w, w * w}};
+  MATOPT_HD terms<T, 2> operator()(T grad, T w, T g) const {
+    const T direction = w / g;
+    return {{grad * direction, direction * direction}};  // Muown Alg. 1: the gradient of the magnitude, d
   }
   template <class T, class A>
   MATOPT_HD static terms<A, 2> finish(const A* sum) {
     return {{sum[0], sum[1]}};
   }
 };
-// The numbers of a row in its gradient, (g / r) (G - d W / g) = a G - b W, and in R = c W: d = d / g, a = g / r,
-// b = d / r, c = r / g.
+// The numbers of a row in its gradient, (g / r) (G - d W / g) = a G - b W, and in R = c W.
 struct row_coefficients {
   template <class T>
-  MATOPT_HD void operator()(T& d, T& a, T& b, T& c, T g, T r) const {
-    d = d / g, a = g / r, b = d / r, c = r / g;  // Muown Alg. 1: the gradient of the magnitude, d
+  MATOPT_HD void operator()(T& a, T& b, T& c, T d, T g, T r) const {
+    a = g / r, b = d / r, c = r / g;
   }
 };
 // x - y, or 0 where the difference is no more than x and y were rounded by. What lies along its row (all of it, in a
@@ -79,13 +79,6 @@ struct direction_gradient {
   template <class T>
   MATOPT_HD void operator()(T& u, T grad, T w, T a, T b) const {
     u = difference(a * grad, b * w);  // Muown Alg. 1: the gradient of the direction R
-  }
-};
-// c = r / g
-struct ratio {
-  template <class T>
-  MATOPT_HD void operator()(T& c, T r, T g) const {
-    c = r / g;
   }
 };
 // R = c W - lr scale u, c = r / g
@@ -132,11 +125,12 @@ struct decay_magnitude {
     g *= T(1) - lr * T(decay);
   }
 };
-// r = n, except where the row had no direction before (square norm <= zero_row^2) or has none now
+// r = n, except where the row had no direction before (||D_i|| as small as in rows that start as zero) or has none now
 struct carry_norm {
   template <class T>
   MATOPT_HD void operator()(T& r, T n, T squares_before) const {
-    if (squares_before > T(zero_row * zero_row) && n > T(0)) r = n;  // Muown Alg. 1: r = ||R_i||
+    constexpr double none = zero_row / zero_row_magnitude;
+    if (squares_before > T(none * none) && n > T(0)) r = n;  // Muown Alg. 1: r = ||R_i||
   }
 };
 // g = n with the sign of g, unless that would change g by rounding only.
@@ -176,7 +170,7 @@ struct weight_normalization {
   template <class S, class C>
   struct state {
     view<C> g, r;
-    view<C> gradient, squares, c;  // scratch, from lift to retract: the magnitude's gradient, ||W_i||^2, and r / g
+    view<C> gradient, squares, c;  // scratch, from lift to retract: the magnitude's gradient, ||D_i||^2, and r / g
     state_for<Magnitude, S, C> magnitude;
   };
   template <class Layout, class St>
@@ -204,9 +198,10 @@ struct weight_normalization {
   auto lift(E& e, St& s, view<W> w, G g) const {
     const auto sums = e.take(w.rows, 2), a = e.take(w.rows, 1), b = e.take(w.rows, 1);
     s.gradient = sums.col_block(0, 1), s.squares = sums.col_block(1, 1), s.c = e.take(w.rows, 1);
-    return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w))), sums,
-                       work_on(fn::row_coefficients{}, sum_result<0>(s.gradient), shared<2>(a), shared<3>(b), s.c,
-                               as_const(s.g), as_const(s.r)),
+    return row_formula{work_on(fn::magnitude_sums{}, shared<0>(as_const(g)), shared<1>(as_const(w)), per_row(s.g)),
+                       sums,
+                       work_on(fn::row_coefficients{}, shared<2>(a), shared<3>(b), s.c,
+                               sum_result<0>(as_const(s.gradient)), as_const(s.g), as_const(s.r)),
                        elementwise(fn::direction_gradient{}, update_slot{}, shared<0>(as_const(g)),
                                    shared<1>(as_const(w)), shared<2>(per_row(a)), shared<3>(per_row(b)))};
   }
