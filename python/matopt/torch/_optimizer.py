@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
 
 from ._functions import Setting, lr_of, native, number_from, setting_names, settings, to_native
+from ._state import StateCopy
 
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
@@ -134,9 +134,12 @@ class Optimizer(torch.optim.Optimizer):
     # --- torch.optim.Optimizer ---
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, at any time, with the keys of the class's arguments. An error leaves the optimizer as it was."""
-        if isinstance(param_group, dict) and not isinstance(param_group.get("params"), (torch.Tensor, set, type(None))):
-            param_group["params"] = list(param_group["params"])
         if isinstance(param_group, dict):
+            params = param_group.get("params")
+            if isinstance(params, torch.Tensor):
+                param_group["params"] = [params]
+            elif not isinstance(params, (set, type(None))):  # which PyTorch refuses
+                param_group["params"] = list(params)
             self._complete(param_group)
         everything = self.defaults
         # Settings of one rule are no defaults of another one's groups.
@@ -252,11 +255,12 @@ class Optimizer(torch.optim.Optimizer):
         return out
 
     @property
-    def state(self) -> defaultdict[torch.Tensor, dict[str, torch.Tensor]]:  # type: ignore[override]
+    def state(self) -> StateCopy:  # type: ignore[override]
         """The state of each parameter that has some: ``step``, and what the rule keeps, in the type that it has it in;
-        tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access: to change the
-        state, assign to it. ``optimizer.state = {}`` begins anew."""
-        return defaultdict(dict, self._read_state())
+        tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access, so that a tensor
+        in it may be changed without effect. Assign to change the state: ``optimizer.state[p] = {...}``, or all of it;
+        ``optimizer.state = {}`` begins anew."""
+        return StateCopy(self)
 
     @state.setter
     def state(self, state: Mapping[torch.Tensor, Mapping[str, Any]]) -> None:
@@ -296,14 +300,14 @@ class Optimizer(torch.optim.Optimizer):
     def _take(self, tensors: Mapping[torch.Tensor, Mapping[str, Any]], old_groups: list[dict[str, Any]] | None) -> None:
         """The state of parameters in the place of what there is. ``old_groups`` had what ``param_groups`` has now."""
         ours = {theirs: name for name, theirs in self._state_names.items()}
-        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         for state in tensors.values():
             for name, saved in state.items():
-                if name in _OF_PYTORCH:
+                if name in _OF_PYTORCH and name not in ours:
                     raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
                                      "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
                 if not isinstance(saved, torch.Tensor) and name != "step":
                     raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
+        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         if old_groups is not None:
             here, saved = ([name for g in groups for name in g.get("param_names", [])]
                            for groups in (old_groups, self.param_groups))
