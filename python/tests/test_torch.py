@@ -1354,6 +1354,9 @@ class Orthogonalize(unittest.TestCase):
                 mt.orthogonalize(x)
         with self.assertRaisesRegex(ValueError, "keller"):
             mt.orthogonalize(torch.zeros(4, 4), "kellr")
+        for steps in (0, -3, 100):
+            with self.assertRaisesRegex(ValueError, f"ns_steps is {steps}; legal: .1, 99."):
+                mt.orthogonalize(torch.zeros(4, 4), steps=steps)
 
 
 if torch.cuda.is_available() and mt.rules("cuda"):
@@ -1459,6 +1462,15 @@ class Import(unittest.TestCase):
             said = subprocess.run([sys.executable, "-c", "import matopt.torch"], cwd=folder, env=environment, text=True,
                                   capture_output=True, check=False)
         self.assertIn("ImportError: matopt.torch needs its compiled extension", said.stderr)
+        self.assertIn("pip install --no-build-isolation ./python", said.stderr)
+
+    def test_build_without_pytorch(self):
+        # As pip does by default, in an environment of its own.
+        setup = Path(__file__).parent.parent / "setup.py"
+        said = subprocess.run([sys.executable, "-c", "import runpy, sys; sys.modules['torch'] = None; "
+                               f"runpy.run_path({str(setup)!r})"], text=True, capture_output=True, check=False)
+        self.assertEqual(said.returncode, 1)
+        self.assertTrue(said.stderr.startswith("matopt: it is built against the PyTorch that will use it"), said.stderr)
         self.assertIn("pip install --no-build-isolation ./python", said.stderr)
 
 
