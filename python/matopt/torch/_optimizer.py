@@ -208,8 +208,8 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         self._sync()
         if reference_grads is not None:
-            by_parameter = isinstance(reference_grads, Mapping)
-            for p, g in reference_grads.items() if by_parameter else zip(self._tensors(), reference_grads):
+            pairs = reference_grads.items() if isinstance(reference_grads, Mapping) else zip(self._tensors(), reference_grads)
+            for p, g in pairs:
                 if g is not None:
                     self._native.set_reference(p, g)
         self._native.step()
@@ -254,8 +254,8 @@ class Optimizer(torch.optim.Optimizer):
                     out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
         return out
 
-    @property
-    def state(self) -> StateCopy:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def state(self) -> StateCopy:
         """The state of each parameter that has some: ``step``, and what the rule keeps, in the type that it has it in;
         tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access, so that a tensor
         in it may be changed without effect. Assign to change the state: ``optimizer.state[p] = {...}``, or all of it;
@@ -307,7 +307,7 @@ class Optimizer(torch.optim.Optimizer):
                                      "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
                 if not isinstance(saved, torch.Tensor) and name != "step":
                     raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
-        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
+        saved_of = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         if old_groups is not None:
             here, saved = ([name for g in groups for name in g.get("param_names", [])]
                            for groups in (old_groups, self.param_groups))
@@ -327,7 +327,7 @@ class Optimizer(torch.optim.Optimizer):
             sent.append(self._hand_over(fresh, group))
         given, most, group_of = [], 0, self._group_of()
         for p in self._tensors():
-            state = tensors.get(p, {})
+            state = saved_of.get(p, {})
             steps = number_from('"step" in the state dict', state.pop("step", 0))
             if not (steps >= 0 and steps.is_integer()):
                 raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')
