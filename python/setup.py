@@ -5,7 +5,14 @@ import re
 from pathlib import Path
 
 from setuptools import setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+
+try:
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+except ImportError as why:
+    raise SystemExit(
+        "matopt: it is built against the PyTorch that will use it, and there is none here. Install PyTorch first, and then run "
+        f"`pip install --no-build-isolation ./python`. The import said: {why}"
+    ) from why
 
 here = Path(__file__).resolve().parent
 spec = importlib.util.spec_from_file_location("_build", here / "matopt" / "_build.py")

@@ -284,6 +284,9 @@ TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[role
       {{"layer4.0.conv2.weight", {512, 1024, 3, 3}}, role::hidden},  // as wide as a vocabulary
       {{"fc.weight", {1000, 512}}, role::head},
       {{"encoder.fc.weight", {1000, 512}}, role::hidden},
+      {{"blocks.0.sa.heads.0.key.weight", {64, 384}}, role::hidden},
+      {{"attention.single_head.q_proj.weight", {64, 384}}, role::hidden},
+      {{"heads.0.weight", {10, 384}}, role::head},
       {{"conv1d.weight", {1536, 1, 4}}, role::vector},
       {{"params/Unembed/kernel", {768, 50304}}, role::head},
       {{"scale", {}}, role::vector},
@@ -306,7 +309,7 @@ TEST_CASE("suggest_roles: what the names and shapes of usual models say", "[role
   wrong[0] = role::hidden;
   CHECK_THROWS_WITH(require_confirmed(all, wrong, {"lm_head.weight"}), Contains("wte") && Contains("embedding"));
   wrong.pop_back();
-  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 23"));
+  CHECK_THROWS_WITH(require_confirmed(all, wrong), Contains("number of roles is 26"));
   std::vector<role> cautious(all.size(), role::vector);  // the other way round nothing goes wrong silently
   require_confirmed(all, cautious);
 }

@@ -13,7 +13,8 @@
 //   embedding   a part of the name begins with "embed", or is emb, embd, wte, wpe, vocab, or the shape has two dimensions
 //               and a side of at least 8192 that is eight times the other one, as of a vocabulary
 //   head        a part is lm_head, head, heads, classifier, logits, score, unembed..., or the name begins with
-//               "output." or "fc." and has no other part before its end
+//               "output." or "fc." and has no other part before its end; but not if a part is query, key or value, as
+//               in "sa.heads.0.key.weight": these are heads of attention
 //   hidden      everything else
 //
 // Parts of a name are what stands between dots, slashes and underscores. Errors: bad_value, naming the parameter.
@@ -61,7 +62,11 @@ inline role suggest_role(std::string_view name, std::span<const index_t> shape) 
   const index_t narrow = std::min(rows, cols), wide = std::max(rows, cols);
 
   if (any(parts, [](const auto& p) { return p.starts_with("unembed"); }) ||
-      any(levels, [](const auto& l) { return l == "head" || l == "heads" || l.ends_with("_head"); }) ||
+      (any(levels, [](const auto& l) { return l == "head" || l == "heads" || l.ends_with("_head"); }) &&
+       !any(parts,
+            [](const auto& p) {
+              return detail::is_one_of(p, {"query", "key", "value", "q", "k", "v", "qkv"});
+            })) ||
       any(parts,
           [](const auto& p) {
             return detail::is_one_of(p, {"classifier", "logits", "score"});

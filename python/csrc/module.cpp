@@ -5,6 +5,7 @@
 #include <matopt/adapters/torch.hpp>
 #include <matopt/adapters/torch/orthogonalize.hpp>
 #include <matopt/policy/orthogonalizer/newton_schulz.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,14 +51,14 @@ on_nonfinite nonfinite_from(const std::string& name) {
   if (name == "ignore") return on_nonfinite::ignore;
   throw bad_value("nonfinite", '"' + name + '"', "\"skip\" or \"ignore\"");
 }
-newton_schulz<> newton_schulz_from(const std::string& coefficients, int steps) {
+newton_schulz<> newton_schulz_from(const std::string& coefficients, std::optional<int> steps) {
   newton_schulz<> by;
   set_setting(by, "ns_coefficients", coefficients);
   by = newton_schulz<>::preset(by.coefficients);
-  if (steps > 0) set_setting(by, "ns_steps", std::to_string(steps));
+  if (steps) set_setting(by, "ns_steps", std::to_string(*steps));
   return by;
 }
-at::Tensor orthogonalize_tensor(const at::Tensor& x, const std::string& coefficients, int steps) {
+at::Tensor orthogonalize_tensor(const at::Tensor& x, const std::string& coefficients, std::optional<int> steps) {
   const newton_schulz<> by = newton_schulz_from(coefficients, steps);
 #ifdef MATOPT_PYTHON_CUDA
   if (x.is_cuda()) return orthogonalize_on_gpu(x, by);

@@ -322,6 +322,26 @@ TEST_CASE("sixteen bits, with and without masters", "[torch]") {
   }
 }
 
+TEST_CASE("what is kept since a step in inference mode can be written after it", "[torch]") {
+  one_group ours(parameters(at::kBFloat16), "mars_m_exact", {.params = {}, .rule = {}, .master_weights = true});
+  one_group plain(parameters(at::kBFloat16), "mars_m_exact", {.params = {}, .rule = {}, .master_weights = true});
+  for (auto* group : {&ours, &plain}) {
+    give(group->all, 0);
+    const c10::InferenceMode mode(group == &ours);
+    group->opt.step();
+  }
+  for (auto* group : {&ours, &plain}) {
+    give(group->all, 1);
+    for (auto& p : group->all) {
+      const at::NoGradGuard no_grad;
+      p.mul_(0.5);
+      group->opt.set_reference(p, p.grad());
+    }
+    group->opt.step();
+  }
+  CHECK(same(ours.all, plain.all));
+}
+
 TEST_CASE("a model that becomes one of sixteen bits has masters from then on", "[torch]") {
   one_group later(parameters(at::kFloat), "adamw", {.params = {}, .rule = {}, .lr = 1e-5, .master_weights = true});
   one_group exact(parameters(at::kFloat), "adamw", {.params = {}, .rule = {}, .lr = 1e-5});

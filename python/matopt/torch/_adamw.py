@@ -83,7 +83,8 @@ class AdamW(Optimizer):
         c1, c2 = (float(state.pop(name)) for name in _CORRECTIONS)
         taken = _steps_behind(c2, float(group["betas"][1]), steps)
         corrections = torch.tensor([c1, c2, taken], dtype=torch.float64, device="cpu")
-        return torch.tensor(float(taken), device="cpu"), {**state, "corrections": corrections}
+        counts = torch.promote_types(torch.get_default_dtype(), torch.float32)  # 16 bits do not count
+        return torch.tensor(taken, dtype=counts, device="cpu"), {**state, "corrections": corrections}
 
     def _state_to_load(self, group: dict[str, Any], state: dict[str, Any], steps: int) -> dict[str, Any]:
         corrections = [1 - float(beta) ** steps for beta in group["betas"]]
@@ -96,6 +97,8 @@ class AdamW(Optimizer):
 def _steps_behind(correction: float, beta: float, steps: int) -> int:
     """How many steps make this correction, 1 - beta^t: fewer than ``steps`` for a parameter that was left out of some. Where
     it has become 1 nothing tells, and it makes no difference."""
+    if correction == 0:
+        return 0
     left = 1 - correction
     if left < 1e-3 or beta <= 0 or abs(correction - (1 - beta**steps)) < 1e-4:
         return max(steps, 1)

@@ -107,4 +107,4 @@ def orthogonalize(x: torch.Tensor, coefficients: str = "keller", steps: int | No
     Returns:
         a new tensor of the shape and type of ``x``. Types of 16 bits are computed in float32.
     """
-    return native.orthogonalize(x, coefficients, 0 if steps is None else steps)
+    return native.orthogonalize(x, coefficients, steps)

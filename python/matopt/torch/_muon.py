@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any, Optional
 
 import torch
 
-from ._functions import suggest_roles
+from ._functions import settings, suggest_roles, to_text
 from ._optimizer import Optimizer, ParamsT
 
 _SCALES = {None: "torch_muon", "original": "torch_muon", "match_rms_adamw": "torch_muon_match_rms",
@@ -32,8 +33,9 @@ class Muon(Optimizer):
         weight_decay: decoupled; the weight is multiplied by ``1 - lr * weight_decay`` (default: 0.1).
         momentum: at least 0 and below 1 (default: 0.95).
         nesterov: whether the update looks ahead (default: True).
-        ns_coefficients: ``(3.4445, -4.775, 2.0315)`` (the default) or ``(1.5, -0.5, 0)``. For others there is
-            ``Optimizer(rule="torch_muon", ns_coefficients="polar_express")`` with its named sets.
+        ns_coefficients: of x, x^3 and x^5 (default: ``(3.4445, -4.775, 2.0315)``). Those that make a singular value 0,
+            negative or larger than 1.5 are refused. Sets that change from step to step have names:
+            ``Optimizer(rule="torch_muon", ns_coefficients="polar_express")``.
         eps: the smallest norm that the update is divided by (default: 1e-7).
         ns_steps: the number of Newton-Schulz iterations, below 100 (default: 5).
         adjust_lr_fn: the factor s of an update of shape ``(m, n)``: ``None`` or ``"original"`` for
@@ -81,9 +83,19 @@ class Muon(Optimizer):
             a, b, c = (float(x) for x in group["ns_coefficients"])
         except (TypeError, ValueError):
             raise ValueError(f"matopt: ns_coefficients is {group['ns_coefficients']!r}; legal: three numbers") from None
-        if (a, b, c) not in _COEFFICIENTS:
-            raise ValueError(
-                f"matopt: ns_coefficients is {(a, b, c)}; legal: {' or '.join(str(k) for k in _COEFFICIENTS)}, or a "
-                'named set: Optimizer(rule="torch_muon", ns_coefficients="polar_express")')
         return {"momentum": group["momentum"], "decay": group["weight_decay"], "ns_eps": group["eps"],
-                "ns_steps": group["ns_steps"], "ns_coefficients": _COEFFICIENTS[a, b, c]}
+                "ns_steps": group["ns_steps"], **_iteration((a, b, c), group["ns_steps"])}
+
+
+@lru_cache(maxsize=64)
+def _iteration(coefficients: tuple[float, float, float], steps: int) -> dict[str, str]:
+    """The settings that say these coefficients. Under a name they may take less products."""
+    name = _COEFFICIENTS.get(coefficients)
+    if name is not None:
+        return {"ns_coefficients": name, "ns_rows": ""}
+    own = {"ns_coefficients": "keller", "ns_rows": to_text("ns_coefficients", coefficients)}
+    try:
+        settings("torch_muon", ns_steps=steps, **own)
+    except ValueError as why:
+        raise ValueError(str(why).replace("ns_rows", "ns_coefficients")) from None
+    return own

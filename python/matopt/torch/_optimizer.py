@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
 
 from ._functions import Setting, lr_of, native, number_from, setting_names, settings, to_native
+from ._state import StateCopy
 
 ParamsT = Union[Iterable[torch.Tensor], Iterable[dict[str, Any]], Iterable[tuple[str, torch.Tensor]]]
 
@@ -134,9 +134,12 @@ class Optimizer(torch.optim.Optimizer):
     # --- torch.optim.Optimizer ---
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, at any time, with the keys of the class's arguments. An error leaves the optimizer as it was."""
-        if isinstance(param_group, dict) and not isinstance(param_group.get("params"), (torch.Tensor, set, type(None))):
-            param_group["params"] = list(param_group["params"])
         if isinstance(param_group, dict):
+            params = param_group.get("params")
+            if isinstance(params, torch.Tensor):
+                param_group["params"] = [params]
+            elif not isinstance(params, (set, type(None))):  # which PyTorch refuses
+                param_group["params"] = list(params)
             self._complete(param_group)
         everything = self.defaults
         # Settings of one rule are no defaults of another one's groups.
@@ -205,8 +208,8 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         self._sync()
         if reference_grads is not None:
-            by_parameter = isinstance(reference_grads, Mapping)
-            for p, g in reference_grads.items() if by_parameter else zip(self._tensors(), reference_grads):
+            pairs = reference_grads.items() if isinstance(reference_grads, Mapping) else zip(self._tensors(), reference_grads)
+            for p, g in pairs:
                 if g is not None:
                     self._native.set_reference(p, g)
         self._native.step()
@@ -251,12 +254,13 @@ class Optimizer(torch.optim.Optimizer):
                     out[p][self._state_names.get(name, name)] = t.view(p.shape) if t.numel() == p.numel() else t
         return out
 
-    @property
-    def state(self) -> defaultdict[torch.Tensor, dict[str, torch.Tensor]]:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def state(self) -> StateCopy:
         """The state of each parameter that has some: ``step``, and what the rule keeps, in the type that it has it in;
-        tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access: to change the
-        state, assign to it. ``optimizer.state = {}`` begins anew."""
-        return defaultdict(dict, self._read_state())
+        tensors of the parameter's size have its shape. It is a copy on the CPU, made at each access, so that a tensor
+        in it may be changed without effect. Assign to change the state: ``optimizer.state[p] = {...}``, or all of it;
+        ``optimizer.state = {}`` begins anew."""
+        return StateCopy(self)
 
     @state.setter
     def state(self, state: Mapping[torch.Tensor, Mapping[str, Any]]) -> None:
@@ -296,14 +300,14 @@ class Optimizer(torch.optim.Optimizer):
     def _take(self, tensors: Mapping[torch.Tensor, Mapping[str, Any]], old_groups: list[dict[str, Any]] | None) -> None:
         """The state of parameters in the place of what there is. ``old_groups`` had what ``param_groups`` has now."""
         ours = {theirs: name for name, theirs in self._state_names.items()}
-        tensors = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         for state in tensors.values():
             for name, saved in state.items():
-                if name in _OF_PYTORCH:
+                if name in _OF_PYTORCH and name not in ours:
                     raise ValueError(f'matopt: the state dict has "{name}", which is of an optimizer of torch.optim; legal: the '
                                      "state of this one. matopt.torch.AdamW and matopt.torch.Muon load those of PyTorch")
                 if not isinstance(saved, torch.Tensor) and name != "step":
                     raise ValueError(f'matopt: "{name}" in the state dict is {saved!r}; legal: a tensor')
+        saved_of = {p: {ours.get(name, name): t for name, t in state.items()} for p, state in tensors.items()}
         if old_groups is not None:
             here, saved = ([name for g in groups for name in g.get("param_names", [])]
                            for groups in (old_groups, self.param_groups))
@@ -323,7 +327,7 @@ class Optimizer(torch.optim.Optimizer):
             sent.append(self._hand_over(fresh, group))
         given, most, group_of = [], 0, self._group_of()
         for p in self._tensors():
-            state = tensors.get(p, {})
+            state = saved_of.get(p, {})
             steps = number_from('"step" in the state dict', state.pop("step", 0))
             if not (steps >= 0 and steps.is_integer()):
                 raise ValueError(f'matopt: "step" in the state dict is {steps}; legal: a number of steps')

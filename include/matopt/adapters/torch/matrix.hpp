@@ -88,7 +88,7 @@ inline at::ScalarType compute_type_of(const std::string& name, const at::Tensor&
   if (t.layout() != at::kStrided) throw bad_value("\"" + name + "\"", "sparse", "a dense tensor");
   if (t.key_set().has(c10::DispatchKey::Python))  // its memory is somewhere else
     throw bad_value("\"" + name + "\"", "of a class that stands for other tensors, as DTensor does",
-                    "a plain tensor; of a DTensor, its to_local()");
+                    "a plain tensor; of a DTensor that is not sharded, its to_local()");
   switch (t.scalar_type()) {
     case at::kDouble:
       return at::kDouble;

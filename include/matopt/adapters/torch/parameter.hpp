@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/where.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cstdint>
 #include <optional>
@@ -116,7 +117,9 @@ class torch_parameter {
     if (wants_master && !master.defined() && tensor.scalar_type() != type_)
       master = empty(weight_strides_).copy_(tensor);
   }
+  // What is kept has to be writable after an inference mode, too.
   at::Tensor empty(const std::vector<int64_t>& strides) const {
+    const c10::InferenceMode off(false);
     return at::empty_strided(sizes_, strides, at::TensorOptions().dtype(type_).device(device_));
   }
   at::Tensor weight() const {

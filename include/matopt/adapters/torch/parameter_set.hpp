@@ -6,7 +6,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <map>
@@ -240,7 +239,7 @@ class torch_parameter_set {
     const at::Tensor& gradient = now.gradient.defined() ? now.gradient : unused.back();
     torch_shard::place reference;
     if (group.needs_reference) {
-      p.reference = at::zeros_like(p.empty_gradient());
+      p.reference = p.empty_gradient().zero_();
       reference = {p.reference.data_ptr(), p.gradient_matrix()};
     }
     to.members.reserve(to.members.size() + 1);
