@@ -555,8 +555,10 @@ void writes_last_after_resync(bool kept_of_weight) {
     for (int t = 0; t < 3; ++t) m.gradients(t), opt.step(0.02);
     m.weights();
     const auto state_of_others = state_of_parameter(opt, "w.0");
-    for (index_t j = 0; j < 20; ++j)
-      m.w.host.v()(1, j, 1) = converted<W>(static_cast<double>(m.w.host.v()(1, j, 1)) / 2);
+    // Of two that were written, one is named.
+    for (const index_t b : {0, 1})
+      for (index_t j = 0; j < 20; ++j)
+        m.w.host.v()(1, j, b) = converted<W>(static_cast<double>(m.w.host.v()(1, j, b)) / 2);
     m.w.up();
     const auto written = m.weight(1);
     if (resync) opt.resync("w.1");

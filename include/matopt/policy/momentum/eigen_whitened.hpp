@@ -95,7 +95,7 @@ struct trust {
     // What depends on the step alone is chosen by factors: a branch would be one in the loop.
     const T before = T(fade_end) - (step - T(1)), part = before / math::max(T(fade_end - floor_end), T(1e-20));
     const T fading = math::one_if_less(T(0), before), whole = math::one_if_less(T(1), part);
-    const T lowest = T(floor) * (part * (T(1) - whole) + whole) * fading;
+    const T lowest = T(floor) * (part * (T(1) - whole) + whole);  // below 0 once the floor is gone
     gate = math::min(math::max(agrees * descends, lowest), fading * T(cap) + (T(1) - fading));
   }
 };
