@@ -5,9 +5,8 @@
 
 SOURCE holds the loops of every published rule. It is compiled at -O2 and at -O3, and the instructions are read: in a loop
 there may be no arithmetic on one number at a time. Formulas that call a function of the C library other than a square root
-(a power, a logarithm) are let off. On x86 the formulas of updates and sums of several terms have loops for AVX2 besides, which
-must use its vectors. A compiler that is not installed is left out; one at least must be. With --keep FILE objects are left as
-FILE-COMPILER-LEVEL-ELEMENTS.o.
+(a power, a logarithm) are let off. On x86 the formulas of updates have loops for AVX2 besides, which must use its vectors. A compiler that is not installed is left out; one at least must be. With --keep FILE
+objects are left as FILE-COMPILER-LEVEL-ELEMENTS.o.
 """
 import argparse
 import concurrent.futures
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-KERNEL = re.compile(r"matopt::(?:v\d+_\d+::)?lines::((?:map|reduce)_blocks_\w+|load|store)<")
+KERNEL = re.compile(r"matopt::(?:v\d+_\d+::)?lines::(map_blocks_\w+|reduce_blocks|load|store)<")
 HEAD = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\t(\S+)\s*(.*)$")
 ONE_AT_A_TIME = re.compile(r"^v?(?:(?:add|sub|mul|div|sqrt|max|min|comi|ucomi|cmp\w*|fn?m(?:add|sub)\d*|round)s[sd]"
@@ -73,7 +72,7 @@ def fault(name, body):
         # stores goes one by one at the ends of a line and over strides.
         if scalar and not (some_packed if is_load else packed >= 2 * len(scalar) or all("comi" in s for s in scalar)):
             return "one number at a time: " + " ".join(scalar)
-    if "_blocks_avx2" in name and not any("ymm" in operands for loop in inner for _, _, operands in loop):
+    if "map_blocks_avx2" in name and not any("ymm" in operands for loop in inner for _, _, operands in loop):
         return "vectors of 16 bytes in a kernel for AVX2"
     return None
 
@@ -96,7 +95,7 @@ def check(source, include, compiler, level, elements, keep):
             let_off.append(short)
         else:
             checked += 1
-            wide += "_blocks_avx2" in name
+            wide += "map_blocks_avx2" in name
             if found:
                 faults.append(f"  {short}\n      {found}")
     if checked < 100:

@@ -4,7 +4,8 @@
 // takes every symbol for equally likely: the model then gives the text a probability twenty times lower, per token,
 // than that guess does. What is measured so is the smoothed loss of the batches, which forgives a short spike, and each
 // validation loss. A training whose last twenty steps were all skipped, because their gradients were not finite, has
-// diverged too.
+// diverged too, and so has one with a rate that the optimizer refuses, such as one that makes weights grow by their
+// decay.
 #pragma once
 #include <cmath>
 #include <cstdio>

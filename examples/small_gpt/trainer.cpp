@@ -279,7 +279,13 @@ void trainer::train(train_result& result) {
     const auto start = std::chrono::steady_clock::now();
     model_->text().batch(s.seed, static_cast<std::uint64_t>(step_), tokens_, targets_);
     const double factor = rate_factor(step_);
-    const step_report report = device_->train_step(tokens_, targets_, factor);
+    step_report report;
+    try {
+      report = device_->train_step(tokens_, targets_, factor);
+    } catch (const matopt::bad_value& refused) {  // a rate that the optimizer makes no step with
+      result.why = refused.what();
+      return;
+    }
     const double loss = report.loss;
     mean_.add(loss);
     const double smoothed = mean_.after(step_ + 1);

@@ -286,21 +286,6 @@ TEMPLATE_TEST_CASE("an update gives the same bits with the vectors of AVX2", "[e
     CHECK((i == 3 || one_way[i] != start[i]));
   }
 }
-TEMPLATE_TEST_CASE("a norm gives the same bits with the vectors of AVX2", "[eigen]", float, double) {
-  if (!__builtin_cpu_supports("avx2")) return;
-  const index_t n = 5 * lines::width;
-  constexpr std::size_t sums = fn::sums_of<fn::norm> * lines::width;
-  std::vector<TestType> x, one_way(sums, TestType(1)), other_way(one_way);
-  std::mt19937 random(6);
-  std::normal_distribution<double> normal;
-  for (index_t i = 0; i < n; ++i)
-    x.push_back(static_cast<TestType>(normal(random) * std::pow(10., static_cast<double>(i % 61) - 30)));
-  const lines::input<TestType> p{x.data()};
-  lines::reduce_blocks_anywhere<TestType, fn::sum>(fn::norm{}, n, one_way.data(), p);
-  lines::reduce_blocks_avx2<TestType, fn::sum>(fn::norm{}, n, other_way.data(), p);
-  CHECK(std::memcmp(one_way.data(), other_way.data(), sums * sizeof(TestType)) == 0);
-  CHECK(one_way != std::vector<TestType>(sums, TestType(1)));
-}
 #endif
 
 TEST_CASE("reduce: the bits of a matrix depend neither on the batch around it nor on threads", "[eigen]") {

@@ -111,6 +111,11 @@ class Divergence(Runs):
         self.assertEqual(self.checkpoint("a").read_bytes(), good)
         run("eval", self.checkpoint("a"))
 
+    def test_a_rate_that_the_optimizer_refuses_is_divergence(self):
+        error = self.train("a", "--rule", "moonlight", "--lr", 60, code=DIVERGED)  # decay 0.1
+        self.assertIn("the training diverged: lr times decay of", error)
+        self.assertIn("at most 2", self.log("a")[-1]["diverged"])
+
     def test_what_was_good_of_it_is_kept(self):
         # The rate rises over 1000 steps, to a height where this model is lost.
         error = self.train("a", "--rule", "adamw", "--lr", 100, "--warmup", 1000, "--checkpoint-interval", 1, iterations=1000, code=DIVERGED)

@@ -133,7 +133,7 @@ void map_blocks(const F& f, index_t n, P... p) {
 // part[k width + j] is combined with the terms k of elements j, j + width, ... A maximum has nothing to do but this: it
 // takes several blocks at a time.
 template <class A, class R, class F, class... P>
-MATOPT_INLINED void reduce_each_block(const F& functor, index_t n, A* part, P... p) {
+MATOPT_KERNEL void reduce_blocks(const F& functor, index_t n, A* part, P... p) {
   const F f = functor;
   const auto terms_at = [&](index_t i) {
     const auto element = [&](auto... x) {
@@ -167,25 +167,6 @@ MATOPT_INLINED void reduce_each_block(const F& functor, index_t n, A* part, P...
       (std::make_integer_sequence<int, fn::sums_of<F>>{});
     }
   }
-}
-#if defined(MATOPT_AVX2)
-template <class A, class R, class F, class... P>
-MATOPT_KERNEL MATOPT_AVX2 void reduce_blocks_avx2(const F& f, index_t n, A* part, P... p) {
-  reduce_each_block<A, R>(f, n, part, p...);
-}
-#endif
-template <class A, class R, class F, class... P>
-MATOPT_KERNEL void reduce_blocks_anywhere(const F& f, index_t n, A* part, P... p) {
-  reduce_each_block<A, R>(f, n, part, p...);
-}
-// What sums several terms is such a formula, too.
-template <class A, class R, class F, class... P>
-void reduce_blocks(const F& f, index_t n, A* part, P... p) {
-#if defined(MATOPT_AVX2)
-  if constexpr (1 < fn::sums_of<F>)
-    if (__builtin_cpu_supports("avx2")) return reduce_blocks_avx2<A, R>(f, n, part, p...);
-#endif
-  reduce_blocks_anywhere<A, R>(f, n, part, p...);
 }
 
 // `count` elements with a stride to `padded` ones side by side; the last is repeated.
