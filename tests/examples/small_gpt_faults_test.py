@@ -113,7 +113,7 @@ class Divergence(Runs):
 
     def test_a_rate_that_the_optimizer_refuses_is_divergence(self):
         error = self.train("a", "--rule", "moonlight", "--lr", 60, code=DIVERGED)  # decay 0.1
-        self.assertIn("the training diverged: lr times decay of", error)
+        self.assertIn("the training diverged: matopt: lr times decay of", error)
         self.assertIn("at most 2", self.log("a")[-1]["diverged"])
 
     def test_what_was_good_of_it_is_kept(self):
