@@ -234,12 +234,13 @@ class gpt {
     check_tokens("tokens", tokens);
     check_tokens("targets", targets);
     const index_t shards = std::min(index_t{shard_count_}, batch), total = batch * context();
+    const index_t size = gradient_.size();
     std::vector<workspace>& spaces = reserve(static_cast<std::size_t>(shards));
 
     pool.parallel_for(shards, [&](index_t s) {
       workspace& ws = spaces[static_cast<std::size_t>(s)];
       buffer<T>& gradient = s == 0 ? gradient_ : ws.gradient;
-      if (with_gradient) gradient.resize(gradient_.size());  // the first time only
+      if (with_gradient && s > 0) gradient.resize(size);  // the first time only
       ws.loss = 0;
       ws.attention_logits.assign(with_gradient ? attention_logits_.size() : 0, -std::numeric_limits<T>::infinity());
       if (with_gradient) gradient.setZero();
@@ -256,7 +257,7 @@ class gpt {
     });
 
     if (with_gradient && shards > 1) {
-      const index_t size = gradient_.size(), slices = (size + 16383) / 16384;
+      const index_t slices = (size + 16383) / 16384;
       pool.parallel_for(slices, [&](index_t i) {
         const index_t first = size * i / slices, n = size * (i + 1) / slices - first;
         for (index_t s = 1; s < shards; ++s)
