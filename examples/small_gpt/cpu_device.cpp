@@ -109,7 +109,11 @@ step_report cpu_device::train_step(std::span<const std::int32_t> tokens, std::sp
   report.loss = loss_and_gradients(tokens, targets);
   report.gradient_norm = clip_gradients();
   const auto before = std::chrono::steady_clock::now();
-  groups_.step(factor);
+  try {
+    groups_.step(factor);
+  } catch (const matopt::bad_value& why) {
+    throw refused_rate(why.what());
+  }
   clip_logits(report);
   report.optimizer_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
   if (const auto status = groups_.poll_status(); !status) report.skipped = status.parameters;

@@ -7,6 +7,7 @@
 #include <matopt/tensor_file.hpp>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,11 @@ struct step_report {
   std::vector<float> attention_logits;  // with QK-clip: the largest ones of the batch, [layers, heads]
   double optimizer_seconds = 0;         // part of the step's time
   std::vector<std::string> skipped;     // parameters whose gradients were not finite: then nothing but QK-clip changed
+};
+
+// The optimizer makes no step with this rate.
+struct refused_rate : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 // What one step did to one matrix, as matopt::step_observer tells it.

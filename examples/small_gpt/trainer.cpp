@@ -282,7 +282,7 @@ void trainer::train(train_result& result) {
     step_report report;
     try {
       report = device_->train_step(tokens_, targets_, factor);
-    } catch (const matopt::bad_value& refused) {  // a rate that the optimizer makes no step with
+    } catch (const refused_rate& refused) {
       result.why = refused.what();
       return;
     }

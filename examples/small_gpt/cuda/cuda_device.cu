@@ -91,7 +91,11 @@ class cuda_device : public device {
                          double factor) override {
     const on_device here(gpu_.device());
     step_.put(tokens, targets);
-    recorded_.step(factor);
+    try {
+      recorded_.step(factor);
+    } catch (const matopt::bad_value& why) {
+      throw refused_rate(why.what());
+    }
     step_report report;
     report.loss = step_.loss();
     report.optimizer_seconds = step_.optimizer_seconds();
