@@ -31,9 +31,11 @@
 #if defined(__GNUC__)
 #define MATOPT_KERNEL __attribute__((noinline, flatten))
 #define MATOPT_INLINED __attribute__((always_inline)) inline
+#define MATOPT_INLINED_LAMBDA __attribute__((always_inline))
 #else
 #define MATOPT_KERNEL
 #define MATOPT_INLINED inline
+#define MATOPT_INLINED_LAMBDA
 #endif
 // Vectors of 32 bytes in programs that are compiled for any x86 processor, whose vectors have 16. There is no fused
 // multiplication in AVX2 itself, so that the results are the same bits.
@@ -101,7 +103,7 @@ MATOPT_INLINED void map_each_block(const F& functor, index_t n, P... p) {
     (p.fetch(block + ahead), ...);
     MATOPT_INDEPENDENT
     for (index_t j = 0; j < width; ++j) {
-      const auto element = [&](auto... x) {
+      const auto element = [&](auto... x) MATOPT_INLINED_LAMBDA {
         f(x...);
         (p.put(block + j, x), ...);
       };
@@ -135,8 +137,8 @@ void map_blocks(const F& f, index_t n, P... p) {
 template <class A, class R, class F, class... P>
 MATOPT_KERNEL void reduce_blocks(const F& functor, index_t n, A* part, P... p) {
   const F f = functor;
-  const auto terms_at = [&](index_t i) {
-    const auto element = [&](auto... x) {
+  const auto terms_at = [&](index_t i) MATOPT_INLINED_LAMBDA {
+    const auto element = [&](auto... x) MATOPT_INLINED_LAMBDA {
       const auto t = fn::as_terms(f(x...));
       (p.put(i, x), ...);
       return t;

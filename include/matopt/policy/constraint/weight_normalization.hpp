@@ -73,7 +73,7 @@ struct row_coefficients {
 template <class T>
 MATOPT_HD T difference(T x, T y) {
   const T d = x - y;
-  return math::abs(d) <= T(16) * std::numeric_limits<T>::epsilon() * math::abs(x) ? T(0) : d;
+  return d * math::one_if_less(T(16) * std::numeric_limits<T>::epsilon() * math::abs(x), math::abs(d));
 }
 struct direction_gradient {
   template <class T>
