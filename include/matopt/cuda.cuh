@@ -200,6 +200,11 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     else
       products_.run(stream_, alpha, a, b, beta, c, d);
   }
+  // D <- alpha A B + beta D, of factors in 16 bits.
+  void gemm_in_float(float alpha, view<const float16> a, view<const float16> b, float beta, view<float> d) {
+    const cuda::on_device here(device());
+    products_.run<float, float16>(stream_, alpha, a, b, beta, as_const(d), d);
+  }
   // Bytes that a product of m x k by k x n takes for being made of 16-bit or 11-bit pieces, 0 where that does not pay.
   template <class T>
   requires std::is_same_v<T, float> std::size_t gemm_workspace(index_t m, index_t n, index_t k, index_t batch,

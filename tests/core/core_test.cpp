@@ -10,6 +10,7 @@
 #include <matopt/core/arena.hpp>
 #include <matopt/core/bfloat16.hpp>
 #include <matopt/core/float16.hpp>
+#include <matopt/core/gram_pivots.hpp>
 #include <matopt/core/math.hpp>
 #include <matopt/core/overlap.hpp>
 #include <matopt/core/philox.hpp>
@@ -589,4 +590,70 @@ TEST_CASE("why_no_device: no driver, an old one, and a good one without a GPU", 
       CHECK_THAT(why_no_device(driver, runtime), Contains("no GPU") && Contains("CUDA_VISIBLE_DEVICES"));
       CHECK_THAT(why_no_device(driver, runtime), !Contains("old"));
     }
+}
+
+// --- gram_pivots ---
+
+struct factor_of_gram {
+  std::vector<double> inverse;  // of R's diagonal
+  bool lost = false;
+};
+// Of the Gram matrix R^T R; `must`: as next() has it.
+static factor_of_gram refactored(const std::vector<std::vector<double>>& r, double must, bool last) {
+  const std::size_t n = r.size();
+  std::vector<std::vector<double>> g(n, std::vector<double>(n));
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j)
+      for (std::size_t k = 0; k < n; ++k) g[i][j] += r[k][i] * r[k][j];
+  detail::gram_pivots pivots;
+  factor_of_gram out;
+  std::vector<double> length, along(n);
+  for (std::size_t k = 0; k < n; ++k) length.push_back(std::sqrt(g[k][k]));
+  for (std::size_t k = 0; k < n; ++k) {
+    double v = along[k];
+    const double by = pivots.next(g[k][k], length[k], must, last, v);
+    out.inverse.push_back(by);
+    for (std::size_t j = k + 1; j < n; ++j) {
+      along[j] += g[k][j] * by * v;
+      for (std::size_t i = k + 1; i <= j; ++i) g[i][j] -= g[k][i] * by * (g[k][j] * by);
+    }
+  }
+  out.lost = pivots.lost;
+  return out;
+}
+
+TEST_CASE("gram_pivots: what is left of each column, and when that cannot be told", "[core]") {
+  SECTION("orthonormal columns, and one that is zero") {
+    for (const bool last : {false, true}) {
+      const factor_of_gram f = refactored({{1, 0, 0}, {0, 1, 0}, {0, 0, 0}}, 1e-6, last);
+      CHECK(f.inverse == std::vector<double>{1, 1, 0});
+      CHECK_FALSE(f.lost);
+    }
+  }
+  SECTION("a column that depends on others becomes zero, if rounding allows to see that it does") {
+    const std::vector<std::vector<double>> r = {{1, 0.6, 0.8}, {0, 0.8, 0.6}, {0, 0, 0}};
+    const factor_of_gram f = refactored(r, 1e-6, false);
+    CHECK(f.inverse[2] == 0);
+    CHECK_FALSE(f.lost);
+    CHECK(refactored(r, 1e-9, false).lost);
+  }
+  SECTION("a column of which little is left; in the last round that must not be") {
+    const std::vector<std::vector<double>> r = {{1, 1}, {0, 1e-3}};
+    const factor_of_gram first = refactored(r, 1e-6, false), second = refactored(r, 1e-6, true);
+    CHECK(first.inverse[1] == Approx(1e3).epsilon(1e-6));
+    CHECK(second.inverse[1] == 0);
+    CHECK_FALSE((first.lost || second.lost));
+  }
+  SECTION("columns that are far from dependent one by one, but not together") {
+    std::vector<std::vector<double>> r(48, std::vector<double>(48));
+    for (std::size_t k = 0; k < 48; ++k) {
+      r[k][k] = k == 0 ? 1 : 0.6;
+      if (k > 0) r[k - 1][k] = k % 2 ? 0.8 : -0.8;
+    }
+    CHECK(refactored(r, 1e-6, false).lost);
+    r.resize(5);
+    for (auto& row : r) row.resize(5);
+    CHECK_FALSE(refactored(r, 1e-6, false).lost);
+    CHECK(refactored(r, 1e-6, true).lost);
+  }
 }

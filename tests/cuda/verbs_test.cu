@@ -711,6 +711,10 @@ TEMPLATE_TEST_CASE("GPU: orthonormalize: columns are orthonormal or zero, and sp
 TEMPLATE_TEST_CASE("GPU: orthonormalize, larger matrices", "[cuda][no_racecheck]", float, double) {
   check_spans<TestType>({{40, 1}, {32, 32}, {33, 40}, {80, 65}, {100, 100}, {700, 70}, {1100, 100}});
 }
+// By blocks of 128 columns, whole and not.
+TEST_CASE("GPU: orthonormalize, wide matrices", "[cuda][no_racecheck]") {
+  check_spans<float>({{150, 515}, {530, 520}});
+}
 
 TEMPLATE_TEST_CASE("GPU: Cholesky factors by blocks, one of them not positive definite", "[cuda]", float, double) {
   using T = TestType;

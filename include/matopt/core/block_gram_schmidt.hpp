@@ -39,10 +39,32 @@ struct divide_by_scaled_norm {
 
 namespace detail {
 
+// P <- P - Q (Q^T P) by products of the backend.
 template <class T>
+struct plain_projections {
+  // Of the finished columns q and those of a block, p; `along`: memory for Q^T P. `again`: not the first time.
+  template <class Backend>
+  void take_away(Backend& verbs, const status_word* guard, const view<T>& q, const view<T>& p, const view<T>& along,
+                 bool again) const {
+    // Rounding grows with the length of a sum in float. What the first projection leaves of Q in P, the others take
+    // away.
+    const index_t longest = again && std::is_same_v<T, float> ? 512 : q.rows;
+    for (index_t at = 0; at < q.rows; at += longest) {
+      const index_t count = math::min(longest, q.rows - at);
+      verbs.template gemm<T>(guard, T(1), q.row_block(at, count).t(), p.row_block(at, count), T(at > 0), along, along);
+    }
+    verbs.template gemm<T>(guard, T(-1), q, along, T(1), p, p);
+  }
+  // Columns first, first + 1, ... of Q are p.
+  template <class Backend>
+  void finish(Backend&, const status_word*, const view<T>&, index_t) const {}
+};
+
+// `block`: how many columns go together. A GPU may take more than a CPU: its products want to be wide.
+template <class T, index_t block = 32>
 class block_gram_schmidt {
  public:
-  static constexpr index_t width = 32;  // of a block
+  static constexpr index_t width = block;
 
   static std::size_t workspace(index_t rows, index_t cols, index_t batch) {
     return static_cast<std::size_t>(batch * (rows * width + cols * (width + 3))) * sizeof(T);
@@ -53,9 +75,9 @@ class block_gram_schmidt {
   // columns X has before them; before the first columns, `kept` is not set yet. It returns whether they need no other
   // round, which must not depend on data. A column of which `kept` alone says that nothing is left must become zero
   // before it touches another. X has one unit stride.
-  template <class Backend, class Panel>
+  template <class Backend, class Panel, class Projections = plain_projections<T>>
   static void run(Backend& verbs, const status_word* guard, const view<T>& x, std::byte* workspace,
-                  const Panel& orthonormalize) {
+                  const Panel& orthonormalize, const Projections& projections = {}) {
     const index_t m = x.rows, n = x.cols, batch = x.batch;
     if (m == 0 || n == 0) return;
     T* next = reinterpret_cast<T*>(workspace);
@@ -74,31 +96,17 @@ class block_gram_schmidt {
       const view<T> q = x.col_block(0, first), a = along.row_block(0, first).col_block(0, w),
                     k = kept.row_block(first, w);
       if (first > 0) {
-        project(verbs, guard, q, p, a, m);
+        projections.take_away(verbs, guard, q, p, a, false);
         verbs.reduce_rows(guard, fn::norm{}, k, as_const(p.t()));
         verbs.for_each(guard, fn::divide{}, p, as_const(p), per_column(as_const(k.t())));
       }
       for (const bool last : {false, true}) {
-        if (first > 0) project(verbs, guard, q, p, a, longest_sum);
+        if (first > 0) projections.take_away(verbs, guard, q, p, a, true);
         if (orthonormalize(p, k, first, last)) break;
       }
       verbs.for_each(guard, fn::assign{}, xb, as_const(p));
+      if (first + w < n) projections.finish(verbs, guard, p, first);
     }
-  }
-
- private:
-  // Rounding grows with the length of a sum in float. What the first projection leaves of Q in P, the others take away.
-  static constexpr index_t longest_sum = std::is_same_v<T, float> ? 512 : std::numeric_limits<index_t>::max();
-
-  template <class Backend>
-  static void project(Backend& verbs, const status_word* guard, const view<T>& q, const view<T>& p,
-                      const view<T>& along, index_t longest) {
-    for (index_t at = 0; at < q.rows; at += longest) {
-      const index_t count = math::min(longest, q.rows - at);
-      verbs.template gemm<T>(guard, T(1), q.row_block(at, count).t(), p.row_block(at, count), T(at > 0), along, along);
-      if (count == q.rows - at) break;
-    }
-    verbs.template gemm<T>(guard, T(-1), q, along, T(1), p, p);
   }
 };
 

@@ -135,6 +135,14 @@ inline double sqrt(double x) { return pure::sqrt(x); }
 MATOPT_HD inline float sqrt(float x) { return ::sqrtf(x); }
 MATOPT_HD inline double sqrt(double x) { return ::sqrt(x); }
 #endif
+// 1 / sqrt(x)
+MATOPT_HD inline double inverse_root(double x) {
+#ifdef __CUDA_ARCH__
+  return ::rsqrt(x);
+#else
+  return 1 / sqrt(x);
+#endif
+}
 MATOPT_HD inline float pow(float x, float y) { return ::powf(x, y); }
 MATOPT_HD inline double pow(double x, double y) { return ::pow(x, y); }
 MATOPT_HD inline float log(float x) { return ::logf(x); }

@@ -21,24 +21,24 @@
 
 namespace MATOPT_NAMESPACE::cuda {
 
-// The columns of matrix b, one by one, by the calling block of 1024 threads, a warp for each of up to 32; as
+// The columns of matrix b, one by one, by the calling block of threads, a warp for each other column; as
 // gram_schmidt of eigen/factorize.hpp. `kept`: in shared memory.
-template <class T>
+template <int most, class T>
 __device__ void gram_schmidt(const view<T>& p, index_t b, T* kept, index_t before, bool last, T tolerance) {
-  __shared__ T along[32];
+  __shared__ T along[most];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (int j = 0; j < static_cast<int>(p.cols); ++j) {
     const T least = math::max(tolerance, matopt::detail::rounding_of_projections<T>(before + j)), left = kept[j];
     T* const column = &p(0, j, b);
     T of_round = 1;
     for (int pass = 0; pass < 2; ++pass) {
-      if (warp < j) {
-        const T* const other = &p(0, warp, b);
+      for (int k = warp; k < j; k += static_cast<int>(blockDim.x) / 32) {
+        const T* const other = &p(0, k, b);
         T sum = 0;
 #pragma unroll 8
         for (index_t i = lane; i < p.rows; i += 32) sum += other[i] * column[i];
         sum = warp_sum(sum);
-        if (lane == 0) along[warp] = sum;
+        if (lane == 0) along[k] = sum;
       }
       __syncthreads();
       double squares = 0;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(1024) panel_kernel(const status_word* guard, p
   if (place == 0) done[b] = close;
   if (close) {
     __syncthreads();
-    gram_schmidt(p, b, left, before, last, tolerance);
+    gram_schmidt<width>(p, b, left, before, last, tolerance);
     if (place < n) kept(place, 0, b) = left[place];
     return;
   }
@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(1024) panel_kernel(const status_word* guard, p
 
 template <class T>
 struct panel_round {
+  using blocks = matopt::detail::block_gram_schmidt<T, 32>;
   static std::size_t workspace(index_t rows, index_t batch) {
     const std::size_t more = static_cast<std::size_t>(batch) * (32 * 32 * sizeof(T) + sizeof(status_word));
     // What follows begins where a product likes a matrix to begin.
@@ -106,7 +107,7 @@ struct panel_round {
   }
   static void run(cudaStream_t stream, const status_word* guard, const view<T>& p, const view<T>& kept, index_t before,
                   bool last, T tolerance, std::byte* workspace) {
-    static_assert(matopt::detail::block_gram_schmidt<T>::width == 32, "a warp's lanes are the columns");
+    static_assert(blocks::width == 32, "a warp's lanes are the columns");
     const auto batch = static_cast<unsigned>(p.batch);
     const panel_gram gram{p.rows, workspace};
     T* const r = reinterpret_cast<T*>(workspace + panel_gram::bytes(p.rows, p.batch));

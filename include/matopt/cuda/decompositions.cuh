@@ -20,6 +20,8 @@
 #include "on_device.cuh"
 #include "packed_svd.cuh"
 #include "svd_library.cuh"
+#include "wide_gram_schmidt.cuh"
+#include "wide_projections.cuh"
 
 namespace MATOPT_NAMESPACE::cuda {
 
@@ -51,19 +53,35 @@ class decompositions {
   }
   template <class T>
   std::size_t orthonormalize_workspace(index_t rows, index_t cols, index_t batch) const {
-    return panel_round<T>::workspace(rows, batch) + matopt::detail::block_gram_schmidt<T>::workspace(rows, cols, batch);
+    if (wide<T>(cols))
+      return wide_round::workspace(rows, batch) +
+             wide_projections::bytes(rows, cols, wide_round::blocks::width, batch) +
+             wide_round::blocks::workspace(rows, cols, batch);
+    return panel_round<T>::workspace(rows, batch) + panel_round<T>::blocks::workspace(rows, cols, batch);
   }
   template <class T>
   void orthonormalize(const status_word* guard, view<T> x, std::type_identity_t<T> tolerance, std::byte* workspace) {
     const on_device here(self().device());
     if (x.rows == 0 || x.cols == 0 || x.batch == 0) return;
-    matopt::detail::block_gram_schmidt<T>::run(self(), guard, x, workspace + panel_round<T>::workspace(x.rows, x.batch),
-                                               [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
-                                                 panel_round<T>::run(self().stream(), guard, p, kept, before, last,
-                                                                     tolerance, workspace);
-                                                 check_launch("orthonormalize");
-                                                 return false;
-                                               });
+    const auto by = [&]<class Round>(Round, std::byte* more, const auto& projections) {
+      Round::blocks::run(
+          self(), guard, x, more,
+          [&](const view<T>& p, const view<T>& kept, index_t before, bool last) {
+            Round::run(self().stream(), guard, p, kept, before, last, tolerance, workspace);
+            check_launch("orthonormalize");
+            return false;
+          },
+          projections);
+    };
+    if constexpr (std::is_same_v<T, float>)
+      if (wide<T>(x.cols)) {
+        constexpr index_t width = wide_round::blocks::width;
+        std::byte* const pieces = workspace + wide_round::workspace(x.rows, x.batch);
+        return by(wide_round{}, pieces + wide_projections::bytes(x.rows, x.cols, width, x.batch),
+                  wide_projections(x.rows, x.cols, width, x.batch, pieces));
+      }
+    by(panel_round<T>{}, workspace + panel_round<T>::workspace(x.rows, x.batch),
+       matopt::detail::plain_projections<T>{});
   }
   template <class T>
   std::size_t orthonormal_basis_workspace(index_t rows, index_t cols, index_t batch) const {
@@ -118,6 +136,12 @@ class decompositions {
 
  private:
   Backend& self() { return static_cast<Backend&>(*this); }
+  // Whether orthonormalize takes 128 columns at a time. Of few, or in double, the factor of their Gram matrix takes
+  // longer than the wider products save.
+  template <class T>
+  static bool wide(index_t cols) {
+    return std::is_same_v<T, float> && cols >= 512;
+  }
   template <class T>
   static svd_problem problem(index_t rows, index_t cols, index_t batch) {
     return {element_type_of<T>(), std::max(rows, cols), std::min(rows, cols), batch};

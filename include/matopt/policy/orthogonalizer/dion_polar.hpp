@@ -89,7 +89,8 @@ struct dion_polar {
     const index_t r = s.basis.cols;
     e.for_each(fn::add{}, u, as_const(s.buffer));  // Dion Alg. 1: B = M + G
     const view<C> b = flip ? u.t() : u;
-    const view<C> p = e.take(b.rows, r, true), q = e.take(b.cols, r, true), norm = e.take(1, r), kept = e.take(1, r);
+    // q lies as the basis does: a pass over both wants to read both along their lines.
+    const view<C> p = e.take(b.rows, r, true), q = e.take(b.cols, r), norm = e.take(1, r), kept = e.take(1, r);
     for (index_t i = 0; i < power_iterations; ++i) {
       e.gemm(C(1), b, i == 0 ? s.basis : q, C(0), p, p);
       e.orthonormalize(p, std::numeric_limits<C>::epsilon());  // Dion Alg. 1: P = orth(B Q)
