@@ -189,12 +189,7 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     if (d.rows == 0 || d.cols == 0 || d.batch == 0) return;
     if (by_own_kernel(guard, alpha, a, b, beta, c, d, false)) return;
     if (d.row_stride != 1 && d.rows != 1) return gemm(guard, alpha, b.t(), a.t(), beta, c.t(), d.t());
-    if (beta == 0) {
-      c = d;  // not read
-    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
-      for_each(guard, fn::assign{}, d, c);
-      c = d;
-    }
+    place(guard, beta, c, d);
     if (a.cols == 0)
       for_each(guard, fn::multiple{static_cast<double>(beta)}, d, c);
     else
@@ -273,6 +268,13 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   }
 
  private:
+  // C of a product, laid out as D is, in whose memory it then lies. A C that is not read needs no copy.
+  template <class T>
+  void place(const status_word* guard, arithmetic_t<T> beta, view<const T>& c, const view<T>& d) {
+    if (beta != 0 && c.row_stride == d.row_stride && c.col_stride == d.col_stride) return;
+    if (beta != 0) for_each(guard, fn::assign{}, d, c);
+    c = d;
+  }
   // Returns whether D is symmetric to the last bit.
   bool by_pieces(const status_word* guard, float alpha, view<const float> a, view<const float> b, float beta,
                  view<const float> c, view<float> d, std::byte* workspace, factor_entries of, bool few,
@@ -280,12 +282,7 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
     const cuda::on_device here(device());
     if (d.row_stride != 1 && d.rows != 1)
       return by_pieces(guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), workspace, of, few, symmetric);
-    if (beta == 0) {
-      c = d;  // not read
-    } else if (c.row_stride != d.row_stride || c.col_stride != d.col_stride) {
-      for_each(guard, fn::assign{}, d, c);
-      c = d;
-    }
+    place(guard, beta, c, d);
     return of == factor_entries::bounded ? pieces_.run<float16>(hopper_, products_, stream_, guard, alpha, a, b, beta,
                                                                 c, d, workspace, few, symmetric)
                                          : pieces_.run<tfloat32>(hopper_, products_, stream_, guard, alpha, a, b, beta,
@@ -294,11 +291,10 @@ class cuda_backend : public cuda::decompositions<cuda_backend> {
   template <class T>
   bool by_own_kernel(const status_word* guard, arithmetic_t<T> alpha, const view<const T>& a, const view<const T>& b,
                      arithmetic_t<T> beta, const view<const T>& c, const view<T>& d, bool symmetric) {
-    if constexpr (sizeof(T) == 2) {
-      if (a.cols == 0 || !hopper_.pays(d.rows, d.cols, d.batch, symmetric)) return false;
-      return d.col_stride == 1 ? hopper_.run<T>(stream_, guard, alpha, a, b, beta, c, d, symmetric)
-                               : hopper_.run<T>(stream_, guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
-    }
+    if constexpr (sizeof(T) == 2)
+      if (a.cols != 0 && hopper_.pays(d.rows, d.cols, d.batch, symmetric))
+        return d.col_stride == 1 ? hopper_.run<T>(stream_, guard, alpha, a, b, beta, c, d, symmetric)
+                                 : hopper_.run<T>(stream_, guard, alpha, b.t(), a.t(), beta, c.t(), d.t(), symmetric);
     return false;
   }
   // All of for_rows, or, and then false, all but the elements.
