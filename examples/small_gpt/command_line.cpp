@@ -12,6 +12,7 @@
 #include <matopt/version.hpp>
 #include <new>
 #include <set>
+#include <type_traits>
 
 #include "commands.hpp"
 #include "rules.hpp"
@@ -42,6 +43,51 @@ std::string fault_of_number(const std::string& type, const std::string& text) {
   }
   std::uint64_t n = 0;
   return std::from_chars(begin, end, n).ec == std::errc() ? std::string() : wrong("0 to 18446744073709551615");
+}
+
+// An option whose value is a list with commas between its entries. CLI11's own lists drop entries that are empty.
+template <class T>
+CLI::Option* add_list(CLI::App& c, const char* name, std::vector<T>& into, const char* what) {
+  constexpr bool text = std::is_same_v<T, std::string>, whole = std::is_integral_v<T>;
+  const auto entries = [](const std::string& list, auto&& use) {
+    for (std::size_t at = 0, comma = 0; comma < list.size(); at = comma + 1) {
+      comma = std::min(list.find(',', at), list.size());
+      use(list.substr(at, comma - at));
+    }
+  };
+  const auto fault = [entries](const std::string& list) {
+    std::string found = list.empty() ? "\"\" is empty; legal: one entry or more" : "";
+    entries(list, [&](const std::string& entry) {
+      if (!found.empty()) return;
+      if (entry.empty())
+        found = '"' + list + "\" has an empty entry; legal: " + (text ? "names" : whole ? "whole numbers" : "numbers") +
+                " with a comma between each two";
+      else if (!text)
+        found = fault_of_number(whole ? "INT" : "FLOAT", entry);
+    });
+    return found;
+  };
+  const auto take = [entries, &into](const std::vector<std::string>& lists) {
+    into.clear();
+    for (const std::string& list : lists)
+      entries(list, [&](std::string entry) {
+        if constexpr (text)
+          into.push_back(std::move(entry));
+        else
+          into.push_back(static_cast<T>(matopt::detail::number("", entry)));
+      });
+  };
+  std::string defaults;
+  for (const T& x : into) {
+    if constexpr (text)
+      defaults += (defaults.empty() ? "" : ",") + x;
+    else
+      defaults += (defaults.empty() ? "" : ",") + matopt::detail::text(static_cast<double>(x));
+  }
+  return c.add_option_function<std::vector<std::string>>(name, take, what)
+      ->type_name(text ? "TEXT,..." : whole ? "INT,..." : "FLOAT,...")
+      ->default_str(defaults)
+      ->check(fault);
 }
 
 void check_numbers(CLI::App& app) {
@@ -203,10 +249,8 @@ int run(int argc, char** argv, const rule_book& book) {
   c_compare->add_option("--data", o.data, "text to learn from")->required();
   c_compare->add_option("--out", o.out, "folder for the report")->capture_default_str();
   c_compare->add_flag("--force", o.force, "replace a report that the folder holds, and its runs");
-  c_compare->add_option("--rules", o.rules, "comma-separated; NAME, or NAME=RATE for another rate than the default")
-      ->delimiter(',')
-      ->capture_default_str();
-  c_compare->add_option("--keep", o.keep, "fractions for the compressed models")->delimiter(',')->capture_default_str();
+  add_list(*c_compare, "--rules", o.rules, "NAME, or NAME=RATE for another rate than the default");
+  add_list(*c_compare, "--keep", o.keep, "fractions for the compressed models");
   c_compare->add_option("--calibration", o.calibration, "training sequences behind the whitening")
       ->capture_default_str();
   add_training_options(*c_compare, o.run);
@@ -222,13 +266,10 @@ int run(int argc, char** argv, const rule_book& book) {
   c_report->add_option("runs", o.runs, "folders of runs, or folders that hold such")->required();
   auto* report_out = c_report->add_option("--out", o.out, "folder for the report; report unless given");
   c_report->add_option("--data", o.data, "the text, if it is not where the runs had it");
-  auto* report_keep =
-      c_report->add_option("--keep", o.keep, "fractions for the compressed models; unless given, those that a run has")
-          ->delimiter(',')
-          ->capture_default_str();
-  auto* report_bits = c_report->add_option("--bits", o.stored_bits, "of the compressed models' elements: 32, 16, 8, 4")
-                          ->delimiter(',')
-                          ->capture_default_str();
+  auto* report_keep = add_list(*c_report, "--keep", o.keep,
+                               "fractions for the compressed models; unless given, those that a run has");
+  auto* report_bits =
+      add_list(*c_report, "--bits", o.stored_bits, "of the compressed models' elements: 32, 16, 8, 4");
   auto* report_entropy = c_report->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits");
   auto* report_calibration =
       c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
@@ -264,9 +305,7 @@ int run(int argc, char** argv, const rule_book& book) {
   c_sample->add_option("--seed", o.sample_seed)->capture_default_str();
   auto* c_compress = on_checkpoint("compress", "low-rank form of a checkpoint: size and loss", true);
   c_compress->add_option("--method", o.method, "whitened, svd or asvd")->capture_default_str();
-  c_compress->add_option("--keep", o.keep, "fractions of the parameters of each hidden matrix")
-      ->delimiter(',')
-      ->capture_default_str();
+  add_list(*c_compress, "--keep", o.keep, "fractions of the parameters of each hidden matrix");
   c_compress->add_option("--calibration", o.calibration, "training sequences to look at")->capture_default_str();
   c_compress
       ->add_option("--bits", o.bits, "of an element of a hidden matrix or its factors in the file: 32, 16, 8 or 4")
@@ -284,9 +323,7 @@ int run(int argc, char** argv, const rule_book& book) {
   auto* c_logits = on_checkpoint("logits", "the logits after each token of a text, as a safetensors file", false);
   auto* logits_text = c_logits->add_option("--text", o.text, "in the characters of the vocabulary");
   auto* logits_tokens =
-      c_logits->add_option("--tokens", o.tokens, "comma-separated numbers of tokens, instead of a text")
-          ->delimiter(',')
-          ->excludes(logits_text);
+      add_list(*c_logits, "--tokens", o.tokens, "numbers of tokens, instead of a text")->excludes(logits_text);
   c_logits->add_option("--out", o.out, "file")->required();
   app.add_subcommand("rules", "the rules, their settings and defaults");
 

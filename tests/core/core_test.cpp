@@ -421,6 +421,8 @@ TEST_CASE("settings: a bad value names the setting, the value and what is legal,
   CHECK_THAT(refused("thickness", "inf"), Contains("legal"));
   CHECK_THAT(refused("thickness", "0.5x"), Contains("\"0.5x\"") && Contains("a number"));
   CHECK_THAT(refused("thickness", ""), Contains("a number"));
+  for (const char* lacks_one : {"0.1,,0.2", ",0.1", "0.1,", ","})
+    CHECK_THAT(refused("layers", lacks_one), Contains("layers is \"\"") && Contains("a number"));
   CHECK_THAT(refused("coats", "2.5"), Contains("a whole number"));
   CHECK_THAT(refused("coats", "1e300"), Contains("a whole number, of at most 9007199254740992"));
   for (const char* beyond : {"1e400", "-1e400", "1e-400"})

@@ -414,12 +414,24 @@ class SmallGpt(Runs):
         self.assertIn("--calibration", run("compress", c, "--calibration", 2**31 - 1, code=FAILED))
         self.assertIn("--eval-windows", run("eval", c, "--eval-windows", -3, code=FAILED))
         self.assertIn("--length", run("sample", c, "--length", -1, code=FAILED))
-        for rules, expected in (("muon,muon", "each rule once"), ("muon=fast", "rate of muon"), ("muon=1e39", "--lr"), (",", "unknown rule")):
+        for rules, expected in (("muon,muon", "each rule once"), ("muon=fast", "rate of muon"), ("muon=1e39", "--lr")):
             self.assertIn(expected, run("compare", "--data", self.text, "--rules", rules, "--out", self.folder / "x", code=FAILED))
         self.assertFalse((self.folder / "x").exists())
         for args in (["--length", ""], ["--temperature", ""], ["--top-k", "07"]):
             self.assertIn(args[0], run("sample", c, *args, code=USAGE))
         self.assertIn("--keep", run("compress", c, "--keep", "0.5,x", code=USAGE))
+        for text in ("{},,{}", ",{}", "{},", ",", ""):
+            for option, entry, legal, command in (
+                ("--tokens", 1, "whole numbers", ["logits", c, "--out", self.folder / "x"]), ("--keep", 0.5, "numbers", ["compress", c]),
+                ("--keep", 0.5, "numbers", ["report", self.folder / "a", "--out", self.folder / "x"]),
+                ("--bits", 8, "whole numbers", ["report", self.folder / "a", "--out", self.folder / "x"]),
+                ("--keep", 0.5, "numbers", ["compare", "--data", self.text, "--out", self.folder / "x"]),
+                ("--rules", "muon", "names", ["compare", "--data", self.text, "--out", self.folder / "x"])):
+                given = text.format(entry, entry)
+                with self.subTest(command=command[0], option=option, given=given):
+                    error = run(*command, option, given, code=USAGE)
+                    self.assertIn(f'{option}: "{given}" has an empty entry; legal: {legal} with a comma' if given else f'{option}: "" is empty', error)
+        self.assertFalse((self.folder / "x").exists())
         self.assertIn("--eval-windows", run("eval", c, "--eval-windows", -1, code=FAILED))
         self.assertIn("--data", run("compare", code=USAGE))
         self.assertIn("frobnicate", run("frobnicate", code=USAGE))

@@ -354,9 +354,10 @@ TEST_CASE("rows as text", "[newton_schulz][rows]") {
   const auto listed = settings_of(o);
   CHECK(std::any_of(listed.begin(), listed.end(),
                     [&](const setting& s) { return s.name == "ns_rows" && s.value == o.rows.text(); }));
-  for (const char* wrong : {"1", "1,2,3,4,5,6", ";", "1.5,-0.5;;1.5,-0.5"})
+  for (const char* wrong : {"1", "1,2,3,4,5,6", ";", "1.5,-0.5;;1.5,-0.5", "1.5,-0.5;", ";1.5,-0.5"})
     CHECK_THROWS_WITH(set(wrong), Catch::Contains("a row of ns_rows") && Catch::Contains("2 to 5 numbers"));
   CHECK_THROWS_WITH(set("1.5,x"), Catch::Contains("ns_rows"));
+  CHECK_THROWS_WITH(set("1.5,-0.5,"), Catch::Contains("ns_rows is \"\""));
   CHECK_THROWS_WITH(set("1.5,nan"), Catch::Contains("ns_rows"));
   CHECK(o.rows.size() == 3);
   set("");

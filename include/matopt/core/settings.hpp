@@ -127,10 +127,11 @@ inline void parse(std::string_view name, std::string_view s, bool& out) {
 }
 inline void parse(std::string_view name, std::string_view s, std::vector<double>& out) {
   out.clear();
-  while (!s.empty()) {
-    const std::size_t comma = std::min(s.find(','), s.size());
-    out.push_back(number(name, s.substr(0, comma)));
-    s.remove_prefix(std::min(comma + 1, s.size()));
+  for (bool more = !s.empty(); more;) {
+    const std::size_t comma = s.find(',');
+    out.push_back(number(name, s.substr(0, comma)));  // an entry that is empty is none
+    more = comma != s.npos;
+    if (more) s.remove_prefix(comma + 1);
   }
 }
 template <class V>

@@ -42,8 +42,8 @@ class coefficient_rows {
   }
   [[gnu::cold]] static coefficient_rows parse(std::string_view name, std::string_view text) {
     coefficient_rows out;
-    while (!text.empty()) {
-      const std::size_t end = std::min(text.find(';'), text.size());
+    for (bool more = !text.empty(); more;) {
+      const std::size_t end = text.find(';');
       const std::string_view row = text.substr(0, end);
       std::vector<double> c;
       detail::parse(name, row, c);
@@ -54,7 +54,8 @@ class coefficient_rows {
         if (!std::isfinite(x)) throw bad_value("a row of " + std::string(name), '"' + std::string(row) + '"', "finite");
       c.resize(5);
       out.rows_.push_back({c[0], c[1], c[2], c[3], c[4]});
-      text.remove_prefix(std::min(end + 1, text.size()));
+      more = end != text.npos;
+      if (more) text.remove_prefix(end + 1);
     }
     return out;
   }
