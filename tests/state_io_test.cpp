@@ -884,7 +884,17 @@ TEST_CASE("a checkpoint that is older than a setting loads where the setting has
   store_state(scheduled, with_schedule);
   CHECK(restore_state(scheduled, with_schedule).note.empty());
   cpu_optimizer without = make({});
-  CHECK_THROWS_WITH(restore_state(without, with_schedule), Catch::Contains("setting momentum: file (none), here 0.95"));
+  CHECK_THROWS_WITH(
+      restore_state(without, with_schedule),
+      Catch::Contains("setting momentum: file a schedule (0.95 when it was saved), here 0.95 without one; "
+                      "give it that schedule before loading"));
+  CHECK(restore_state(without, with_schedule, {.other_settings = true}).everything());
+  tensor_file plain;
+  store_state(without, plain);
+  CHECK_THROWS_WITH(
+      restore_state(scheduled, plain),
+      Catch::Contains(
+          "setting momentum: file 0.95 without a schedule, here a schedule; give it that value with set()"));
 }
 
 TEST_CASE("names of parameters go round through a file", "[state_io]") {

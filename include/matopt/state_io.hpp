@@ -157,6 +157,7 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
   if (!versioned && theirs.empty()) {
     note = "the file has no settings of the rule, so they are not compared";
   } else if (!o.other_settings) {
+    const auto follow = settings_metadata(opt.scheduled_settings(), scheduled_prefix);
     auto keys = theirs;
     keys.insert(ours.begin(), ours.end());
     for (const auto& [key, unused] : keys) {
@@ -164,8 +165,21 @@ std::string metadata_differences(const Optimizer& opt, const tensor_file& file, 
       const std::string value = here == ours.end() ? "(none)" : here->second;
       const std::string name = key.substr(std::string(settings_prefix).size());
       if (text(key) == value) continue;
+      const bool fixed_there = theirs.contains(key), fixed_here = here != ours.end();
+      if (!fixed_there && file.metadata.contains(scheduled_prefix + name)) {
+        differences += "\n  setting " + name + ": file a schedule (" + text(scheduled_prefix + name) +
+                       " when it was saved), here " + value +
+                       " without one; give it that schedule before loading, or load with other_settings";
+        continue;
+      }
+      if (!fixed_here && follow.contains(scheduled_prefix + name)) {
+        differences += "\n  setting " + name + ": file " + text(key) +
+                       " without a schedule, here a schedule; give it that value with set() before loading, or load "
+                       "with other_settings";
+        continue;
+      }
       // The run may be older than the setting, and has then done what the default does.
-      const bool younger = !theirs.contains(key) && !file.metadata.contains(scheduled_prefix + name);
+      const bool younger = !fixed_there;
       if (younger && defaults.at(key) == value)
         note += (note.empty() ? "the file does not have the setting " : ", ") + name + " (the default, " + value + ")";
       else
