@@ -17,11 +17,35 @@
 namespace MATOPT_NAMESPACE {
 
 namespace fn {
-// g (G - d W / g), within what momentum can add up
+// d = rowsum(G . D) and rowsum(G^2), D = W / g; the squares, in units that keep them finite, bound what follows
+struct sphere_sums {
+  static constexpr int sums = 2, results = 2;
+  template <class T>
+  MATOPT_HD terms<T, 2> operator()(T grad, T w, T g) const {
+    const T small = grad * T(1 / largest_squared<T>);
+    return {{grad * (w / g), small * small}};
+  }
+  template <class T, class A>
+  MATOPT_HD static terms<A, 2> finish(const A* sum) {
+    return {{sum[0], sum[1]}};
+  }
+};
+// g ||G_i||, which no entry of the row's gradient g (G_i - d D_i) exceeds, in these units
+struct sphere_bound {
+  using reduction = maximum;
+  template <class T>
+  MATOPT_HD T operator()(T g, T squares) const {
+    return math::saturated(math::abs(g) * math::sqrt(squares));
+  }
+};
+// g (G - d W / g). Where that is beyond what momentum can add up, all of the matrix is divided by one number, so that
+// its direction stays: products of weights with gradients may be larger than any number.
 struct sphere_gradient {
   template <class T>
-  MATOPT_HD void operator()(T& u, T grad, T w, T g, T d) const {
-    u = math::limited(g * difference(grad, d * (w / g)), T(largest_input<T>));
+  MATOPT_HD void operator()(T& u, T grad, T w, T g, T d, T bound) const {
+    constexpr double most = largest_input<T> / largest_squared<T>;
+    const T within = T(most) / math::max(bound, T(most));
+    u = math::limited((g * within) * difference(grad, d * (w / g)), T(largest_input<T>));
   }
 };
 // V = W / g - lr scale kappa(t) u, in the place of u
@@ -85,11 +109,12 @@ struct row_sphere {
 
   template <class E, class St, class W, class G>
   auto lift(E& e, St& s, view<W> w, G g) const {
-    const auto sums = e.take(w.rows, 2);
+    const auto sums = e.take(w.rows, 2), bound = e.take(1, 1);
     s.gradient = sums.col_block(0, 1);
-    e.reduce_rows(fn::magnitude_sums{}, sums, as_const(g), as_const(w), per_row(s.g));
+    e.reduce_rows(fn::sphere_sums{}, sums, as_const(g), as_const(w), per_row(s.g));
+    e.reduce(fn::sphere_bound{}, bound, as_const(s.g), as_const(sums.col_block(1, 1)));
     return elementwise(fn::sphere_gradient{}, update_slot{}, as_const(g), as_const(w), per_row(s.g),
-                       per_row(s.gradient));
+                       per_row(s.gradient), per_matrix(as_const(bound)));
   }
 
   template <class E, class St, class W, class U, class C>
