@@ -60,7 +60,10 @@ CLI::Option* add_list(CLI::App& c, const char* name, std::vector<T>& into, const
     entries(list, [&](const std::string& entry) {
       if (!found.empty()) return;
       if (entry.empty())
-        found = '"' + list + "\" has an empty entry; legal: " + (text ? "names" : whole ? "whole numbers" : "numbers") +
+        found = '"' + list + "\" has an empty entry; legal: " +
+                (text    ? "names"
+                 : whole ? "whole numbers"
+                         : "numbers") +
                 " with a comma between each two";
       else if (!text)
         found = fault_of_number(whole ? "INT" : "FLOAT", entry);
@@ -85,7 +88,9 @@ CLI::Option* add_list(CLI::App& c, const char* name, std::vector<T>& into, const
       defaults += (defaults.empty() ? "" : ",") + matopt::detail::text(static_cast<double>(x));
   }
   return c.add_option_function<std::vector<std::string>>(name, take, what)
-      ->type_name(text ? "TEXT,..." : whole ? "INT,..." : "FLOAT,...")
+      ->type_name(text    ? "TEXT,..."
+                  : whole ? "INT,..."
+                          : "FLOAT,...")
       ->default_str(defaults)
       ->check(fault);
 }
@@ -266,25 +271,28 @@ int run(int argc, char** argv, const rule_book& book) {
   c_report->add_option("runs", o.runs, "folders of runs, or folders that hold such")->required();
   auto* report_out = c_report->add_option("--out", o.out, "folder for the report; report unless given");
   c_report->add_option("--data", o.data, "the text, if it is not where the runs had it");
-  auto* report_keep = add_list(*c_report, "--keep", o.keep,
-                               "fractions for the compressed models; unless given, those that a run has");
-  auto* report_bits =
-      add_list(*c_report, "--bits", o.stored_bits, "of the compressed models' elements: 32, 16, 8, 4");
+  auto* report_keep =
+      add_list(*c_report, "--keep", o.keep, "fractions for the compressed models; unless given, those that a run has");
+  auto* report_bits = add_list(*c_report, "--bits", o.stored_bits, "of the compressed models' elements: 32, 16, 8, 4");
   auto* report_entropy = c_report->add_flag("--entropy", o.entropy, "entropy-code what has 8 or 4 bits");
   auto* report_calibration =
       c_report->add_option("--calibration", o.calibration, "training sequences behind the compressors")
           ->capture_default_str();
-  c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out");
+  auto* report_data = c_report->get_option("--data");
+  c_report->add_flag("--no-compression", o.no_compression, "leave the compressed models out")
+      ->excludes(report_data, report_keep, report_bits, report_entropy, report_calibration);
 
   auto* c_tokenize = app.add_subcommand("tokenize", "write the tokens of a text as shards, which train --data reads");
   c_tokenize->add_option("--data", o.data, "text")->required();
   auto* tokenize_out = c_tokenize->add_option("--out", o.out, "folder for the shards")->required();
-  c_tokenize->add_option("--validation", o.validation, "another text that validates; all of --data trains then");
+  auto* tokenize_validation =
+      c_tokenize->add_option("--validation", o.validation, "another text that validates; all of --data trains then");
   c_tokenize->add_flag("--force", o.force, "replace tokens of a text that the folder holds");
   c_tokenize->add_option("--vocabulary-size", o.run.vocabulary_size, "tokens, of pairs of bytes")
       ->capture_default_str();
   c_tokenize->add_option("--train-fraction", o.run.train_fraction, "part of the text, from its start, that trains")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(tokenize_validation);
 
   const auto on_checkpoint = [&](const char* name, const char* what, bool with_text) {
     auto* c = app.add_subcommand(name, what);
@@ -301,12 +309,13 @@ int run(int argc, char** argv, const rule_book& book) {
   c_sample->add_option("--prompt", o.prompt);
   c_sample->add_option("--length", o.length, "tokens")->capture_default_str();
   c_sample->add_option("--temperature", o.temperature)->capture_default_str();
-  c_sample->add_option("--top-k", o.top_k, "0: all")->capture_default_str();
-  c_sample->add_option("--seed", o.sample_seed)->capture_default_str();
+  auto* sample_top = c_sample->add_option("--top-k", o.top_k, "0: all")->capture_default_str();
+  auto* sample_seed = c_sample->add_option("--seed", o.sample_seed)->capture_default_str();
   auto* c_compress = on_checkpoint("compress", "low-rank form of a checkpoint: size and loss", true);
   c_compress->add_option("--method", o.method, "whitened, svd or asvd")->capture_default_str();
   add_list(*c_compress, "--keep", o.keep, "fractions of the parameters of each hidden matrix");
-  c_compress->add_option("--calibration", o.calibration, "training sequences to look at")->capture_default_str();
+  auto* compress_calibration =
+      c_compress->add_option("--calibration", o.calibration, "training sequences to look at")->capture_default_str();
   c_compress
       ->add_option("--bits", o.bits, "of an element of a hidden matrix or its factors in the file: 32, 16, 8 or 4")
       ->capture_default_str();
@@ -351,12 +360,20 @@ int run(int argc, char** argv, const rule_book& book) {
     for (const auto* given : {report_keep, report_bits, report_entropy, report_calibration})
       o.keep_given = o.keep_given || given->count() > 0;
     if (*c_sweep && sweep_device->count() == 0) o.run.device.clear();
+    const auto note_idle = [](const CLI::Option* option, bool idle, const char* beside) {
+      if (idle && option->count() > 0)
+        std::fprintf(stderr, "note: %s has no effect with %s\n", option->get_name().c_str(), beside);
+    };
+    for (const auto* option : {sample_top, sample_seed}) note_idle(option, o.temperature == 0, "--temperature 0");
+    note_idle(compress_calibration, o.method == "svd", "--method svd");
     // A file that grows too large, or a training's reader that went away, is an error of the write and no end.
     std::signal(SIGXFSZ, SIG_IGN);
     if (*c_train || *c_compare || *c_sweep) std::signal(SIGPIPE, SIG_IGN);
     if (*c_train && o.resume.empty() && o.branch.empty() && train_data->count() == 0)
       throw matopt::error("train needs --data, a text to learn from, or --resume or --branch, a checkpoint");
     refuse_doubled("--set", o.run.set), refuse_doubled("--set-other", o.run.set_other);
+    for (const auto* command : {c_train, c_compare})
+      for (const auto* option : command->parse_order()) o.given.insert(setting_of(*option));
     if (c_branch->count() > 0) o.run = branched(*c_train, o);
     if (c_resume->count() > 0) {
       for (const auto* given : c_train->parse_order())

@@ -57,6 +57,10 @@ void show(const std::string& text) {
 
 }  // namespace
 
+void note_idle_settings(const run_settings& s, const std::set<std::string>& given) {
+  for (const std::string& line : without_effect(s, given)) std::fprintf(stderr, "note: %s\n", line.c_str());
+}
+
 exit_status train(const options& o, matopt::eigen_backend& cpu) {
   std::string out = o.out;
   if (!o.resume.empty() && !o.out_given) out = std::filesystem::path(o.resume).parent_path().string();
@@ -64,12 +68,16 @@ exit_status train(const options& o, matopt::eigen_backend& cpu) {
   run_folder folder(out, o.force ? existing_run::replace : existing_run::refuse);
   trainer t = !o.branch.empty()   ? trainer(trainer::branch{o.branch, o.run}, cpu, std::move(folder))
               : !o.resume.empty() ? trainer(o.resume, o.data, cpu, std::move(folder))
-                                  : trainer(o.run, cpu, std::move(folder));
+                                  : trainer(o.run, cpu, std::move(folder), o.given);
+  const run_settings& s = t.model().settings;
+  note_idle_settings(s, o.given);
+  if (!o.branch.empty() && o.given.contains("warmup") && s.warmup > 0 && s.warmup <= t.step())
+    std::fprintf(stderr, "note: --warmup has no effect: the checkpoint is of step %d, after its end\n", t.step());
   std::printf("%s", t.device().table().c_str());
   std::printf("optimizer memory: state %zu bytes, scratch %zu bytes\n", t.device().state_bytes(),
               t.device().scratch_bytes());
   const train_result r = t.run();
-  print_result(r, t.model().settings.iterations);
+  print_result(r, s.iterations);
   const std::string checkpoint = t.checkpoint_path();
   if (r.end == outcome::diverged) {
     std::string kept = "no checkpoint was written";

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <matopt/eigen.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct options {
   std::string out = "run", checkpoint, resume, branch, data, validation, prompt, method = "whitened", save, text,
               format = "safetensors";
   bool out_given = false, force = false, dry_run = false, no_compression = false, keep_given = false, entropy = false;
+  std::set<std::string> given;                                         // the settings of `run` that the user gave
   std::vector<std::string> runs;                                       // folders, for a report
   std::vector<std::string> rules{"adamw", "muon", "numuon", "muown"};  // "name" or "name=rate"
   std::vector<double> keep{0.8, 0.6, 0.4, 0.2};
@@ -27,6 +29,9 @@ struct options {
   int top_k = 0;
   std::uint64_t sample_seed = 1;
 };
+
+// Says which of the settings that the user gave have no effect.
+void note_idle_settings(const run_settings& s, const std::set<std::string>& given);
 
 exit_status train(const options&, matopt::eigen_backend&);
 exit_status compare(const options&, matopt::eigen_backend&);  // in compare.cpp

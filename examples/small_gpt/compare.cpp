@@ -59,7 +59,8 @@ exit_status compare(const options& o, matopt::eigen_backend& cpu) {
   for (std::size_t i = 0; i < runs.size(); ++i) {
     std::fprintf(stderr, "--- %s\n", runs[i].rule.c_str());
     paths.push_back(folders[i].path());
-    trainer t(runs[i], cpu, std::move(folders[i]));
+    trainer t(runs[i], cpu, std::move(folders[i]), o.given);
+    if (i == 0) note_idle_settings(t.model().settings, o.given);
     // Of the text and of all settings it is known now that they are good: the other folders are taken before the work.
     for (std::size_t later = i + 1; later < runs.size(); ++later) folders[later].open();
     const train_result r = t.run();

@@ -8,6 +8,7 @@
 
 #include "files.hpp"
 #include "rules.hpp"
+#include "token_shards.hpp"
 
 namespace small_gpt {
 
@@ -105,6 +106,23 @@ void validate(const run_settings& s) {
   check_threshold("--clip", s.clip);
   check("--lr-floor", s.lr_floor, {.low = 0, .high = 1});
   check("--decay-fraction", s.decay_fraction, {.low = 0, .high = 1});
+}
+
+std::vector<std::string> without_effect(const run_settings& s, const std::set<std::string>& given) {
+  const bool gpu = s.device != "cpu";
+  std::vector<std::string> lines;
+  const auto look = [&](const char* name, bool idle, const std::string& beside) {
+    std::string option = name;
+    std::replace(option.begin(), option.end(), '_', '-');
+    if (idle && given.contains(name)) lines.push_back("--" + option + " has no effect with " + beside);
+  };
+  look("vocabulary_size", s.vocabulary == "character" || s.vocabulary == "byte", "--vocabulary " + s.vocabulary);
+  look("decay_fraction", s.schedule != "wsd", "--schedule " + s.schedule);
+  look("lr_floor", s.schedule == "constant", "--schedule constant");
+  look("micro_batch", !gpu && s.micro_batch > 0, "--device cpu");
+  look("train_fraction", token_shards::is_folder(s.data), "a folder of tokens, whose *val*.bin validate");
+  look("shards", gpu, "--device " + s.device);
+  return lines;
 }
 
 run_settings resolved(run_settings s) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <matopt/core/settings.hpp>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(run_settings, data, vocabulary, train_fractio
 
 // Throws bad_value for the first setting outside its range; the model's shape is checked by gpt_config.
 void validate(const run_settings&);
+
+// Of the settings with these names ("lr_floor") those that have no effect beside the others, a line each.
+std::vector<std::string> without_effect(const run_settings&, const std::set<std::string>& given);
 
 // With rates and warmup that were left to the program filled in. Throws if a rule without a rate of its own got none.
 run_settings resolved(run_settings);

@@ -228,6 +228,7 @@ sweep_plan sweep_plan::from_json(const json& file) {
         c.label += " " + axes[a].name.substr(dot == std::string::npos ? 0 : dot + 1) + "=" + plain_text(value);
       }
       c.settings = settings_from(named, "[settings] or [[rules]] " + name);
+      for (const auto& entry : named.items()) c.given.insert(entry.key());
       for (const auto& s : unlike_defaults(name, c.settings.set))
         if (std::none_of(axes.begin(), axes.end(), [&](const axis& a) { return a.name == "set." + s.name; }))
           c.label += " " + s.name + "=" + s.value;

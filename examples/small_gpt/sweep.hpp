@@ -21,6 +21,7 @@ class sweep_plan {
     // The rule, what is tried in more than one value, and settings of the rule that are not its defaults.
     std::string label;
     run_settings settings;
+    std::set<std::string> given;        // the settings that the file names
     std::vector<double> rates;          // a grid; or
     std::optional<rate_search> search;  // with the first seed; the others then train at the best rate
   };

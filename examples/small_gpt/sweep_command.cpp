@@ -103,14 +103,17 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
   if (source.shards)  // whose vocabulary is theirs
     for (auto& c : plan.configurations) {
       const vocabulary words = source.fresh_vocabulary(c.settings);
-      c.settings.vocabulary = words.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
-      c.settings.vocabulary_size = words.size();
+      source.settle_vocabulary(c.settings, words, c.given);
     }
+  std::set<std::string> idle;
+  for (const auto& c : plan.configurations)
+    for (const std::string& line : without_effect(c.settings, c.given))
+      if (idle.insert(line).second) std::fprintf(stderr, "note: %s\n", line.c_str());
   if (plan.compression) plan.compression->data = plan.configurations.front().settings.data;
   run_index index(plan.out, source.digest);
   int trained = 0;
-  std::set<std::string> compressed;  // or found to be impossible to compress
-  std::set<std::string> in_use;      // folders of which that was said
+  std::set<std::string> compressed;       // or found to be impossible to compress
+  std::set<std::string> in_use, doubled;  // folders, and labels, of which that was said
   for (;;) {
     index.look();
     // What is known, for the plan to say what is missing.
@@ -133,7 +136,17 @@ exit_status sweep(const options& o, matopt::eigen_backend& cpu) {
         if (!news) return missing;
       }
     };
-    const std::vector<run_settings> jobs = jobs_of();
+    std::vector<run_settings> jobs;
+    std::map<std::string, std::string> labels;  // of these, by what makes them the same run
+    for (run_settings& s : jobs_of()) {
+      const std::string label = plan.label_of(s);
+      const auto [at, fresh] = labels.emplace(identity_of(effective_settings(s)), label);
+      if (fresh)
+        jobs.push_back(std::move(s));
+      else if (doubled.insert(label).second)
+        std::fprintf(stderr, "note: %s is asked for twice, and trained once%s\n", label.c_str(),
+                     at->second == label ? "" : (", as " + at->second).c_str());
+    }
     if (plan.compression && !o.dry_run)
       for (const run_settings& s : plan.to_compress(known)) {
         const std::string folder = index.find(s)->folder;

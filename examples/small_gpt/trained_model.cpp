@@ -163,6 +163,19 @@ vocabulary source_of_tokens::fresh_vocabulary(const run_settings& s) const {
   return s.vocabulary == "byte" ? vocabulary::bytes() : vocabulary::characters(text);
 }
 
+void source_of_tokens::settle_vocabulary(run_settings& s, const vocabulary& fresh,
+                                         const std::set<std::string>& given) const {
+  if (!shards) return;
+  const std::string kind = fresh.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
+  const std::string legal = "\", which \"" + s.data + "\" has, or nothing: tokens come with their vocabulary";
+  if (given.contains("vocabulary") && s.vocabulary != kind)
+    throw matopt::bad_value("--vocabulary", '"' + s.vocabulary + '"', '"' + kind + legal);
+  if (given.contains("vocabulary_size") && s.vocabulary_size != fresh.size())
+    throw matopt::bad_value("--vocabulary-size", std::to_string(s.vocabulary_size),
+                            '"' + std::to_string(fresh.size()) + legal);
+  s.vocabulary = kind, s.vocabulary_size = fresh.size();
+}
+
 dataset source_of_tokens::data(const vocabulary& v, const run_settings& s) {
   return shards ? dataset(std::move(*shards), v, s.context) : dataset(text, v, s.context, s.train_fraction);
 }

@@ -4,6 +4,7 @@
 #include <matopt/tensor_file.hpp>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "data.hpp"
@@ -45,6 +46,8 @@ struct source_of_tokens {
   // The vocabulary that a fresh model of these settings gets.
   vocabulary fresh_vocabulary(const run_settings& s) const;
   dataset data(const vocabulary& v, const run_settings& s);
+  // Of shards: puts their vocabulary into the settings. Throws if the user gave these another one.
+  void settle_vocabulary(run_settings& s, const vocabulary& fresh, const std::set<std::string>& given) const;
 };
 
 // Which text a model comes with.

@@ -73,15 +73,15 @@ device_maker& cuda_device_maker() {
   return maker;
 }
 
-trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder)
+trainer::trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder,
+                 const std::set<std::string>& given)
     : cpu_(&cpu), folder_(std::move(folder)) {
   small_gpt::validate(settings);
   run_settings s = resolved(settings);
   rule_settings(s), other_settings(s);  // a misspelt rule is reported before a long text is read
   source_of_tokens source(s.data);
   vocabulary words = source.fresh_vocabulary(s);
-  if (source.shards) s.vocabulary = words.kind() == vocabulary_kind::pairs ? "pairs" : "shards";
-  if (source.shards) s.vocabulary_size = words.size();
+  source.settle_vocabulary(s, words, given);
   model_ = std::make_unique<trained_model>(s, std::move(words), cpu.pool());
   model_->data.emplace(source.data(model_->words, s));
   model_->learned_from = source.digest;

@@ -5,6 +5,7 @@
 #include <matopt/tensor_file.hpp>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,10 @@ struct train_result {
 
 class trainer {
  public:
-  // A fresh run. The folder is opened last, when nothing can be wrong with the rest.
-  trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder);
+  // A fresh run. The folder is opened last, when nothing can be wrong with the rest. `given` names the settings that
+  // the user gave, and that a folder of tokens must not contradict.
+  trainer(const run_settings& settings, matopt::eigen_backend& cpu, run_folder folder,
+          const std::set<std::string>& given = {});
   // Continues the run that wrote `checkpoint`, bit for bit; `data` replaces the path of the text if it is not empty.
   trainer(const std::string& checkpoint, const std::string& data, matopt::eigen_backend& cpu, run_folder folder);
   // A fresh run that begins with the weights of a checkpoint and at its step, with settings of its own: another rate,
@@ -52,6 +55,7 @@ class trainer {
 
   trained_model& model() { return *model_; }
   const small_gpt::device& device() const { return *device_; }
+  int step() const { return step_; }
   std::string checkpoint_path() const { return folder_.checkpoint_path(); }
 
  private:

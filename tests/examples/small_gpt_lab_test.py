@@ -279,6 +279,19 @@ class Tokens(Runs):
         (folder / "merges.txt").write_text("#version: 0.2\nt h\n")  # another program's
         self.train("c", "--data", folder, "--vocabulary-size", 300, iterations=3)
 
+    def test_tokens_come_with_their_vocabulary(self):
+        tokens = self.shards()
+        for args, expected in ((["--vocabulary", "byte"], '--vocabulary is "byte"; legal: "pairs"'), (["--vocabulary", "shards"], '--vocabulary is "shards"'),
+                               (["--vocabulary-size", 301], '--vocabulary-size is 301; legal: "300"')):
+            with self.subTest(args):
+                self.assertIn(expected, self.train("a", "--data", tokens, *args, code=FAILED))
+                self.assertIn(expected, run("compare", "--data", tokens, "--out", self.folder / "c", "--rules", "adamw", *args, code=FAILED))
+                self.assertFalse((self.folder / "a").exists())
+                setting = args[0][2:] + " = " + json.dumps(args[1])
+                (self.folder / "sweep.toml").write_text(f'out = "{self.folder}/runs"\n[settings]\ndata = "{tokens}"\n{setting}\n[[rules]]\nname = "muon"')
+                self.assertIn(expected, run("sweep", self.folder / "sweep.toml", "--dry-run", code=FAILED))
+        self.train("a", "--data", tokens, "--vocabulary", "pairs", "--vocabulary-size", 300, iterations=3)
+
     def test_a_vocabulary_with_any_symbols(self):
         numbers = [i * i % 300 for i in range(2000)]
         folder = self.shard("a_train.bin", numbers)
@@ -397,6 +410,21 @@ class Sweeps(Runs):
         other = self.folder / "other"
         other.write_text(self.text.read_text().replace("little", "letter"))
         self.assertEqual(len(self.sweep(grid, "--data", other, "--dry-run").splitlines()), 16)
+
+    def test_what_is_asked_for_twice_is_listed_once(self):
+        twice = self.grid("""
+            [[rules]]
+            name = "muon"
+            rates = [0.01, 0.02]
+            [[rules]]
+            name = "muon"
+            rates = [0.02, 0.04]
+            set = { momentum = 0.95 }""", seeds="[1]")
+        (self.folder / "sweep.toml").write_text(twice)
+        p = subprocess.run([PROGRAM, "sweep", str(self.folder / "sweep.toml"), "--dry-run"], capture_output=True, text=True, check=True)
+        self.assertEqual(p.stdout.split(), [f"muon,lr={lr},seed=1" for lr in (0.01, 0.02, 0.04)])
+        self.assertEqual(p.stderr, "note: muon,lr=0.02,seed=1 is asked for twice, and trained once\n")
+        self.assertIn("3 runs trained now", self.sweep(twice))
 
     def test_a_sweep_that_was_killed_goes_on(self):
         grid = self.grid('[[rules]]\nname = "muon"\nrates = [0.01, 0.02, 0.04]', more="iterations = 40")

@@ -7,9 +7,10 @@ import json
 import math
 import signal
 import struct
+import subprocess
 import unittest
 
-from small_gpt_program import FAILED, TINY, USAGE, Runs, run
+from small_gpt_program import FAILED, PROGRAM, TINY, USAGE, Runs, run
 
 
 class SmallGpt(Runs):
@@ -436,6 +437,34 @@ class SmallGpt(Runs):
         self.assertIn("--data", run("compare", code=USAGE))
         self.assertIn("frobnicate", run("frobnicate", code=USAGE))
         self.assertIn("command", run(code=USAGE))
+
+    def test_what_has_no_effect_is_said(self):
+        def notes(*args):
+            return [line for line in subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, check=True).stderr.splitlines() if "note" in line]
+
+        self.assertEqual(notes(*self.training("a", "--schedule", "cosine", "--lr-floor", 0.1, "--vocabulary", "pairs", "--vocabulary-size", 300, iterations=10)), [])
+        c = self.checkpoint("a")
+        for args, expected in ((["--decay-fraction", 0.2, "--schedule", "cosine"], "--decay-fraction has no effect with --schedule cosine"),
+                               (["--lr-floor", 0.2, "--schedule", "constant"], "--lr-floor has no effect with --schedule constant"),
+                               (["--vocabulary-size", 300, "--vocabulary", "byte"], "--vocabulary-size has no effect with --vocabulary byte"),
+                               (["--micro-batch", 2], "--micro-batch has no effect with --device cpu")):
+            with self.subTest(args):
+                self.assertEqual(notes(*self.training(args[0][2:], *args, iterations=3)), ["note: " + expected])
+                compared = notes("compare", "--data", self.text, "--out", self.folder / ("c" + args[0]), "--rules", "adamw,muon", "--iterations", 3, *TINY, *args)
+                self.assertEqual(compared, ["note: " + expected])
+                settings = "".join(f"{name[2:]} = {json.dumps(value)}\n" for name, value in zip(args[::2], args[1::2]))
+                (self.folder / "sweep.toml").write_text(f'out = "runs"\nseeds = [1, 2]\n[settings]\ndata = "{self.text}"\n{settings}[[rules]]\nname = "muon"')
+                self.assertEqual(notes("sweep", self.folder / "sweep.toml", "--dry-run"), ["note: " + expected])
+        branched = notes("train", "--branch", c, "--out", self.folder / "b", "--iterations", 12, "--warmup", 5)
+        self.assertEqual(branched, ["note: --warmup has no effect: the checkpoint is of step 10, after its end"])
+        self.assertEqual(notes("sample", c, "--length", 1, "--temperature", 0, "--top-k", 2), ["note: --top-k has no effect with --temperature 0"])
+        self.assertEqual(notes("compress", c, "--method", "svd", "--calibration", 2), ["note: --calibration has no effect with --method svd"])
+        for more in (["--keep", 0.5], ["--bits", 8], ["--entropy"], ["--calibration", 8], ["--data", self.text]):
+            self.assertIn(more[0], run("report", self.folder / "a", "--out", self.folder / "r", "--no-compression", *more, code=USAGE))
+        self.assertIn("--train-fraction", run("tokenize", "--data", self.text, "--validation", self.text, "--out", self.folder / "t", "--train-fraction", 0.5, code=USAGE))
+        run("tokenize", "--data", self.text, "--out", self.folder / "t", "--vocabulary-size", 300)
+        self.assertEqual(notes(*self.training("f", "--data", self.folder / "t", "--train-fraction", 0.5, iterations=3)),
+                         ["note: --train-fraction has no effect with a folder of tokens, whose *val*.bin validate"])
 
     def test_options_of_every_command(self):
         self.assertRegex(run("--version"), r"^small_gpt of matopt \d+\.\d+\.\d+\n$")
