@@ -114,6 +114,14 @@ void load_text(trained_model& m, const text_source& source) {
         vocabulary::characters(found.text).symbols() != m.words.symbols())
       throw bad_file("small_gpt.vocabulary in the checkpoint is not that of its text, \"" + s.data + '"');
   }
+  if (found.shards && !found.shards->symbols.empty() && m.words.has_text()) {
+    const auto &theirs = found.shards->symbols, &ours = m.words.symbols();
+    const auto first = std::mismatch(theirs.begin(), theirs.end(), ours.begin(), ours.end()).first;
+    if (theirs != ours)
+      throw bad_file("the tokens in \"" + s.data +
+                     "\" are of another vocabulary than the model's: they differ from token " +
+                     std::to_string(first - theirs.begin()) + " on");
+  }
   m.data.emplace(found.data(m.words, s));
 }
 

@@ -291,6 +291,16 @@ class Tokens(Runs):
                 (self.folder / "sweep.toml").write_text(f'out = "{self.folder}/runs"\n[settings]\ndata = "{tokens}"\n{setting}\n[[rules]]\nname = "muon"')
                 self.assertIn(expected, run("sweep", self.folder / "sweep.toml", "--dry-run", code=FAILED))
         self.train("a", "--data", tokens, "--vocabulary", "pairs", "--vocabulary-size", 300, iterations=3)
+        # A number means another text in another folder.
+        tokens.rename(self.folder / "before")
+        self.text.write_text(self.text.read_text().replace("matrix", "vector"))
+        other = self.shards()
+        self.train("b", "--vocabulary", "byte", iterations=3)
+        for out, number in (("a", r"2\d\d"), ("b", "0")):
+            for command in (["eval", self.checkpoint(out)], ["compress", self.checkpoint(out)],
+                            ["train", "--branch", self.checkpoint(out), "--out", self.folder / "c", "--iterations", 5]):
+                self.assertRegex(run(*command, "--data", other, code=FAILED), f"of another vocabulary than the model's: they differ from token {number} on")
+        run("eval", self.checkpoint("a"), "--data", self.folder / "before")
 
     def test_a_vocabulary_with_any_symbols(self):
         numbers = [i * i % 300 for i in range(2000)]
