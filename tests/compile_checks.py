@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 
-FLAGS = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+FLAGS = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wold-style-cast", "-Werror"]
 # What is precompiled: the first of these that a file includes all of.
 BASES = [("matopt/eigen.hpp", "matopt/optimizer.hpp"), ("matopt/eigen.hpp",), ("matopt/optimizer.hpp",), ("matopt/core/policy.hpp",),
          ("matopt/core/pass.hpp",), ("matopt/core/functors.hpp",)]

@@ -47,7 +47,7 @@ void quantize_block(const block_format& format, index_t block, const view<const 
     each_piece(x.rows, x.cols, format, block, [&](index_t i, index_t j, index_t count) {
       const T* const from = &x(i, j, b);
       std::uint8_t* const to = &codes(i, j, b);
-      const A s(scale);
+      const auto s = static_cast<A>(scale);
       for (index_t k = 0; k < count; ++k)
         to[k * codes.col_stride] =
             of_map.of(share_of(static_cast<A>(from[k * x.col_stride]), s, A(of_map.top)), dynamic_values.at);
@@ -63,7 +63,7 @@ void dequantize_block(const block_format& format, index_t block, const view<cons
     each_piece(x.rows, x.cols, format, block, [&](index_t i, index_t j, index_t count) {
       const std::uint8_t* const from = &codes(i, j, b);
       T* const to = &x(i, j, b);
-      const A s(scales(0, block, b));
+      const auto s = static_cast<A>(scales(0, block, b));
       for (index_t k = 0; k < count; ++k)
         to[k * x.col_stride] =
             static_cast<T>(of_map.template value<A>(from[k * codes.col_stride], dynamic_values.at) * s);

@@ -6,6 +6,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -51,7 +52,7 @@ using reduction_of = typename reduction<F>::type;
 // Several terms at once.
 template <class T, int Count>
 struct terms {
-  T at[Count];
+  T at[static_cast<std::size_t>(Count)];
 };
 
 // How many sums a reduction's functor forms, and how many results it makes of them.

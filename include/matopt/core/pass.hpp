@@ -250,20 +250,20 @@ class pass {
   const status_word* guard_of(const view<T>& v) const {
     return v.batch == batch_ ? guard_ : nullptr;
   }
-  // product(workspace, of, few_), or product() where the backend takes no memory for such a product.
+  // multiply(workspace, of, few_), or multiply() where the backend takes no memory for such a product.
   template <class T, class Product>
   void with_workspace(const view<const T>& a, const view<const T>& b, [[maybe_unused]] factor_entries of,
-                      Product product) {
+                      Product multiply) {
     if constexpr (requires { backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of); }) {
       const std::size_t bytes = backend_.template gemm_workspace<T>(a.rows, b.cols, a.cols, a.batch, of);
       if (bytes > 0) {
         const arena_frame held(scratch_);
         std::byte* const workspace = scratch_.bytes(bytes);
-        if (!dry_) product(workspace, of, few_);
+        if (!dry_) multiply(workspace, of, few_);
         return;
       }
     }
-    if (!dry_) product();
+    if (!dry_) multiply();
   }
   // use(f, v...) with arguments that a backend knows, and with the rounding of stochastic state behind f.
   template <class Use, class F, class... V>

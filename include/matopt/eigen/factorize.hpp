@@ -138,7 +138,7 @@ bool cholesky(const view<T>& a) {
 // however P is stored.
 template <index_t Most, class T>
 void solve_rows(const view<const T>& r, const view<T>& p) {
-  T q[block_cholesky<T>::width][Most] = {};
+  T q[block_cholesky<T>::width][static_cast<std::size_t>(Most)] = {};
   for (index_t j = 0; j < p.cols; ++j)
     for (index_t i = 0; i < p.rows; ++i) q[j][i] = p(i, j);
   for (index_t j = 0; j < p.cols; ++j) {

@@ -67,9 +67,9 @@ class parameter_list {
     added_.push_back({name, number, group, w, g, r, two});
     numbers_.emplace(name, number);
     if (split) names_.take(name, number, nullptr);
-    std::size_t place = 0;
+    std::size_t at = 0;
     for (auto& p : fresh) {
-      names_.take(p.name, number, &states(p.w.rows, p.w.cols), place++);
+      names_.take(p.name, number, &states(p.w.rows, p.w.cols), at++);
       items_.push_back(std::move(p));
     }
     claim_memory(added_.back());
@@ -326,14 +326,14 @@ class parameter_list {
     const auto own = [&](const std::string& what, const char* with) {
       throw bad_value(what + " of \"" + name + '"', std::string("memory shared with its ") + with, "memory of its own");
     };
-    const auto weight = detail::footprint_of(w), gradient = detail::footprint_of(g);
-    const auto reference = r ? detail::footprint_of(*r) : detail::footprint{};
+    const auto of_w = detail::footprint_of(w), of_g = detail::footprint_of(g);
+    const auto of_r = r ? detail::footprint_of(*r) : detail::footprint{};
     detail::check_stack(name, w), detail::check_stack(name, g);
     if (r) detail::check_stack(name, *r);
-    if (detail::overlap(weight, gradient)) own("gradient", "weight");
-    if (detail::overlap(weight, reference)) own("reference gradient", "weight");
-    if (detail::overlap(gradient, reference)) own("reference gradient", "gradient");
-    for (const auto* mine : {&weight, &gradient, &reference})
+    if (detail::overlap(of_w, of_g)) own("gradient", "weight");
+    if (detail::overlap(of_w, of_r)) own("reference gradient", "weight");
+    if (detail::overlap(of_g, of_r)) own("reference gradient", "gradient");
+    for (const auto* mine : {&of_w, &of_g, &of_r})
       for (const auto* taken : {&weights_, &gradients_})
         if (const std::size_t owner = taken->owner_of(*mine); owner != detail::memory_claims::nobody)
           throw bad_value("memory of \"" + name + '"', "shared with \"" + name_of(owner) + '"', "memory of its own");

@@ -104,7 +104,7 @@ class product_run {
                    kernels_.cols, group - groups_a, chunk, memory_.b() + q * b_size());
     });
   }
-  void pack_group(pack_function<E> pack, const E* from, index_t line_stride, index_t depth_stride, index_t first,
+  void pack_group(pack_function<E> pack_panel, const E* from, index_t line_stride, index_t depth_stride, index_t first,
                   index_t lines, index_t width, index_t group, index_t chunk, float* to) const {
     const index_t begin = chunk * step_block_, steps = std::min(step_block_, steps_ - begin);
     const index_t skipped = begin * kernels_.depth_per_step,
@@ -112,8 +112,8 @@ class product_run {
     from += first * line_stride + (depth_begin_ + skipped) * depth_stride;
     const index_t end = std::min(lines, (group + 1) * panels_per_task * width);
     for (index_t line = group * panels_per_task * width; line < end; line += width)
-      pack(from + line * line_stride, line_stride, depth_stride, std::min(width, lines - line), depth,
-           to + line * steps_ + begin * width);
+      pack_panel(from + line * line_stride, line_stride, depth_stride, std::min(width, lines - line), depth,
+                 to + line * steps_ + begin * width);
   }
 
   void multiply() {

@@ -22,8 +22,8 @@ struct sphere_sums {
   static constexpr int sums = 2, results = 2;
   template <class T>
   MATOPT_HD terms<T, 2> operator()(T grad, T w, T g) const {
-    const T small = grad * T(1 / largest_squared<T>);
-    return {{grad * (w / g), small * small}};
+    const T scaled = grad * T(1 / largest_squared<T>);
+    return {{grad * (w / g), scaled * scaled}};
   }
   template <class T, class A>
   MATOPT_HD static terms<A, 2> finish(const A* sum) {

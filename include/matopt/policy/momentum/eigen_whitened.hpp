@@ -74,8 +74,8 @@ struct cosines {
     return {{x * y, x * z, y * z}};
   }
   template <class T, class A>
-  MATOPT_HD static terms<A, 3> finish(const A* sums) {
-    return {{sums[0], sums[1], sums[2]}};
+  MATOPT_HD static terms<A, 3> finish(const A* sum) {
+    return {{sum[0], sum[1], sum[2]}};
   }
 };
 // In place of cos(D, U) and cos(D, G): how far D agrees and descends, both in [0, 1]. A formula of its own, because g++
