@@ -34,6 +34,7 @@
 #include "eigen/tiled_product.hpp"
 #include "eigen/verbs.hpp"
 #include "eigen/view_of.hpp"
+#include "eigen/words.hpp"
 #include "simd/kernel_set.hpp"
 #include "simd/workspace.hpp"
 #ifdef MATOPT_HIGHWAY
@@ -77,10 +78,14 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
 
   template <class F, class T, class... V>
   void for_each(const status_word* guard, const F& f, const view<T>& first, const V&... rest) {
-    using kernels = lines::map_kernels<F, view<T>, V...>;
-    using A = typename kernels::A;
-    lines::operand<A> x[] = {first, rest...};
-    detail::map_all<A>(pool_, guard, &f, kernels::straight, kernels::transposed, {x, 1 + sizeof...(V)});
+    if constexpr (detail::are_words<view<T>, V...>) {
+      detail::map_words(guard, f, first, rest...);
+    } else {
+      using kernels = lines::map_kernels<F, view<T>, V...>;
+      using A = typename kernels::A;
+      lines::operand<A> x[] = {first, rest...};
+      detail::map_all<A>(pool_, guard, &f, kernels::straight, kernels::transposed, {x, 1 + sizeof...(V)});
+    }
   }
 
   template <class F, class T, class V, class... Vs>
@@ -92,9 +97,13 @@ class eigen_backend : public detail::decompositions<eigen_backend> {
 
   template <class F, class T, class V, class... Vs>
   void reduce(const status_word* guard, const F& f, const view<T>& out, const V& first, const Vs&... rest) {
-    using A = common_arithmetic<V, Vs...>;
-    lines::operand<A> x[] = {first, rest...};
-    detail::reduce_all<A, fn::reduction_of<F>>(pool_, guard, work<V, Vs...>(f, out), {x, 1 + sizeof...(Vs)});
+    if constexpr (detail::are_words<V, Vs...>) {
+      detail::reduce_words(guard, f, out, first, rest...);
+    } else {
+      using A = common_arithmetic<V, Vs...>;
+      lines::operand<A> x[] = {first, rest...};
+      detail::reduce_all<A, fn::reduction_of<F>>(pool_, guard, work<V, Vs...>(f, out), {x, 1 + sizeof...(Vs)});
+    }
   }
 
   // T is deduced from the output, so that const and non-const inputs mix. Scalars are in float for 16-bit elements.

@@ -86,8 +86,15 @@ struct rule {
   template <class X>
   using with_scale = rule<Momentum, Orthogonalizer, Normalizer, Constraint, X, Preset>;
 
+  // The policies alone. A step does not depend on the preset, and is compiled once for all rules that differ in it.
+  using policies = rule<Momentum, Orthogonalizer, Normalizer, Constraint, Scale>;
+  void copy_to(policies& to) const {
+    to.momentum = momentum, to.orthogonalizer = orthogonalizer, to.normalizer = normalizer;
+    to.constraint = constraint, to.scale = scale;
+  }
+
   // What a checkpoint must agree on.
-  static std::string name() {
+  [[gnu::cold]] static std::string name() {
     return detail::name_of_slots(
         {Momentum::name(), Orthogonalizer::name(), Normalizer::name(), Constraint::name(), Scale::name()});
   }

@@ -33,9 +33,7 @@
 #define MATOPT_COMPILED_ENGINES MATOPT_COMPILED_ENGINE_IN_FLOAT MATOPT_COMPILED_ENGINE_IN_DOUBLE
 #endif
 
-#define MATOPT_COMPILED_RULE_IN(how, R, T)          \
-  how class typed_rule<R, eigen_backend, types<T>>; \
-  how class typed_bucket<R, eigen_backend, types<T>>;
+#define MATOPT_COMPILED_RULE_IN(how, R, T) how class typed_rule<R, eigen_backend, types<T>>;
 #define MATOPT_COMPILED_ENGINE_IN(how, T)                     \
   how class parameter_list<T, T>;                             \
   how class step_plan<eigen_backend, types<T, T, T, T>>;      \

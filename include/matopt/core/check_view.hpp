@@ -23,7 +23,7 @@ namespace MATOPT_NAMESPACE::detail {
   return s + ")";
 }
 template <class T>
-std::string text(const view<T>& v) {
+[[gnu::cold]] std::string text(const view<T>& v) {
   return text_of_view(v.rows, v.cols, v.row_stride, v.col_stride, v.batch) + (v.empty() ? ", null" : "");
 }
 
@@ -49,7 +49,7 @@ void check_aligned(const What& what, const T* p) {
 // Throws bad_value unless the view is empty, or has memory and reaches each element of a matrix once. One that is only
 // `read` may repeat elements by a stride of 0, as expanded tensors do.
 template <class T, class What>
-void check_view(const What& what, const view<T>& v, bool read = false) {
+[[gnu::cold]] void check_view(const What& what, const view<T>& v, bool read = false) {
   if constexpr (!std::is_const_v<T>) return check_view<const T, What>(what, v, read);
   if (!addressable(v)) throw bad_value(what, text(v), "a view whose bytes can be addressed");
   const index_t least = read ? 0 : 1;

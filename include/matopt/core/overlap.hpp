@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <utility>
 
 #include "view.hpp"
 
@@ -52,7 +53,10 @@ struct footprint {
       {{v.rows, v.row_stride * size}, {v.cols, v.col_stride * size}, {v.batch, v.batch_stride * size}}};
   for (auto& l : all)
     if (l.stride < 0) f.first += (l.count - 1) * l.stride, l.stride = -l.stride;
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.stride < b.stride; });
+  const auto order = [&](std::size_t i, std::size_t j) {
+    if (all[j].stride < all[i].stride) std::swap(all[i], all[j]);
+  };
+  order(0, 1), order(1, 2), order(0, 1);
   f.run = size;
   for (const auto& l : all) {  // from the inside out; what continues the level inside it becomes part of that
     if (l.count == 1 || l.stride == 0) continue;

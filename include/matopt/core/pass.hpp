@@ -129,17 +129,17 @@ class pass {
   // --- verbs ---
   // What is written for another number of matrices than the bucket has is scratch, and needs no guard.
   template <class F, class T, class... V>
-  void for_each(F f, view<T> first, V... v) {
+  void for_each(const F& f, const view<T>& first, const V&... v) {
     if (dry_) return;
     prepare([&](const auto& g, const auto&... x) { backend_.for_each(guard_of(first), g, x...); }, f, first, v...);
   }
   template <class F, class T, class... V>
-  void reduce(F f, view<T> out, V... v) {
+  void reduce(const F& f, const view<T>& out, const V&... v) {
     if (dry_) return;
     prepare([&](const auto& g, const auto&... x) { backend_.reduce(guard_of(out), g, out, x...); }, f, v...);
   }
   template <class F, class T, class... V>
-  void reduce_rows(F f, view<T> out, V... v) {
+  void reduce_rows(const F& f, const view<T>& out, const V&... v) {
     if (dry_) return;
     prepare([&](const auto& g, const auto&... x) { backend_.reduce_rows(guard_of(out), g, out, x...); }, f, v...);
   }

@@ -54,14 +54,14 @@ struct range {
 
 namespace detail {
 
-inline std::string text(double x) {
+[[gnu::cold]] inline std::string text(double x) {
   std::array<char, 32> buffer{};
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr;
   return {buffer.data(), end};
 }
 inline std::string text(index_t x) { return std::to_string(x); }
 inline std::string text(bool x) { return x ? "true" : "false"; }
-inline std::string text(const std::vector<double>& xs) {
+[[gnu::cold]] inline std::string text(const std::vector<double>& xs) {
   std::string s;
   for (const double x : xs) s += (s.empty() ? "" : ",") + text(x);
   return s;
@@ -69,14 +69,17 @@ inline std::string text(const std::vector<double>& xs) {
 template <class V>
 requires requires(const V v) { v.text(); }
 std::string text(const V& v) { return v.text(); }
+[[gnu::cold, gnu::noinline]] inline std::string name_at(std::size_t i, const std::string_view* names,
+                                                        std::size_t count) {
+  return i < count ? std::string(names[i]) : std::to_string(static_cast<index_t>(i));
+}
 template <class E>
 requires std::is_enum_v<E> std::string text(E e) {
-  const auto names = enum_names(e);
-  const auto i = static_cast<std::size_t>(e);
-  return i < names.size() ? std::string(names[i]) : std::to_string(static_cast<index_t>(e));
+  static constexpr auto names = enum_names(E{});
+  return name_at(static_cast<std::size_t>(e), names.data(), names.size());
 }
 
-inline std::string text(const range& r) {
+[[gnu::cold]] inline std::string text(const range& r) {
   const bool below = std::isfinite(r.low), above = std::isfinite(r.high);
   if (!below && !above) return "any finite number";
   const std::string low = text(r.low), high = text(r.high);  // named: GCC 12 warns of "literal + temporary"
@@ -102,7 +105,7 @@ constexpr char in_lower_case(char c) { return 'A' <= c && c <= 'Z' ? static_cast
   return row.back();
 }
 
-inline double number(std::string_view name, std::string_view s) {
+[[gnu::cold]] inline double number(std::string_view name, std::string_view s) {
   double x = 0;
   const auto [end, failure] = std::from_chars(s.data(), s.data() + s.size(), x);
   if (end != s.data() + s.size() || failure == std::errc::invalid_argument)
@@ -114,18 +117,18 @@ inline double number(std::string_view name, std::string_view s) {
 }
 
 inline void parse(std::string_view name, std::string_view s, double& out) { out = number(name, s); }
-inline void parse(std::string_view name, std::string_view s, index_t& out) {
+[[gnu::cold]] inline void parse(std::string_view name, std::string_view s, index_t& out) {
   const double x = number(name, s);
   if (x != std::floor(x) || std::abs(x) > 0x1p53)
     throw bad_value(std::string(name), std::string(s), "a whole number, of at most " + text(0x1p53) + " in size");
   out = static_cast<index_t>(x);
 }
-inline void parse(std::string_view name, std::string_view s, bool& out) {
+[[gnu::cold]] inline void parse(std::string_view name, std::string_view s, bool& out) {
   if (s != "true" && s != "false" && s != "1" && s != "0")
     throw bad_value(std::string(name), '"' + std::string(s) + '"', "true or false");
   out = s == "true" || s == "1";
 }
-inline void parse(std::string_view name, std::string_view s, std::vector<double>& out) {
+[[gnu::cold]] inline void parse(std::string_view name, std::string_view s, std::vector<double>& out) {
   out.clear();
   for (bool more = !s.empty(); more;) {
     const std::size_t comma = s.find(',');
@@ -149,7 +152,7 @@ void parse(std::string_view name, std::string_view s, V& out) { out = V::parse(n
 template <class E>
 requires std::is_enum_v<E>
 void parse(std::string_view name, std::string_view s, E& out) {
-  constexpr auto names = enum_names(E{});
+  static constexpr auto names = enum_names(E{});
   out = static_cast<E>(place_among(name, s, names.data(), names.size()));
 }
 
@@ -231,7 +234,7 @@ class setting_fields {
 }  // namespace detail
 
 // The known name nearest to a misspelt one, for error texts.
-inline std::string nearest_name(std::string_view wrong, const std::vector<std::string>& known) {
+[[gnu::cold]] inline std::string nearest_name(std::string_view wrong, const std::vector<std::string>& known) {
   const auto best = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
     return detail::edit_distance(wrong, a) < detail::edit_distance(wrong, b);
   });
@@ -283,7 +286,7 @@ inline std::string_view setting_name(std::string_view name) {
 }
 
 // The name of a rule in version 0.1 with the policies as they are called now.
-inline std::string rule_name(std::string name) {
+[[gnu::cold]] inline std::string rule_name(std::string name) {
   for (const auto& [old, now] : detail::renamed_policies)
     for (std::size_t at = name.find(old); at != std::string::npos; at = name.find(old, at + now.size()))
       name.replace(at, old.size(), now);
@@ -327,7 +330,7 @@ struct setting {
 };
 
 namespace detail {
-inline std::vector<setting> texts_of(const setting_fields& fields) {
+[[gnu::cold]] inline std::vector<setting> texts_of(const setting_fields& fields) {
   std::vector<setting> out;
   fields.each([&](const setting_field& f) { out.push_back({std::string(f.name), f.text()}); });
   return out;

@@ -147,8 +147,13 @@ template <class C, class S>
 }
 }  // namespace detail
 
-template <class Rule, class Backend, class Types>
-class typed_rule;
+// A rule with its policies in its type, whatever its preset.
+template <class Policies, class Backend, class Types>
+class rule_of_policies : public any_rule<Backend, shared_types<Types>> {
+ public:
+  // The policies as they are set. Allocates nothing where `to` has had as many numbers.
+  virtual void copy_to(Policies& to) const = 0;
+};
 
 template <class Rule, class Backend, class Types>
 class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
@@ -156,7 +161,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
   using C = typename Types::compute;
 
  public:
-  typed_bucket(Rule rule, std::optional<double> decay, bool scales_gradient)
+  [[gnu::cold]] typed_bucket(Rule rule, std::optional<double> decay, bool scales_gradient)
       : rule_(std::move(rule)), decay_(decay), scales_gradient_(scales_gradient) {
     override_decay();
   }
@@ -195,7 +200,7 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
   }
   index_t phase(index_t step, index_t place) const override { return rule_.phase(step, place); }
   void take_settings(const any_rule<Backend, shared_types<Types>>& rule) override {
-    rule_ = static_cast<const typed_rule<Rule, Backend, Types>&>(rule).rule;
+    static_cast<const rule_of_policies<Rule, Backend, Types>&>(rule).copy_to(rule_);
     override_decay();
   }
 
@@ -211,12 +216,13 @@ class typed_bucket final : public bucket_rule<Backend, shared_types<Types>> {
 };
 
 template <class Rule, class Backend, class Types>
-class typed_rule final : public any_rule<Backend, shared_types<Types>> {
+class typed_rule final : public rule_of_policies<typename Rule::policies, Backend, Types> {
+  using policies = typename Rule::policies;
   using base = any_rule<Backend, shared_types<Types>>;
   using C = typename Types::compute;
 
  public:
-  explicit typed_rule(Rule r) : rule(std::move(r)) {
+  [[gnu::cold]] explicit typed_rule(Rule r) : rule(std::move(r)) {
     detail::check_names(detail::setting_fields(rule), Rule::name());
     validate(rule);
   }
@@ -224,13 +230,16 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
   [[gnu::cold]] std::unique_ptr<bucket_rule<Backend, shared_types<Types>>> bind(std::optional<double> decay,
                                                                                 bool scales_gradient) const override {
     using bucket = bucket_rule<Backend, shared_types<Types>>;
-    return std::unique_ptr<bucket>(new typed_bucket<Rule, Backend, Types>(rule, decay, scales_gradient));
+    policies own;
+    copy_to(own);
+    return std::unique_ptr<bucket>(new typed_bucket<policies, Backend, Types>(std::move(own), decay, scales_gradient));
   }
-  std::unique_ptr<base> copy() const override { return std::unique_ptr<base>(new typed_rule(rule)); }
-  std::string signature() const override { return Rule::name(); }
-  std::vector<setting> settings() const override { return settings_of(rule); }
-  std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
-  void set(std::string_view name, std::string_view value) override {
+  void copy_to(policies& to) const override { rule.copy_to(to); }
+  [[gnu::cold]] std::unique_ptr<base> copy() const override { return std::unique_ptr<base>(new typed_rule(rule)); }
+  [[gnu::cold]] std::string signature() const override { return Rule::name(); }
+  [[gnu::cold]] std::vector<setting> settings() const override { return settings_of(rule); }
+  [[gnu::cold]] std::vector<setting> default_settings() const override { return settings_of(Rule{}); }
+  [[gnu::cold]] void set(std::string_view name, std::string_view value) override {
     Rule changed = rule;
     set_setting(changed, name, value);
     validate(changed);
@@ -243,7 +252,9 @@ class typed_rule final : public any_rule<Backend, shared_types<Types>> {
     *found.value = value;
   }
   void check() const override { rule.validate(); }
-  bool has_decay() const override { return detail::number_called(detail::setting_fields(rule), "decay").value; }
+  [[gnu::cold]] bool has_decay() const override {
+    return detail::number_called(detail::setting_fields(rule), "decay").value;
+  }
   std::optional<double> decay_by_rate() const override { return detail::decay_by_rate(rule.constraint); }
   bool needs_reference() const override { return matopt::needs_reference<typename Rule::momentum_type>; }
   bool steps_vectors() const override { return detail::steps_vectors<Rule>(); }

@@ -47,7 +47,7 @@ class memory_claims {
     }
     near_.emplace(begin, std::move(all));
   }
-  void remove(const footprint& f, std::size_t owner) {
+  [[gnu::cold]] void remove(const footprint& f, std::size_t owner) {
     const auto at = f.empty() ? near_.end() : first_near(f);
     if (at == near_.end()) return;
     auto& claims = at->second.claims;

@@ -47,7 +47,8 @@ class engine {
   explicit engine(Backend& backend) : backend_(&backend) {}
 
   // --- groups and parameters ---
-  void add_group(const std::string& label, rule_pointer rule, double lr, const optimizer_options& options) {
+  [[gnu::cold]] void add_group(const std::string& label, rule_pointer rule, double lr,
+                               const optimizer_options& options) {
     if (!rule) throw bad_value("rule of group \"" + label + '"', "null", "a rule");
     if (options.batch_limit < 0)
       throw bad_value("batch_limit", std::to_string(options.batch_limit), ">= 0 (0: no limit)");
@@ -69,7 +70,7 @@ class engine {
     groups_.push_back(std::move(fresh));
   }
   // The rule of the only group, for another optimizer.
-  std::unique_ptr<group> take_group() {
+  [[gnu::cold]] std::unique_ptr<group> take_group() {
     if (!parameters_.nothing_added())
       throw bad_value("parameters of an optimizer that becomes a group", "given", "none: add them to the groups");
     return std::move(groups_.front());
@@ -89,7 +90,7 @@ class engine {
         rule.has_decay(), [&](index_t rows, index_t cols) -> const auto& { return state_names(number, rows, cols); });
     stale_ = plan_ != nullptr;
   }
-  void drop_views(std::span<const std::string> names) {
+  [[gnu::cold]] void drop_views(std::span<const std::string> names) {
     std::vector<bool> gone(parameters_.size()), kept;
     for (const std::string& name : names) parameters_.mark(name, gone);
     parameters_.drop(names);
@@ -98,7 +99,7 @@ class engine {
     left_out_ = std::move(kept);
     stale_ = plan_ != nullptr;
   }
-  void set_in(std::size_t number, const std::string& name, const std::string& value) {
+  [[gnu::cold]] void set_in(std::size_t number, const std::string& name, const std::string& value) {
     group& of = *groups_[number];
     if (name == "lr") {
       of.set_number(name, detail::number(name, value));
@@ -112,7 +113,7 @@ class engine {
     take_settings();
   }
   group& group_called(std::string_view label) { return *groups_[group_number(label)]; }
-  std::size_t group_number(std::string_view label) const {
+  [[gnu::cold]] std::size_t group_number(std::string_view label) const {
     std::vector<std::string> known;
     for (std::size_t i = 0; i < groups_.size(); ++i) {
       if (groups_[i]->label == label) return i;

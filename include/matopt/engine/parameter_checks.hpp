@@ -14,7 +14,7 @@
 namespace MATOPT_NAMESPACE::detail {
 
 template <class W, class G>
-void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) {
+[[gnu::cold]] void check_pair(const std::string& name, const view<W>& w, const view<const G>& g, const char* kind) {
   const label weight{"weight", name}, gradient{kind, name};
   check_view(weight, w);
   check_view(gradient, g, true);

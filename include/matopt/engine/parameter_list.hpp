@@ -76,7 +76,7 @@ class parameter_list {
     ++next_;
   }
   // Forgets what was added by these names.
-  void drop(std::span<const std::string> names) {
+  [[gnu::cold]] void drop(std::span<const std::string> names) {
     claim_moved_memory();
     std::unordered_set<std::size_t> gone;
     for (const std::string& name : names) gone.insert(find(name).view_number);

@@ -23,7 +23,7 @@ struct memory_report {
   std::size_t state_bytes = 0;    // the first allocation: all state and the control words
   std::size_t scratch_bytes = 0;  // the second allocation
 
-  void add(const std::string& slot, const std::string& what, std::size_t bytes) {
+  [[gnu::cold]] void add(const std::string& slot, const std::string& what, std::size_t bytes) {
     for (line& l : state)
       if (l.slot == slot && l.what == what) {
         l.bytes += bytes;
@@ -35,7 +35,7 @@ struct memory_report {
   // One line each: slot, state, bytes. What rounds the state up to its allocation is in the last line.
   [[gnu::cold]] std::string table() const {
     std::string out;
-    const auto add = [&](const std::string& who, std::size_t bytes) {
+    const auto add = [&](const std::string& who, std::size_t bytes) __attribute__((cold)) {
       out += who + "  " + std::to_string(bytes) + '\n';
     };
     for (const line& l : state) add(l.slot + "  " + l.what, l.bytes);

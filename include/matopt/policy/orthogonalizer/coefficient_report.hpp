@@ -58,7 +58,7 @@ struct small_polynomial {
     std::size_t count = 0;
   };
   // Between neighbouring roots of the derivative there is at most one, which halving finds to the last bit.
-  root_list roots(double low, double high) const {
+  [[gnu::cold]] root_list roots(double low, double high) const {
     root_list found;
     if (constant()) return found;
     const root_list turns = derivative().roots(low, high);
@@ -82,7 +82,7 @@ inline double value_at(const odd_polynomial& p, double x) {
   const double y = x * x;
   return x * (p.a + y * (p.b + y * (p.c + y * (p.d + y * p.e))));
 }
-inline singular_interval image(const odd_polynomial& p, singular_interval of) {
+[[gnu::cold]] inline singular_interval image(const odd_polynomial& p, singular_interval of) {
   // p'(x) as a polynomial of x^2. Rows are refused for an interval that reaches below 0, so only critical points above
   // 0 are looked at.
   const small_polynomial slope{{p.a, 3 * p.b, 5 * p.c, 7 * p.d, 9 * p.e}};
