@@ -3,11 +3,11 @@
 #include <matopt/polargrad.hpp>
 
 #ifdef MATOPT_MAKE_IT_FAIL
-struct backend : matopt::eigen_backend {
+struct my_backend : matopt::eigen_backend {
   void cholesky() = delete;  // hides the real one
 };
 #else
-using backend = matopt::eigen_backend;
+using my_backend = matopt::eigen_backend;
 #endif
 
-template class matopt::optimizer<matopt::polargrad_qdwh, backend>;
+template class matopt::optimizer<matopt::polargrad_qdwh, my_backend>;

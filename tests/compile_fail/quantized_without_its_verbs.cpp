@@ -3,11 +3,11 @@
 #include <matopt/muon_8bit.hpp>
 
 #ifdef MATOPT_MAKE_IT_FAIL
-struct backend : matopt::eigen_backend {
+struct my_backend : matopt::eigen_backend {
   void quantize() = delete;  // hides the real one
 };
 #else
-using backend = matopt::eigen_backend;
+using my_backend = matopt::eigen_backend;
 #endif
 
-template class matopt::optimizer<matopt::muon_8bit, backend>;
+template class matopt::optimizer<matopt::muon_8bit, my_backend>;
