@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """bench_report_test.py BENCH_REPORT FIXTURES: what bench/report makes of recorded results."""
+import importlib.machinery
 import importlib.util
 import itertools
 import json
@@ -134,6 +135,44 @@ def test_page():
         done = run(steps, "--page", page)
         assert done.returncode == 1 and "no place for the table" in done.stderr
         assert "\nold\n" in open(page).read()
+
+
+def test_training_and_python():
+    with tempfile.TemporaryDirectory() as folder:
+        train, steps, page = (os.path.join(folder, n) for n in ("train.json", "python.json", "page.md"))
+
+        def trained(peer, rule, ms, **more):
+            return {"subject": "training", "peer": peer, "rule": rule, "ms": ms, "tokens_per_s": 1e6 / ms, **more}
+
+        def stepped(peer, rule, ms, **more):
+            return {"subject": "from_python", "peer": peer, "rule": rule, "ms": ms, **more}
+
+        with open(train, "w") as file:
+            json.dump({"device": "Some Card", "date": "2030-01-02",
+                       "records": [trained("llm.c", "adamw", 1500), trained("matopt", "adamw", 1000, utilisation=0.55, optimizer_share=0.0012),
+                                   trained("matopt", "adamw", 1002, utilisation=0.55, optimizer_share=0.0012), trained("matopt", "muon", 1010)]}, file)
+        with open(steps, "w") as file:
+            json.dump({"device": "Some Card", "torch": "2.99", "date": "2030-01-02",
+                       "records": [stepped("torch.optim", "muon", 40), stepped("matopt", "muon", 4, cosine=0.99997), stepped("matopt", "muown", 5)]}, file)
+        with open(page, "w") as file:
+            file.write("a\n<!-- training: begin -->\nold\n<!-- training: end -->\nb\n<!-- from Python: begin -->\nold\n<!-- from Python: end -->\n")
+        done = run(train, steps, "--page", page)
+        expect((done.returncode, done.stderr), (0, ""))
+        text = open(page).read()
+        assert "old" not in text and text.count("Some Card, 2030-01-02") == 2, text
+        assert "| small_gpt, adamw | 1001.0 | 999 | 55.0% | 0.12% |\n| small_gpt, muon | 1010.0 | 990 |  |  |\n| llm.c, adamw | 1500.0 | 667 |  |  |" in text, text
+        assert "1.50 times as many tokens" in text
+        assert "| muon | 4.00 | 40.00 | 10.00 |\n| muown | 5.00 |  |  |" in text and "cosine of 0.99997" in text, text
+
+
+def test_llm_c_output():
+    """Lines as train_gpt2cu prints them; the first two steps warm up."""
+    loader = importlib.machinery.SourceFileLoader("training", os.path.join(os.path.dirname(REPORT), "training"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("training", loader))
+    loader.exec_module(module)
+    line = "step {:4}/7 | loss 10.98 (+nanz)| norm 15.2 (+nanz)| lr 2.57e-06 | {:.2f} ms | 34.2% bf16 MFU | {} tok/s\n"
+    text = "val loss 11.0\n" + "".join(line.format(i, 1000.5 + i, 500000 + i) for i in range(1, 5)) + "total average iteration time: 1 ms\n"
+    expect(module.steps_of_llm_c(text), [(1003.5, 500003.0), (1004.5, 500004.0)])
 
 
 for name, test in list(globals().items()):
