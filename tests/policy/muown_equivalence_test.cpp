@@ -250,11 +250,16 @@ TEST_CASE("D. weights and gradients whose products no float holds", "[muown]") {
   }
   // The momentum of AngularMuown is of such products. Its magnitudes are left out: their steps do not grow with them.
   using turned = angular_muown::with_constraint<row_sphere<fixed_magnitude>>;
-  for (const double size : {1.0, 1e6, 1e25}) {
+  struct sizes {
+    double of_weights, of_gradients;
+  };
+  for (const auto& size : {sizes{1, 1e31}, {1e6, 1e31}, {1e25, 1e31}, {1e25, 1e8}, {1e25, 1e14}}) {
     const mat g = random_mat(7, 5, 21);
     stepper<turned> same({}, w0);
-    stepper<turned, float> overflowing({}, size * w0);
-    for (int t = 0; t < 10; ++t)
-      REQUIRE(frobenius((1 / size) * overflowing.step(1e31 / largest(g) * g, .02) - same.step(g, .02)) < 1e-3);
+    stepper<turned, float> overflowing({}, size.of_weights * w0);
+    for (int t = 0; t < 10; ++t) {
+      const mat w = overflowing.step(size.of_gradients / largest(g) * g, .02);
+      REQUIRE(frobenius((1 / size.of_weights) * w - same.step(g, .02)) < 1e-3);
+    }
   }
 }
