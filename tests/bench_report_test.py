@@ -155,7 +155,7 @@ def test_training_and_python():
             json.dump({"device": "Some Card", "torch": "2.99", "date": "2030-01-02",
                        "records": [stepped("torch.optim", "muon", 40), stepped("matopt", "muon", 4, cosine=0.99997), stepped("matopt", "muown", 5)]}, file)
         with open(page, "w") as file:
-            file.write("a\n<!-- training: begin -->\nold\n<!-- training: end -->\nb\n<!-- from Python: begin -->\nold\n<!-- from Python: end -->\n")
+            file.write("a\n<!-- training: begin -->\nold\n<!-- training: end -->\nb\n<!-- Python steps: begin -->\nold\n<!-- Python steps: end -->\n")
         done = run(train, steps, "--page", page)
         expect((done.returncode, done.stderr), (0, ""))
         text = open(page).read()
